@@ -1,0 +1,154 @@
+//! The name under which an entry is stored.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ErrorKind, Operation};
+
+/// The longest key, in bytes. Longer names belong into the value, with their digest as the key.
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// The name of an entry: 1 to [`MAX_KEY_BYTES`] bytes of UTF-8, compared byte by byte.
+///
+/// A key may name a private repository, so it never shows itself: `Debug` prints the start of its
+/// digest, and there is no `Display`. [`Key::as_str`] gives the text to code that needs it.
+#[derive(Clone)]
+pub struct Key {
+    text: Arc<str>,
+    digest: [u8; 32],
+}
+
+impl Key {
+    /// The key with this text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the text is empty or longer than [`MAX_KEY_BYTES`].
+    pub fn new(text: impl Into<Arc<str>>) -> Result<Self, Error> {
+        let text = text.into();
+        if text.is_empty() || text.len() > MAX_KEY_BYTES {
+            return Err(Error::new(
+                ErrorKind::Config,
+                Operation::Encode,
+                format!("a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}", text.len()),
+            )
+            .with_help("store under a digest of the long name instead"));
+        }
+        let digest = Sha256::digest(text.as_bytes()).into();
+        Ok(Self { text, digest })
+    }
+
+    /// A key of several parts that no other list of parts can produce.
+    ///
+    /// Parts are joined with `/`; a `/` or `%` inside a part is written `%2F` or `%25`, so
+    /// `["a/b", "c"]` and `["a", "b/c"]` differ.
+    ///
+    /// # Errors
+    /// As [`Key::new`], for the joined text.
+    pub fn from_parts<P: AsRef<str>>(parts: impl IntoIterator<Item = P>) -> Result<Self, Error> {
+        let mut text = String::new();
+        for (index, part) in parts.into_iter().enumerate() {
+            if index > 0 {
+                text.push('/');
+            }
+            for c in part.as_ref().chars() {
+                match c {
+                    '/' => text.push_str("%2F"),
+                    '%' => text.push_str("%25"),
+                    other => text.push(other),
+                }
+            }
+        }
+        Self::new(text)
+    }
+
+    /// The text, in clear. Not for logs, errors or reports.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// SHA-256 of the text: what stores index by and envelopes are bound to.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// The first eight hexadecimal digits of the digest: enough to follow one key through a log.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The digest is uniform, so eight bytes of it are as good as all of it.
+        state.write(&self.digest[..8]);
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}…)", self.fingerprint())
+    }
+}
+
+impl TryFrom<&str> for Key {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        Self::new(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn length_is_bounded_at_both_ends() {
+        assert!(Key::new("").is_err());
+        assert!(Key::new("k".repeat(MAX_KEY_BYTES)).is_ok());
+        let error = Key::new("k".repeat(MAX_KEY_BYTES + 1)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+    }
+
+    #[test]
+    fn debug_never_shows_the_text() {
+        let key = Key::new("acme/secret-plans").unwrap();
+        assert_eq!(format!("{key:?}"), format!("Key({}…)", key.fingerprint()));
+        assert!(!format!("{key:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn different_parts_make_different_keys(
+            a in prop::collection::vec("[a/%:=]{0,4}", 1..4),
+            b in prop::collection::vec("[a/%:=]{0,4}", 1..4),
+        ) {
+            if let (Ok(left), Ok(right)) = (Key::from_parts(&a), Key::from_parts(&b)) {
+                prop_assert_eq!(left == right, a == b);
+            }
+        }
+    }
+}
