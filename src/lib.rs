@@ -1,1 +1,34 @@
-//! Under construction.
+#![doc = include_str!("../README.md")]
+
+mod cache;
+mod config;
+mod fetch;
+mod report;
+mod size;
+mod ttl;
+
+pub use cache::{Cache, CacheBuilder};
+pub use config::{BackendName, Config, ConfigError};
+pub use fetch::FetchError;
+pub use report::CacheReport;
+pub use ttl::Ttl;
+
+pub use peercache_api::{
+    BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Clock, Entry, EntryBuilder, EntryKind,
+    Error, ErrorKind, Freshness, Key, MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata,
+    NodeId, Operation, Scope, SystemClock, Timestamp, Validators, Version, VersionClock, async_trait,
+    envelope,
+};
+pub use peercache_chain::{
+    Chain, ChainBuilder, Flight, LatencyReport, Lookup, Mode, Outcome, PromotionReport, PutOutcome,
+    PutResult, Report, SingleFlight, Skip, TierOptions, TierPut, TierReport, TierTrace,
+};
+
+/// The local tiers.
+#[cfg(any(feature = "memory", feature = "disk"))]
+pub use peercache_local as local;
+
+#[cfg(feature = "disk")]
+pub use peercache_local::Disk;
+#[cfg(feature = "memory")]
+pub use peercache_local::Memory;

@@ -342,8 +342,7 @@ mod tests {
     #[test]
     fn a_tombstone_outlives_every_entry_that_it_buries() {
         let latest = NOW.saturating_add(MAX_CLOCK_SKEW);
-        let buried =
-            Entry::builder("v", version(0), latest).fresh_for(MAX_LIFETIME).build().unwrap();
+        let buried = Entry::builder("v", version(0), latest).fresh_for(MAX_LIFETIME).build().unwrap();
         assert!(Entry::tombstone(version(1), NOW).expires() >= buried.expires());
     }
 
@@ -353,7 +352,10 @@ mod tests {
             change(Entry::builder("v", version(0), NOW)).build().map_err(|error| error.kind())
         };
         assert!(build(|b| b.fresh_for(MAX_LIFETIME)).is_ok());
-        assert_eq!(build(|b| b.fresh_for(MAX_LIFETIME).stale_for(Duration::from_secs(1))), Err(ErrorKind::Config));
+        assert_eq!(
+            build(|b| b.fresh_for(MAX_LIFETIME).stale_for(Duration::from_secs(1))),
+            Err(ErrorKind::Config)
+        );
         assert_eq!(build(|b| b.fresh_for(Duration::MAX).stale_for(Duration::MAX)), Err(ErrorKind::Config));
         assert_eq!(build(|b| b.content_type("x".repeat(257))), Err(ErrorKind::Config));
         assert_eq!(build(|b| b.etag("x".repeat(1025))), Err(ErrorKind::Config));

@@ -120,8 +120,7 @@ pub fn decode(key: &Key, envelope: Bytes) -> Result<Entry, Error> {
         validators: Validators { etag: optional.etag, last_modified: optional.last_modified },
         tags: optional.tags.unwrap_or_default(),
     };
-    Entry::checked(meta, value)
-        .map_err(|error| corrupt("the metadata is out of bounds").with_source(error))
+    Entry::checked(meta, value).map_err(|error| corrupt("the metadata is out of bounds").with_source(error))
 }
 
 /// The version of the entry in an envelope, read from its header alone. Nothing is verified but the

@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn the_deepest_backend_keeps_its_name() {
-        let error = Error::new(ErrorKind::Timeout, Operation::Get, "slow").with_backend("s3").with_backend("chain");
+        let error =
+            Error::new(ErrorKind::Timeout, Operation::Get, "slow").with_backend("s3").with_backend("chain");
         assert_eq!(error.backend(), Some("s3"));
     }
 

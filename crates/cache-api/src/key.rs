@@ -1,6 +1,6 @@
 //! The name under which an entry is stored.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -64,6 +64,19 @@ impl Key {
         Self::new(text)
     }
 
+    /// This key within a namespace: as many separate sets of keys as there are namespaces. The
+    /// namespace is shortened to its digest with the key, so the result always has a valid length.
+    #[must_use]
+    pub fn scoped(&self, namespace: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((namespace.len() as u64).to_be_bytes());
+        hash.update(namespace);
+        hash.update(self.digest);
+        let text: Arc<str> = hex(&hash.finalize()).into();
+        let digest = Sha256::digest(text.as_bytes()).into();
+        Self { text, digest }
+    }
+
     /// The text, in clear. Not for logs, errors or reports.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -79,8 +92,16 @@ impl Key {
     /// The first eight hexadecimal digits of the digest: enough to follow one key through a log.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.digest[..4])
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 impl PartialEq for Key {
@@ -138,6 +159,15 @@ mod tests {
         let key = Key::new("acme/secret-plans").unwrap();
         assert_eq!(format!("{key:?}"), format!("Key({}…)", key.fingerprint()));
         assert!(!format!("{key:?}").contains("secret"));
+    }
+
+    #[test]
+    fn namespaces_keep_keys_apart() {
+        let key = Key::new("k".repeat(MAX_KEY_BYTES)).unwrap();
+        assert_eq!(key.scoped("a"), key.scoped("a"));
+        assert_ne!(key.scoped("a"), key.scoped("b"));
+        assert_ne!(key.scoped("a"), key);
+        assert_eq!(Key::new(key.scoped("a").as_str()).unwrap(), key.scoped("a"));
     }
 
     proptest! {

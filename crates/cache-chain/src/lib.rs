@@ -1,1 +1,23 @@
-//! Under construction.
+//! The fallback chain: several backends that answer as one, and keep answering when any is gone.
+//!
+//! - [`Chain`]: reads go down the tiers, a hit is carried up with the same bytes, and no failure of
+//!   a tier reaches the caller. A chain is itself a [`peercache_api::CacheBackend`], so chains nest.
+//! - [`Lookup`]: what was found, in which tier, how old, and why each tier before it gave nothing.
+//! - [`SingleFlight`]: concurrent loads of one key run once, and a cancelled caller loses nobody.
+//! - [`Report`]: counts that add up, taken where the decision is made.
+//!
+//! The chain knows no particular backend.
+
+mod chain;
+mod flight;
+mod lookup;
+mod promote;
+mod report;
+mod stats;
+mod tier;
+
+pub use chain::{Chain, ChainBuilder};
+pub use flight::{Flight, SingleFlight};
+pub use lookup::{Lookup, Outcome, PutOutcome, PutResult, Skip, TierPut, TierTrace};
+pub use report::{LatencyReport, PromotionReport, Report, TierReport};
+pub use tier::{Mode, TierOptions};

@@ -1,0 +1,140 @@
+//! What a read or a write of a chain answers: never just yes or no.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use peercache_api::{Entry, Error};
+
+/// What a lookup found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A value that may be served.
+    Hit,
+    /// A value that may be served only if its origin cannot be asked, or while it is being asked.
+    Stale,
+    /// Nothing that may be served.
+    Miss,
+}
+
+/// Why a tier gave nothing, or nothing that could be used.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Skip {
+    /// It holds nothing under this key.
+    Absent,
+    /// What it holds has expired.
+    Expired,
+    /// What it holds is stale; it is served only if no tier has something fresh.
+    Stale,
+    /// It holds a tombstone: the key was removed.
+    Removed,
+    /// What it holds is older than a tombstone or an entry seen in a tier before it.
+    Superseded,
+    /// What it holds claims to come from the future; see [`peercache_api::MAX_CLOCK_SKEW`].
+    FromFuture,
+    /// It failed.
+    Failed(Error),
+    /// It did not answer within its deadline.
+    TimedOut(Duration),
+    /// Its mode does not allow reading.
+    Mode,
+}
+
+/// One tier's part in a lookup that it did not answer.
+#[derive(Clone, Debug)]
+pub struct TierTrace {
+    /// The tier's name.
+    pub tier: Cow<'static, str>,
+    /// Why it did not answer.
+    pub skip: Skip,
+}
+
+/// The answer to a read: what was found, where, and why not elsewhere.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Lookup {
+    /// Hit, stale or miss.
+    pub outcome: Outcome,
+    /// The entry, for a hit or a stale answer.
+    pub entry: Option<Entry>,
+    /// The tier that the entry came from.
+    pub tier: Option<Cow<'static, str>>,
+    /// The entry's age; zero for a miss.
+    pub age: Duration,
+    /// The tiers that were asked or passed over without giving this answer, in order. Empty for a
+    /// hit in the first tier.
+    pub trace: Vec<TierTrace>,
+}
+
+impl Lookup {
+    /// The entry if it may be served without asking its origin.
+    #[must_use]
+    pub fn hit(self) -> Option<Entry> {
+        match self.outcome {
+            Outcome::Hit => self.entry,
+            Outcome::Stale | Outcome::Miss => None,
+        }
+    }
+
+    /// Whether this is a hit.
+    #[must_use]
+    pub fn is_hit(&self) -> bool {
+        self.outcome == Outcome::Hit
+    }
+}
+
+/// How one tier took a write.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TierPut {
+    /// It holds this entry now, or a newer one.
+    Stored,
+    /// It was not asked: its mode does not allow writing.
+    Mode,
+    /// It was not asked: the value is larger than it takes.
+    TooLarge,
+    /// It failed, or did not answer within its deadline.
+    Failed(Error),
+}
+
+/// One tier's part in a write.
+#[derive(Clone, Debug)]
+pub struct PutResult {
+    /// The tier's name.
+    pub tier: Cow<'static, str>,
+    /// Whether what it stores survives the process.
+    pub durable: bool,
+    /// How it took the write.
+    pub put: TierPut,
+}
+
+/// The answer to a write, tier by tier. A write never fails its caller; who needs to know where the
+/// entry is now looks here.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PutOutcome {
+    /// Every tier of the chain, in order.
+    pub tiers: Vec<PutResult>,
+}
+
+impl PutOutcome {
+    /// Whether at least one tier holds the entry.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.tiers.iter().any(|tier| matches!(tier.put, TierPut::Stored))
+    }
+
+    /// Whether at least one tier that survives the process holds the entry.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.tiers.iter().any(|tier| tier.durable && matches!(tier.put, TierPut::Stored))
+    }
+
+    /// What went wrong, tier by tier.
+    pub fn errors(&self) -> impl Iterator<Item = &Error> {
+        self.tiers.iter().filter_map(|tier| match &tier.put {
+            TierPut::Failed(error) => Some(error),
+            TierPut::Stored | TierPut::Mode | TierPut::TooLarge => None,
+        })
+    }
+}

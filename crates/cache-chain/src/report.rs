@@ -1,0 +1,107 @@
+//! The report: one serialisable picture that the command line, metrics and status pages all read.
+
+use serde::Serialize;
+
+/// A chain's counters since it was built.
+///
+/// `lookups` is `hits + stale + misses + cancelled`, and for each tier
+/// `hits + stale + misses + errors + timeouts + skipped + cancelled`. A lookup that an upper tier
+/// answers does not reach the tiers below it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// Reads of the chain.
+    pub lookups: u64,
+    /// Reads answered by a fresh value.
+    pub hits: u64,
+    /// Reads answered by a stale value.
+    pub stale: u64,
+    /// Reads that found nothing.
+    pub misses: u64,
+    /// Reads whose caller went away before the answer.
+    pub cancelled: u64,
+    /// Writes, tombstones included.
+    pub puts: u64,
+    /// Writes that at least one tier took.
+    pub puts_stored: u64,
+    /// Copies carried up to faster tiers.
+    pub promotions: PromotionReport,
+    /// The tiers, in reading order.
+    pub tiers: Vec<TierReport>,
+}
+
+/// Copies carried up to faster tiers after a hit further down.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PromotionReport {
+    /// Taken by the tier.
+    pub stored: u64,
+    /// Refused or failed.
+    pub errors: u64,
+    /// Not tried, because too many bytes were waiting to be written.
+    pub dropped: u64,
+}
+
+/// One tier's counters.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TierReport {
+    /// The backend's name.
+    pub name: String,
+    /// `local` or `shared`.
+    pub scope: &'static str,
+    /// `read-write`, `read-only` or `write-only`.
+    pub mode: &'static str,
+    /// Reads that reached this tier.
+    pub lookups: u64,
+    /// Fresh values found and used.
+    pub hits: u64,
+    /// Stale values found.
+    pub stale: u64,
+    /// Reads that found nothing usable: absent, expired, removed, superseded or from the future.
+    pub misses: u64,
+    /// Reads that failed.
+    pub errors: u64,
+    /// Reads that took longer than the deadline.
+    pub timeouts: u64,
+    /// Reads that this tier's mode kept away.
+    pub skipped: u64,
+    /// Reads whose caller went away before the answer.
+    pub cancelled: u64,
+    /// Of the errors: entries that were damaged or belonged to another key.
+    pub corrupt: u64,
+    /// Of the misses: entries that claimed to come from the future.
+    pub from_future: u64,
+    /// Of the misses: entries older than a removal or a value seen further up.
+    pub superseded: u64,
+    /// Bytes of values read by hits.
+    pub bytes_read: u64,
+    /// Time that reads took, whatever their end.
+    pub get_latency: LatencyReport,
+    /// Writes that it took, promotions included.
+    pub stored: u64,
+    /// Writes that failed.
+    pub put_errors: u64,
+    /// Writes that took longer than the deadline.
+    pub put_timeouts: u64,
+    /// Writes that were not tried: too large, or not allowed by the mode.
+    pub put_skipped: u64,
+    /// Writes whose caller went away before the answer.
+    pub put_cancelled: u64,
+    /// Bytes of values written.
+    pub bytes_written: u64,
+    /// Time that writes took, whatever their end.
+    pub put_latency: LatencyReport,
+    /// The latest failure, in one line.
+    pub last_error: Option<String>,
+}
+
+/// Percentiles in microseconds, to two significant digits; zero when nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LatencyReport {
+    /// The median.
+    pub p50_us: f64,
+    /// The 99th percentile.
+    pub p99_us: f64,
+}

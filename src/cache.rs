@@ -1,0 +1,361 @@
+//! The cache: typed values over a chain of backends.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use peercache_api::{
+    CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, MAX_LIFETIME, NodeId, Operation,
+    SystemClock, Timestamp, Version, VersionClock,
+};
+use peercache_chain::{Chain, ChainBuilder, Flight, Lookup, PutOutcome, SingleFlight, TierOptions};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::{Config, ConfigError};
+use crate::fetch::FetchError;
+use crate::report::CacheReport;
+use crate::ttl::Ttl;
+
+/// The longest namespace, in bytes.
+const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// A cache over a chain of backends. Cloning it gives another handle to the same cache.
+///
+/// No failure of a backend reaches a caller: at worst a read is a miss and a write is stored nowhere,
+/// and [`Cache::report`] says why.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    chain: Chain,
+    versions: VersionClock,
+    namespace: String,
+    default_ttl: Duration,
+    flights: SingleFlight<Result<Entry, FetchError>>,
+    loads: AtomicU64,
+    load_errors: AtomicU64,
+    loads_joined: AtomicU64,
+    decode_errors: AtomicU64,
+}
+
+/// Composes a [`Cache`] in code, from the fastest tier to the slowest.
+#[derive(Debug)]
+#[must_use = "a cache is made by `build`"]
+pub struct CacheBuilder {
+    chain: ChainBuilder,
+    clock: Arc<dyn Clock>,
+    namespace: String,
+    default_ttl: Duration,
+    node: Option<NodeId>,
+}
+
+impl CacheBuilder {
+    /// Adds a tier below the ones before it.
+    pub fn tier(mut self, backend: impl CacheBackend + 'static) -> Self {
+        self.chain = self.chain.tier(backend);
+        self
+    }
+
+    /// Adds a tier below the ones before it, with its own deadlines and mode.
+    pub fn tier_with(mut self, backend: impl CacheBackend + 'static, options: TierOptions) -> Self {
+        self.chain = self.chain.tier_with(backend, options);
+        self
+    }
+
+    /// Adds a tier that is shared with other code, below the ones before it.
+    pub fn shared_tier(mut self, backend: Arc<dyn CacheBackend>) -> Self {
+        self.chain = self.chain.shared_tier(backend, TierOptions::default());
+        self
+    }
+
+    /// Keeps this cache's keys apart from those of other namespaces in the same stores. At most 128
+    /// bytes; default: none.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// How long values are fresh where nothing else is said; at most [`MAX_LIFETIME`]. Default: 300 s.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.default_ttl = ttl;
+        self
+    }
+
+    /// Takes the time from `clock` instead of the machine.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Writes as this node instead of a random one. Two processes must not use the same.
+    pub fn node(mut self, node: NodeId) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// The cache.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the namespace or the default TTL is out of bounds.
+    pub fn build(self) -> Result<Cache, Error> {
+        if self.namespace.len() > MAX_NAMESPACE_BYTES {
+            return Err(Error::new(
+                ErrorKind::Config,
+                Operation::Configure,
+                format!(
+                    "a namespace has at most {MAX_NAMESPACE_BYTES} bytes, this one has {}",
+                    self.namespace.len()
+                ),
+            ));
+        }
+        if self.default_ttl > MAX_LIFETIME {
+            return Err(Error::new(
+                ErrorKind::Config,
+                Operation::Configure,
+                format!(
+                    "the default TTL is at most {} s, this one is {} s",
+                    MAX_LIFETIME.as_secs(),
+                    self.default_ttl.as_secs()
+                ),
+            ));
+        }
+        let node = self.node.map_or_else(NodeId::random, Ok)?;
+        Ok(Cache {
+            inner: Arc::new(Inner {
+                chain: self.chain.clock(self.clock).build(),
+                versions: VersionClock::new(node),
+                namespace: self.namespace,
+                default_ttl: self.default_ttl,
+                flights: SingleFlight::new(),
+                loads: AtomicU64::new(0),
+                load_errors: AtomicU64::new(0),
+                loads_joined: AtomicU64::new(0),
+                decode_errors: AtomicU64::new(0),
+            }),
+        })
+    }
+}
+
+impl Cache {
+    /// Composes a cache in code.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder {
+            chain: Chain::builder(),
+            clock: Arc::new(SystemClock::new()),
+            namespace: String::new(),
+            default_ttl: Duration::from_secs(300),
+            node: None,
+        }
+    }
+
+    /// The cache that the environment describes; [`Config`] lists the variables.
+    ///
+    /// # Errors
+    /// A mistake in a setting, or a store that cannot be opened: one line that names the variable,
+    /// its value, what is accepted and what to do.
+    pub async fn from_env() -> Result<Self, ConfigError> {
+        Config::from_env()?.open().await
+    }
+
+    /// The value under `key`, if there is a fresh one of type `T`. A value of another type is a miss,
+    /// and counted.
+    pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        self.decode(&self.lookup(key).await.hit()?)
+    }
+
+    /// The bytes under `key`, if there is a fresh value.
+    pub async fn get_bytes(&self, key: &Key) -> Option<Bytes> {
+        Some(self.lookup(key).await.hit()?.into_value())
+    }
+
+    /// Stores `value` as JSON.
+    ///
+    /// # Errors
+    /// When the value cannot be turned into JSON or exceeds a bound of an entry. Never because a
+    /// backend failed: the outcome says which tiers took it.
+    pub async fn put<T: Serialize + ?Sized>(
+        &self,
+        key: &Key,
+        value: &T,
+        ttl: Ttl,
+    ) -> Result<PutOutcome, Error> {
+        let entry = self.encode(value, ttl, self.next_version())?;
+        Ok(self.put_entry(key, entry).await)
+    }
+
+    /// Stores `value` as it is.
+    ///
+    /// # Errors
+    /// When the value or the TTL exceeds a bound of an entry.
+    pub async fn put_bytes(&self, key: &Key, value: impl Into<Bytes>, ttl: Ttl) -> Result<PutOutcome, Error> {
+        let entry = self.with_ttl(self.entry(value), ttl).build()?;
+        Ok(self.put_entry(key, entry).await)
+    }
+
+    /// The fresh value under `key`, or what `load` gives, which is then stored.
+    ///
+    /// Concurrent calls for one key run one loader: the others wait and get its result, or its error.
+    /// Cancel-safe: dropping the future of the caller whose loader runs makes the next caller that
+    /// waits run its own.
+    ///
+    /// # Errors
+    /// Only the loader's own, or a value that cannot be stored. See [`FetchError`].
+    pub async fn get_or_fetch<T, E, F, Fut>(&self, key: &Key, ttl: Ttl, load: F) -> Result<T, FetchError>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        if let Some(value) = self.get(key).await {
+            return Ok(value);
+        }
+        let inner = &*self.inner;
+        let scoped = &self.scope(key);
+        let mut own = None;
+        let loaded = &mut own;
+        let (result, flight) = inner
+            .flights
+            .run(scoped, || async move {
+                // A flight may have landed between this caller's lookup and its own start.
+                if let Some(entry) = inner.chain.peek_local(scoped).await
+                    && let Ok(value) = serde_json::from_slice(entry.value())
+                {
+                    *loaded = Some(value);
+                    return Ok(entry);
+                }
+                // As of now: what is removed while the loader runs stays removed.
+                let version = self.next_version();
+                let value = load().await.map_err(|error| FetchError::Load(Arc::from(error.into())));
+                inner.loads.fetch_add(1, Ordering::Relaxed);
+                let stored = match value {
+                    Ok(value) => match self.encode(&value, ttl, version) {
+                        Ok(entry) => {
+                            *loaded = Some(value);
+                            Ok(entry)
+                        }
+                        Err(error) => Err(FetchError::Encode(Arc::new(error))),
+                    },
+                    Err(error) => Err(error),
+                };
+                match &stored {
+                    Ok(entry) => drop(self.put_entry(key, entry.clone()).await),
+                    Err(_) => {
+                        inner.load_errors.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                stored
+            })
+            .await;
+        if flight == Flight::Joined {
+            inner.loads_joined.fetch_add(1, Ordering::Relaxed);
+        }
+        match (own, result) {
+            (Some(value), _) => Ok(value),
+            (None, Ok(entry)) => {
+                serde_json::from_slice(entry.value()).map_err(|error| FetchError::Decode(Arc::new(error)))
+            }
+            (None, Err(error)) => Err(error),
+        }
+    }
+
+    /// Removes what is under `key`: a tombstone goes to every tier that may be written.
+    pub async fn remove(&self, key: &Key) -> PutOutcome {
+        self.put_entry(key, Entry::tombstone(self.next_version(), self.now())).await
+    }
+
+    /// Reads `key` and says where the answer came from. Cannot fail.
+    pub async fn lookup(&self, key: &Key) -> Lookup {
+        let lookup = self.inner.chain.lookup(&self.scope(key)).await;
+        if let Some(entry) = &lookup.entry {
+            self.inner.versions.observe(entry.version(), self.now());
+        }
+        lookup
+    }
+
+    /// Stores an entry built by hand, with its own version, lifetime and metadata.
+    pub async fn put_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
+        self.inner.chain.write(&self.scope(key), entry).await
+    }
+
+    /// Starts an entry that was true at its origin just now.
+    pub fn entry(&self, value: impl Into<Bytes>) -> EntryBuilder {
+        Entry::builder(value, self.next_version(), self.now())
+    }
+
+    /// A version above every one that this cache has made or seen.
+    #[must_use]
+    pub fn next_version(&self) -> Version {
+        self.inner.versions.next(self.now())
+    }
+
+    /// The time that this cache goes by.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.inner.chain.clock().now()
+    }
+
+    /// The clock that this cache goes by.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(self.inner.chain.clock())
+    }
+
+    /// How long values are fresh where nothing else is said.
+    #[must_use]
+    pub fn default_ttl(&self) -> Duration {
+        self.inner.default_ttl
+    }
+
+    /// The counters so far.
+    #[must_use]
+    pub fn report(&self) -> CacheReport {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CacheReport {
+            chain: self.inner.chain.report(),
+            loads: count(&self.inner.loads),
+            load_errors: count(&self.inner.load_errors),
+            loads_joined: count(&self.inner.loads_joined),
+            decode_errors: count(&self.inner.decode_errors),
+        }
+    }
+
+    /// Writes out what is pending and closes every tier; from then on reads are misses and writes are
+    /// stored nowhere.
+    ///
+    /// # Errors
+    /// The first tier's that could not be closed. All are tried.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.inner.chain.close().await
+    }
+
+    fn scope(&self, key: &Key) -> Key {
+        if self.inner.namespace.is_empty() { key.clone() } else { key.scoped(&self.inner.namespace) }
+    }
+
+    fn encode<T: Serialize + ?Sized>(&self, value: &T, ttl: Ttl, version: Version) -> Result<Entry, Error> {
+        let json = serde_json::to_vec(value).map_err(|error| {
+            Error::new(ErrorKind::Config, Operation::Encode, "the value cannot be turned into JSON")
+                .with_source(error)
+        })?;
+        self.with_ttl(Entry::builder(json, version, self.now()), ttl).content_type("application/json").build()
+    }
+
+    fn with_ttl(&self, entry: EntryBuilder, ttl: Ttl) -> EntryBuilder {
+        entry.fresh_for(ttl.fresh_or(self.inner.default_ttl)).stale_for(ttl.stale())
+    }
+
+    fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
+        serde_json::from_slice(entry.value())
+            .inspect_err(|_| {
+                self.inner.decode_errors.fetch_add(1, Ordering::Relaxed);
+            })
+            .ok()
+    }
+}

@@ -1,0 +1,21 @@
+//! The report of a cache: its chain's, and what its loaders did.
+
+use peercache_chain::Report;
+use serde::Serialize;
+
+/// A cache's counters since it was opened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CacheReport {
+    /// The chain and its tiers.
+    #[serde(flatten)]
+    pub chain: Report,
+    /// Loaders that [`crate::Cache::get_or_fetch`] ran to the end.
+    pub loads: u64,
+    /// Of those, the ones that failed.
+    pub load_errors: u64,
+    /// Callers that waited for another caller's loader instead of running their own.
+    pub loads_joined: u64,
+    /// Values found that were not of the type asked for; each was a miss.
+    pub decode_errors: u64,
+}

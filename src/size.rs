@@ -1,0 +1,40 @@
+//! Sizes in bytes as people write them.
+
+/// The number of bytes that `text` stands for: a whole number, alone or with a unit. `k`, `KiB`, `m`,
+/// `MiB`, `g`, `GiB`, `t`, `TiB` are powers of 1024; `KB`, `MB`, `GB`, `TB` are powers of 1000. Case
+/// does not matter. `None` when it is none of these or does not fit.
+pub(crate) fn parse(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit: u64 = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn sizes_as_people_write_them() {
+        assert_eq!(parse("1048576"), Some(1 << 20));
+        assert_eq!(parse(" 64 MiB "), Some(64 << 20));
+        assert_eq!(parse("64m"), Some(64 << 20));
+        assert_eq!(parse("2GB"), Some(2_000_000_000));
+        for bad in ["", "MiB", "-1", "1.5G", "1 parsec", "99999999999999999999", "18014398509481984k", "１"]
+        {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
