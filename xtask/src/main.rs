@@ -1,1 +1,97 @@
-fn main() {}
+//! `cargo xtask`: everything that is longer than one cargo command.
+
+mod bench;
+mod check;
+mod failure;
+mod fetch;
+mod integrity;
+mod parts;
+mod run;
+mod suite;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::parts::Part;
+use crate::tools::Tools;
+
+/// Everything that is longer than one cargo command
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every test, with every part that can be had
+    Test {
+        /// Fetch nothing: use what is prepared, skip the rest
+        #[arg(long)]
+        offline: bool,
+        /// Arguments of `cargo test`
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Fetch or build what tests need beyond the toolchain, once, outside the checkout
+    Prepare {
+        /// What to prepare [default: corpus gh]
+        parts: Vec<Part>,
+    },
+    /// Formatting, lints, documentation, features, dependencies, then the tests
+    Check {
+        /// Only these steps [default: all, in this order]
+        steps: Vec<check::Step>,
+    },
+    /// Run one bench, built as a release is
+    Bench {
+        /// A file of benches/, without `.rs`
+        name: String,
+        /// Arguments of the bench
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match obey(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("xtask: error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(command: Command) -> Result<ExitCode, Failure> {
+    let tools = Tools::locate()?;
+    match command {
+        Command::Test { offline, args } => return suite::test(&tools, offline, &args),
+        Command::Prepare { parts } => parts::prepare(&parts, &tools)?,
+        Command::Check { steps } => return check::check(&tools, &steps),
+        Command::Bench { name, args } => bench::bench(&tools, &name, &args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_goes_to_cargo_as_it_is() {
+        let parsed = Arguments::parse_from(["xtask", "test", "--", "-p", "xtask", "--", "--nocapture"]);
+        let Command::Test { offline: false, args } = parsed.command else { panic!("{parsed:?}") };
+        assert_eq!(args, ["-p", "xtask", "--", "--nocapture"]);
+    }
+}

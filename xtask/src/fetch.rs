@@ -1,0 +1,159 @@
+//! How parts are fetched: through the ordinary client of each registry, then checked against a pin.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::integrity::Pin;
+use crate::run::Run;
+use crate::tools::Tools;
+
+/// A package of the npm registry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Npm {
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) pin: Pin,
+}
+
+impl Npm {
+    /// Fetches, checks and unpacks it; the folder that is returned holds the package's own files.
+    pub(crate) fn install(self, tools: &Tools) -> Result<PathBuf, Failure> {
+        let name = self.package.trim_start_matches('@').replace('/', "-");
+        let dir = tools.install(&format!("{name}-{}", self.version), |dir| self.unpack(dir))?;
+        Ok(dir.join("package"))
+    }
+
+    fn unpack(self, dir: &Path) -> Result<(), Failure> {
+        // Few retries: without a network, a missing part is better known at once.
+        Run::new("npm", "install npm, or connect to its registry")
+            .args(["pack", "--silent", "--ignore-scripts", "--fetch-retries=1"])
+            .args([format!("{}@{}", self.package, self.version)])
+            .in_dir(dir)
+            .read()?;
+        let archive = only_file(dir, "tgz")?;
+        self.pin.check_file(&archive)?;
+        Run::new("tar", "install tar").args(["-xzf"]).args([&archive]).in_dir(dir).succeed()?;
+        discard(&archive)
+    }
+}
+
+/// A binary package of Debian 12, for x86-64.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Debian {
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) pin: Pin,
+}
+
+impl Debian {
+    /// Fetches, checks and unpacks it into `dir`. Nothing is installed and no right is needed.
+    pub(crate) fn unpack(self, dir: &Path) -> Result<(), Failure> {
+        if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            return Err(Failure::new(
+                format!("the pinned {} is for Linux on x86-64, and this is another machine", self.package),
+                format!("install {} in this system's own way", self.package),
+            ));
+        }
+        refresh_missing_lists()?;
+        Run::new("apt-get", format!("this needs Debian 12; elsewhere, install {} in your way", self.package))
+            .args(["--quiet=2", "-o", "APT::Sandbox::User=", "download"])
+            .args([format!("{}={}", self.package, self.version)])
+            .in_dir(dir)
+            .succeed()?;
+        let archive = only_file(dir, "deb")?;
+        self.pin.check_file(&archive)?;
+        Run::new("dpkg", "install dpkg").args(["-x"]).args([&archive, dir]).succeed()?;
+        discard(&archive)
+    }
+}
+
+/// Fresh containers come without package lists. Only root can fetch them, so others are told to.
+fn refresh_missing_lists() -> Result<(), Failure> {
+    let lists = match fs::read_dir("/var/lib/apt/lists") {
+        Ok(lists) => lists,
+        // Not a Debian: the download that follows says so.
+        Err(_) => return Ok(()),
+    };
+    let present = lists.flatten().any(|list| list.file_name().to_string_lossy().contains("_Packages"));
+    if present {
+        return Ok(());
+    }
+    let next = "run `apt-get update` as root";
+    if Run::new("id", next).args(["-u"]).read()?.trim() != "0" {
+        return Err(Failure::new("there are no package lists", next));
+    }
+    Run::new("apt-get", next).args(["--quiet=2", "update"]).succeed()
+}
+
+/// Writes the exchanges of an unpacked fixtures package as JSON lines.
+pub(crate) fn convert(fixtures: &Path, out: &Path) -> Result<(), Failure> {
+    Run::cargo("look above for what the compiler or fakehub said")
+        .args(["run", "--quiet", "--locked", "--package", "peercache-testkit", "--bin", "fakehub", "--"])
+        .args(["convert", "--octokit"])
+        .args([fixtures])
+        .args(["--out"])
+        .args([out])
+        .succeed()?;
+    match fs::metadata(out) {
+        Ok(metadata) if metadata.len() > 0 => Ok(()),
+        _ => Err(Failure::new(
+            "fakehub converted the fixtures into nothing",
+            "report this with its output above",
+        )),
+    }
+}
+
+/// Compiles a cargo tool at this version into `dir`.
+pub(crate) fn cargo_install(name: &str, version: &str, dir: &Path) -> Result<(), Failure> {
+    Run::cargo("connect to a crate registry and run it again")
+        .args(["install", "--locked", "--root"])
+        .args([dir])
+        .args([format!("{name}@{version}")])
+        .succeed()
+}
+
+/// The one file in `dir` with this extension.
+fn only_file(dir: &Path, extension: &str) -> Result<PathBuf, Failure> {
+    let failed = |what: String| Failure::new(what, "run the same command again");
+    let entries =
+        fs::read_dir(dir).map_err(|error| failed(format!("{} cannot be read: {error}", dir.display())))?;
+    let mut files = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == extension));
+    match (files.next(), files.next()) {
+        (Some(file), None) => Ok(file),
+        (None, _) => Err(failed(format!("the download left no .{extension} file"))),
+        (Some(_), Some(_)) => Err(failed(format!("the download left more than one .{extension} file"))),
+    }
+}
+
+fn discard(file: &Path) -> Result<(), Failure> {
+    fs::remove_file(file).map_err(|error| {
+        Failure::new(format!("{} cannot be removed: {error}", file.display()), "run the same command again")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_download_is_expected() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = |result: Result<PathBuf, Failure>| result.unwrap_err().to_string();
+        assert_eq!(
+            message(only_file(dir.path(), "deb")),
+            "the download left no .deb file; run the same command again"
+        );
+        let file = dir.path().join("a.deb");
+        fs::write(&file, "").unwrap();
+        fs::write(dir.path().join("a.txt"), "").unwrap();
+        assert_eq!(only_file(dir.path(), "deb"), Ok(file));
+        fs::write(dir.path().join("b.deb"), "").unwrap();
+        assert!(
+            message(only_file(dir.path(), "deb")).starts_with("the download left more than one .deb file")
+        );
+    }
+}

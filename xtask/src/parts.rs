@@ -1,0 +1,244 @@
+//! The parts that tests, checks and benches need beyond the toolchain: which there are, and at which
+//! version each is pinned.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use crate::failure::Failure;
+use crate::fetch;
+use crate::integrity::Pin;
+use crate::run;
+use crate::tools::Tools;
+
+/// Recorded GitHub exchanges: the npm package and what the registry publishes as its integrity.
+pub(crate) const FIXTURES: fetch::Npm = fetch::Npm {
+    package: "@octokit/fixtures",
+    version: "23.1.2",
+    pin: Pin::Sha512(
+        "niG+SVffZ/xzojT3CE6M7DlqX7H9aQ75A6Xxjt4N47CkqssKXpSy2k6+Tj5ntcI5uWW2D9POzKxwJDmBfR+sJw==",
+    ),
+};
+/// Part of the corpus's folder name: raise it when fakehub's converter writes something else.
+const CORPUS_REVISION: u32 = 1;
+
+/// GitHub's command line client, from Debian 12.
+const GH: fetch::Debian = fetch::Debian {
+    package: "gh",
+    version: "2.23.0+dfsg1-1",
+    pin: Pin::Sha256("2d5f52d15924b03f2df906bf587e578244d5db2d789d980cd8151895d1c9795b"),
+};
+
+/// The reference that benches compare the proxy with, from Debian 12.
+const NGINX: fetch::Debian = fetch::Debian {
+    package: "nginx",
+    version: "1.22.1-9+deb12u9",
+    pin: Pin::Sha256("4e7b52f8b31f26d77ffb5c427c41e36223e81b047242ecfa8dc1d7f939734885"),
+};
+
+/// Checks licences, sources and bans.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Something to prepare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Recorded GitHub exchanges, as JSON lines that fakehub serves. Needs npm and tar
+    Corpus,
+    /// GitHub's command line client. Needs apt-get and dpkg, on x86-64
+    Gh,
+    /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
+    Nginx,
+    /// Checks licences, sources and bans. Compiled: takes some minutes, once
+    CargoDeny,
+}
+
+/// What `cargo xtask test` passes on to the tests.
+pub(crate) const FOR_TESTS: [Part; 2] = [Part::Corpus, Part::Gh];
+/// What `cargo xtask bench` passes on to the benches.
+pub(crate) const FOR_BENCHES: [Part; 3] = [Part::Corpus, Part::Gh, Part::Nginx];
+
+impl Part {
+    /// The name, as on our command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Corpus => "corpus",
+            Self::Gh => "gh",
+            Self::Nginx => "nginx",
+            Self::CargoDeny => "cargo-deny",
+        }
+    }
+
+    /// The variable that tells tests and benches where it is.
+    pub(crate) fn variable(self) -> Option<&'static str> {
+        match self {
+            Self::Corpus => Some("PEERCACHE_TEST_CORPUS"),
+            Self::Gh => Some("PEERCACHE_TEST_GH"),
+            Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
+            Self::CargoDeny => None,
+        }
+    }
+
+    /// Its folder among the tools.
+    fn slot(self) -> String {
+        match self {
+            Self::Corpus => format!("corpus-{}-r{CORPUS_REVISION}", FIXTURES.version),
+            Self::Gh => format!("gh-{}", GH.version),
+            Self::Nginx => format!("nginx-{}", NGINX.version),
+            Self::CargoDeny => format!("cargo-deny-{CARGO_DENY}"),
+        }
+    }
+
+    /// The file in that folder that is used.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Corpus => "corpus.jsonl",
+            Self::Gh => "usr/bin/gh",
+            Self::Nginx => "usr/sbin/nginx",
+            Self::CargoDeny => "bin/cargo-deny",
+        }
+    }
+
+    /// The line that gives a reader this part where we could not prepare it.
+    pub(crate) fn install_line(self) -> &'static str {
+        match self {
+            Self::Corpus => "install npm, then `cargo xtask prepare corpus`",
+            Self::Gh => "install gh (https://cli.github.com), or name one with PEERCACHE_TEST_GH=/path/to/gh",
+            Self::Nginx => "install nginx, or name one with PEERCACHE_BENCH_NGINX=/path/to/nginx",
+            Self::CargoDeny => "connect to a crate registry, then `cargo xtask prepare cargo-deny`",
+        }
+    }
+
+    /// The program in the search path that serves as well, if ours cannot be had.
+    fn substitute(self) -> Option<PathBuf> {
+        match self {
+            Self::Gh | Self::Nginx => run::on_path(self.name()),
+            Self::Corpus | Self::CargoDeny => None,
+        }
+    }
+
+    /// Where it is, if nothing has to be done for it: named by its variable, or prepared earlier.
+    pub(crate) fn find(self, tools: &Tools) -> Result<Option<PathBuf>, Failure> {
+        let named = self.variable().and_then(std::env::var_os).filter(|path| !path.is_empty());
+        if let (Some(path), Some(variable)) = (named, self.variable()) {
+            return named_file(variable, Path::new(&path)).map(Some);
+        }
+        let file = tools.slot(&self.slot()).join(self.file());
+        Ok(file.is_file().then_some(file))
+    }
+
+    /// As [`Part::find`], and prepares it if need be.
+    pub(crate) fn prepare(self, tools: &Tools) -> Result<PathBuf, Failure> {
+        if let Some(file) = self.find(tools)? {
+            return Ok(file);
+        }
+        let slot = self.slot();
+        let dir = match self {
+            Self::Corpus => {
+                let fixtures = FIXTURES.install(tools)?;
+                tools.install(&slot, |dir| fetch::convert(&fixtures, &dir.join(self.file())))
+            }
+            Self::Gh => tools.install(&slot, |dir| GH.unpack(dir)),
+            Self::Nginx => tools.install(&slot, |dir| NGINX.unpack(dir)),
+            Self::CargoDeny => {
+                tools.install(&slot, |dir| fetch::cargo_install("cargo-deny", CARGO_DENY, dir))
+            }
+        }?;
+        let file = dir.join(self.file());
+        if file.is_file() {
+            return Ok(file);
+        }
+        Err(Failure::new(
+            format!("{} was prepared, and {} is not in it", self.name(), self.file()),
+            format!("remove {} and run `cargo xtask prepare {}`", dir.display(), self.name()),
+        ))
+    }
+
+    /// As [`Part::prepare`], and takes a program of the same name from the search path if that fails.
+    pub(crate) fn prepare_or_substitute(self, tools: &Tools) -> Result<PathBuf, Failure> {
+        self.prepare(tools).or_else(|failure| match self.substitute() {
+            Some(program) => {
+                eprintln!("xtask: {failure}");
+                eprintln!("xtask: {} is not the pinned version: using {}", self.name(), program.display());
+                Ok(program)
+            }
+            None => Err(failure),
+        })
+    }
+}
+
+/// A path that the user gave must lead to a file: a typing error is not a missing part.
+fn named_file(variable: &str, path: &Path) -> Result<PathBuf, Failure> {
+    // Tests run in the folder of their package, so a relative path would lead elsewhere.
+    match std::path::absolute(path) {
+        Ok(path) if path.is_file() => Ok(path),
+        _ => Err(Failure::new(
+            format!("{variable} names {}, and there is no such file", path.display()),
+            format!("correct {variable}, or unset it"),
+        )),
+    }
+}
+
+/// Prepares each of `parts` and says where it is; fails if one of them could not be had.
+pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
+    let parts = if parts.is_empty() { &FOR_TESTS[..] } else { parts };
+    let mut missing = Vec::new();
+    for part in parts {
+        match part.prepare(tools) {
+            Ok(file) => println!("{}: {}", part.name(), file.display()),
+            Err(failure) => {
+                println!("{}: missing: {failure}", part.name());
+                missing.push(part.install_line());
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} of {} parts are missing", missing.len(), parts.len()), missing.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Part; 4] = [Part::Corpus, Part::Gh, Part::Nginx, Part::CargoDeny];
+
+    #[test]
+    fn every_folder_carries_the_pinned_version() {
+        let slots = ALL.map(Part::slot);
+        assert_eq!(slots[0], "corpus-23.1.2-r1");
+        assert_eq!(slots[1], "gh-2.23.0+dfsg1-1");
+        assert_eq!(slots[2], "nginx-1.22.1-9+deb12u9");
+        assert_eq!(slots[3], "cargo-deny-0.20.2");
+        assert!(slots.iter().all(|slot| !slot.contains('/') && !slot.starts_with('.')));
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for part in ALL {
+            assert_eq!(Part::from_str(part.name(), false), Ok(part));
+        }
+    }
+
+    #[test]
+    fn pins_have_the_length_of_their_digest() {
+        let hex = |pin| matches!(pin, Pin::Sha256(text) if text.len() == 64);
+        assert!(hex(GH.pin) && hex(NGINX.pin));
+        assert!(matches!(FIXTURES.pin, Pin::Sha512(text) if text.len() == 88));
+    }
+
+    #[test]
+    fn a_named_file_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("gh");
+        let message = named_file("PEERCACHE_TEST_GH", &file).unwrap_err().to_string();
+        assert!(message.starts_with("PEERCACHE_TEST_GH names "), "{message}");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(named_file("PEERCACHE_TEST_GH", &file), Ok(file));
+    }
+
+    #[test]
+    fn every_part_that_tests_get_has_a_variable() {
+        assert!(FOR_TESTS.iter().chain(&FOR_BENCHES).all(|part| part.variable().is_some()));
+    }
+}

@@ -1,0 +1,120 @@
+//! `cargo xtask test`: the whole test suite, with every part that can be had.
+
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+use crate::parts::{FOR_TESTS, Part};
+use crate::run::Run;
+use crate::tools::Tools;
+
+/// Set to `all`, it makes a test that lacks a part fail where it would skip.
+const REQUIRE: &str = "PEERCACHE_TEST_REQUIRE";
+
+/// Runs the tests; `args` go to `cargo test` as they are. The exit code is cargo's.
+pub(crate) fn test(tools: &Tools, offline: bool, args: &[String]) -> Result<ExitCode, Failure> {
+    let required = is_ci(std::env::var("CI").ok().as_deref());
+    let mut run = Run::cargo("repair the toolchain").args(["test", "--locked", "--all-features"]);
+    if !selects_packages(args) {
+        run = run.args(["--workspace"]);
+    }
+    let mut missing = Vec::new();
+    for part in FOR_TESTS {
+        let found = if offline {
+            part.find(tools)?.ok_or_else(|| Failure::new("it is not prepared yet", part.install_line()))
+        } else {
+            part.prepare_or_substitute(tools)
+        };
+        match (found, part.variable()) {
+            (Ok(file), Some(variable)) => run = run.env(variable, file),
+            (Ok(_), None) => {}
+            (Err(failure), _) => missing.push((part, failure)),
+        }
+    }
+    // What a user has set stays: `none` lets a machine with CI=true skip.
+    if required && std::env::var_os(REQUIRE).is_none() {
+        run = run.env(REQUIRE, "all");
+    }
+    let report = report(&missing, required);
+    eprint!("{report}");
+    let status = run.args(args).status()?;
+    // Once more below the test output, where it is seen.
+    eprint!("{report}");
+    if status.success() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Without a code, a signal ended it.
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Whether `CI` says that nobody is looking.
+fn is_ci(value: Option<&str>) -> bool {
+    matches!(value, Some("true" | "1"))
+}
+
+/// Whether these arguments of `cargo test` name packages, which `--workspace` would overrule.
+fn selects_packages(args: &[String]) -> bool {
+    args.iter().take_while(|arg| *arg != "--").any(|arg| {
+        arg.starts_with("--package")
+            || arg == "--manifest-path"
+            || (arg.starts_with("-p") && !arg.starts_with("--"))
+    })
+}
+
+/// One line for each missing part: what it is, why it is missing, and how to have it.
+fn report(missing: &[(Part, Failure)], required: bool) -> String {
+    let verdict = if required { "missing, and tests that need it fail because CI is set" } else { "skipped" };
+    missing
+        .iter()
+        .map(|(part, failure)| {
+            format!(
+                "xtask: {}: {verdict}: {failure}\nxtask: to have it: {}\n",
+                part.name(),
+                part.install_line()
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing() -> [(Part, Failure); 1] {
+        [(Part::Corpus, Failure::new("`npm` cannot be started", "install npm"))]
+    }
+
+    #[test]
+    fn nothing_missing_says_nothing() {
+        assert_eq!(report(&[], false), "");
+        assert_eq!(report(&[], true), "");
+    }
+
+    #[test]
+    fn a_missing_part_is_named_with_the_line_that_installs_it() {
+        assert_eq!(
+            report(&missing(), false),
+            "xtask: corpus: skipped: `npm` cannot be started; install npm\n\
+             xtask: to have it: install npm, then `cargo xtask prepare corpus`\n"
+        );
+    }
+
+    #[test]
+    fn in_ci_a_missing_part_is_not_called_skipped() {
+        let report = report(&missing(), true);
+        assert!(report.contains("fail because CI is set") && !report.contains("skipped"), "{report}");
+    }
+
+    #[test]
+    fn ci_is_what_services_set() {
+        assert!(is_ci(Some("true")) && is_ci(Some("1")));
+        assert!(!is_ci(Some("false")) && !is_ci(Some("")) && !is_ci(None));
+    }
+
+    #[test]
+    fn naming_packages_replaces_the_whole_workspace() {
+        let selects =
+            |args: &[&str]| selects_packages(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert!(selects(&["-p", "xtask"]) && selects(&["-pxtask"]) && selects(&["--package=xtask"]));
+        assert!(!selects(&["--lib", "name"]) && !selects(&["--", "-p"]) && !selects(&[]));
+    }
+}
