@@ -273,8 +273,9 @@ impl Cache {
     /// Reads `key` and says where the answer came from. Cannot fail.
     pub async fn lookup(&self, key: &Key) -> Lookup {
         let lookup = self.inner.chain.lookup(&self.scope(key)).await;
-        if let Some(entry) = &lookup.entry {
-            self.inner.versions.observe(entry.version(), self.now());
+        // Also for a removal: what this process loads next is newer than that.
+        if let Some(newest) = lookup.newest {
+            self.inner.versions.observe(newest, self.now());
         }
         lookup
     }

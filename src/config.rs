@@ -235,6 +235,12 @@ impl Config {
         self.dir.as_deref().filter(|_| self.backends.contains(&BackendName::Disk))
     }
 
+    /// The most bytes that the disk tier holds.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes
+    }
+
     /// Settings that are present but have no effect in this build, one line each.
     #[must_use]
     pub fn warnings(&self) -> &[String] {

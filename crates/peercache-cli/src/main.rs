@@ -1,1 +1,65 @@
-fn main() {}
+//! The command `peercache`: share GitHub API responses between CI runners through a chain of caches.
+
+mod cli;
+mod demo;
+mod entries;
+mod exit;
+mod output;
+mod serve;
+mod stats;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::from_clap(&error),
+    };
+    init_logging(cli.verbose);
+    let json = cli.json;
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("the async runtime cannot start: {error}")))
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(json),
+    }
+}
+
+async fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Serve(args) => serve::run(args, cli.json).await,
+        Command::Demo(args) => demo::run(args, cli.json).await,
+        Command::Get(args) => entries::get(args, cli.json).await,
+        Command::Put(args) => entries::put(args, cli.json).await,
+        Command::Invalidate(args) => entries::invalidate(args, cli.json).await,
+        Command::Stats(args) => stats::run(args, cli.json).await,
+        Command::Completions(args) => {
+            cli::completions(args.shell);
+            Ok(Exit::Ok)
+        }
+        Command::Fakehub(args) => serve::fakehub(args).await,
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` has the last word.
+fn init_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+}

@@ -1,0 +1,202 @@
+//! The command line: what can be said, and its help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use peercache_testkit::fakehub::FakeHubArgs;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  get, stats: there is nothing under this key
+  2  an argument or a setting is wrong; the message says which, and what is accepted
+  3  it should have worked and did not
+
+Settings come from the environment: CACHE_BACKEND, CACHE_DIR, CACHE_MEMORY_BYTES, CACHE_DISK_BYTES,
+CACHE_DEFAULT_TTL, CACHE_NAMESPACE. Logs go to standard error; RUST_LOG=debug or -v shows more.";
+
+/// Share GitHub API responses between CI runners through a chain of caches.
+#[derive(Debug, Parser)]
+#[command(name = "peercache", version, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text, errors included
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Log more; twice for more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer GitHub API requests from the cache, for gh, octokit, curl and anything else
+    Serve(ServeArgs),
+    /// Show what the cache saves: 20 CI jobs over recorded GitHub traffic, without and with peercache
+    Demo(DemoArgs),
+    /// Print the value under a key
+    Get(GetArgs),
+    /// Store a value under a key
+    Put(PutArgs),
+    /// Remove the values under keys
+    Invalidate(InvalidateArgs),
+    /// Show what a running `peercache serve` saved, or what the disk tier holds
+    Stats(StatsArgs),
+    /// Print shell completions
+    Completions(CompletionsArgs),
+    /// A GitHub-like origin for tests and the demo
+    #[command(hide = true)]
+    Fakehub(FakeHubArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// TCP address to listen on [default: 127.0.0.1:9180, unless --socket is given]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Unix socket to listen on, for `gh config set http_unix_socket PATH`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Who may connect to the socket, as an octal file mode
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode, requires = "socket")]
+    pub(crate) socket_mode: u32,
+
+    /// The API to cache
+    #[arg(long, value_name = "URL", default_value = "https://api.github.com")]
+    pub(crate) upstream: String,
+
+    /// Send requests for another host of GitHub's to this URL instead of https://HOST; repeatable
+    #[arg(long, value_name = "HOST=URL", value_parser = parse_route)]
+    pub(crate) route: Vec<(String, String)>,
+
+    /// Seconds that running requests may take to end after SIGTERM or SIGINT
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
+    pub(crate) drain_timeout: Duration,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Recorded traffic, one JSON exchange a line [default: @octokit/fixtures from npm, else generated]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) corpus: Option<PathBuf>,
+
+    /// Simulated CI jobs
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) jobs: u32,
+
+    /// Jobs that run at the same time
+    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) parallel: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// The key
+    pub(crate) key: String,
+
+    /// Write the value to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PutArgs {
+    /// The key
+    pub(crate) key: String,
+
+    /// The file to store; `-` is standard input
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+
+    /// Seconds that the value is fresh [default: CACHE_DEFAULT_TTL]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) ttl: Option<Duration>,
+
+    /// The media type of the value
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) content_type: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InvalidateArgs {
+    /// The keys
+    #[arg(required = true)]
+    pub(crate) keys: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatsArgs {
+    /// The running `peercache serve` to ask
+    #[arg(long, value_name = "URL", conflicts_with = "disk")]
+    pub(crate) url: Option<String>,
+
+    /// The unix socket of the running `peercache serve` to ask
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["url", "disk"])]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Look at the disk tier of CACHE_DIR instead of asking a server
+    #[arg(long)]
+    pub(crate) disk: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to complete for
+    pub(crate) shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+}
+
+/// Prints the completions for `shell` to standard output.
+pub(crate) fn completions(shell: Shell) {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Elvish => clap_complete::Shell::Elvish,
+        Shell::Fish => clap_complete::Shell::Fish,
+        Shell::Powershell => clap_complete::Shell::PowerShell,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+    };
+    clap_complete::generate(shell, &mut Cli::command(), "peercache", &mut std::io::stdout());
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    text.parse().map(Duration::from_secs).map_err(|_| "give whole seconds".to_owned())
+}
+
+fn parse_mode(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "give an octal file mode such as 600 or 666".to_owned())
+}
+
+fn parse_route(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .filter(|(host, url)| !host.is_empty() && !url.is_empty())
+        .map(|(host, url)| (host.to_owned(), url.to_owned()))
+        .ok_or_else(|| "give HOST=URL, such as codeload.github.com=http://127.0.0.1:8080".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

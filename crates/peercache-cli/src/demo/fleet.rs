@@ -1,0 +1,169 @@
+//! The simulated CI jobs: each reads the recorded resources, one after another, several jobs at once.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+use super::corpus::{Read, Traffic};
+use crate::exit::Failure;
+
+/// The token that all jobs share; it only ever reaches the demo's own origin.
+const TOKEN: &str = "token demo-token-of-one-fleet";
+
+/// All jobs of the demo.
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    client: reqwest::Client,
+    reads: Arc<[Read]>,
+    jobs: u32,
+    parallel: u32,
+}
+
+/// One answer, as a job saw it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    read: usize,
+    status: u16,
+    body: [u8; 32],
+    took: Duration,
+    /// Whether it came from the cache without asking the origin, by its own word.
+    pub(crate) hit: bool,
+}
+
+/// What the origin's log says about a run.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) calls: usize,
+    pub(crate) charged: usize,
+    pub(crate) not_modified: usize,
+}
+
+/// All answers of a run, and the origin's side of it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) origin: Origin,
+}
+
+impl Fleet {
+    pub(crate) fn new(traffic: &Traffic, jobs: u32, parallel: u32) -> Result<Self, Failure> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .user_agent("peercache-demo")
+            .build()
+            .map_err(|error| Failure::failed(format!("the HTTP client cannot start: {error}")))?;
+        Ok(Self { client, reads: traffic.reads.clone().into(), jobs, parallel })
+    }
+
+    pub(crate) fn requests_per_job(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// Runs every job against `base`.
+    pub(crate) async fn run(&self, base: &str) -> Result<Vec<Answer>, Failure> {
+        let slots = Arc::new(Semaphore::new(self.parallel as usize));
+        let mut jobs = tokio::task::JoinSet::new();
+        for _ in 0..self.jobs {
+            let (client, reads) = (self.client.clone(), Arc::clone(&self.reads));
+            let (base, slots) = (base.trim_end_matches('/').to_owned(), Arc::clone(&slots));
+            jobs.spawn(async move {
+                let _slot = slots.acquire_owned().await;
+                run_job(&client, &base, &reads).await
+            });
+        }
+        let mut answers = Vec::with_capacity(self.jobs as usize * self.reads.len());
+        while let Some(job) = jobs.join_next().await {
+            let job = job.map_err(|error| Failure::failed(format!("a job of the demo broke: {error}")))?;
+            answers.extend(job?);
+        }
+        Ok(answers)
+    }
+}
+
+async fn run_job(client: &reqwest::Client, base: &str, reads: &[Read]) -> Result<Vec<Answer>, Failure> {
+    let mut answers = Vec::with_capacity(reads.len());
+    for (index, read) in reads.iter().enumerate() {
+        let broken = |error: reqwest::Error| Failure::failed(format!("a request of the demo failed: {error}"));
+        let mut request = client
+            .get(format!("{base}{}", read.target))
+            .header(AUTHORIZATION, HeaderValue::from_static(TOKEN));
+        if let Some(accept) = &read.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        let started = Instant::now();
+        let response = request.send().await.map_err(broken)?;
+        let status = response.status().as_u16();
+        let hit = response
+            .headers()
+            .get("cache-status")
+            .is_some_and(|status| status.as_bytes().starts_with(b"peercache; hit"));
+        let body = response.bytes().await.map_err(broken)?;
+        let took = started.elapsed();
+        answers.push(Answer { read: index, status, body: Sha256::digest(&body).into(), took, hit });
+    }
+    Ok(answers)
+}
+
+impl Run {
+    /// Joins the jobs' answers with the origin's log.
+    pub(crate) fn new(answers: Vec<Answer>, log: &Path) -> Result<Self, Failure> {
+        #[derive(Deserialize)]
+        struct Line {
+            status: u16,
+            charged: bool,
+        }
+        let text = std::fs::read_to_string(log)
+            .map_err(|error| Failure::failed(format!("cannot read the origin's log: {error}")))?;
+        let mut origin = Origin::default();
+        for line in text.lines() {
+            let line: Line = serde_json::from_str(line)
+                .map_err(|error| Failure::failed(format!("cannot read the origin's log: {error}")))?;
+            origin.calls += 1;
+            origin.charged += usize::from(line.charged);
+            origin.not_modified += usize::from(line.status == 304);
+        }
+        Ok(Self { answers, origin })
+    }
+
+    /// The times of the answers that `which` picks, in ascending order.
+    pub(crate) fn latencies(&self, which: impl Fn(&Answer) -> bool) -> Vec<Duration> {
+        let mut times: Vec<_> =
+            self.answers.iter().filter(|answer| which(answer)).map(|answer| answer.took).collect();
+        times.sort_unstable();
+        times
+    }
+}
+
+/// The value below which `percent` of the ascending `times` lie, in microseconds; 0 without any.
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> f64 {
+    let last = times.len().saturating_sub(1);
+    times.get(last * percent / 100).map_or(0.0, |time| time.as_secs_f64() * 1e6)
+}
+
+/// How many answers of `with` have another status or body than `without` gave for the same read.
+pub(crate) fn differing(without: &[Answer], with: &[Answer]) -> usize {
+    let direct: HashMap<_, _> =
+        without.iter().map(|answer| (answer.read, (answer.status, answer.body))).collect();
+    with.iter().filter(|answer| direct.get(&answer.read) != Some(&(answer.status, answer.body))).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let times: Vec<_> = (1..=100).map(Duration::from_micros).collect();
+        assert!((percentile(&times, 50) - 50.0).abs() < 0.01);
+        assert!((percentile(&times, 99) - 99.0).abs() < 0.01);
+        assert!((percentile(&[], 99)).abs() < 0.01);
+    }
+}

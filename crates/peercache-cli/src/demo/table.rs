@@ -1,0 +1,39 @@
+//! The table that the demo prints.
+
+use std::fmt::Write as _;
+
+use super::Results;
+
+/// `without` beside `with`, and below it what that saved.
+pub(crate) fn render(results: &Results) -> String {
+    let (without, with) = (&results.without, &results.with);
+    let mut text = format!(
+        "{} jobs, {} requests each, one token for all of them\n\n{:<34}{:>20}{:>20}\n",
+        results.jobs, results.requests_per_job, "", "without peercache", "with peercache"
+    );
+    let mut row = |name: &str, left: String, right: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<34}{left:>20}{right:>20}");
+    };
+    row("requests by the jobs", without.requests.to_string(), with.requests.to_string());
+    row("calls made to the origin", without.calls.to_string(), with.calls.to_string());
+    row("  answered 304, free of charge", without.not_modified.to_string(), with.not_modified.to_string());
+    row("calls charged", without.charged.to_string(), with.charged.to_string());
+    row("hit rate", "-".to_owned(), format!("{:.1} %", 100.0 * results.hit_rate));
+    row("p50 of all answers", micros(without.p50_us), micros(with.p50_us));
+    row("p99 of all answers", micros(without.p99_us), micros(with.p99_us));
+    row("p50 of a hit", "-".to_owned(), micros(results.hit_p50_us));
+    row("p99 of a hit", "-".to_owned(), micros(results.hit_p99_us));
+    row("answers that differ from direct", "-".to_owned(), results.differing_answers.to_string());
+    let _ = write!(
+        text,
+        "\n{:.1} % fewer calls charged. Calls and charges are the origin's own count; times are the jobs' clock,\n\
+         against an origin on this machine: GitHub itself answers in some 100 ms.",
+        100.0 * results.charged_saved
+    );
+    text
+}
+
+fn micros(value: f64) -> String {
+    if value < 10_000.0 { format!("{value:.0} us") } else { format!("{:.1} ms", value / 1000.0) }
+}

@@ -1,0 +1,108 @@
+//! `put`, `get`, `invalidate`, `stats --disk`: the cache from a script.
+
+use std::time::Duration;
+
+use crate::support::{peercache, run, run_in, stderr};
+
+#[test]
+fn what_is_put_is_got_until_it_is_invalidated() {
+    let dir = tempfile::tempdir().unwrap();
+    let value: Vec<u8> = (0..=255).collect();
+    let put = run_in(dir.path(), &["put", "k", "--ttl", "60"], &value);
+    assert!(put.status.success(), "{}", stderr(&put));
+    let got = run_in(dir.path(), &["get", "k"], b"");
+    assert_eq!((got.status.code(), got.stdout), (Some(0), value));
+
+    assert!(run_in(dir.path(), &["invalidate", "k", "other"], b"").status.success());
+    let gone = run_in(dir.path(), &["get", "k"], b"");
+    assert_eq!((gone.status.code(), gone.stdout.len()), (Some(1), 0));
+}
+
+#[test]
+fn files_go_in_and_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (dir.path().join("in"), dir.path().join("out"));
+    std::fs::write(&source, vec![7; 300_000]).unwrap();
+    let cache = dir.path().join("cache");
+    assert!(run_in(&cache, &["put", "k", source.to_str().unwrap()], b"").status.success());
+    assert!(run_in(&cache, &["get", "k", "-o", target.to_str().unwrap()], b"").status.success());
+    assert_eq!(std::fs::read(target).unwrap(), vec![7; 300_000]);
+}
+
+#[test]
+fn the_json_answer_has_value_and_provenance() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = run_in(dir.path(), &["--json", "put", "k", "--content-type", "text/plain"], b"hello");
+    let put: serde_json::Value = serde_json::from_slice(&put.stdout).unwrap();
+    assert_eq!(put["stored"], true);
+    let got: serde_json::Value =
+        serde_json::from_slice(&run_in(dir.path(), &["--json", "get", "k"], b"").stdout).unwrap();
+    assert_eq!(got["outcome"], "hit");
+    assert_eq!(got["tier"], "disk");
+    assert_eq!(got["value"], "hello");
+    assert_eq!(got["content_type"], "text/plain");
+    assert_eq!(got["skipped"][0]["tier"], "memory");
+    assert_eq!(got["skipped"][0]["reason"], "absent");
+    let binary = run_in(dir.path(), &["put", "b"], &[0xff, 0x00]);
+    assert!(binary.status.success());
+    let got: serde_json::Value =
+        serde_json::from_slice(&run_in(dir.path(), &["--json", "get", "b"], b"").stdout).unwrap();
+    assert_eq!(got["value_base64"], "/wA=");
+}
+
+#[test]
+fn a_value_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(run_in(dir.path(), &["put", "k", "--ttl", "1"], b"v").status.success());
+    // Real processes read the real clock, so this one test has to wait.
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(run_in(dir.path(), &["get", "k"], b"").status.code(), Some(1));
+}
+
+#[test]
+fn a_put_that_would_not_outlive_the_process_is_refused() {
+    let mut command = peercache(&["put", "k"]);
+    command.env("CACHE_BACKEND", "memory");
+    let output = run(command, b"v");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("add `disk` to CACHE_BACKEND"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_value_beyond_the_bound_is_refused_with_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run_in(dir.path(), &["put", "k"], &vec![0; 8 * 1024 * 1024 + 1]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("8388608 bytes"), "{}", stderr(&output));
+}
+
+#[test]
+fn namespaces_share_a_directory_without_meeting() {
+    let dir = tempfile::tempdir().unwrap();
+    let in_namespace = |namespace: &str, args: &[&str], input: &[u8]| {
+        let mut command = peercache(args);
+        command.env("CACHE_DIR", dir.path()).env("CACHE_NAMESPACE", namespace);
+        run(command, input)
+    };
+    assert!(in_namespace("a", &["put", "k"], b"A").status.success());
+    assert_eq!(in_namespace("b", &["get", "k"], b"").status.code(), Some(1));
+    assert_eq!(in_namespace("a", &["get", "k"], b"").stdout, b"A");
+}
+
+#[test]
+fn the_disk_tier_can_be_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(run_in(dir.path(), &["put", "k"], b"v").status.success());
+    let stats: serde_json::Value =
+        serde_json::from_slice(&run_in(dir.path(), &["--json", "stats", "--disk"], b"").stdout).unwrap();
+    assert_eq!(stats["disk"]["entries"], 1);
+}
+
+#[test]
+fn neither_keys_nor_values_reach_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run_in(dir.path(), &["-vvv", "put", "acme/secret-plans"], b"the-hidden-value");
+    assert!(output.status.success());
+    let text = stderr(&output);
+    assert!(!text.contains("secret-plans") && !text.contains("hidden-value"), "{text}");
+}

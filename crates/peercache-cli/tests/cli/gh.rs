@@ -1,0 +1,229 @@
+//! The real `gh`, unmodified, over `http_unix_socket`.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use peercache_testkit::fakehub::{Corpus, Exchange};
+
+use crate::support::{Server, corpus, part, read_log, run, stderr};
+
+fn gh_program() -> Option<PathBuf> {
+    let on_path = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|dir| dir.join("gh")).find(|file| file.is_file())
+    };
+    part("PEERCACHE_TEST_GH", on_path, "run `cargo xtask prepare gh`")
+}
+
+/// A `gh` that talks to `socket`, set up as its users do.
+struct Gh {
+    program: PathBuf,
+    home: tempfile::TempDir,
+}
+
+impl Gh {
+    fn new(program: &Path, socket: &Path) -> Self {
+        let gh = Self { program: program.to_owned(), home: tempfile::tempdir().unwrap() };
+        let set = gh.run(&["config", "set", "http_unix_socket", socket.to_str().unwrap()], b"");
+        assert!(set.status.success(), "{}", stderr(&set));
+        gh
+    }
+
+    fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut command = Command::new(&self.program);
+        command
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .env("GH_CONFIG_DIR", self.home.path())
+            .env("GH_TOKEN", "gho_test_token_of_one_job")
+            .env("GH_NO_UPDATE_NOTIFIER", "1")
+            .env("NO_COLOR", "1");
+        run(command, input)
+    }
+
+    /// `gh api` for one recorded exchange.
+    fn api(&self, exchange: &Exchange) -> Output {
+        let address = if exchange.host == "api.github.com" { exchange.target.clone() } else { exchange.url() };
+        let mut args = vec!["api", "-X", &exchange.method, &address];
+        let accept = exchange.request_header("accept").map(|accept| format!("Accept: {accept}"));
+        if let Some(accept) = &accept {
+            args.extend(["-H", accept]);
+        }
+        let body = exchange.request_body.clone().unwrap_or_default();
+        if !body.is_empty() {
+            args.extend(["--input", "-"]);
+        }
+        self.run(&args, &body)
+    }
+}
+
+/// Forwards connections on a new unix socket to `url`: how `gh` reaches the origin without peercache.
+fn forwarder(dir: &Path, url: &str) -> PathBuf {
+    let path = dir.join("direct.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(mut client), Ok(mut server)) = (client, std::net::TcpStream::connect(&address)) else { return };
+            let (mut client_up, mut server_up) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                // Either side may close first; the copy just ends.
+                let _ = std::io::copy(&mut client_up, &mut server_up);
+                let _ = server_up.shutdown(std::net::Shutdown::Write);
+            });
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut server, &mut client);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    path
+}
+
+struct Both {
+    scratch: tempfile::TempDir,
+    direct: Gh,
+    through: Gh,
+    log: PathBuf,
+    _servers: [Server; 3],
+}
+
+/// `gh` twice on the same corpus: straight to an origin, and through peercache to another like it.
+fn both(program: &Path, corpus: &Path) -> Both {
+    let scratch = tempfile::tempdir().unwrap();
+    let (plain, _) = Server::fakehub(corpus);
+    let (origin, log) = Server::fakehub(corpus);
+    let socket = scratch.path().join("peercache.sock");
+    let routes: Vec<String> =
+        other_hosts(corpus).iter().map(|host| format!("{host}={}", origin.url)).collect();
+    let mut more: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"--socket", &socket];
+    for route in &routes {
+        more.extend([&"--route" as &dyn AsRef<std::ffi::OsStr>, route]);
+    }
+    let node = Server::serve(&scratch.path().join("cache"), &origin.url, &more);
+    let direct = Gh::new(program, &forwarder(scratch.path(), &plain.url));
+    let through = Gh::new(program, &socket);
+    Both { scratch, direct, through, log, _servers: [plain, origin, node] }
+}
+
+fn other_hosts(corpus: &Path) -> Vec<String> {
+    let corpus = Corpus::load(corpus).unwrap();
+    let mut hosts: Vec<_> = corpus.exchanges().iter().map(|exchange| exchange.host.clone()).collect();
+    hosts.retain(|host| host != "api.github.com");
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+fn assert_same(what: &str, direct: &Output, through: &Output) {
+    assert_eq!(direct.status.code(), through.status.code(), "{what}: {}", stderr(through));
+    assert!(direct.stdout == through.stdout, "{what}: the answers differ");
+    assert_eq!(stderr(direct), stderr(through), "{what}");
+}
+
+#[test]
+fn every_recorded_exchange_is_the_same_through_peercache() {
+    let Some(program) = gh_program() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let corpus_file = corpus(scratch.path());
+    let both = both(&program, &corpus_file);
+    for (number, exchange) in Corpus::load(&corpus_file).unwrap().exchanges().iter().enumerate() {
+        let what = format!("exchange {number}, {} {}", exchange.method, exchange.target);
+        assert_same(&what, &both.direct.api(exchange), &both.through.api(exchange));
+    }
+}
+
+#[test]
+fn the_second_run_is_served_from_the_cache() {
+    let Some(program) = gh_program() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let corpus_file = corpus(scratch.path());
+    let both = both(&program, &corpus_file);
+    let corpus = Corpus::load(&corpus_file).unwrap();
+    let reads: Vec<_> = corpus
+        .exchanges()
+        .iter()
+        .filter(|exchange| exchange.method == "GET" && exchange.host == "api.github.com")
+        .collect();
+    let first: Vec<_> = reads.iter().map(|read| both.through.api(read)).collect();
+    let asked = read_log(&both.log);
+    for (read, first) in reads.iter().zip(&first) {
+        assert_same(&read.target, first, &both.through.api(read));
+    }
+    // What the origin lets nobody store is asked for again; all the rest must not be.
+    let log = read_log(&both.log);
+    let again = &log[asked.len()..];
+    let mut served = 0;
+    for read in &reads {
+        let kept = read.status == 200
+            && read.header("cache-control").is_some_and(|value| value.contains("max-age=60"));
+        if kept {
+            served += 1;
+            let repeats = again.iter().filter(|line| line.url.ends_with(&read.target)).count();
+            assert_eq!(repeats, 0, "{} was asked for again", read.target);
+        }
+    }
+    assert!(served >= 10, "only {served} of the recorded reads may be stored");
+    assert!(again.len() < reads.len() / 2, "{} of {} reads reached the origin again", again.len(), reads.len());
+}
+
+#[test]
+fn pagination_follows_links_on_the_socket() {
+    let Some(program) = gh_program() else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let corpus_file = corpus(scratch.path());
+    let both = both(&program, &corpus_file);
+    let corpus = Corpus::load(&corpus_file).unwrap();
+    let first = corpus
+        .exchanges()
+        .iter()
+        .find(|exchange| {
+            exchange.method == "GET"
+                && exchange.header("link").is_some_and(|link| link.contains("rel=\"next\""))
+                && !exchange.header("link").is_some_and(|link| link.contains("rel=\"prev\""))
+        })
+        .expect("the corpus has a list of several pages");
+    let accept = format!("Accept: {}", first.request_header("accept").unwrap_or("*/*"));
+    let paginate = |gh: &Gh| gh.run(&["api", "--paginate", "-H", &accept, &first.target], b"");
+    let (direct, through) = (paginate(&both.direct), paginate(&both.through));
+    assert_same("gh api --paginate", &direct, &through);
+    let pages = read_log(&both.log).len();
+    assert!(pages >= 2, "pagination asked for {pages} page");
+    assert_same("gh api --paginate, again", &direct, &paginate(&both.through));
+    assert_eq!(read_log(&both.log).len(), pages, "the second run came from the cache");
+}
+
+/// Exchanges for `gh repo view` and `gh api graphql`, which no public recording has.
+const GRAPHQL: &str = r##"{"method":"POST","url":"https://api.github.com/graphql","request_headers":{},"request_body":"{\"query\":\"query { viewer { login } }\"}","status":200,"headers":{"content-type":"application/json; charset=utf-8"},"body":{"data":{"viewer":{"login":"octo-peer"}}}}
+{"method":"POST","url":"https://api.github.com/graphql","request_headers":{},"status":200,"headers":{"content-type":"application/json; charset=utf-8"},"body":{"data":{"repository":{"id":"R_1","name":"hello","owner":{"id":"O_1","login":"octo-peer"},"description":"A greeting","hasIssuesEnabled":true,"hasWikiEnabled":false,"viewerPermission":"READ","defaultBranchRef":{"name":"main"},"parent":null,"mergeCommitAllowed":true,"rebaseMergeAllowed":true,"squashMergeAllowed":true,"url":"https://github.com/octo-peer/hello"}}}}
+{"method":"GET","url":"https://api.github.com/repos/octo-peer/hello/readme","request_headers":{},"status":200,"headers":{"content-type":"application/json; charset=utf-8","cache-control":"private, max-age=60, s-maxage=60","etag":"\"recorded\"","vary":"Accept, Authorization, Cookie, X-GitHub-OTP"},"body":{"name":"README.md","path":"README.md","content":"IyBIZWxsbwo=","encoding":"base64","html_url":"https://github.com/octo-peer/hello/blob/main/README.md"}}
+"##;
+
+#[test]
+fn repo_view_and_graphql_are_passed_through() {
+    let Some(program) = gh_program() else { return };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(GRAPHQL.as_bytes()).unwrap();
+    let both = both(&program, file.path());
+    assert!(both.scratch.path().exists());
+    let query = ["api", "graphql", "-f", "query=query { viewer { login } }"];
+    let direct = both.direct.run(&query, b"");
+    assert!(direct.status.success(), "{}", stderr(&direct));
+    assert!(String::from_utf8_lossy(&direct.stdout).contains("octo-peer"));
+    assert_same("gh api graphql", &direct, &both.through.run(&query, b""));
+
+    let view = ["repo", "view", "octo-peer/hello"];
+    let direct = both.direct.run(&view, b"");
+    assert!(direct.status.success(), "{}", stderr(&direct));
+    assert!(String::from_utf8_lossy(&direct.stdout).contains("A greeting"));
+    assert_same("gh repo view", &direct, &both.through.run(&view, b""));
+    let before = read_log(&both.log).len();
+    assert_same("gh repo view, again", &direct, &both.through.run(&view, b""));
+    let log = read_log(&both.log);
+    let again: Vec<_> = log[before..].iter().map(|line| line.method.as_str()).collect();
+    assert!(!again.is_empty() && again.iter().all(|method| *method == "POST"), "the readme came from the cache: {again:?}");
+}
