@@ -90,9 +90,9 @@ fn refresh_missing_lists() -> Result<(), Failure> {
 pub(crate) fn convert(fixtures: &Path, out: &Path) -> Result<(), Failure> {
     Run::cargo("look above for what the compiler or fakehub said")
         .args(["run", "--quiet", "--locked", "--package", "peercache-testkit", "--bin", "fakehub", "--"])
-        .args(["convert", "--octokit"])
+        .args(["--octokit-fixtures"])
         .args([fixtures])
-        .args(["--out"])
+        .args(["--write-corpus"])
         .args([out])
         .succeed()?;
     match fs::metadata(out) {

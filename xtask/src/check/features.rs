@@ -49,6 +49,8 @@ const PROMISES: [Promise; 4] = [
 pub(crate) struct Package {
     pub(crate) name: String,
     features: BTreeMap<String, Vec<String>>,
+    /// What it depends on directly and is not ours, for whatever purpose.
+    pub(crate) foreign: BTreeSet<String>,
 }
 
 impl Package {
@@ -99,7 +101,14 @@ fn read_packages(metadata: &str) -> Option<Vec<Package>> {
             let on = on.as_array()?.iter().map(text).collect::<Option<_>>()?;
             Some((name.clone(), on))
         });
-        Some(Package { name: text(package.get("name")?)?, features: features.collect::<Option<_>>()? })
+        let dependencies = package.get("dependencies")?.as_array()?;
+        let foreign =
+            dependencies.iter().filter(|dependency| dependency.get("source").is_some_and(Value::is_string));
+        Some(Package {
+            name: text(package.get("name")?)?,
+            features: features.collect::<Option<_>>()?,
+            foreign: foreign.map(|dependency| text(dependency.get("name")?)).collect::<Option<_>>()?,
+        })
     };
     metadata.get("packages")?.as_array()?.iter().map(read).collect()
 }
@@ -157,7 +166,7 @@ mod tests {
         let features = features
             .iter()
             .map(|(name, on)| ((*name).to_owned(), on.iter().map(ToString::to_string).collect()));
-        Package { name: "p".to_owned(), features: features.collect() }
+        Package { name: "p".to_owned(), features: features.collect(), foreign: BTreeSet::new() }
     }
 
     #[test]
@@ -190,11 +199,14 @@ mod tests {
 
     #[test]
     fn packages_are_read_from_what_cargo_writes() {
-        let packages =
-            read_packages(r#"{"packages":[{"name":"p","features":{"a":["dep:x"],"default":["a"]}}]}"#)
-                .unwrap();
+        let packages = read_packages(
+            r#"{"packages": [{"name": "p", "features": {"a": ["dep:x"], "default": ["a"]}, "dependencies": [
+                {"name": "x", "source": "registry+https://example.org"}, {"name": "ours", "source": null}]}]}"#,
+        )
+        .unwrap();
         assert_eq!(packages[0].name, "p");
         assert_eq!(packages[0].features["a"], ["dep:x"]);
+        assert!(packages[0].foreign.iter().eq(["x"]));
         assert!(read_packages("{}").is_none());
         assert!(read_packages("not json").is_none());
     }

@@ -1,14 +1,20 @@
 //! What we depend on: licences, bans, sources, and known vulnerabilities.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::features;
 use crate::failure::Failure;
 use crate::parts::Part;
-use crate::run::Run;
+use crate::run::{self, Run};
 use crate::tools::Tools;
 
-/// Checks the lock file against `deny.toml`.
+/// Where each direct dependency has its line.
+const REASONS: &str = "docs/dependencies.md";
+
+/// Checks that each direct dependency has its reason, and the lock file against `deny.toml`.
 pub(crate) fn check(tools: &Tools) -> Result<(), Failure> {
+    reasons()?;
     let deny = Part::CargoDeny.prepare(tools)?;
     // Cached sources are enough for these, so that the step means the same with and without a network.
     cargo_deny(&deny, "mend Cargo.toml, or deny.toml with a reason")
@@ -35,4 +41,47 @@ fn advisories(deny: &Path) -> Result<(), Failure> {
 
 fn cargo_deny(deny: &Path, next: &str) -> Run {
     Run::as_typed(deny, next).args(["--locked", "--all-features"])
+}
+
+/// A dependency is chosen, not collected: the page says why for each, and for nothing else.
+fn reasons() -> Result<(), Failure> {
+    let page = std::fs::read_to_string(run::checkout().join(REASONS))
+        .map_err(|error| Failure::new(format!("{REASONS} cannot be read: {error}"), "restore it"))?;
+    let direct = features::packages()?.into_iter().flat_map(|package| package.foreign).collect();
+    compare(&page, &direct)
+}
+
+/// Rows of the page's tables begin with the name of a crate between backquotes.
+fn compare(page: &str, direct: &BTreeSet<String>) -> Result<(), Failure> {
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let given: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).collect();
+    let list = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let (missing, gone) =
+        (list(direct.difference(&given).collect()), list(given.difference(direct).collect()));
+    if !missing.is_empty() {
+        let what = format!("{REASONS} does not say why we depend on {missing}");
+        return Err(Failure::new(what, "add a row for each, or do without"));
+    }
+    if !gone.is_empty() {
+        return Err(Failure::new(
+            format!("{REASONS} still has {gone}, which nobody uses"),
+            "remove the rows",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_each_direct_dependency_and_no_other() {
+        let direct = ["bytes".to_owned(), "serde".to_owned()].into();
+        let row = |name: &str| format!("| `{name}` | why | MIT | `rejected` |\n");
+        let text = |page: &str| compare(page, &direct).unwrap_err().to_string();
+        assert_eq!(compare(&[row("serde"), "prose\n".to_owned(), row("bytes")].concat(), &direct), Ok(()));
+        assert!(text(&row("serde")).contains("why we depend on bytes;"));
+        assert!(text(&[row("serde"), row("bytes"), row("old")].concat()).contains("still has old,"));
+    }
 }
