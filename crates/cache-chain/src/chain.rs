@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use peercache_api::{
     BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Freshness, Key, MAX_VALUE_BYTES,
-    Operation, SystemClock, Timestamp, Version, async_trait,
+    NodeId, Operation, SystemClock, Timestamp, Version, async_trait,
 };
 
 use crate::lookup::{Lookup, Outcome, PutOutcome, PutResult, Skip, TierPut, TierTrace};
@@ -136,11 +136,14 @@ impl Scan {
         self.newest = Some(entry.version());
         self.tombstone = None;
         let freshness = entry.freshness(now);
-        if entry.is_tombstone() || freshness == Freshness::Expired {
+        if freshness == Freshness::Expired {
             self.stale = None;
-            let skip = if entry.is_tombstone() { Skip::Removed } else { Skip::Expired };
-            self.tombstone = entry.is_tombstone().then_some(entry);
-            return Some(skip);
+            return Some(Skip::Expired);
+        }
+        if entry.is_tombstone() {
+            self.stale = None;
+            self.tombstone = Some(entry);
+            return Some(Skip::Removed);
         }
         if freshness == Freshness::Stale {
             self.stale = Some((index, entry));
@@ -168,15 +171,16 @@ impl Chain {
     /// Cancel-safe; a lookup that is dropped is counted as cancelled.
     pub async fn lookup(&self, key: &Key) -> Lookup {
         let (outcome, answer, scan) = self.read(key).await;
-        let trace = scan.trace;
+        let (newest, trace) = (scan.newest, scan.trace);
         let Some((tier, entry)) = answer else {
-            return Lookup { outcome, entry: None, tier: None, age: Duration::ZERO, trace };
+            return Lookup { outcome, entry: None, tier: None, age: Duration::ZERO, newest, trace };
         };
         Lookup {
             outcome,
             age: entry.age(self.clock.now()),
             tier: Some(self.tiers[tier].info().name.clone()),
             entry: Some(entry),
+            newest,
             trace,
         }
     }
@@ -268,7 +272,9 @@ impl Chain {
             }
             if let Skip::TimedOut(deadline) = skip {
                 tracing::debug!(tier = tier.name(), operation = "get", ?deadline, "tier timed out");
-                scan.failure.get_or_insert_with(|| timeout_error(tier, Operation::Get, deadline));
+                let error = timeout_error(tier, Operation::Get, deadline);
+                tier.stats.note(&error);
+                scan.failure.get_or_insert(error);
             }
             scan.trace.push(TierTrace { tier: tier.info().name.clone(), skip });
         }
@@ -305,16 +311,19 @@ impl Chain {
         let put = if !tier.writes() {
             tier.stats.put_skipped.add(1);
             TierPut::Mode
-        } else if bytes > tier.info().capabilities.max_value_bytes {
-            tier.stats.put_skipped.add(1);
-            TierPut::TooLarge
         } else {
+            let too_large = bytes > tier.info().capabilities.max_value_bytes;
+            let written = if too_large { burial(entry) } else { entry.clone() };
             let cancel = CancelGuard::new(&tier.stats.put_cancelled);
             let started = self.clock.monotonic();
-            let call = tier.put(key, entry.clone(), &*self.clock).await;
+            let call = tier.put(key, written, &*self.clock).await;
             cancel.ended();
             tier.stats.put_latency.record(self.clock.monotonic().saturating_sub(started));
             match call {
+                Call::Done(()) if too_large => {
+                    tier.stats.put_skipped.add(1);
+                    TierPut::TooLarge
+                }
                 Call::Done(()) => {
                     tier.stats.stored.add(1);
                     tier.stats.bytes_written.add(bytes as u64);
@@ -327,12 +336,37 @@ impl Chain {
                     TierPut::Failed(error)
                 }
                 Call::TimedOut(deadline) => {
+                    let error = timeout_error(tier, Operation::Put, deadline);
                     tier.stats.put_timeouts.add(1);
-                    TierPut::Failed(timeout_error(tier, Operation::Put, deadline))
+                    tier.stats.note(&error);
+                    TierPut::Failed(error)
                 }
             }
         };
         PutResult { tier: tier.info().name.clone(), durable: tier.info().capabilities.durable, put }
+    }
+}
+
+/// The tombstone for what a tier holds that is older than `entry`, where `entry` itself does not fit:
+/// an upper tier would otherwise go on serving the value that was replaced. Its version lies just below
+/// the entry's, so tiers further down still answer.
+fn burial(entry: &Entry) -> Entry {
+    Entry::tombstone(just_below(entry.version()), entry.metadata().created)
+}
+
+/// The greatest version below `version`; none is below [`Version::ZERO`].
+fn just_below(version: Version) -> Version {
+    let Version { wall, counter, node } = version;
+    if node.as_u64() > 0 {
+        return Version { node: NodeId::from_u64(node.as_u64() - 1), ..version };
+    }
+    let node = NodeId::from_u64(u64::MAX);
+    if counter > 0 {
+        return Version { wall, counter: counter - 1, node };
+    }
+    match wall.as_millis() {
+        0 => Version::ZERO,
+        millis => Version { wall: Timestamp::from_millis(millis - 1), counter: u32::MAX, node },
     }
 }
 
@@ -428,9 +462,16 @@ impl CacheBackend for Chain {
         first.map_or(Ok(()), Err)
     }
 
+    /// Closes every tier, each within its deadline for writes, whatever the others answer; then gives
+    /// the first error.
     async fn close(&self) -> Result<(), Error> {
         self.settle().await;
-        let closed = join_all(self.tiers.iter().map(|tier| tier.backend.close())).await;
+        let closed = join_all(self.tiers.iter().map(async |tier| match tier.close().await {
+            Call::Done(()) => Ok(()),
+            Call::Failed(error) => Err(error),
+            Call::TimedOut(deadline) => Err(timeout_error(tier, Operation::Close, deadline)),
+        }))
+        .await;
         closed.into_iter().collect()
     }
 }

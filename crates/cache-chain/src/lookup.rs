@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use peercache_api::{Entry, Error};
+use peercache_api::{Entry, Error, Version};
 
 /// What a lookup found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,8 +61,11 @@ pub struct Lookup {
     pub tier: Option<Cow<'static, str>>,
     /// The entry's age; zero for a miss.
     pub age: Duration,
-    /// The tiers that were asked or passed over without giving this answer, in order. Empty for a
-    /// hit in the first tier.
+    /// The greatest version that any tier showed, a removal's included. Who writes this key next
+    /// makes a version above it ([`peercache_api::VersionClock::observe`]).
+    pub newest: Option<Version>,
+    /// The tiers that were asked or passed over without giving a fresh value, in order. Empty for a
+    /// hit in the first tier; the tier of a stale answer is among them.
     pub trace: Vec<TierTrace>,
 }
 
@@ -91,7 +94,8 @@ pub enum TierPut {
     Stored,
     /// It was not asked: its mode does not allow writing.
     Mode,
-    /// It was not asked: the value is larger than it takes.
+    /// The value is larger than it takes. What it held before is buried, so it cannot hide the value
+    /// that tiers further down hold now.
     TooLarge,
     /// It failed, or did not answer within its deadline.
     Failed(Error),

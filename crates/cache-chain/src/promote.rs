@@ -1,6 +1,8 @@
 //! Carrying a hit up: the tiers above the one that answered get the same bytes.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use peercache_api::{Clock, Entry, Key};
 use tokio::sync::Semaphore;
@@ -22,8 +24,8 @@ impl Promoter {
         Self { room: Arc::new(Semaphore::new(MAX_PENDING_KIB as usize)) }
     }
 
-    /// Writes `entry` into every tier of `above`: at once where that costs no I/O, else in the
-    /// background.
+    /// Writes `entry` into every tier of `above`: before it returns where that costs no I/O, else in
+    /// the background. Never waits.
     pub(crate) async fn promote(
         &self,
         above: &[Arc<Tier>],
@@ -36,10 +38,6 @@ impl Promoter {
             if entry.value().len() > tier.info().capabilities.max_value_bytes {
                 continue;
             }
-            if tier.is_volatile() {
-                write(tier, key, entry.clone(), &**clock, stats).await;
-                continue;
-            }
             let kib = u32::try_from(entry.value().len() / 1024 + 1).unwrap_or(MAX_PENDING_KIB);
             let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
                 stats.promotions_dropped.add(1);
@@ -47,10 +45,17 @@ impl Promoter {
             };
             let (tier, key, entry) = (Arc::clone(tier), key.clone(), entry.clone());
             let (clock, stats) = (Arc::clone(clock), Arc::clone(stats));
-            tokio::spawn(async move {
+            let volatile = tier.is_volatile();
+            let mut copy = Box::pin(async move {
                 write(&tier, &key, entry, &*clock, &stats).await;
                 drop(permit);
             });
+            // Memory takes it without waiting, so the next read finds it there. One that does wait is
+            // no reason to hold up this read.
+            if volatile && poll_fn(|context| Poll::Ready(copy.as_mut().poll(context))).await.is_ready() {
+                continue;
+            }
+            tokio::spawn(copy);
         }
     }
 

@@ -84,7 +84,7 @@ pub struct TierReport {
     pub put_errors: u64,
     /// Writes that took longer than the deadline.
     pub put_timeouts: u64,
-    /// Writes that were not tried: too large, or not allowed by the mode.
+    /// Writes that it does not take: too large, or not allowed by the mode.
     pub put_skipped: u64,
     /// Writes whose caller went away before the answer.
     pub put_cancelled: u64,

@@ -111,15 +111,22 @@ impl Tier {
     pub(crate) async fn put(&self, key: &Key, entry: Entry, clock: &dyn Clock) -> Call<()> {
         let ordered = self.info().capabilities.ordered_writes;
         within(self.write_deadline, async {
-            if !ordered
-                && let Some(stored) = self.backend.get(key).await?
-                && !entry.supersedes(&stored, clock.now())
-            {
-                return Ok(());
+            if !ordered {
+                match self.backend.get(key).await {
+                    Ok(Some(stored)) if !entry.supersedes(&stored, clock.now()) => return Ok(()),
+                    Ok(_) => {}
+                    // What cannot be read must not stand in the way of what replaces it.
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                    Err(error) => return Err(error),
+                }
             }
             self.backend.put(key, entry).await
         })
         .await
+    }
+
+    pub(crate) async fn close(&self) -> Call<()> {
+        within(self.write_deadline, self.backend.close()).await
     }
 }
 

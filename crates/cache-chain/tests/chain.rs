@@ -1,0 +1,23 @@
+//! The chain against scripted tiers. Time stands still unless a test moves it, so nothing sleeps.
+#![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
+#[path = "chain/closing.rs"]
+mod closing;
+#[path = "chain/conformance.rs"]
+mod conformance;
+#[path = "chain/faults.rs"]
+mod faults;
+#[path = "chain/flights.rs"]
+mod flights;
+#[path = "chain/model.rs"]
+mod model;
+#[path = "chain/nesting.rs"]
+mod nesting;
+#[path = "chain/promotion.rs"]
+mod promotion;
+#[path = "chain/reads.rs"]
+mod reads;
+#[path = "chain/support.rs"]
+mod support;
+#[path = "chain/writes.rs"]
+mod writes;
