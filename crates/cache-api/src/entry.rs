@@ -27,6 +27,9 @@ pub const MAX_CONTENT_TYPE_BYTES: usize = 256;
 /// The longest entity tag or modification date, in bytes.
 pub const MAX_VALIDATOR_BYTES: usize = 1024;
 
+/// The most bytes that a tombstone carries; see [`Entry::tombstone_with_proof`].
+pub const MAX_PROOF_BYTES: usize = 4 * 1024;
+
 /// Whether an entry holds a value or marks a removal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EntryKind {
@@ -107,7 +110,21 @@ impl Entry {
         Self { meta: Arc::new(meta), value: Bytes::new() }
     }
 
-    /// The value; empty for a tombstone, and possibly empty for a value.
+    /// As [`Entry::tombstone`], with bytes that prove who made it. Only the wrapper that wrote them
+    /// reads them; to every backend they are a value.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for more than [`MAX_PROOF_BYTES`].
+    pub fn tombstone_with_proof(
+        version: Version,
+        created: Timestamp,
+        proof: impl Into<Bytes>,
+    ) -> Result<Self, Error> {
+        let Self { meta, .. } = Self::tombstone(version, created);
+        Self::checked(Arc::unwrap_or_clone(meta), proof.into())
+    }
+
+    /// The value; possibly empty. For a tombstone its proof, empty unless it was given one.
     #[must_use]
     pub fn value(&self) -> &Bytes {
         &self.value
@@ -221,8 +238,8 @@ impl Entry {
             format!("it has {} tags, the most is {MAX_TAGS}", meta.tags.len())
         } else if meta.tags.iter().any(|tag| tag.is_empty() || tag.len() > MAX_TAG_BYTES) {
             format!("a tag has 1 to {MAX_TAG_BYTES} bytes, one of its tags has not")
-        } else if meta.kind == EntryKind::Tombstone && !value.is_empty() {
-            "a tombstone carries no value".to_owned()
+        } else if meta.kind == EntryKind::Tombstone && value.len() > MAX_PROOF_BYTES {
+            format!("a tombstone's proof has at most {MAX_PROOF_BYTES} bytes, this one has {}", value.len())
         } else {
             return Ok(Self { meta: Arc::new(meta), value });
         };
@@ -363,6 +380,13 @@ mod tests {
         assert_eq!(build(|b| (0..33).fold(b, |b, n| b.tag(n.to_string()))), Err(ErrorKind::Config));
         let large = Entry::builder(vec![0; MAX_VALUE_BYTES + 1], version(0), NOW).build();
         assert_eq!(large.map_err(|error| error.kind()), Err(ErrorKind::TooLarge));
+    }
+
+    #[test]
+    fn a_tombstone_may_carry_a_small_proof() {
+        let with = |bytes| Entry::tombstone_with_proof(version(0), NOW, vec![1; bytes]);
+        assert!(with(MAX_PROOF_BYTES).unwrap().is_tombstone());
+        assert_eq!(with(MAX_PROOF_BYTES + 1).map_err(|error| error.kind()), Err(ErrorKind::Config));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use allocation_counter::measure;
 use peercache_api::{
-    Bytes, Entry, ErrorKind, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_TAG_BYTES, MAX_TAGS,
+    Bytes, Entry, ErrorKind, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_PROOF_BYTES, MAX_TAG_BYTES, MAX_TAGS,
     MAX_VALIDATOR_BYTES, MAX_VALUE_BYTES, envelope,
 };
 use proptest::prelude::*;
@@ -127,8 +127,12 @@ fn readers_keep_the_bounds_of_writers() {
     for (fresh, stale) in [(longest, 1), (longest + 1, 0), (u64::MAX, u64::MAX)] {
         assert_eq!(read(lives(fresh, stale)).0, Err(ErrorKind::Corrupt), "{fresh} + {stale} ms");
     }
-    let value_as_tombstone = forge::patched(&stored, forge::KIND_AT, &[1]);
-    assert_eq!(read(value_as_tombstone).0, Err(ErrorKind::Corrupt), "a tombstone with a value");
+    for (len, refused) in [(MAX_PROOF_BYTES, false), (MAX_PROOF_BYTES + 1, true)] {
+        let value = Entry::builder(vec![7; len], samples::version(), samples::NOW).build().unwrap();
+        let stored = envelope::encode(&samples::key(), &value);
+        let as_tombstone = read(forge::patched(&stored, forge::KIND_AT, &[1])).0;
+        assert_eq!(as_tombstone.err(), refused.then_some(ErrorKind::Corrupt), "a tombstone with {len} bytes");
+    }
 }
 
 #[test]

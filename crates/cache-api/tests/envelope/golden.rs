@@ -51,6 +51,7 @@ fn golden() -> Vec<Golden> {
         honest("minimal.bin", samples::minimal()),
         honest("empty.bin", samples::empty()),
         honest("tombstone.bin", samples::tombstone()),
+        honest("proven-tombstone.bin", samples::proven_tombstone()),
         unknown,
     ]
 }

@@ -3,7 +3,8 @@
 use std::fs;
 
 use peercache_api::{
-    Bytes, MAX_CONTENT_TYPE_BYTES, MAX_TAG_BYTES, MAX_TAGS, MAX_VALIDATOR_BYTES, MAX_VALUE_BYTES, envelope,
+    Bytes, MAX_CONTENT_TYPE_BYTES, MAX_PROOF_BYTES, MAX_TAG_BYTES, MAX_TAGS, MAX_VALIDATOR_BYTES,
+    MAX_VALUE_BYTES, envelope,
 };
 
 use crate::samples;
@@ -49,6 +50,7 @@ fn the_page_names_the_bounds_of_the_code() {
         MAX_VALIDATOR_BYTES,
         MAX_TAGS,
         MAX_TAG_BYTES,
+        MAX_PROOF_BYTES,
     ];
     for bound in bounds {
         assert!(page.contains(&format!("{bound} ")), "docs/format.md does not name the bound {bound}");

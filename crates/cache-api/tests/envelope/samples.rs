@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use peercache_api::{
-    Entry, Key, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_TAG_BYTES, MAX_TAGS, MAX_VALIDATOR_BYTES, NodeId,
-    Timestamp, Version,
+    Entry, Key, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_PROOF_BYTES, MAX_TAG_BYTES, MAX_TAGS,
+    MAX_VALIDATOR_BYTES, NodeId, Timestamp, Version,
 };
 use proptest::prelude::*;
 
@@ -50,9 +50,14 @@ pub(crate) fn tombstone() -> Entry {
     Entry::tombstone(version(), NOW)
 }
 
+/// A removal that says who made it.
+pub(crate) fn proven_tombstone() -> Entry {
+    Entry::tombstone_with_proof(version(), NOW, &b"signed by the writer"[..]).unwrap()
+}
+
 /// What every damage test is run on.
-pub(crate) fn all() -> [Entry; 4] {
-    [full(), minimal(), empty(), tombstone()]
+pub(crate) fn all() -> [Entry; 5] {
+    [full(), minimal(), empty(), tombstone(), proven_tombstone()]
 }
 
 fn text(most: usize) -> impl Strategy<Value = Option<String>> {
@@ -95,9 +100,11 @@ pub(crate) fn entries() -> impl Strategy<Value = Entry> {
             }
             tags.into_iter().fold(builder, peercache_api::EntryBuilder::tag).build().unwrap()
         });
-    let removal = (any::<u64>(), any::<u32>()).prop_map(|(wall, counter)| {
+    let proof = prop::collection::vec(any::<u8>(), 0..=MAX_PROOF_BYTES);
+    let removal = (any::<u64>(), any::<u32>(), proof).prop_map(|(wall, counter, proof)| {
         let wall = Timestamp::from_millis(wall);
-        Entry::tombstone(Version { wall, counter, node: NodeId::from_u64(1) }, wall)
+        let version = Version { wall, counter, node: NodeId::from_u64(1) };
+        Entry::tombstone_with_proof(version, wall, proof).unwrap()
     });
     prop_oneof![8 => value, 1 => removal]
 }

@@ -52,7 +52,7 @@ fn metadata() {
 fn no_text_shows_the_key_the_value_or_a_tag() {
     let every = [
         refusal(stored().slice(..200)),
-        refusal(forge::patched(&stored(), forge::KIND_AT, &[1])),
+        refusal(forge::patched(&stored(), forge::KIND_AT, &[2])),
         refusal(forge::with_metadata(&stored(), b"\xa1\x03\x81\x60")),
         refusal(forge::with_metadata(&stored(), b"\xa1\x00\x81\x64hush")),
     ];
