@@ -101,10 +101,10 @@ impl Part {
     /// The line that gives a reader this part where we could not prepare it.
     pub(crate) fn install_line(self) -> &'static str {
         match self {
-            Self::Corpus => "install npm, then `cargo xtask prepare corpus`",
+            Self::Corpus => "`cargo xtask prepare corpus`, which needs npm and its registry",
             Self::Gh => "install gh (https://cli.github.com), or name one with PEERCACHE_TEST_GH=/path/to/gh",
             Self::Nginx => "install nginx, or name one with PEERCACHE_BENCH_NGINX=/path/to/nginx",
-            Self::CargoDeny => "connect to a crate registry, then `cargo xtask prepare cargo-deny`",
+            Self::CargoDeny => "`cargo xtask prepare cargo-deny`, which needs a crate registry",
         }
     }
 
@@ -187,14 +187,14 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
             Ok(file) => println!("{}: {}", part.name(), file.display()),
             Err(failure) => {
                 println!("{}: missing: {failure}", part.name());
-                missing.push(part.install_line());
+                missing.push(part.name());
             }
         }
     }
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(format!("{} of {} parts are missing", missing.len(), parts.len()), missing.join("; ")))
+    Err(Failure::new(format!("missing: {}", missing.join(", ")), "the lines above say why"))
 }
 
 #[cfg(test)]

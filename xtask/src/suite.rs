@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(
             report(&missing(), false),
             "xtask: corpus: skipped: `npm` cannot be started; install npm\n\
-             xtask: to have it: install npm, then `cargo xtask prepare corpus`\n"
+             xtask: to have it: `cargo xtask prepare corpus`, which needs npm and its registry\n"
         );
     }
 

@@ -16,7 +16,9 @@ const REASONS: &str = "docs/dependencies.md";
 pub(crate) fn check(tools: &Tools) -> Result<(), Failure> {
     reasons()?;
     let deny = Part::CargoDeny.prepare(tools)?;
-    // Cached sources are enough for these, so that the step means the same with and without a network.
+    // Sources for every platform, since the lock file is judged for all of them.
+    Run::cargo("connect to the crate registry").args(["fetch", "--locked"]).succeed()?;
+    // From here on nothing is asked of the network, so the verdict depends on the checkout alone.
     cargo_deny(&deny, "mend Cargo.toml, or deny.toml with a reason")
         .args(["--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"])
         .succeed()?;
