@@ -108,12 +108,16 @@ impl Part {
         }
     }
 
-    /// The program in the search path that serves as well, if ours cannot be had.
-    fn substitute(self) -> Option<PathBuf> {
-        match self {
+    /// The program in the search path that serves as well, where ours cannot be had because of `failure`.
+    pub(crate) fn substitute(self, failure: Failure) -> Result<PathBuf, Failure> {
+        let program = match self {
             Self::Gh | Self::Nginx => run::on_path(self.name()),
             Self::Corpus | Self::CargoDeny => None,
-        }
+        };
+        let Some(program) = program else { return Err(failure) };
+        eprintln!("xtask: {}: {failure}", self.name());
+        eprintln!("xtask: {}: using {}, whatever its version", self.name(), program.display());
+        Ok(program)
     }
 
     /// Where it is, if nothing has to be done for it: named by its variable, or prepared earlier.
@@ -151,18 +155,6 @@ impl Part {
             format!("{} was prepared, and {} is not in it", self.name(), self.file()),
             format!("remove {} and run `cargo xtask prepare {}`", dir.display(), self.name()),
         ))
-    }
-
-    /// As [`Part::prepare`], and takes a program of the same name from the search path if that fails.
-    pub(crate) fn prepare_or_substitute(self, tools: &Tools) -> Result<PathBuf, Failure> {
-        self.prepare(tools).or_else(|failure| match self.substitute() {
-            Some(program) => {
-                eprintln!("xtask: {failure}");
-                eprintln!("xtask: {} is not the pinned version: using {}", self.name(), program.display());
-                Ok(program)
-            }
-            None => Err(failure),
-        })
     }
 }
 

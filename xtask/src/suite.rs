@@ -19,10 +19,13 @@ pub(crate) fn test(tools: &Tools, offline: bool, args: &[String]) -> Result<Exit
     }
     let mut missing = Vec::new();
     for part in FOR_TESTS {
-        let found = if offline {
-            part.find(tools)?.ok_or_else(|| Failure::new("it is not prepared yet", part.install_line()))
-        } else {
-            part.prepare_or_substitute(tools)
+        // A variable that names no file ends it here: that is a mistake, not a missing part.
+        let found = match part.find(tools)? {
+            Some(file) => Ok(file),
+            None if offline => {
+                part.substitute(Failure::new("it is not prepared", "run it without --offline"))
+            }
+            None => part.prepare(tools).or_else(|failure| part.substitute(failure)),
         };
         match (found, part.variable()) {
             (Ok(file), Some(variable)) => run = run.env(variable, file),
