@@ -5,7 +5,8 @@
 //! picks its cases by the [`Capabilities`] that the backend declares and says why it left one out.
 //!
 //! It is never destructive: every case writes fresh keys under a random prefix, and reads no others.
-//! It leaves what it wrote behind, to expire within the hour.
+//! It leaves what it wrote behind, to expire within the hour. A bounded store needs room for 5 MiB,
+//! or it evicts what a case still looks for.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -1,0 +1,100 @@
+//! What can go wrong in a blocking job, and what each failure of SQLite means.
+
+use std::io;
+
+use peercache_api::{Error, ErrorKind, Operation};
+use rusqlite::ErrorCode;
+
+use super::directory::kind_of;
+
+/// SQLite's `IOERR_SHORT_READ`: a page lies beyond the end of the file, which was truncated.
+const SHORT_READ: i32 = 522;
+
+/// Why a job did not succeed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The index is not what we wrote: it is to be moved aside and made anew.
+    Damaged(String),
+    /// The index was replaced since it was opened: it is to be opened again.
+    Replaced,
+    /// Anything else; the caller hears of it.
+    Sqlite(rusqlite::Error),
+    /// A file could not be read or written.
+    Io(io::Error),
+    /// An answer for the caller.
+    Answer(Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        match &error {
+            rusqlite::Error::SqliteFailure(cause, text) => match cause.code {
+                ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::SchemaChanged => Self::Damaged(error.to_string()),
+                // A missing table or column: the schema is checked at opening, so it broke since.
+                ErrorCode::Unknown if text.as_deref().is_some_and(|text| text.starts_with("no such")) => {
+                    Self::Damaged(error.to_string())
+                }
+                _ if cause.extended_code == SHORT_READ => Self::Damaged(error.to_string()),
+                _ => Self::Sqlite(error),
+            },
+            // Statements are ours and fixed: what they return has another type only in a damaged row.
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::QueryReturnedNoRows => Self::Damaged(error.to_string()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Answer(error)
+    }
+}
+
+impl Failure {
+    /// What the caller is told.
+    pub(super) fn into_error(self, operation: Operation) -> Error {
+        let new = |kind, message: &'static str| Error::new(kind, operation, message).with_backend("disk");
+        match self {
+            Self::Answer(error) => error,
+            Self::Damaged(cause) => new(ErrorKind::Corrupt, "the index is damaged and could not be repaired")
+                .with_context("cause", cause),
+            Self::Replaced => new(ErrorKind::Unavailable, "the index is being replaced over and over")
+                .with_help("see which other process removes or damages the cache directory"),
+            Self::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+                full(new(ErrorKind::Unavailable, "the disk is full").with_source(error))
+            }
+            Self::Io(error) => new(kind_of(&error), "a file could not be read or written").with_source(error),
+            Self::Sqlite(error) => {
+                let told = match error.sqlite_error_code() {
+                    Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                        new(ErrorKind::Timeout, "another process held the index for too long")
+                    }
+                    Some(ErrorCode::DiskFull) => full(new(ErrorKind::Unavailable, "the disk is full")),
+                    Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                        new(ErrorKind::Denied, "the index cannot be written")
+                            .with_help("set CACHE_DIR to a directory that this user owns and can write")
+                    }
+                    _ => new(ErrorKind::Unavailable, "the index could not be used"),
+                };
+                told.with_source(error)
+            }
+        }
+    }
+}
+
+fn full(error: Error) -> Error {
+    error.with_help("free some space, or lower CACHE_DISK_BYTES")
+}

@@ -1,0 +1,265 @@
+//! A damaged store heals itself, says so in its counters, and never gives out a wrong byte.
+
+use std::fs;
+
+use super::*;
+
+const ENTRIES: u64 = 40;
+
+fn size(n: u64) -> usize {
+    [10, 900, 5000, 30_000, 90_000][n as usize % 5]
+}
+
+async fn fill(disk: &Disk) {
+    for n in 0..ENTRIES {
+        disk.put(&key(n), entry(n, size(n))).await.unwrap();
+    }
+}
+
+async fn filled(dir: &Path) {
+    let disk = open(dir);
+    fill(&disk).await;
+    disk.close().await.unwrap();
+}
+
+/// Reads every key: right, absent or reported. Then the store must work as if nothing had been.
+async fn survives(disk: &Disk, what: &str) -> u64 {
+    let mut intact = 0;
+    for n in 0..ENTRIES {
+        match disk.get(&key(n)).await {
+            Ok(Some(found)) => {
+                assert_eq!(found, entry(n, size(n)), "{what}: key {n} holds something else");
+                intact += 1;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+                let again = disk.get(&key(n)).await;
+                assert!(
+                    again.as_ref().is_ok_and(Option::is_none),
+                    "{what}: damage is met once, then {again:?}"
+                );
+            }
+        }
+    }
+    for n in 0..ENTRIES {
+        let new = entry(n + 1000, size(n));
+        disk.put(&key(n), new.clone()).await.unwrap_or_else(|error| panic!("{what}: put {n}: {error}"));
+        assert_eq!(disk.get(&key(n)).await.unwrap(), Some(new), "{what}");
+    }
+    intact
+}
+
+#[tokio::test]
+async fn flipped_bytes_in_the_index() {
+    for seed in 1..=25_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path()).await;
+        let path = dir.path().join("index.sqlite");
+        let mut bytes = fs::read(&path).unwrap();
+        let spots = noise(seed, 8 * (1 + seed as usize % 12));
+        for spot in spots.chunks(8) {
+            let at = u64::from_le_bytes(spot.try_into().unwrap()) as usize;
+            // Half of the seeds aim at the first pages, where the schema and the roots are.
+            let at = if seed % 2 == 0 { at % 20_000 } else { at % bytes.len() };
+            bytes[at] ^= 1 << (at % 8);
+        }
+        fs::write(&path, bytes).unwrap();
+        survives(&open(dir.path()), &format!("seed {seed}")).await;
+    }
+}
+
+#[tokio::test]
+async fn flipped_byte_in_a_large_value() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let blobs = files(&dir.path().join("blobs"));
+    assert_eq!(blobs.len() as u64, ENTRIES / 5);
+    let mut bytes = fs::read(&blobs[0]).unwrap();
+    bytes[50_000] ^= 4;
+    fs::write(&blobs[0], bytes).unwrap();
+    fs::write(&blobs[1], "short").unwrap();
+    fs::remove_file(&blobs[2]).unwrap();
+    let disk = open(dir.path());
+    assert_eq!(survives(&disk, "blobs").await, ENTRIES - 3);
+    let stats = disk.stats().await.unwrap();
+    assert_eq!((stats.corrupt_dropped, stats.healed), (3, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_value_under_the_wrong_row_is_not_served() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let sql = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
+    sql.execute("UPDATE entry SET body = (SELECT body FROM entry WHERE id = 1) WHERE id = 2", []).unwrap();
+    drop(sql);
+    let disk = open(dir.path());
+    assert_eq!(disk.get(&key(0)).await.unwrap(), Some(entry(0, size(0))));
+    assert_eq!(disk.get(&key(1)).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(disk.get(&key(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_unknown_format_is_a_miss_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let sql = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
+    let mut body: Vec<u8> =
+        sql.query_row("SELECT body FROM entry WHERE id = 1", [], |row| row.get(0)).unwrap();
+    body[4] = 99;
+    sql.execute("UPDATE entry SET body = ?1 WHERE id = 1", [body]).unwrap();
+    drop(sql);
+    let disk = open(dir.path());
+    assert_eq!(disk.get(&key(0)).await.unwrap(), None);
+    let stats = disk.stats().await.unwrap();
+    assert_eq!((stats.entries, stats.corrupt_dropped), (ENTRIES, 0), "a newer build wrote it: {stats:?}");
+}
+
+#[tokio::test]
+async fn truncated_and_replaced_indexes() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 7] = [
+        ("truncated to nothing", |path| fs::write(path, "").unwrap()),
+        ("truncated to a byte", |path| fs::write(path, "S").unwrap()),
+        ("garbage", |path| fs::write(path, noise(3, 100_000)).unwrap()),
+        ("text", |path| fs::write(path, "not a database\n".repeat(1000)).unwrap()),
+        ("a directory", |path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        }),
+        ("another schema version", |path| {
+            let sql = rusqlite::Connection::open(path).unwrap();
+            sql.pragma_update(None, "user_version", 77).unwrap();
+        }),
+        ("another database", |path| {
+            fs::remove_file(path).unwrap();
+            rusqlite::Connection::open(path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        }),
+    ];
+    for (what, harm) in harms {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path()).await;
+        harm(&dir.path().join("index.sqlite"));
+        let disk = open(dir.path());
+        assert_eq!(survives(&disk, what).await, 0);
+        assert_eq!(disk.stats().await.unwrap().healed, 1, "{what}");
+        assert!(dir.path().join("quarantine").exists(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn half_an_index_is_noticed_when_its_end_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let path = dir.path().join("index.sqlite");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let disk = open(dir.path());
+    survives(&disk, "half").await;
+    assert!(disk.stats().await.unwrap().healed >= 1);
+}
+
+#[tokio::test]
+async fn damage_while_open_is_met_by_all_who_have_it_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (open(dir.path()), open(dir.path()));
+    fill(&one).await;
+    assert!(two.get(&key(1)).await.unwrap().is_some());
+    for round in 0..3_u64 {
+        // As another program would: a whole other file in its place.
+        let other = dir.path().join("other");
+        fs::write(&other, noise(round, 50_000)).unwrap();
+        fs::rename(&other, dir.path().join("index.sqlite")).unwrap();
+        let (first, second) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let new = entry(5000 + round, 70_000);
+        first.put(&key("new"), new.clone()).await.unwrap();
+        assert_eq!(second.get(&key("new")).await.unwrap(), Some(new));
+    }
+    let healed = one.stats().await.unwrap().healed + two.stats().await.unwrap().healed;
+    assert_eq!(healed, 3, "each damage is repaired once, by one of them");
+    assert!(files(&dir.path().join("quarantine")).len() <= 3, "only the last is kept");
+    survives(&one, "one").await;
+    assert_eq!(survives_reading(&two).await, ENTRIES);
+}
+
+async fn survives_reading(disk: &Disk) -> u64 {
+    let mut found = 0;
+    for n in 0..ENTRIES {
+        found += u64::from(disk.get(&key(n)).await.unwrap() == Some(entry(n + 1000, size(n))));
+    }
+    found
+}
+
+#[tokio::test]
+async fn without_its_log_the_index_is_older_but_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(dir.path());
+    fill(&disk).await;
+    drop(disk);
+    for companion in ["index.sqlite-wal", "index.sqlite-shm"] {
+        fs::remove_file(dir.path().join(companion)).unwrap();
+    }
+    survives(&open(dir.path()), "no log").await;
+}
+
+#[tokio::test]
+async fn the_log_removed_while_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (open(dir.path()), open(dir.path()));
+    fill(&one).await;
+    fs::remove_file(dir.path().join("index.sqlite-wal")).unwrap();
+    survives(&one, "who had it open").await;
+    survives(&open(dir.path()), "who came later").await;
+    let last = entry(9000, 10);
+    two.put(&key("last"), last.clone()).await.unwrap();
+    assert_eq!(two.get(&key("last")).await.unwrap(), Some(last));
+}
+
+#[tokio::test]
+async fn the_directory_removed_while_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("cache");
+    let disk = open(&root);
+    fill(&disk).await;
+    fs::remove_dir_all(&root).unwrap();
+    assert_eq!(survives(&disk, "removed").await, 0);
+    assert_eq!(disk.stats().await.unwrap().healed, 1);
+    disk.close().await.unwrap();
+    assert_eq!(survives_reading(&open(&root)).await, ENTRIES);
+}
+
+#[tokio::test]
+async fn a_directory_replaced_by_a_file_is_an_error_and_then_works_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("cache");
+    let disk = open(&root);
+    fs::remove_dir_all(&root).unwrap();
+    fs::write(&root, "in the way").unwrap();
+    assert!(disk.get(&key(1)).await.is_err());
+    assert!(disk.put(&key(1), entry(1, 1)).await.is_err());
+    assert!(disk.probe().await.is_err());
+    fs::remove_file(&root).unwrap();
+    survives(&disk, "back").await;
+    disk.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn orphans_are_swept_when_old_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let fan = dir.path().join("blobs/ab");
+    fs::create_dir_all(&fan).unwrap();
+    let orphan = fan.join(format!("{}-{:016x}", "ab".repeat(32), 5));
+    fs::write(&orphan, "left by a crash").unwrap();
+    fs::write(fan.join("half.tmp"), "left by a crash").unwrap();
+    let written = fs::metadata(&orphan).unwrap().modified().unwrap();
+    let written = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+
+    let at = |after: u64| Arc::new(ManualClock::new(Timestamp::from_millis(written + after)));
+    let young = open_with(dir.path(), 64 * MIB, &at(60_000));
+    assert_eq!(young.stats().await.unwrap().orphans_removed, 0);
+    assert!(orphan.exists(), "it may belong to a put that is about to commit");
+    let old = open_with(dir.path(), 64 * MIB, &at(3_700_000));
+    assert_eq!(old.stats().await.unwrap().orphans_removed, 2);
+    assert_eq!(blob_files(dir.path()) as u64, ENTRIES / 5, "what has a row stays");
+}
