@@ -37,9 +37,10 @@ struct Inner {
     versions: VersionClock,
     namespace: String,
     default_ttl: Duration,
-    flights: SingleFlight<Result<Entry, FetchError>>,
+    flights: SingleFlight<Result<Bytes, FetchError>>,
     loads: AtomicU64,
     load_errors: AtomicU64,
+    loads_too_large: AtomicU64,
     loads_joined: AtomicU64,
     decode_errors: AtomicU64,
 }
@@ -135,6 +136,7 @@ impl CacheBuilder {
                 flights: SingleFlight::new(),
                 loads: AtomicU64::new(0),
                 load_errors: AtomicU64::new(0),
+                loads_too_large: AtomicU64::new(0),
                 loads_joined: AtomicU64::new(0),
                 decode_errors: AtomicU64::new(0),
             }),
@@ -185,7 +187,7 @@ impl Cache {
         value: &T,
         ttl: Ttl,
     ) -> Result<PutOutcome, Error> {
-        let entry = self.encode(value, ttl, self.next_version())?;
+        let entry = self.json_entry(to_json(value)?, ttl, self.next_version())?;
         Ok(self.put_entry(key, entry).await)
     }
 
@@ -202,10 +204,12 @@ impl Cache {
     ///
     /// Concurrent calls for one key run one loader: the others wait and get its result, or its error.
     /// Cancel-safe: dropping the future of the caller whose loader runs makes the next caller that
-    /// waits run its own.
+    /// waits run its own. A removal wins over a loader that was running already: its value is not
+    /// kept, and who asks after the removal loads anew.
     ///
     /// # Errors
-    /// Only the loader's own, or a value that cannot be stored. See [`FetchError`].
+    /// Only the loader's own, or a value or TTL that no entry can have. See [`FetchError`]. A value
+    /// above [`MAX_VALUE_BYTES`](crate::MAX_VALUE_BYTES) is returned, and not kept.
     pub async fn get_or_fetch<T, E, F, Fut>(&self, key: &Key, ttl: Ttl, load: F) -> Result<T, FetchError>
     where
         T: Serialize + DeserializeOwned,
@@ -228,27 +232,22 @@ impl Cache {
                     && let Ok(value) = serde_json::from_slice(entry.value())
                 {
                     *loaded = Some(value);
-                    return Ok(entry);
+                    return Ok(entry.into_value());
                 }
                 // As of now: what is removed while the loader runs stays removed.
                 let version = self.next_version();
-                let value = load().await.map_err(|error| FetchError::Load(Arc::from(error.into())));
+                let value = load().await;
                 inner.loads.fetch_add(1, Ordering::Relaxed);
                 let stored = match value {
-                    Ok(value) => match self.encode(&value, ttl, version) {
-                        Ok(entry) => {
-                            *loaded = Some(value);
-                            Ok(entry)
-                        }
-                        Err(error) => Err(FetchError::Encode(Arc::new(error))),
-                    },
-                    Err(error) => Err(error),
-                };
-                match &stored {
-                    Ok(entry) => drop(self.put_entry(key, entry.clone()).await),
-                    Err(_) => {
-                        inner.load_errors.fetch_add(1, Ordering::Relaxed);
+                    Ok(value) => {
+                        let json = self.store_loaded(key, &value, ttl, version).await;
+                        *loaded = Some(value);
+                        json
                     }
+                    Err(error) => Err(FetchError::Load(Arc::from(error.into()))),
+                };
+                if stored.is_err() {
+                    inner.load_errors.fetch_add(1, Ordering::Relaxed);
                 }
                 stored
             })
@@ -257,12 +256,34 @@ impl Cache {
             inner.loads_joined.fetch_add(1, Ordering::Relaxed);
         }
         match (own, result) {
-            (Some(value), _) => Ok(value),
-            (None, Ok(entry)) => {
-                serde_json::from_slice(entry.value()).map_err(|error| FetchError::Decode(Arc::new(error)))
+            (_, Err(error)) => Err(error),
+            (Some(value), Ok(_)) => Ok(value),
+            (None, Ok(json)) => {
+                serde_json::from_slice(&json).map_err(|error| FetchError::Decode(Arc::new(error)))
             }
-            (None, Err(error)) => Err(error),
         }
+    }
+
+    /// Stores a value that a loader gave, and returns its JSON for those who waited. A value that is
+    /// too large for an entry is handed out all the same; what it replaces is removed.
+    async fn store_loaded<T: Serialize>(
+        &self,
+        key: &Key,
+        value: &T,
+        ttl: Ttl,
+        version: Version,
+    ) -> Result<Bytes, FetchError> {
+        let failed = |error| FetchError::Encode(Arc::new(error));
+        let json = to_json(value).map_err(failed)?;
+        let entry = match self.json_entry(json.clone(), ttl, version) {
+            Err(error) if error.kind() == ErrorKind::TooLarge => {
+                self.inner.loads_too_large.fetch_add(1, Ordering::Relaxed);
+                Entry::tombstone(version, self.now())
+            }
+            entry => entry.map_err(failed)?,
+        };
+        drop(self.put_entry(key, entry).await);
+        Ok(json)
     }
 
     /// Removes what is under `key`: a tombstone goes to every tier that may be written.
@@ -282,7 +303,13 @@ impl Cache {
 
     /// Stores an entry built by hand, with its own version, lifetime and metadata.
     pub async fn put_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
-        self.inner.chain.write(&self.scope(key), entry).await
+        let (key, removal) = (&self.scope(key), entry.is_tombstone());
+        let outcome = self.inner.chain.write(key, entry).await;
+        if removal {
+            // Who asks from now on must not be given what was loaded before.
+            self.inner.flights.forget(key);
+        }
+        outcome
     }
 
     /// Starts an entry that was true at its origin just now.
@@ -322,6 +349,7 @@ impl Cache {
             chain: self.inner.chain.report(),
             loads: count(&self.inner.loads),
             load_errors: count(&self.inner.load_errors),
+            loads_too_large: count(&self.inner.loads_too_large),
             loads_joined: count(&self.inner.loads_joined),
             decode_errors: count(&self.inner.decode_errors),
         }
@@ -340,11 +368,7 @@ impl Cache {
         if self.inner.namespace.is_empty() { key.clone() } else { key.scoped(&self.inner.namespace) }
     }
 
-    fn encode<T: Serialize + ?Sized>(&self, value: &T, ttl: Ttl, version: Version) -> Result<Entry, Error> {
-        let json = serde_json::to_vec(value).map_err(|error| {
-            Error::new(ErrorKind::Config, Operation::Encode, "the value cannot be turned into JSON")
-                .with_source(error)
-        })?;
+    fn json_entry(&self, json: Bytes, ttl: Ttl, version: Version) -> Result<Entry, Error> {
         self.with_ttl(Entry::builder(json, version, self.now()), ttl).content_type("application/json").build()
     }
 
@@ -359,4 +383,11 @@ impl Cache {
             })
             .ok()
     }
+}
+
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Error> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
+        Error::new(ErrorKind::Config, Operation::Encode, "the value cannot be turned into JSON")
+            .with_source(error)
+    })
 }

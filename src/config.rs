@@ -1,5 +1,7 @@
 //! Settings from the environment, and the cache that they describe.
 
+use std::cell::Cell;
+use std::env::VarError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -110,15 +112,15 @@ impl ConfigError {
     ) -> Self {
         Self {
             variable,
-            value: Some(value.to_owned()),
+            value: Some(shortened(value)),
             problem: problem.into(),
             remedy: remedy.into(),
             source: None,
         }
     }
 
-    #[cfg(feature = "disk")]
-    fn unset(variable: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// Of a variable whose value is missing or cannot be shown.
+    fn without_value(variable: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { variable, value: None, problem: problem.into(), remedy: remedy.into(), source: None }
     }
 
@@ -126,6 +128,15 @@ impl ConfigError {
     #[must_use]
     pub fn variable(&self) -> &str {
         self.variable
+    }
+}
+
+/// Enough of a value to recognise it by: an error is one line.
+fn shortened(value: &str) -> String {
+    const MOST: usize = 80;
+    match value.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 
@@ -156,7 +167,7 @@ pub struct Config {
 /// Reads one variable, by its name or an older one. An empty value counts as unset.
 struct Vars<F>(F);
 
-impl<F: Fn(&str) -> Option<String>> Vars<F> {
+impl<F: Fn(&'static str) -> Option<String>> Vars<F> {
     fn get(&self, names: &[&'static str]) -> Option<(&'static str, String)> {
         names.iter().find_map(|name| {
             let value = (self.0)(name)?.trim().to_owned();
@@ -166,8 +177,11 @@ impl<F: Fn(&str) -> Option<String>> Vars<F> {
 
     fn bytes(&self, name: &'static str, default: u64, least: u64) -> Result<u64, ConfigError> {
         let Some((name, value)) = self.get(&[name]) else { return Ok(default) };
-        let accepted =
-            format!("give a whole number of bytes, or one with a unit such as {}MiB", default >> 20);
+        let example = match default {
+            gib if gib >= 1 << 30 => format!("{}GiB", gib >> 30),
+            mib => format!("{}MiB", mib >> 20),
+        };
+        let accepted = format!("give a whole number of bytes, or one with a unit such as {example}");
         match size::parse(&value) {
             None => Err(ConfigError::new(name, &value, "this is not a size", accepted)),
             Some(bytes) if bytes < least => Err(ConfigError::new(
@@ -187,7 +201,21 @@ impl Config {
     /// # Errors
     /// The first mistake found.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_vars(|name| std::env::var(name).ok())
+        let unreadable = Cell::new(None);
+        let config = Self::read(|name| match std::env::var(name) {
+            Ok(value) => Some(value),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => {
+                unreadable.set(Some(name));
+                None
+            }
+        });
+        match unreadable.get() {
+            Some(name) => {
+                Err(ConfigError::without_value(name, "its value is not UTF-8", "give it as UTF-8 text"))
+            }
+            None => config,
+        }
     }
 
     /// The settings that `var` gives, by variable name.
@@ -195,6 +223,10 @@ impl Config {
     /// # Errors
     /// The first mistake found.
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Self::read(var)
+    }
+
+    fn read(var: impl Fn(&'static str) -> Option<String>) -> Result<Self, ConfigError> {
         let vars = Vars(var);
         let explicit =
             vars.get(&["CACHE_DIR", "IPFS_ACCELERATE_CACHE_DIR"]).map(|(_, dir)| PathBuf::from(dir));
@@ -271,7 +303,11 @@ impl Config {
     async fn open_backend(&self, name: BackendName) -> Result<Arc<dyn CacheBackend>, ConfigError> {
         match name {
             #[cfg(feature = "memory")]
-            BackendName::Memory => Ok(Arc::new(peercache_local::Memory::with_capacity(self.memory_bytes))),
+            BackendName::Memory => {
+                // More than this machine can address is as good as everything.
+                let bytes = usize::try_from(self.memory_bytes).unwrap_or(usize::MAX);
+                Ok(Arc::new(peercache_local::Memory::with_capacity(bytes)))
+            }
             #[cfg(feature = "disk")]
             BackendName::Disk => Ok(Arc::new(self.open_disk().await?)),
             other => Err(not_built("CACHE_BACKEND", other.as_str(), other)),
@@ -281,7 +317,7 @@ impl Config {
     #[cfg(feature = "disk")]
     async fn open_disk(&self) -> Result<peercache_local::Disk, ConfigError> {
         let Some(dir) = &self.dir else {
-            return Err(ConfigError::unset(
+            return Err(ConfigError::without_value(
                 "CACHE_DIR",
                 "the disk tier needs a directory, and neither CACHE_DIR, XDG_CACHE_HOME nor HOME is set",
                 "set CACHE_DIR, or CACHE_BACKEND=memory to do without a disk",
@@ -298,7 +334,7 @@ impl Config {
     }
 }
 
-fn backends(vars: &Vars<impl Fn(&str) -> Option<String>>) -> Result<Vec<BackendName>, ConfigError> {
+fn backends(vars: &Vars<impl Fn(&'static str) -> Option<String>>) -> Result<Vec<BackendName>, ConfigError> {
     let auto: Vec<_> =
         [BackendName::Memory, BackendName::Disk].into_iter().filter(|name| name.is_built()).collect();
     let Some((variable, value)) = vars.get(&["CACHE_BACKEND", "CACHE_BACKENDS"]) else { return Ok(auto) };
@@ -320,12 +356,11 @@ fn backends(vars: &Vars<impl Fn(&str) -> Option<String>>) -> Result<Vec<BackendN
             ));
         }
         let Ok(backend) = name.parse::<BackendName>() else {
-            return Err(ConfigError::new(
-                variable,
-                &value,
-                format!("there is no backend `{name}`"),
-                format!("accepted is {}", accepted()),
-            ));
+            let problem = match name.is_empty() {
+                true => "a name is missing before or after a comma".to_owned(),
+                false => format!("there is no backend `{}`", shortened(name)),
+            };
+            return Err(ConfigError::new(variable, &value, problem, format!("accepted is {}", accepted())));
         };
         if !backend.is_built() {
             return Err(not_built(variable, &value, backend));
@@ -376,7 +411,7 @@ fn not_built(variable: &'static str, value: &str, backend: BackendName) -> Confi
     )
 }
 
-fn default_ttl(vars: &Vars<impl Fn(&str) -> Option<String>>) -> Result<Duration, ConfigError> {
+fn default_ttl(vars: &Vars<impl Fn(&'static str) -> Option<String>>) -> Result<Duration, ConfigError> {
     let Some((name, value)) = vars.get(&["CACHE_DEFAULT_TTL"]) else { return Ok(DEFAULT_TTL) };
     let most = MAX_LIFETIME.as_secs();
     match value.parse::<u64>() {
@@ -391,7 +426,7 @@ fn default_ttl(vars: &Vars<impl Fn(&str) -> Option<String>>) -> Result<Duration,
 }
 
 /// Settings of later releases. A user who set one believes that it works, so silence would be a lie.
-fn warnings(vars: &Vars<impl Fn(&str) -> Option<String>>) -> Vec<String> {
+fn warnings(vars: &Vars<impl Fn(&'static str) -> Option<String>>) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |names: &[&'static str], text: &str| {
         if let Some((name, _)) = vars.get(names) {

@@ -13,7 +13,7 @@ pub enum FetchError {
     /// The loader failed. Everyone who waited for it gets the same error, shared.
     #[error("the value could not be loaded: {0}")]
     Load(#[source] Arc<dyn StdError + Send + Sync>),
-    /// The loaded value could not be turned into JSON, or is too large for an entry.
+    /// The loaded value could not be turned into JSON, or the TTL is longer than an entry may live.
     #[error("the loaded value cannot be stored: {0}")]
     Encode(#[source] Arc<dyn StdError + Send + Sync>),
     /// Another caller loaded a value of another type under the same key at the same time.

@@ -14,6 +14,8 @@ pub struct CacheReport {
     pub loads: u64,
     /// Of those, the ones that failed.
     pub load_errors: u64,
+    /// Of those, the ones whose value was handed out and not kept: it is larger than an entry takes.
+    pub loads_too_large: u64,
     /// Callers that waited for another caller's loader instead of running their own.
     pub loads_joined: u64,
     /// Values found that were not of the type asked for; each was a miss.

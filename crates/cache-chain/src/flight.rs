@@ -57,6 +57,12 @@ impl<T: Clone> SingleFlight<T> {
         (loaded, Flight::Led)
     }
 
+    /// Lets nobody else join the flight that is under way for `key`, if there is one: the next caller
+    /// starts another. Those who wait already still get its result.
+    pub fn forget(&self, key: &Key) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
     fn join<'a>(&'a self, key: &'a Key) -> Seat<'a, T> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = Arc::clone(slots.entry(key.clone()).or_default());

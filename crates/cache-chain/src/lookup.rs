@@ -115,7 +115,6 @@ pub struct PutResult {
 /// The answer to a write, tier by tier. A write never fails its caller; who needs to know where the
 /// entry is now looks here.
 #[derive(Clone, Debug)]
-#[must_use]
 pub struct PutOutcome {
     /// Every tier of the chain, in order.
     pub tiers: Vec<PutResult>,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peercache_api::{CacheBackend, Freshness, MAX_CLOCK_SKEW, TOMBSTONE_LIFETIME};
+use peercache_api::{CacheBackend, Entry, Freshness, MAX_CLOCK_SKEW, TOMBSTONE_LIFETIME};
 use peercache_chain::{Chain, Mode, Outcome, TierOptions};
 
 use crate::support::{SHARED, VOLATILE, World, assert_adds_up, key, steps, text};
@@ -81,6 +81,9 @@ async fn stale_is_served_only_where_nothing_newer_is_fresh() {
     disk.plant(&key("newer below"), world.entry(100, "fresh"));
     memory.plant(&key("removed below"), world.entry(20, "stale"));
     shared.plant(&key("removed below"), world.tombstone(30));
+    memory.plant(&key("expired below"), world.entry(20, "stale"));
+    let brief = Entry::builder("brief", world.version(30), world.at(30)).build().unwrap();
+    disk.plant(&key("expired below"), brief);
 
     let lookup = chain.lookup(&key("older below")).await;
     assert_eq!((lookup.outcome, text(&lookup)), (Outcome::Stale, Some("stale")));
@@ -94,6 +97,10 @@ async fn stale_is_served_only_where_nothing_newer_is_fresh() {
     let lookup = chain.lookup(&key("removed below")).await;
     assert_eq!(lookup.outcome, Outcome::Miss);
     assert_eq!(steps(&lookup), ["memory stale", "disk absent", "shared removed"]);
+
+    let lookup = chain.lookup(&key("expired below")).await;
+    assert_eq!(lookup.outcome, Outcome::Miss, "it was replaced, if only for a while");
+    assert_eq!(steps(&lookup), ["memory stale", "disk expired", "shared absent"]);
     assert_adds_up(&chain.report());
 }
 
@@ -101,7 +108,7 @@ async fn stale_is_served_only_where_nothing_newer_is_fresh() {
 async fn a_fresh_value_that_is_older_than_a_stale_one_is_not_served() {
     let world = World::default();
     let ([memory, disk, _], chain) = world.usual();
-    let long = peercache_api::Entry::builder("older but long-lived", world.version(0), world.at(0))
+    let long = Entry::builder("older but long-lived", world.version(0), world.at(0))
         .fresh_for(Duration::from_secs(1000))
         .build()
         .unwrap();
@@ -117,7 +124,7 @@ async fn a_fresh_value_that_is_older_than_a_stale_one_is_not_served() {
 async fn expired_is_a_miss_and_still_hides_what_is_older() {
     let world = World::default();
     let ([memory, disk, _], chain) = world.usual();
-    let long = peercache_api::Entry::builder("long-lived", world.version(0), world.at(0))
+    let long = Entry::builder("long-lived", world.version(0), world.at(0))
         .fresh_for(Duration::from_secs(1000))
         .build()
         .unwrap();
@@ -128,6 +135,17 @@ async fn expired_is_a_miss_and_still_hides_what_is_older() {
     assert_eq!(lookup.outcome, Outcome::Miss);
     assert_eq!(steps(&lookup), ["memory expired", "disk superseded", "shared absent"]);
     assert!(chain.get(&key("k")).await.unwrap().is_none(), "native expiry is declared, so it is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_was_written_over_is_no_answer() {
+    let world = World::default();
+    let ([memory, disk, _], chain) = world.usual();
+    memory.plant(&key("k"), world.tombstone(0));
+    disk.plant(&key("k"), world.entry(1, "gone"));
+    world.clock.advance(Duration::from_secs(201));
+    assert_eq!(steps(&chain.lookup(&key("k")).await), ["memory removed", "disk expired", "shared absent"]);
+    assert!(chain.get(&key("k")).await.unwrap().is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,14 @@
+//! The facade: what a caller of `Cache` can rely on.
+#![cfg(feature = "memory")]
+#![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
+#[path = "cache/conformance.rs"]
+mod conformance;
+#[path = "cache/faults.rs"]
+mod faults;
+#[path = "cache/fetch.rs"]
+mod fetch;
+#[path = "cache/support.rs"]
+mod support;
+#[path = "cache/values.rs"]
+mod values;

@@ -1,0 +1,259 @@
+//! Settings from the environment: what each variable does, and what each mistake says.
+#![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
+use std::path::Path;
+
+use peercache::{BackendName, Config, ConfigError};
+use proptest::prelude::*;
+
+fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::from_vars(|name| {
+        vars.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+    })
+}
+
+#[cfg(all(feature = "memory", feature = "disk"))]
+mod with_both_tiers {
+    use std::time::Duration;
+
+    use insta::assert_snapshot;
+    use peercache::{Key, Mode, Ttl};
+
+    use super::*;
+
+    fn complaint(vars: &[(&str, &str)]) -> String {
+        read(vars).unwrap_err().to_string()
+    }
+
+    fn names(value: &str) -> Vec<&'static str> {
+        let config = read(&[("CACHE_BACKEND", value)]).unwrap();
+        config.backends().iter().map(|name| name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_list_is_the_order() {
+        assert_eq!(names("memory,disk"), ["memory", "disk"]);
+        assert_eq!(names(" Disk , MEMORY "), ["disk", "memory"]);
+        assert_eq!(names("disk"), ["disk"]);
+        assert_eq!(names("auto"), ["memory", "disk"]);
+        assert_eq!(names("none"), [""; 0]);
+        assert_eq!(names(""), ["memory", "disk"], "empty counts as unset");
+        assert_eq!(read(&[]).unwrap().backends(), [BackendName::Memory, BackendName::Disk]);
+        assert_eq!(read(&[("CACHE_BACKENDS", "disk")]).unwrap().backends(), [BackendName::Disk]);
+    }
+
+    #[test]
+    fn the_newer_name_of_a_variable_wins() {
+        let config = read(&[
+            ("CACHE_BACKENDS", "memory"),
+            ("CACHE_BACKEND", "disk"),
+            ("IPFS_ACCELERATE_CACHE_DIR", "/old"),
+            ("CACHE_DIR", "/new"),
+        ])
+        .unwrap();
+        assert_eq!((config.backends(), config.dir()), (&[BackendName::Disk][..], Some(Path::new("/new"))));
+        let blank = read(&[("CACHE_DIR", " "), ("IPFS_ACCELERATE_CACHE_DIR", "/old")]).unwrap();
+        assert_eq!(blank.dir(), Some(Path::new("/old")));
+    }
+
+    #[test]
+    fn the_directory_follows_the_usual_places() {
+        let dir =
+            |vars: &[(&str, &str)]| read(vars).unwrap().dir().map(|dir| dir.to_string_lossy().into_owned());
+        let home = ("HOME", "/home/ada");
+        assert_eq!(dir(&[home]).as_deref(), Some("/home/ada/.cache/peercache"));
+        assert_eq!(dir(&[home, ("XDG_CACHE_HOME", "/xdg")]).as_deref(), Some("/xdg/peercache"));
+        assert_eq!(
+            dir(&[home, ("XDG_CACHE_HOME", "relative")]).as_deref(),
+            Some("/home/ada/.cache/peercache"),
+            "the XDG specification has relative paths ignored"
+        );
+        assert_eq!(dir(&[home, ("XDG_CACHE_HOME", "/xdg"), ("CACHE_DIR", "here")]).as_deref(), Some("here"));
+        assert_eq!(dir(&[]), None);
+        assert_eq!(dir(&[home, ("CACHE_BACKEND", "memory")]), None, "without a disk tier there is none");
+    }
+
+    #[test]
+    fn mistakes_in_the_list() {
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,none")]), @"CACHE_BACKEND=\"memory,none\": `none` stands alone; name it without others, or list backends only");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
+    }
+
+    #[test]
+    fn a_backend_that_this_release_does_not_have() {
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,s3")]), @r#"CACHE_BACKEND="memory,s3": this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
+        for (alias, name) in [("p2p", "libp2p"), ("kubo", "ipfs"), ("web3storage", "storacha")] {
+            let text = complaint(&[("CACHE_BACKEND", alias)]);
+            assert!(
+                text.starts_with(&format!("CACHE_BACKEND=\"{alias}\": this build has no `{name}`")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn mistakes_in_sizes() {
+        assert_snapshot!(complaint(&[("CACHE_MEMORY_BYTES", "lots")]), @"CACHE_MEMORY_BYTES=\"lots\": this is not a size; give a whole number of bytes, or one with a unit such as 64MiB");
+        assert_snapshot!(complaint(&[("CACHE_MEMORY_BYTES", "1000k")]), @"CACHE_MEMORY_BYTES=\"1000k\": this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
+        assert_snapshot!(complaint(&[("CACHE_DISK_BYTES", "1.5G")]), @"CACHE_DISK_BYTES=\"1.5G\": this is not a size; give a whole number of bytes, or one with a unit such as 1GiB");
+        assert_snapshot!(complaint(&[("CACHE_DISK_BYTES", "10MiB")]), @"CACHE_DISK_BYTES=\"10MiB\": this is too small, the least is 16MiB; give a whole number of bytes, or one with a unit such as 1GiB");
+    }
+
+    #[test]
+    fn mistakes_elsewhere() {
+        for bad in ["0", "-1", "5m", "2592001", "1e3"] {
+            let expected = format!(
+                "CACHE_DEFAULT_TTL={bad:?}: this is not a time to live; give whole seconds from 1 to 2592000"
+            );
+            assert_eq!(complaint(&[("CACHE_DEFAULT_TTL", bad)]), expected);
+        }
+        let long = complaint(&[("CACHE_NAMESPACE", &"n".repeat(129))]);
+        assert!(long.ends_with("n…\": it has 129 bytes, the most is 128; choose a shorter name"), "{long}");
+        assert!(long.len() < 200, "an error is one line: {long}");
+        let error = read(&[("CACHE_DISK_BYTES", "x\ny")]).unwrap_err();
+        assert_eq!((error.variable(), error.to_string().lines().count()), ("CACHE_DISK_BYTES", 1));
+    }
+
+    #[test]
+    fn settings_of_later_releases_are_warned_about() {
+        let warned = |name| read(&[(name, "true")]).unwrap().warnings().join("\n");
+        assert_snapshot!(warned("CACHE_SECRET"), @"CACHE_SECRET is set, but this release does not seal entries yet: the disk tier is readable to this user");
+        assert_snapshot!(warned("CACHE_BOOTSTRAP_PEERS"), @"CACHE_BOOTSTRAP_PEERS is set, but this release has no peers yet");
+        assert_snapshot!(warned("CACHE_ENABLE_P2P"), @"CACHE_ENABLE_P2P is true, but this release has no peers yet");
+        for name in [
+            "CACHE_P2P_SHARED_SECRET",
+            "CACHE_P2P_BOOTSTRAP",
+            "AWS_S3_BUCKET",
+            "CACHE_S3_BUCKET",
+            "S3_BUCKET",
+            "IPFS_API",
+            "CACHE_IPFS_API",
+            "WEB3_STORAGE_TOKEN",
+            "STORACHA_TOKEN",
+        ] {
+            assert!(warned(name).starts_with(&format!("{name} is set, but this release ")), "{name}");
+        }
+        assert!(read(&[("CACHE_ENABLE_P2P", "false")]).unwrap().warnings().is_empty());
+        assert!(!warned("WEB3_STORAGE_TOKEN").contains("true"), "a secret is not repeated");
+    }
+
+    #[tokio::test]
+    async fn what_is_set_is_what_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("made/on/demand");
+        let vars = [
+            ("CACHE_DIR", place.to_str().unwrap()),
+            ("CACHE_DEFAULT_TTL", "17"),
+            ("CACHE_MEMORY_BYTES", "2 MiB"),
+            ("CACHE_DISK_BYTES", "20MB"),
+            ("CACHE_NAMESPACE", "tests"),
+        ];
+        let cache = read(&vars).unwrap().open().await.unwrap();
+        assert_eq!(cache.default_ttl(), Duration::from_secs(17));
+        let report = cache.report().chain;
+        let tiers: Vec<_> =
+            report.tiers.iter().map(|tier| (tier.name.as_str(), tier.scope, tier.mode)).collect();
+        let mode = Mode::ReadWrite.as_str();
+        assert_eq!(tiers, [("memory", "local", mode), ("disk", "local", mode)]);
+        let key = Key::new("k").unwrap();
+        assert!(cache.put(&key, &1, Ttl::from_secs(1000)).await.unwrap().is_durable());
+        cache.close().await.unwrap();
+
+        let again = read(&vars).unwrap().open().await.unwrap();
+        assert_eq!(again.get(&key).await, Some(1), "the disk remembers");
+        assert_eq!(again.lookup(&key).await.tier.as_deref(), Some("memory"));
+        let other = read(&[vars[0]]).unwrap().open().await.unwrap();
+        assert_eq!(other.get::<u8>(&key).await, None, "another namespace");
+        assert_eq!(other.default_ttl(), Duration::from_secs(300));
+    }
+
+    #[tokio::test]
+    async fn none_opens_a_cache_that_keeps_nothing() {
+        let cache = read(&[("CACHE_BACKEND", "none")]).unwrap().open().await.unwrap();
+        assert!(cache.report().chain.tiers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn places_that_cannot_be_used() {
+        let open = async |vars: &[(&str, &str)]| read(vars).unwrap().open().await.unwrap_err();
+        let error = open(&[]).await;
+        assert_snapshot!(error, @"CACHE_DIR: the disk tier needs a directory, and neither CACHE_DIR, XDG_CACHE_HOME nor HOME is set; set CACHE_DIR, or CACHE_BACKEND=memory to do without a disk");
+
+        // A file in its place: permissions would not stop a test that runs as root.
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = open(&[("CACHE_DIR", file.to_str().unwrap())]).await;
+        let text = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");
+        println!("{text}");
+        assert_eq!(error.variable(), "CACHE_DIR");
+        let inside = file.join("inside");
+        let error = open(&[("CACHE_DIR", inside.to_str().unwrap())]).await;
+        println!("{error}");
+    }
+}
+
+#[cfg(not(feature = "disk"))]
+#[test]
+fn a_feature_that_is_off_is_named_with_its_line() {
+    insta::assert_snapshot!(read(&[("CACHE_BACKEND", "disk")]).unwrap_err(), @r#"CACHE_BACKEND="disk": this build has no `disk`, its cargo feature is off; in Cargo.toml: peercache = { version = "0.1.0", features = ["disk"] }"#);
+    assert!(!read(&[]).unwrap().backends().contains(&BackendName::Disk), "`auto` takes what there is");
+    assert!(Path::new("/").is_absolute());
+}
+
+const VARIABLES: [&str; 12] = [
+    "CACHE_BACKEND",
+    "CACHE_BACKENDS",
+    "CACHE_DIR",
+    "IPFS_ACCELERATE_CACHE_DIR",
+    "CACHE_MEMORY_BYTES",
+    "CACHE_DISK_BYTES",
+    "CACHE_DEFAULT_TTL",
+    "CACHE_NAMESPACE",
+    "CACHE_ENABLE_P2P",
+    "CACHE_SECRET",
+    "HOME",
+    "XDG_CACHE_HOME",
+];
+
+proptest! {
+    #[test]
+    fn whatever_is_set_it_is_settings_or_one_line(
+        values in prop::collection::vec(prop::option::of(prop_oneof![
+            ".{0,200}",
+            "[a-z0-9, ]{0,20}",
+            "[0-9]{0,20} ?[kmgtKMGT]?(i?[bB])?",
+            "(memory|disk|auto|none|p2p|s3)(,(memory|disk|auto|none|p2p|s3)){0,3}",
+        ]), VARIABLES.len())
+    ) {
+        let set = |name: &str| {
+            let place = VARIABLES.iter().position(|variable| *variable == name)?;
+            values[place].clone()
+        };
+        match Config::from_vars(set) {
+            Ok(config) => {
+                let mut names = config.backends().to_vec();
+                names.dedup();
+                prop_assert_eq!(names.len(), config.backends().len());
+            }
+            Err(error) => {
+                let text = error.to_string();
+                prop_assert!(text.starts_with(error.variable()) && text.lines().count() == 1, "{}", text);
+                prop_assert!(VARIABLES.contains(&error.variable()));
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_in_any_spelling_are_the_same(mib in 16_u64..4096) {
+        let bytes = (mib << 20).to_string();
+        let (binary, short) = (format!("{mib}MiB"), format!("{mib} m"));
+        let read = |value: &str| read(&[("CACHE_DISK_BYTES", value), ("CACHE_MEMORY_BYTES", value)]).unwrap();
+        prop_assert_eq!(read(&bytes), read(&binary));
+        prop_assert_eq!(read(&bytes), read(&short));
+    }
+}
