@@ -38,10 +38,11 @@ fn none_match(list: &str, etag: Option<&str>) -> bool {
     let opaque = etag.map(opaque_tag);
     let mut rest = list.trim();
     while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('*') {
-            if after.trim_start().is_empty() || after.trim_start().starts_with(',') {
-                return true;
-            }
+        if rest
+            .strip_prefix('*')
+            .is_some_and(|after| matches!(after.trim_start().chars().next(), None | Some(',')))
+        {
+            return true;
         }
         let tag = rest.strip_prefix("W/").or_else(|| rest.strip_prefix("w/")).unwrap_or(rest);
         let (found, after) = match tag.strip_prefix('"') {

@@ -227,8 +227,6 @@ impl World {
         self.get(&place.api(""), &body, &modified);
         let languages = json!({ "Rust": self.below(900_000), "Shell": self.below(9000) });
         self.get(&place.api("/languages"), &languages, &[]);
-        let topics = json!({ "names": [self.word(), self.word()] });
-        self.get(&place.api("/topics"), &topics, &[]);
     }
 
     fn issue(&mut self, place: &Place, number: u64, words: u64) -> Value {
@@ -275,12 +273,26 @@ impl World {
             };
             self.get(&target, &json!(list), &[("Link", links.join(", "))]);
         }
-        let one = self.issue(place, 1, 40);
+        let one = self.issue(place, 1, 180);
         self.get(&place.api("/issues/1"), &one, &[]);
         self.get(&place.api("/issues/1/comments"), &json!([]), &[]);
         let pull = self.issue(place, 3, 300);
         self.get(&place.api("/pulls/3"), &pull, &[]);
         self.get(&place.api("/pulls?state=closed"), &json!([]), &[]);
+        let files: Vec<Value> = (0..4 + self.below(30))
+            .map(|_| {
+                json!({
+                    "sha": self.sha(), "filename": format!("src/{}.rs", self.word()), "status": "modified",
+                    "additions": self.below(90), "deletions": self.below(90), "patch": self.text(80),
+                })
+            })
+            .collect();
+        self.get(&place.api("/pulls/3/files"), &json!(files), &[]);
+        let people: Vec<Value> =
+            (0..3 + self.below(3)).map(|n| self.user(&format!("octo-user-{n}"))).collect();
+        self.get(&place.api("/contributors"), &json!(people), &[]);
+        let users: Vec<Value> = (0..2).map(|n| self.user(&format!("octo-user-{n}"))).collect();
+        self.get(&place.api("/assignees"), &json!(users), &[]);
     }
 
     fn code(&mut self, place: &Place, large: bool) {

@@ -231,10 +231,8 @@ pub(crate) fn resource_key(host: &str, target: &str) -> String {
 
 /// The path of an API request as the corpus has it: `/api/v3` and `/api/graphql` are GitHub Enterprise's.
 pub(crate) fn without_enterprise_prefix(target: &str) -> &str {
-    if let Some(rest) = target.strip_prefix("/api/v3") {
-        if rest.starts_with('/') {
-            return rest;
-        }
+    if let Some(rest) = target.strip_prefix("/api/v3").filter(|rest| rest.starts_with('/')) {
+        return rest;
     }
     if target.strip_prefix("/api/graphql").is_some_and(|rest| rest.is_empty() || rest.starts_with('?')) {
         return &target["/api".len()..];
@@ -346,12 +344,13 @@ fn repository_names(exchanges: &[Exchange]) -> HashMap<String, String> {
         let of_repository = path.starts_with("/repos/") && segments == 3
             || path.starts_with("/repositories/") && segments == 2
             || path.ends_with("/repos") && exchange.method == "POST";
-        if exchange.host == API_HOST && of_repository {
-            if let Ok(repository) = serde_json::from_slice::<Repository>(&exchange.body) {
-                let name = format!("/repos/{}", repository.full_name.to_ascii_lowercase());
-                // The first name wins: after a rename the id is still the same place.
-                names.entry(format!("/repositories/{}", repository.id)).or_insert(name);
-            }
+        if exchange.host == API_HOST
+            && of_repository
+            && let Ok(repository) = serde_json::from_slice::<Repository>(&exchange.body)
+        {
+            let name = format!("/repos/{}", repository.full_name.to_ascii_lowercase());
+            // The first name wins: after a rename the id is still the same place.
+            names.entry(format!("/repositories/{}", repository.id)).or_insert(name);
         }
     }
     names

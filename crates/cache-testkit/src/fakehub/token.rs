@@ -79,14 +79,15 @@ fn token(authorization: &str) -> String {
     if scheme.eq_ignore_ascii_case("token") || scheme.eq_ignore_ascii_case("bearer") {
         return rest.to_owned();
     }
-    if scheme.eq_ignore_ascii_case("basic") {
-        if let Some(pair) = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok()) {
-            return match pair.split_once(':') {
-                Some((user, "" | "x-oauth-basic")) => user.to_owned(),
-                Some((_, password)) => password.to_owned(),
-                None => pair,
-            };
-        }
+    let pair = || STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    if scheme.eq_ignore_ascii_case("basic")
+        && let Some(pair) = pair()
+    {
+        return match pair.split_once(':') {
+            Some((user, "" | "x-oauth-basic")) => user.to_owned(),
+            Some((_, password)) => password.to_owned(),
+            None => pair,
+        };
     }
     authorization.to_owned()
 }

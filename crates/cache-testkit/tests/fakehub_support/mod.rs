@@ -1,19 +1,31 @@
 //! A small corpus, and requests to a fakehub that keep what came back.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use peercache_testkit::fakehub::{Corpus, FakeHubHandle};
 
 /// The body of `/repos/octo/one`.
-pub const REPO: &str = r#"{"id":7,"full_name":"octo/one","size":1.50}"#;
+pub(crate) const REPO: &str = r#"{"id":7,"full_name":"octo/one","size":1.50}"#;
+
+/// The body that an unrecorded URL gets.
+pub(crate) const NOT_FOUND: &str =
+    r#"{"message":"Not Found","documentation_url":"https://docs.github.com/rest","status":"404"}"#;
 
 /// What came back.
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
 }
 
 /// One repository with a second page, issues of 4 KB, a scenario, a search and a download.
-pub fn corpus() -> Corpus {
+pub(crate) fn corpus() -> Corpus {
     let issues = format!("[{{\"body\":\"{}\"}}]", "issue ".repeat(700));
     let lines = [
         format!(
@@ -33,22 +45,37 @@ pub fn corpus() -> Corpus {
 }
 
 /// A client that follows nothing, decodes nothing and uses no proxy.
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
+    // reqwest is built without a TLS provider and asks for one even to speak plain HTTP; an earlier test of
+    // this process may have installed it.
+    drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-pub async fn get(hub: &FakeHubHandle, path: &str, headers: &[(&str, &str)]) -> Reply {
+pub(crate) async fn get(hub: &FakeHubHandle, path: &str, headers: &[(&str, &str)]) -> Reply {
     send(hub, reqwest::Method::GET, path, headers, None).await
 }
 
-pub async fn send(
+pub(crate) async fn send(
     hub: &FakeHubHandle,
     method: reqwest::Method,
     path: &str,
     headers: &[(&str, &str)],
     body: Option<&str>,
 ) -> Reply {
-    let mut request = client().request(method, format!("{}{path}", hub.url()));
+    send_with(&client(), hub, method, path, headers, body).await
+}
+
+/// As [`send`], for many requests: making a client takes its time.
+pub(crate) async fn send_with(
+    client: &reqwest::Client,
+    hub: &FakeHubHandle,
+    method: reqwest::Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&str>,
+) -> Reply {
+    let mut request = client.request(method, format!("{}{path}", hub.url()));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -65,16 +92,16 @@ pub async fn send(
     Reply { status, headers, body: response.bytes().await.unwrap().to_vec() }
 }
 
-pub fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
+pub(crate) fn header<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     reply.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
 /// Limit, used and remaining.
-pub fn rate(reply: &Reply) -> (u64, u64, u64) {
+pub(crate) fn rate(reply: &Reply) -> (u64, u64, u64) {
     let number = |name| header(reply, name).unwrap().parse().unwrap();
     (number("x-ratelimit-limit"), number("x-ratelimit-used"), number("x-ratelimit-remaining"))
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
