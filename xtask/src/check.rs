@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+pub(crate) use features::{Package, packages};
+
 use crate::failure::Failure;
 use crate::run::Run;
 use crate::suite;

@@ -49,7 +49,7 @@ enum Command {
     },
     /// Run one bench, built as a release is
     Bench {
-        /// A file of benches/, without `.rs`
+        /// Its name; an unknown one lists them all
         name: String,
         /// Arguments of the bench
         #[arg(last = true)]

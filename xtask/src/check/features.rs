@@ -45,12 +45,14 @@ const PROMISES: [Promise; 4] = [
 ];
 
 /// A package of the workspace and its features, each with what it switches on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Package {
     pub(crate) name: String,
     features: BTreeMap<String, Vec<String>>,
     /// What it depends on directly and is not ours, for whatever purpose.
     pub(crate) foreign: BTreeSet<String>,
+    /// Its benches, by name.
+    pub(crate) benches: Vec<String>,
 }
 
 impl Package {
@@ -104,7 +106,11 @@ fn read_packages(metadata: &str) -> Option<Vec<Package>> {
         let dependencies = package.get("dependencies")?.as_array()?;
         let foreign =
             dependencies.iter().filter(|dependency| dependency.get("source").is_some_and(Value::is_string));
+        let is_bench =
+            |target: &&Value| target.get("kind").is_some_and(|kind| *kind == serde_json::json!(["bench"]));
+        let benches = package.get("targets")?.as_array()?.iter().filter(is_bench);
         Some(Package {
+            benches: benches.map(|target| text(target.get("name")?)).collect::<Option<_>>()?,
             name: text(package.get("name")?)?,
             features: features.collect::<Option<_>>()?,
             foreign: foreign.map(|dependency| text(dependency.get("name")?)).collect::<Option<_>>()?,
@@ -166,7 +172,12 @@ mod tests {
         let features = features
             .iter()
             .map(|(name, on)| ((*name).to_owned(), on.iter().map(ToString::to_string).collect()));
-        Package { name: "p".to_owned(), features: features.collect(), foreign: BTreeSet::new() }
+        Package {
+            name: "p".to_owned(),
+            features: features.collect(),
+            foreign: BTreeSet::new(),
+            benches: Vec::new(),
+        }
     }
 
     #[test]
@@ -201,12 +212,14 @@ mod tests {
     fn packages_are_read_from_what_cargo_writes() {
         let packages = read_packages(
             r#"{"packages": [{"name": "p", "features": {"a": ["dep:x"], "default": ["a"]}, "dependencies": [
-                {"name": "x", "source": "registry+https://example.org"}, {"name": "ours", "source": null}]}]}"#,
+                {"name": "x", "source": "registry+https://example.org"}, {"name": "ours", "source": null}], "targets": [
+                {"name": "p", "kind": ["lib"]}, {"name": "speed", "kind": ["bench"]}]}]}"#,
         )
         .unwrap();
         assert_eq!(packages[0].name, "p");
         assert_eq!(packages[0].features["a"], ["dep:x"]);
         assert!(packages[0].foreign.iter().eq(["x"]));
+        assert_eq!(packages[0].benches, ["speed"]);
         assert!(read_packages("{}").is_none());
         assert!(read_packages("not json").is_none());
     }
