@@ -48,7 +48,7 @@ const PROMISES: [Promise; 4] = [
 #[derive(Debug, Default)]
 pub(crate) struct Package {
     pub(crate) name: String,
-    features: BTreeMap<String, Vec<String>>,
+    pub(crate) features: BTreeMap<String, Vec<String>>,
     /// What it depends on directly and is not ours, for whatever purpose.
     pub(crate) foreign: BTreeSet<String>,
     /// Its benches, by name.
