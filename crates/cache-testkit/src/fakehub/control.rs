@@ -25,7 +25,8 @@ use serde_json::{Value, json};
 
 use super::line::split_url;
 use super::log::{Log, lock};
-use super::replay::{resource_key, without_enterprise_prefix};
+use super::replay::is_api;
+use super::target::{resource_key, without_enterprise_prefix};
 
 /// How many resources can have been touched; one more is refused.
 pub const MAX_TOUCHED: usize = 65_536;
@@ -108,7 +109,7 @@ impl Control {
     /// Changes the resource at `url`, absolute or an API path; all its variants change.
     pub(crate) fn touch(&self, url: &str, now_millis: u64) -> Result<u64, String> {
         let (host, target) = split_url(url)?;
-        let target = if super::replay::is_api(&host) { without_enterprise_prefix(&target) } else { &target };
+        let target = if is_api(&host) { without_enterprise_prefix(&target) } else { &target };
         let mut touched = lock(&self.touched);
         let key = resource_key(&host, target);
         if touched.len() >= MAX_TOUCHED && !touched.contains_key(&key) {

@@ -56,6 +56,7 @@ mod line;
 mod log;
 mod replay;
 mod server;
+mod target;
 mod token;
 
 pub use cli::{EtagArg, FakeHubArgs, TokenArg, run_cli};

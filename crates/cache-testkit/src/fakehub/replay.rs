@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::corpus::{Corpus, Exchange};
 use super::log::lock;
+use super::target::{key, normal};
 use super::token::hex;
 
 /// The host that an unknown `Host` means.
@@ -224,68 +225,6 @@ impl Replay {
     }
 }
 
-/// The canonical form of a touched or looked-up resource.
-pub(crate) fn resource_key(host: &str, target: &str) -> String {
-    key("", host, &normal(target))
-}
-
-/// The path of an API request as the corpus has it: `/api/v3` and `/api/graphql` are GitHub Enterprise's.
-pub(crate) fn without_enterprise_prefix(target: &str) -> &str {
-    if let Some(rest) = target.strip_prefix("/api/v3").filter(|rest| rest.starts_with('/')) {
-        return rest;
-    }
-    if target.strip_prefix("/api/graphql").is_some_and(|rest| rest.is_empty() || rest.starts_with('?')) {
-        return &target["/api".len()..];
-    }
-    target
-}
-
-fn key(method: &str, host: &str, target: &str) -> String {
-    format!("{method} {host}{target}")
-}
-
-/// Percent-decoded (`%2F` stays), the query's parameters sorted.
-fn normal(target: &str) -> String {
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut normal = decoded(path, false);
-    if !query.is_empty() {
-        let mut pairs: Vec<String> =
-            query.split('&').filter(|pair| !pair.is_empty()).map(|pair| decoded(pair, true)).collect();
-        pairs.sort();
-        normal.push('?');
-        normal.push_str(&pairs.join("&"));
-    }
-    normal
-}
-
-fn decoded(text: &str, plus_is_space: bool) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digits = bytes.get(at + 1..at + 3).and_then(|pair| std::str::from_utf8(pair).ok());
-        let escaped = digits
-            .filter(|pair| bytes[at] == b'%' && pair.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match escaped {
-            // These separate parts; decoded they would mean something else.
-            Some(byte @ (b'/' | b'&' | b'=' | b'%' | b'+' | b'?')) => {
-                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-                at += 3;
-            }
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(if plus_is_space && bytes[at] == b'+' { b' ' } else { bytes[at] });
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 /// An `Accept` value as it is compared: case and white space do not matter.
 fn media(accept: &str) -> String {
     accept.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_ascii_lowercase()).collect()
@@ -443,13 +382,10 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_prefixes_of_github() {
+    fn an_unknown_host_is_the_api() {
         let replay = replay(&[r#"{"method":"GET","url":"https://ghe.example/x","status":200,"body":"x"}"#]);
         assert_eq!(replay.host("127.0.0.1:8080"), API_HOST);
         assert_eq!(replay.host("Codeload.GitHub.com:443"), "codeload.github.com");
         assert_eq!(replay.host("ghe.example"), "ghe.example");
-        assert_eq!(without_enterprise_prefix("/api/v3/user"), "/user");
-        assert_eq!(without_enterprise_prefix("/api/graphql"), "/graphql");
-        assert_eq!(without_enterprise_prefix("/api/v3x"), "/api/v3x");
     }
 }

@@ -31,7 +31,8 @@ use super::control::{self, Control, Failure};
 use super::etag::EtagMode;
 use super::limits::{Bucket, Limits, Resource, Usage};
 use super::log::{Log, LogRecord, redacted};
-use super::replay::{API_HOST, Query, Replay, is_api, without_enterprise_prefix};
+use super::replay::{API_HOST, Query, Replay, is_api};
+use super::target::without_enterprise_prefix;
 use super::token::{Caller, RunKey};
 
 /// How many connections are served at a time.
