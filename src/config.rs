@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, Error, MAX_LIFETIME};
+#[cfg(feature = "disk")]
+use peercache_api::{ErrorKind, Operation};
 
 use crate::cache::Cache;
 use crate::size;
@@ -129,6 +131,14 @@ impl ConfigError {
     pub fn variable(&self) -> &str {
         self.variable
     }
+}
+
+/// What went wrong, where the setting at fault has its own advice.
+#[cfg(feature = "disk")]
+fn without_help(error: &Error) -> String {
+    let text = error.to_string();
+    let advice = error.help().map(|help| format!("; {help}")).unwrap_or_default();
+    text.strip_suffix(&advice).unwrap_or(&text).to_owned()
 }
 
 /// Enough of a value to recognise it by: an error is one line.
@@ -323,10 +333,16 @@ impl Config {
                 "set CACHE_DIR, or CACHE_BACKEND=memory to do without a disk",
             ));
         };
-        peercache_local::Disk::builder(dir).capacity(self.disk_bytes).open().await.map_err(|error| ConfigError {
+        let disk = peercache_local::Disk::builder(dir).capacity(self.disk_bytes);
+        // Opening blocks for as long as another process repairs the directory.
+        let opened = tokio::task::spawn_blocking(|| disk.open()).await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Unavailable, Operation::Open, "opening was interrupted")
+                .with_source(error))
+        });
+        opened.map_err(|error| ConfigError {
             variable: "CACHE_DIR",
             value: Some(dir.display().to_string()),
-            problem: error.to_string(),
+            problem: without_help(&error),
             remedy: "set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk"
                 .to_owned(),
             source: Some(error),

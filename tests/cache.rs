@@ -2,6 +2,7 @@
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+#[cfg(feature = "disk")]
 #[path = "cache/conformance.rs"]
 mod conformance;
 #[path = "cache/faults.rs"]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use peercache::{BackendName, Config, ConfigError};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_vars(|name| {
@@ -189,11 +190,12 @@ mod with_both_tiers {
         std::fs::write(&file, "").unwrap();
         let error = open(&[("CACHE_DIR", file.to_str().unwrap())]).await;
         let text = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");
-        println!("{text}");
+        assert_snapshot!(text, @r#"CACHE_DIR="DIR/file": disk: open failed (configuration): the cache directory is a file [dir=DIR/file]; set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk"#);
         assert_eq!(error.variable(), "CACHE_DIR");
         let inside = file.join("inside");
         let error = open(&[("CACHE_DIR", inside.to_str().unwrap())]).await;
-        println!("{error}");
+        let text = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");
+        assert_snapshot!(text, @r#"CACHE_DIR="DIR/file/inside": disk: open failed (configuration): the cache directory cannot be read [dir=DIR/file/inside]: Not a directory (os error 20); set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk"#);
     }
 }
 
@@ -220,7 +222,17 @@ const VARIABLES: [&str; 12] = [
     "XDG_CACHE_HOME",
 ];
 
+/// Seeds that failed are kept beside this file, to be committed.
+fn kept() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
+    #![proptest_config(kept())]
+
     #[test]
     fn whatever_is_set_it_is_settings_or_one_line(
         values in prop::collection::vec(prop::option::of(prop_oneof![

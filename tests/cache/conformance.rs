@@ -6,7 +6,6 @@ use peercache::{CacheBackend, Chain, Clock, Memory};
 use peercache_testkit::ManualClock;
 use peercache_testkit::conformance::{Time, assert_conforms, from_fn};
 
-#[cfg(feature = "disk")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_over_disk() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
@@ -17,7 +16,7 @@ async fn memory_over_disk() {
         let (memory, disk) = (Memory::builder().clock(Arc::clone(&memory_clock)), Arc::clone(&disk_clock));
         let (chain, dir) = (Chain::builder().clock(Arc::clone(&chain_clock)), Arc::clone(&dir));
         async move {
-            let disk = peercache::Disk::builder(dir.path()).clock(disk).open().await?;
+            let disk = peercache::Disk::builder(dir.path()).clock(disk).open()?;
             Ok(Arc::new(chain.tier(memory.build()).tier(disk).build()) as Arc<dyn CacheBackend>)
         }
     };

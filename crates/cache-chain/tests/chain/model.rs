@@ -7,6 +7,7 @@ use std::time::Duration;
 use peercache_api::{Bytes, Capabilities, Clock, Entry, ErrorKind, Freshness, Key, NodeId, VersionClock};
 use peercache_chain::{Chain, Lookup, Mode, Outcome, TierOptions};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 use crate::support::{Mood, Scripted, World, assert_adds_up, key};
 
@@ -252,7 +253,12 @@ fn run(plans: &[TierPlan], steps: &[Step], check: impl Fn(&Run, usize, &Lookup))
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 256,
+        // Seeds that failed are kept beside this file, to be committed.
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn with_every_tier_well_a_read_gives_the_last_write_or_nothing(

@@ -1,0 +1,74 @@
+//! The examples run, and print what they say they do.
+//!
+//! `cargo test` builds them beside the tests; so does `cargo build --examples` before a test is run
+//! by its name.
+#![cfg(all(feature = "memory", feature = "disk"))]
+#![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs an example with this cache directory and no other setting of ours.
+fn run(name: &str, dir: impl AsRef<OsStr>) -> Output {
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    assert!(example.exists(), "{name} is not built; run `cargo build --examples` first");
+    let mut command = Command::new(example);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("CACHE_") {
+            command.env_remove(variable);
+        }
+    }
+    command.env("CACHE_DIR", dir).output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+#[test]
+fn quickstart_fetches_once_and_then_reads_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = printed(&run("quickstart", dir.path()));
+    let expected =
+        "not cached yet\nfetching rust-lang/rust\nrust-lang/rust has 107000 stars\nnow in memory, ";
+    assert!(first.starts_with(expected), "{first}");
+    let second = printed(&run("quickstart", dir.path()));
+    assert!(
+        second.starts_with("found in disk\nrust-lang/rust has 107000 stars\nnow in memory, "),
+        "{second}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_setting_that_is_not_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let output = run("quickstart", OsStr::from_bytes(b"/tmp/\xff"));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(text.contains("CACHE_DIR: its value is not UTF-8; give it as UTF-8 text"), "{text}");
+}
+
+#[test]
+fn compose_chain_carries_the_value_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run("compose_chain", dir.path()));
+    let expected = "found in archive\n  not in memory: Absent\n  not in disk: Absent\nfound in memory\n{";
+    assert!(text.starts_with(expected), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text[text.find('{').unwrap()..]).unwrap();
+    assert_eq!((&report["hits"], &report["promotions"]["stored"]), (&2.into(), &2.into()));
+    assert_eq!(report["tiers"][2]["mode"], "read-only");
+}
+
+#[test]
+fn custom_backend_conforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run("custom_backend", dir.path()));
+    assert!(text.starts_with("conformance of files\n"), "{text}");
+    assert!(text.contains(" passed, 0 failed, "), "{text}");
+}
