@@ -12,9 +12,11 @@ mod chain;
 mod flight;
 mod lookup;
 mod promote;
+mod read;
 mod report;
 mod stats;
 mod tier;
+mod write;
 
 pub use chain::{Chain, ChainBuilder};
 pub use flight::{Flight, SingleFlight};

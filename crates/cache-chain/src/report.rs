@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::tier::Tier;
+
 /// A chain's counters since it was built.
 ///
 /// `lookups` is `hits + stale + misses + cancelled`, and for each tier
@@ -94,6 +96,48 @@ pub struct TierReport {
     pub put_latency: LatencyReport,
     /// The latest failure, in one line.
     pub last_error: Option<String>,
+}
+
+/// What a tier has counted so far.
+pub(crate) fn tier_report(tier: &Tier) -> TierReport {
+    let stats = &tier.stats;
+    let reads = [
+        &stats.hits,
+        &stats.stale,
+        &stats.misses,
+        &stats.errors,
+        &stats.timeouts,
+        &stats.skipped,
+        &stats.cancelled,
+    ]
+    .map(|count| count.get());
+    let [hits, stale, misses, errors, timeouts, skipped, cancelled] = reads;
+    TierReport {
+        name: tier.name().to_owned(),
+        scope: if tier.is_local() { "local" } else { "shared" },
+        mode: tier.mode.as_str(),
+        lookups: reads.iter().sum(),
+        hits,
+        stale,
+        misses,
+        errors,
+        timeouts,
+        skipped,
+        cancelled,
+        corrupt: stats.corrupt.get(),
+        from_future: stats.from_future.get(),
+        superseded: stats.superseded.get(),
+        bytes_read: stats.bytes_read.get(),
+        get_latency: stats.get_latency.report(),
+        stored: stats.stored.get(),
+        put_errors: stats.put_errors.get(),
+        put_timeouts: stats.put_timeouts.get(),
+        put_skipped: stats.put_skipped.get(),
+        put_cancelled: stats.put_cancelled.get(),
+        bytes_written: stats.bytes_written.get(),
+        put_latency: stats.put_latency.report(),
+        last_error: stats.last_error().map(|error| error.to_string()),
+    }
 }
 
 /// Percentiles in microseconds, to two significant digits; zero when nothing was measured.
