@@ -64,7 +64,6 @@ impl Memory {
     }
 
     /// Starts with 64 MiB and the system's clock.
-    #[must_use]
     pub fn builder() -> MemoryBuilder {
         MemoryBuilder { capacity: 64 * 1024 * 1024, clock: Arc::new(SystemClock::new()) }
     }

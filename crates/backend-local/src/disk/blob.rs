@@ -89,14 +89,14 @@ impl Layout {
         for fan in read_dir(self.blobs())? {
             for file in read_dir(fan?.path())? {
                 let file = file?;
+                if modified(&file).is_none_or(|time| time > latest) {
+                    continue;
+                }
                 let known = match parse(&file.file_name().to_string_lossy()) {
                     Some((digest, number)) => is_known(&digest, number)?,
                     None => false,
                 };
-                if !known
-                    && modified(&file).is_some_and(|time| time <= latest)
-                    && fs::remove_file(file.path()).is_ok()
-                {
+                if !known && fs::remove_file(file.path()).is_ok() {
                     removed += 1;
                 }
             }

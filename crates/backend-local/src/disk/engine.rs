@@ -149,6 +149,7 @@ impl Engine {
             .with_writer(|sql| store::write(sql, &self.layout, key, entry, now, self.capacity, &touched))
             .map_err(|failure| failure.into_error(Operation::Put))?;
         self.counters.evicted.fetch_add(written.evicted, Ordering::Relaxed);
+        self.counters.corrupt_dropped.fetch_add(written.dropped, Ordering::Relaxed);
         if self.counters.puts.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             // The put is done and stays so, whatever becomes of the sweep.
             if let Err(failure) = self.with_writer(|sql| store::sweep_expired(sql, &self.layout, now)) {

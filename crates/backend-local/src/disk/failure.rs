@@ -41,8 +41,9 @@ impl From<rusqlite::Error> for Failure {
                 _ if cause.extended_code == SHORT_READ => Self::Damaged(error.to_string()),
                 _ => Self::Sqlite(error),
             },
-            // Statements are ours and fixed: what they return has another type only in a damaged row.
-            rusqlite::Error::FromSqlConversionFailure(..)
+            // Statements are ours and fixed: only a damaged schema or row makes them wrong.
+            rusqlite::Error::SqlInputError { .. }
+            | rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::QueryReturnedNoRows => Self::Damaged(error.to_string()),
@@ -97,4 +98,48 @@ impl Failure {
 
 fn full(error: Error) -> Error {
     error.with_help("free some space, or lower CACHE_DISK_BYTES")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sqlite(code: i32) -> Failure {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None).into()
+    }
+
+    fn told(failure: Failure) -> (ErrorKind, String) {
+        let error = failure.into_error(Operation::Put);
+        (error.kind(), error.to_string())
+    }
+
+    #[test]
+    fn damage_is_told_from_trouble() {
+        for code in [11, 26, 522, 19, 20, 17] {
+            assert!(matches!(sqlite(code), Failure::Damaged(_)), "{code}");
+        }
+        for code in [5, 6, 8, 10, 13, 14, 266, 778] {
+            assert!(matches!(sqlite(code), Failure::Sqlite(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        let expected = "disk: put failed (unavailable): the disk is full";
+        for failure in [sqlite(13), io::Error::from(io::ErrorKind::StorageFull).into()] {
+            let (kind, text) = told(failure);
+            assert_eq!(kind, ErrorKind::Unavailable);
+            assert!(text.starts_with(expected), "{text}");
+            assert!(text.ends_with("free some space, or lower CACHE_DISK_BYTES"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_temporary_and_what_may_not_is_not() {
+        assert_eq!(told(sqlite(5)).0, ErrorKind::Timeout);
+        assert_eq!(told(sqlite(8)).0, ErrorKind::Denied);
+        assert_eq!(told(io::Error::from(io::ErrorKind::ReadOnlyFilesystem).into()).0, ErrorKind::Denied);
+        assert_eq!(told(sqlite(10)).0, ErrorKind::Unavailable);
+        assert_eq!(told(Failure::Replaced).0, ErrorKind::Unavailable);
+    }
 }

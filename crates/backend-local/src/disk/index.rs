@@ -66,7 +66,11 @@ impl Index {
             let Some(before) = before else {
                 return Err((None, Failure::Damaged("there is no index".to_owned())));
             };
-            let opened = connect(&path);
+            let opened = if path.is_file() {
+                connect(&path)
+            } else {
+                Err(Failure::Damaged("the index is not a file".to_owned()))
+            };
             let after = Identity::of(&path).map_err(|error| (None, error.into()))?;
             if after == Some(before) {
                 let sql = opened.map_err(|failure| (Some(before), failure))?;

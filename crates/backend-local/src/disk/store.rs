@@ -1,7 +1,7 @@
 //! What is asked of the index: read one entry, write one in order, make room, keep the books.
 
 use bytes::Bytes;
-use peercache_api::{Entry, ErrorKind, Freshness, Key, NodeId, Timestamp, Version, envelope};
+use peercache_api::{Entry, ErrorKind, Freshness, Key, NodeId, Operation, Timestamp, Version, envelope};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 
 use super::directory::Layout;
@@ -30,6 +30,14 @@ pub(super) struct RowId {
     version: Version,
 }
 
+impl RowId {
+    /// A row orders writes by its columns, and its envelope says what was written: if they differ, a
+    /// flipped bit could pin an old value for ever.
+    fn is_of(&self, created: Timestamp, entry: &Entry) -> bool {
+        entry.version() == self.version && entry.metadata().created == created
+    }
+}
+
 /// What a read found.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -47,6 +55,8 @@ pub(super) enum Found {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub(super) evicted: u64,
+    /// Damaged rows that stood in the way and were removed.
+    pub(super) dropped: u64,
 }
 
 /// The totals that are kept in the index.
@@ -78,16 +88,17 @@ pub(super) fn read(sql: &Connection, layout: &Layout, key: &Key, now: Timestamp)
     let mut lost = None;
     for _ in 0..READ_ATTEMPTS {
         let mut statement = sql.prepare_cached(
-            "SELECT id, wall, counter, node, expires, file, body FROM entry WHERE digest = ?1",
+            "SELECT id, wall, counter, node, expires, file, created, body FROM entry WHERE digest = ?1",
         )?;
         let row = statement
             .query_row([key.digest()], |row| {
-                let body = row.get_ref(6)?.as_blob_or_null()?.map(Bytes::copy_from_slice);
+                let body = row.get_ref(7)?.as_blob_or_null()?.map(Bytes::copy_from_slice);
                 let row_id = RowId { id: row.get(0)?, version: version_of(row, 1)? };
-                Ok((row_id, row.get::<_, i64>(4)?, row.get::<_, Option<i64>>(5)?, body))
+                let created = Timestamp::from_millis(row.get::<_, i64>(6)?.cast_unsigned());
+                Ok((row_id, created, row.get::<_, i64>(4)?, row.get::<_, Option<i64>>(5)?, body))
             })
             .optional()?;
-        let Some((row, expires, file, body)) = row else {
+        let Some((row, created, expires, file, body)) = row else {
             return Ok(Found::Nothing);
         };
         if expires <= millis(now) {
@@ -104,6 +115,14 @@ pub(super) fn read(sql: &Connection, layout: &Layout, key: &Key, now: Timestamp)
             continue;
         };
         return Ok(match envelope::decode(key, stored) {
+            Ok(entry) if !row.is_of(created, &entry) => Found::Corrupt(
+                row,
+                peercache_api::Error::new(
+                    ErrorKind::Corrupt,
+                    Operation::Decode,
+                    "the row and its envelope differ",
+                ),
+            ),
             Ok(entry) if entry.freshness(now) == Freshness::Expired => Found::Nothing,
             Ok(entry) => Found::Entry(row, entry),
             Err(error) if error.kind() == ErrorKind::Unsupported => Found::Nothing,
@@ -156,8 +175,13 @@ pub(super) fn write(
     touched: &[i64],
 ) -> Result<Written, Failure> {
     // Cheap to find out before a large value is written for nothing; decided below, in the transaction.
+    let mut dropped = 0;
     if !supersedes(entry, stored(sql, key.digest())?.as_ref(), now)? {
-        return Ok(Written::default());
+        // Lose to what can be read, not to a damaged row.
+        match read(sql, layout, key, now)? {
+            Found::Corrupt(row, _) | Found::FileLost(row) if forget(sql, layout, key, row)? => dropped = 1,
+            _ => return Ok(Written::default()),
+        }
     }
     let head = envelope::encode_head(key, entry);
     let length = head.len() + entry.value().len();
@@ -166,7 +190,9 @@ pub(super) fn write(
         body.extend_from_slice(&head);
         body.extend_from_slice(entry.value());
         let size = ENTRY_OVERHEAD + length as u64;
-        return Ok(commit(sql, layout, key, entry, now, capacity, touched, size, Body::Inline(&body))?.0);
+        let (written, _) =
+            commit(sql, layout, key, entry, now, capacity, touched, size, Body::Inline(&body))?;
+        return Ok(Written { dropped, ..written });
     }
     let number = layout.write_blob(key.digest(), [&head, entry.value()])?;
     let size = ENTRY_OVERHEAD + (length as u64).next_multiple_of(BLOCK_BYTES);
@@ -174,7 +200,7 @@ pub(super) fn write(
     if !matches!(done, Ok((_, true))) {
         layout.remove_blob(key.digest(), number);
     }
-    Ok(done?.0)
+    Ok(Written { dropped, ..done?.0 })
 }
 
 #[derive(Clone, Copy)]
@@ -240,11 +266,16 @@ fn commit(
     add(&tx, entries, bytes)?;
     let keep = before.map_or_else(|| tx.last_insert_rowid(), |before| before.id);
     let evicted = make_room(&tx, capacity, Some(keep), &mut unlinked)?;
+    // SQLite's pages have no checksums: a flipped bit in an index can hide the old row from the insert
+    // and the new one from the next read. One look through the same index finds out.
+    if stored(&tx, key.digest())?.is_none_or(|after| after.id != keep || after.version != version) {
+        return Err(Failure::Damaged("a row cannot be found where it was just written".to_owned()));
+    }
     tx.commit()?;
     for (digest, number) in unlinked {
         layout.remove_blob(&digest, number);
     }
-    Ok((Written { evicted }, true))
+    Ok((Written { evicted, dropped: 0 }, true))
 }
 
 /// Marks rows as used, in this order, and returns a tick later than all.

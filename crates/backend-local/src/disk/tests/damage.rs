@@ -5,6 +5,8 @@ use std::fs;
 use super::*;
 
 const ENTRIES: u64 = 40;
+/// Each damages the index at other places.
+const SEEDS: u64 = 25;
 
 fn size(n: u64) -> usize {
     [10, 900, 5000, 30_000, 90_000][n as usize % 5]
@@ -28,7 +30,8 @@ async fn survives(disk: &Disk, what: &str) -> u64 {
     for n in 0..ENTRIES {
         match disk.get(&key(n)).await {
             Ok(Some(found)) => {
-                assert_eq!(found, entry(n, size(n)), "{what}: key {n} holds something else");
+                let right = found == entry(n, size(n)) || found == entry(n + 1000, size(n));
+                assert!(right, "{what}: key {n} holds something else: {found:?}");
                 intact += 1;
             }
             Ok(None) => {}
@@ -52,7 +55,7 @@ async fn survives(disk: &Disk, what: &str) -> u64 {
 
 #[tokio::test]
 async fn flipped_bytes_in_the_index() {
-    for seed in 1..=25_u64 {
+    for seed in 1..=SEEDS {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path()).await;
         let path = dir.path().join("index.sqlite");
@@ -97,6 +100,22 @@ async fn a_value_under_the_wrong_row_is_not_served() {
     assert_eq!(disk.get(&key(0)).await.unwrap(), Some(entry(0, size(0))));
     assert_eq!(disk.get(&key(1)).await.unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(disk.get(&key(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_row_that_claims_a_newer_version_does_not_pin_its_value() {
+    for column in ["wall = wall + 4096", "counter = 1024", "node = -1", "created = created + 1"] {
+        for size in [10, 100_000] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = open(dir.path());
+            disk.put(&key(1), entry(1, size)).await.unwrap();
+            let sql = rusqlite::Connection::open(dir.path().join("index.sqlite")).unwrap();
+            sql.execute(&format!("UPDATE entry SET {column}"), []).unwrap();
+            drop(sql);
+            disk.put(&key(1), entry(2, size)).await.unwrap();
+            assert_eq!(disk.get(&key(1)).await.unwrap(), Some(entry(2, size)), "{column}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -170,6 +189,9 @@ async fn damage_while_open_is_met_by_all_who_have_it_open() {
         let other = dir.path().join("other");
         fs::write(&other, noise(round, 50_000)).unwrap();
         fs::rename(&other, dir.path().join("index.sqlite")).unwrap();
+        for companion in ["index.sqlite-wal", "index.sqlite-shm"] {
+            fs::remove_file(dir.path().join(companion)).unwrap();
+        }
         let (first, second) = if round % 2 == 0 { (&one, &two) } else { (&two, &one) };
         let new = entry(5000 + round, 70_000);
         first.put(&key("new"), new.clone()).await.unwrap();
