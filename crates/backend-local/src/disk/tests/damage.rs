@@ -285,3 +285,51 @@ async fn orphans_are_swept_when_old_enough() {
     assert_eq!(old.stats().await.unwrap().orphans_removed, 2);
     assert_eq!(blob_files(dir.path()) as u64, ENTRIES / 5, "what has a row stays");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_damage_under_load_gives_no_wrong_byte_and_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let handles: Vec<_> = (0..3).map(|_| Arc::new(open_with(dir.path(), 64 * MIB, &clock))).collect();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (index, disk) in handles.iter().enumerate() {
+        let disk = Arc::clone(disk);
+        tasks.spawn(async move {
+            for n in 0..150_u64 {
+                let name = key(n % 7);
+                let n = n * 3 + index as u64;
+                let outcome = match disk.put(&name, entry(n, size(n))).await {
+                    Ok(()) => disk.get(&name).await.map(|found| {
+                        if let Some(found) = found {
+                            let n = found.version().wall.as_millis() - 1_800_000_000_000;
+                            assert_eq!(found, entry(n, size(n)));
+                        }
+                    }),
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = outcome {
+                    let kind = error.kind();
+                    assert!(matches!(kind, ErrorKind::Unavailable | ErrorKind::Corrupt), "{error}");
+                }
+            }
+        });
+    }
+    for round in 0..12_u64 {
+        let other = dir.path().join("other");
+        fs::write(&other, noise(round, 20_000 * (1 + round as usize % 4))).unwrap();
+        fs::rename(&other, dir.path().join("index.sqlite")).unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.unwrap();
+    }
+    for (index, disk) in handles.iter().enumerate() {
+        for n in 0..ENTRIES {
+            let new = entry(10_000 + 100 * index as u64 + n, size(n));
+            disk.put(&key(n), new.clone()).await.unwrap();
+            for other in &handles {
+                assert_eq!(other.get(&key(n)).await.unwrap(), Some(new.clone()), "all see what one wrote");
+            }
+        }
+    }
+}
