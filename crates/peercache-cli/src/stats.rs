@@ -39,7 +39,7 @@ async fn disk() -> Result<Value, Failure> {
     let Some(dir) = config.dir() else {
         return Err(Failure::config("this chain has no disk tier; add `disk` to CACHE_BACKEND or set CACHE_DIR"));
     };
-    let disk = Disk::builder(dir).capacity(config.disk_bytes()).open().await.map_err(Failure::config)?;
+    let disk = Disk::builder(dir).capacity(config.disk_bytes()).open().map_err(Failure::config)?;
     let stats = disk.stats().await.map_err(Failure::failed)?;
     peercache::CacheBackend::close(&disk).await.map_err(Failure::failed)?;
     Ok(json!({ "disk": stats_json(&stats) }))
@@ -50,6 +50,10 @@ fn stats_json(stats: &peercache::local::DiskStats) -> Value {
         "entries": stats.entries,
         "bytes": stats.bytes,
         "capacity_bytes": stats.capacity,
+        "evicted": stats.evicted,
+        "corrupt_dropped": stats.corrupt_dropped,
+        "healed": stats.healed,
+        "orphans_removed": stats.orphans_removed,
     })
 }
 
