@@ -1,4 +1,4 @@
-//! The memory tier: a map bounded in bytes, with the eviction of `quick_cache` (S3-FIFO).
+//! The memory tier: a map bounded in bytes, with the eviction of `quick_cache`.
 
 use std::cell::Cell;
 use std::fmt;

@@ -6,7 +6,7 @@ use super::*;
 
 const ENTRIES: u64 = 40;
 /// Each damages the index at other places.
-const SEEDS: u64 = 25;
+const SEEDS: u64 = 16;
 
 fn size(n: u64) -> usize {
     [10, 900, 5000, 30_000, 90_000][n as usize % 5]
