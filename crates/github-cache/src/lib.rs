@@ -1,1 +1,65 @@
-//! Under construction.
+//! GitHub's API over a [`peercache::Cache`], and the proxy that `gh`, octokit and curl talk to.
+//!
+//! What GitHub answers is kept in two parts. The **representation** is the bytes that everybody gets who
+//! may see them; it is stored under its own digest and has nothing of a token in it. The **grant** says
+//! that one token may see one representation, since when, and until when without asking again. A **mark**
+//! says since when a path's grants have to be revalidated, because something was written there.
+//!
+//! A request is then one of these, and `Cache-Status` (RFC 9211) says which:
+//!
+//! | class | what happens | `Cache-Status` |
+//! |---|---|---|
+//! | fresh | this token has a grant within its lifetime: served, nothing is sent | `peercache; hit; ttl=57` |
+//! | coalesced | this token's same request is under way: served when it arrives | `peercache; fwd=uri-miss; collapsed` |
+//! | revalidated | the grant is old: GitHub's 304 extends it, at no charge | `peercache; fwd=stale; fwd-status=304` |
+//! | miss | fetched, and stored if it may be | `peercache; fwd=uri-miss; fwd-status=200; stored` |
+//! | bypass | another method or host, a range, a cookie: passed through | `peercache; fwd=method; fwd-status=201` |
+//!
+//! ```no_run
+//! # async fn run(cache: peercache::Cache, key: [u8; 32]) -> Result<(), Box<dyn std::error::Error>> {
+//! use peercache_github::{GitHubCache, Server};
+//!
+//! let proxy = GitHubCache::builder(cache).install_key(key).build()?;
+//! let mut server = Server::new(proxy);
+//! let address = server.listen_tcp(([127, 0, 0, 1], 8080).into()).await?;
+//! println!("export GITHUB_API_URL=http://{address}");
+//! server.serve(std::future::pending()).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod body;
+mod cache_status;
+mod coalesce;
+mod conditional;
+mod directives;
+mod error;
+mod fetch;
+mod forward;
+mod freshness;
+mod grant;
+mod gunzip;
+mod key;
+mod limits;
+mod mark;
+mod policy;
+mod proxy;
+mod representation;
+mod rewrite;
+mod route;
+mod server;
+#[cfg(unix)]
+mod socket;
+mod stats;
+mod store;
+mod token;
+mod upstream;
+
+pub use body::ResponseBody;
+pub use error::{BuildError, ServeError};
+pub use proxy::{GitHubCache, GitHubCacheBuilder, StatsReport};
+pub use representation::MAX_REPRESENTATION_BYTES;
+pub use server::{Drained, MAX_CONNECTIONS, Server};
+pub use stats::{NotStoredStats, ProxyStats};
+pub use token::{TokenHasher, TokenId};
+pub use upstream::Limits;

@@ -1,0 +1,222 @@
+//! What goes wrong: answers of the proxy's own, in the shape that GitHub's clients parse, and the
+//! errors of building and serving.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::cache_status::{CacheStatus, Forward};
+
+/// Where a reader of an error learns more about the API's own limits and errors.
+const DOCUMENTATION: &str = "https://docs.github.com/rest";
+
+/// An answer that the proxy gives itself. Texts name no internals: no address, no key, no header value.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    message: &'static str,
+    detail: &'static str,
+    forward: Option<Forward>,
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    const fn new(status: StatusCode, message: &'static str, detail: &'static str) -> Self {
+        Self { status, message, detail, forward: None, retry_after: None }
+    }
+
+    /// 400: the request cannot be understood or must not be passed on.
+    pub(crate) const fn bad_request(message: &'static str, detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message, detail)
+    }
+
+    /// 404: not one of the proxy's own endpoints.
+    pub(crate) const fn no_such_endpoint() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "peercache: no such endpoint; there are /-/peercache/health and /-/peercache/stats",
+            "local",
+        )
+    }
+
+    /// 501: `CONNECT`.
+    pub(crate) const fn connect() -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "peercache: CONNECT is not supported: this is not a forward proxy for TLS. Use its address as \
+             the API's base URL, or its unix socket with `gh config set http_unix_socket PATH`",
+            "connect",
+        )
+    }
+
+    /// 504: `only-if-cached`, and nothing usable is stored.
+    pub(crate) const fn only_if_cached() -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "peercache: nothing usable is stored and the request said only-if-cached; send it without to \
+             ask GitHub",
+            "only-if-cached",
+        )
+    }
+
+    /// 502: no answer from upstream.
+    pub(crate) const fn unreachable(why: Forward) -> Self {
+        let mut problem = Self::new(
+            StatusCode::BAD_GATEWAY,
+            "peercache: the upstream server cannot be reached or broke the connection; check the network \
+             and https://www.githubstatus.com, then try again",
+            "upstream-unreachable",
+        );
+        problem.forward = Some(why);
+        problem
+    }
+
+    /// 504: upstream took too long.
+    pub(crate) const fn timeout(why: Forward) -> Self {
+        let mut problem = Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "peercache: the upstream server did not answer in time; try again later",
+            "upstream-timeout",
+        );
+        problem.forward = Some(why);
+        problem
+    }
+
+    /// 503: too many requests are waiting for upstream.
+    pub(crate) const fn busy(why: Forward) -> Self {
+        let mut problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "peercache: too many requests are under way to the upstream server; try again after the \
+             seconds in Retry-After",
+            "upstream-queue-full",
+        );
+        problem.forward = Some(why);
+        problem.retry_after = Some(5);
+        problem
+    }
+
+    /// 500: a task ended without an answer.
+    pub(crate) const fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "peercache: the request was given up inside the proxy; try again, and report it if it stays",
+            "internal",
+        )
+    }
+
+    /// As a response.
+    pub(crate) fn into_response(self) -> Response<ResponseBody> {
+        let json = serde_json::json!({ "message": self.message, "documentation_url": DOCUMENTATION });
+        let body = Bytes::from(json.to_string());
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        let status = match self.forward {
+            Some(why) => CacheStatus::forwarded(why).detail(Some(self.detail)),
+            None => CacheStatus::local(self.detail),
+        };
+        status.append_to(headers);
+        *response.body_mut() = ResponseBody::full(body);
+        response
+    }
+}
+
+/// Why a [`crate::GitHubCache`] cannot be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A URL is not one that can be used.
+    #[error("{what} is {url:?}: {problem}; give an http or https URL such as https://api.github.com")]
+    Url {
+        /// Which setting.
+        what: &'static str,
+        /// Its value, without user name and password.
+        url: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A host to route is not a host name.
+    #[error("the host to route is {0:?}; give a name such as uploads.github.com, without scheme and path")]
+    Host(String),
+    /// No install key was given.
+    #[error("no install key: call install_key with 32 random bytes that stay the same between restarts")]
+    NoInstallKey,
+    /// The HTTP client cannot be made; usually no CA certificates are installed.
+    #[error("the HTTP client cannot be made: {0}; on a minimal image install the package ca-certificates")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Why serving cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// There is nothing to listen on.
+    #[error("there is nothing to listen on: give a TCP address or a unix socket")]
+    NoListener,
+    /// A TCP address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another port, or stop what uses it")]
+    Bind {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process accepts connections on the socket.
+    #[error("{} is in use: another process is listening on it; stop it or choose another path", path.display())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something else is where the socket should be.
+    #[error("{} exists and is not a socket; it is left alone: remove it or choose another path", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket cannot be made.
+    #[error("cannot make the socket {}: {source}; check that its directory exists and may be written", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    #[tokio::test]
+    async fn problems_are_json_with_a_message_and_a_cache_status() {
+        for (problem, status, cache_status) in [
+            (Problem::connect(), 501, "peercache; detail=connect"),
+            (Problem::timeout(Forward::Stale), 504, "peercache; fwd=stale; detail=upstream-timeout"),
+            (
+                Problem::unreachable(Forward::UriMiss),
+                502,
+                "peercache; fwd=uri-miss; detail=upstream-unreachable",
+            ),
+            (Problem::busy(Forward::Method), 503, "peercache; fwd=method; detail=upstream-queue-full"),
+            (Problem::only_if_cached(), 504, "peercache; detail=only-if-cached"),
+        ] {
+            let response = problem.into_response();
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(response.headers()["cache-status"], cache_status);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), status == 503);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert!(json["message"].as_str().unwrap().starts_with("peercache: "));
+            assert!(json["documentation_url"].is_string());
+        }
+    }
+}

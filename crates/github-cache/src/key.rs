@@ -1,0 +1,324 @@
+//! The names under which representations, grants and marks are stored, and which requests are the
+//! same request.
+
+use std::fmt;
+
+use http::header::{ACCEPT, HeaderMap, HeaderName};
+use peercache::Key;
+use sha2::{Digest, Sha256};
+
+use crate::token::TokenId;
+
+/// `X-GitHub-Api-Version`: selects the shape of a response.
+pub(crate) const API_VERSION: HeaderName = HeaderName::from_static("x-github-api-version");
+/// `X-Requested-With`: GitHub's `Vary` names it.
+pub(crate) const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+
+/// 32 bytes as 64 hexadecimal digits, without an allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Hex([u8; 64]);
+
+impl Hex {
+    pub(crate) fn as_str(&self) -> &str {
+        // Only `hex` makes one, of ASCII digits; the fallback is never taken.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Writes 32 bytes in hexadecimal.
+pub(crate) fn hex(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Hex {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'0'; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes.as_ref()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    Hex(text)
+}
+
+/// A path and query in the one form that all spellings of the same request share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NormalUrl {
+    /// Percent-normalised, with owner and repository in lower case. No trailing slash is removed.
+    pub(crate) path: String,
+    /// Percent-normalised, parameters sorted by name; those of one name keep their order.
+    pub(crate) query: String,
+}
+
+/// Why a request-target is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadPath {
+    /// A `.` or `..` segment, plain or percent-encoded.
+    DotSegment,
+    /// A backslash, which URL parsers take for a slash.
+    Backslash,
+    /// A `%` that is not followed by two hexadecimal digits.
+    Percent,
+}
+
+impl NormalUrl {
+    /// The normal form of `path` and `query`.
+    ///
+    /// Unreserved characters are decoded and the digits of the rest written in capitals (RFC 3986,
+    /// section 6.2.2). Dot segments are refused rather than resolved: no API path needs one, and what
+    /// one component resolves and the other does not is how requests are smuggled past a check.
+    pub(crate) fn new(path: &str, query: Option<&str>) -> Result<Self, BadPath> {
+        if path.contains('\\') {
+            return Err(BadPath::Backslash);
+        }
+        let mut path = percent_normal(path)?;
+        if path.split('/').any(|segment| segment == "." || segment == "..") {
+            return Err(BadPath::DotSegment);
+        }
+        fold_repository(&mut path);
+        let query = percent_normal(query.unwrap_or_default())?;
+        let mut parameters: Vec<&str> = query.split('&').filter(|one| !one.is_empty()).collect();
+        if parameters.is_sorted_by_key(|one| name_of(one)) && parameters.len() == query.split('&').count() {
+            return Ok(Self { path, query });
+        }
+        parameters.sort_by_key(|one| name_of(one));
+        Ok(Self { path, query: parameters.join("&") })
+    }
+}
+
+fn name_of<'a>(parameter: &&'a str) -> &'a str {
+    parameter.split_once('=').map_or(*parameter, |(name, _)| name)
+}
+
+/// GitHub compares the names of owners and repositories without case.
+fn fold_repository(path: &mut String) {
+    let Some(rest) = path.strip_prefix("/repos/") else { return };
+    let owner = rest.find('/').unwrap_or(rest.len());
+    let repository = rest.get(owner + 1..).map_or(0, |tail| 1 + tail.find('/').unwrap_or(tail.len()));
+    let end = "/repos/".len() + owner + repository;
+    if path.as_bytes()[..end].iter().any(u8::is_ascii_uppercase) {
+        let folded = path[..end].to_ascii_lowercase();
+        // Percent-encoded bytes keep their capital digits: they were normalised before.
+        path.replace_range(..end, &restore_escapes(&folded));
+    }
+}
+
+/// Writes the digits of percent-encodings in capitals again.
+fn restore_escapes(text: &str) -> String {
+    let mut left = 0;
+    text.chars()
+        .map(|c| {
+            let digit = left > 0;
+            left = if c == '%' { 2 } else { usize::saturating_sub(left, 1) };
+            if digit { c.to_ascii_uppercase() } else { c }
+        })
+        .collect()
+}
+
+fn percent_normal(text: &str) -> Result<String, BadPath> {
+    if !text.contains('%') {
+        return Ok(text.to_owned());
+    }
+    let mut normal = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('%') {
+        normal.push_str(&rest[..at]);
+        let digits = rest.as_bytes().get(at + 1..at + 3).ok_or(BadPath::Percent)?;
+        let (high, low) = (hex_value(digits[0])?, hex_value(digits[1])?);
+        let byte = high << 4 | low;
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            normal.push(char::from(byte));
+        } else {
+            normal.push('%');
+            normal.push(char::from(digits[0].to_ascii_uppercase()));
+            normal.push(char::from(digits[1].to_ascii_uppercase()));
+        }
+        rest = &rest[at + 3..];
+    }
+    normal.push_str(rest);
+    Ok(normal)
+}
+
+fn hex_value(digit: u8) -> Result<u8, BadPath> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
+        _ => Err(BadPath::Percent),
+    }
+}
+
+/// Which response is meant: the URL and every request header that selects among its representations.
+/// HEAD has the variant of GET. Authorization is not part of it; the token id is, in a grant's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Variant(Hex);
+
+impl Variant {
+    /// The variant of a GET for `url` at `authority`.
+    pub(crate) fn new(authority: &str, url: &NormalUrl, headers: &HeaderMap) -> Self {
+        let mut digest = Sha256::new();
+        for part in [authority, "GET", &url.path, &url.query] {
+            add(&mut digest, part.as_bytes());
+        }
+        // No `Accept` means the same as any (RFC 9110, section 12.5.1), and is sent upstream as such.
+        if headers.contains_key(ACCEPT) {
+            add_all(&mut digest, headers, &ACCEPT);
+        } else {
+            digest.update(1_u32.to_be_bytes());
+            add(&mut digest, b"*/*");
+        }
+        add_all(&mut digest, headers, &API_VERSION);
+        add_all(&mut digest, headers, &REQUESTED_WITH);
+        Self(hex(&digest.finalize()))
+    }
+}
+
+/// Adds a part so that no other list of parts gives the same bytes.
+fn add(digest: &mut Sha256, part: &[u8]) {
+    digest.update((part.len() as u64).to_be_bytes());
+    digest.update(part);
+}
+
+fn add_all(digest: &mut Sha256, headers: &HeaderMap, name: &HeaderName) {
+    let values = headers.get_all(name);
+    let count = u32::try_from(values.iter().count()).unwrap_or(u32::MAX);
+    digest.update(count.to_be_bytes());
+    for value in values {
+        add(digest, value.as_bytes());
+    }
+}
+
+/// Where this token's grant for this variant is stored.
+pub(crate) fn grant_key(token: &TokenId, variant: &Variant) -> Key {
+    fixed_key(["grant/", token.as_str(), "/", variant.0.as_str()])
+}
+
+/// Where it is noted since when this token's grants for this path have to be revalidated.
+pub(crate) fn mark_key(token: &TokenId, authority: &str, path: &str) -> Key {
+    let mut digest = Sha256::new();
+    add(&mut digest, authority.as_bytes());
+    add(&mut digest, path.as_bytes());
+    fixed_key(["mark/", token.as_str(), "/", hex(&digest.finalize()).as_str()])
+}
+
+/// Where the representation with this digest is stored.
+pub(crate) fn representation_key(digest: &[u8; 32]) -> Key {
+    fixed_key(["rep/", hex(digest).as_str(), "", ""])
+}
+
+#[allow(clippy::expect_used, reason = "four parts of known length are always within a key's bounds")]
+fn fixed_key(parts: [&str; 4]) -> Key {
+    Key::new(parts.concat()).expect("keys made of digests are within bounds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn normal(text: &str) -> Result<NormalUrl, BadPath> {
+        let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+        NormalUrl::new(path, query)
+    }
+
+    #[test]
+    fn spellings_of_one_request_are_one() {
+        for (left, right) in [
+            ("/repos/Rust-Lang/RUST/issues", "/repos/rust-lang/rust/issues"),
+            ("/repos/O/R", "/repos/o/r"),
+            ("/repos/O", "/repos/o"),
+            ("/x?b=2&a=1", "/x?a=1&b=2"),
+            ("/x?a=1&&b=2&", "/x?a=1&b=2"),
+            ("/x/%7euser?q=%61", "/x/~user?q=a"),
+            ("/x/%c3%a9", "/x/%C3%A9"),
+            ("/x?", "/x"),
+        ] {
+            assert_eq!(normal(left), normal(right), "{left}");
+        }
+    }
+
+    #[test]
+    fn different_requests_stay_different() {
+        for (left, right) in [
+            ("/repos/o/r/contents/README.md", "/repos/o/r/contents/readme.md"),
+            ("/x?a=1&a=2", "/x?a=2&a=1"),
+            ("/x/a%2Fb", "/x/a/b"),
+            ("/x?q=a%26b", "/x?q=a&b"),
+            ("/users/Octocat", "/users/octocat2"),
+        ] {
+            assert_ne!(normal(left), normal(right), "{left}");
+        }
+    }
+
+    #[test]
+    fn tricks_are_refused() {
+        for (text, why) in [
+            ("/repos/o/r/../../secret", BadPath::DotSegment),
+            ("/repos/o/%2e%2E/x", BadPath::DotSegment),
+            ("/./x", BadPath::DotSegment),
+            ("/a\\..\\b", BadPath::Backslash),
+            ("/a%2", BadPath::Percent),
+            ("/a%zz", BadPath::Percent),
+            ("/a?q=%", BadPath::Percent),
+        ] {
+            assert_eq!(normal(text), Err(why), "{text}");
+        }
+        assert!(normal("/repos/o/r/compare/main...feature").is_ok());
+    }
+
+    #[test]
+    fn headers_that_select_a_representation_make_a_variant() {
+        let url = normal("/repos/o/r").unwrap();
+        let variant = |pairs: &[(HeaderName, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(name.clone(), HeaderValue::from_static(value));
+            }
+            Variant::new("api.github.com", &url, &headers)
+        };
+        let plain = variant(&[]);
+        assert_eq!(plain, variant(&[(ACCEPT, "*/*")]));
+        assert_eq!(plain, variant(&[(http::header::USER_AGENT, "curl")]));
+        assert_ne!(plain, variant(&[(ACCEPT, "application/json")]));
+        assert_ne!(plain, variant(&[(API_VERSION, "2022-11-28")]));
+        assert_ne!(plain, variant(&[(REQUESTED_WITH, "2022-11-28")]));
+        assert_ne!(variant(&[(ACCEPT, "a"), (ACCEPT, "b")]), variant(&[(ACCEPT, "a, b")]));
+        assert_ne!(plain, Variant::new("other.example", &url, &HeaderMap::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn normalising_is_idempotent(text in "/[a-zA-Z0-9/%.~?&=+-]{0,40}") {
+            if let Ok(once) = normal(&text) {
+                prop_assert_eq!(NormalUrl::new(&once.path, Some(&once.query)), Ok(once.clone()));
+            }
+        }
+
+        #[test]
+        fn no_dot_segment_passes(before in "(/[a-z]{0,3}){0,3}", dots in "(\\.|%2e|%2E){1,2}", after in "(/[a-z]{0,3}){0,3}") {
+            let path = format!("{before}/{dots}{after}");
+            prop_assert_eq!(normal(&path), Err(BadPath::DotSegment));
+        }
+
+        #[test]
+        fn anything_that_hyper_accepts_is_handled(text in "/\\PC{0,40}") {
+            if let Ok(uri) = text.parse::<http::Uri>() {
+                let _either = NormalUrl::new(uri.path(), uri.query());
+            }
+        }
+
+        #[test]
+        fn the_order_of_parameters_of_different_names_does_not_matter(mut pairs in prop::collection::btree_map("[a-z]{1,3}", "[a-z0-9]{0,3}", 0..6)) {
+            let forward: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let mut backward = forward.clone();
+            backward.reverse();
+            pairs.clear();
+            prop_assert_eq!(
+                NormalUrl::new("/x", Some(&forward.join("&"))),
+                NormalUrl::new("/x", Some(&backward.join("&")))
+            );
+        }
+    }
+}

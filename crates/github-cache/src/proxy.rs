@@ -1,0 +1,470 @@
+//! The decisions: what a request is, whether the store answers it, who asks upstream.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body;
+use peercache::{Cache, CacheReport};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::body::ResponseBody;
+use crate::cache_status::{CacheStatus, Forward};
+use crate::coalesce::{Flights, Landing, Leader, Seat};
+use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
+use crate::directives::CacheControl;
+use crate::error::{BuildError, Problem};
+use crate::fetch::{Fetch, Fetched};
+use crate::forward::{Passed, Passing, Written};
+use crate::limits::RateLimits;
+use crate::policy::{Plan, plan};
+use crate::rewrite::Rewrite;
+use crate::route::{ApiRoute, Hosts, Route};
+use crate::stats::{ProxyStats, Stats};
+use crate::store::{Found, Place, Read, Store};
+use crate::token::{TokenHasher, TokenId};
+use crate::upstream::{Lane, Limits, Outgoing, Upstream, UpstreamError, forwarded, outgoing_body};
+
+/// GitHub's API behind a cache: give it requests, it answers them.
+///
+/// A response is served without asking only to the token that fetched or revalidated it, within the
+/// lifetime that GitHub gave it, and only if no write through this cache made it doubtful since.
+/// Cloning gives another handle to the same one.
+///
+/// # What is bounded
+/// Requests to upstream ([`Limits`]), the body of a stored response
+/// ([`MAX_REPRESENTATION_BYTES`](crate::MAX_REPRESENTATION_BYTES); while one is fetched, that much is held
+/// twice at most), bytes on the way to a client (256 KiB when nothing is collected for the store),
+/// decoded grants (4,096) and rate limits remembered (10,000).
+///
+/// # What it does not do
+/// - `max-stale` of a request is ignored: nothing stale is served.
+/// - A write marks the path it went to and the paths above it, for the token that wrote. What another
+///   token changed is seen when the lifetime ends (usually 60 s). A GraphQL mutation marks nothing, and
+///   neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
+#[derive(Clone)]
+pub struct GitHubCache {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for GitHubCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitHubCache").field("upstream", &self.inner.hosts.authority()).finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`GitHubCache`].
+#[must_use = "a proxy is made by `build`"]
+pub struct GitHubCacheBuilder {
+    cache: Cache,
+    upstream: String,
+    install_key: Option<[u8; 32]>,
+    routes: Vec<(String, String)>,
+    limits: Limits,
+    system_proxy: bool,
+}
+
+impl fmt::Debug for GitHubCacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitHubCacheBuilder").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl GitHubCacheBuilder {
+    /// The API's URL: `https://api.github.com` (the default), or `https://HOST/api/v3` for GitHub
+    /// Enterprise Server.
+    pub fn upstream(mut self, url: impl Into<String>) -> Self {
+        self.upstream = url.into();
+        self
+    }
+
+    /// The key that names tokens in the store: 32 random bytes, kept like a password, the same for
+    /// everyone who shares the store. See [`TokenHasher`].
+    pub fn install_key(mut self, key: [u8; 32]) -> Self {
+        self.install_key = Some(key);
+        self
+    }
+
+    /// Sends requests for another host, `uploads.github.com` for example, to this URL instead.
+    pub fn route(mut self, host: impl Into<String>, url: impl Into<String>) -> Self {
+        self.routes.push((host.into(), url.into()));
+        self
+    }
+
+    /// How patient it is with upstream, and how much it asks at a time.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether `HTTPS_PROXY` and the like are obeyed. Default: yes.
+    pub fn system_proxy(mut self, obey: bool) -> Self {
+        self.system_proxy = obey;
+        self
+    }
+
+    /// The proxy. Installs ring as the process's provider for TLS if there is none.
+    ///
+    /// # Errors
+    /// A URL or host that cannot be used, no install key, or no CA certificates.
+    pub fn build(self) -> Result<GitHubCache, BuildError> {
+        let hosts = Hosts::new(&self.upstream, self.routes)?;
+        let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);
+        let stats = Arc::new(Stats::default());
+        Ok(GitHubCache {
+            inner: Arc::new(Inner {
+                hosts,
+                hasher,
+                store: Store::new(self.cache, Arc::clone(&stats)),
+                upstream: Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?,
+                flights: Flights::default(),
+                rate_limits: RateLimits::new(),
+                tasks: TaskTracker::new(),
+                stats,
+            }),
+        })
+    }
+}
+
+/// What `/-/peercache/stats` answers.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct StatsReport {
+    /// The proxy's own counters.
+    pub proxy: ProxyStats,
+    /// Those of the cache below it.
+    pub cache: CacheReport,
+}
+
+impl GitHubCache {
+    /// Starts a proxy that stores in `cache`.
+    pub fn builder(cache: Cache) -> GitHubCacheBuilder {
+        GitHubCacheBuilder {
+            cache,
+            upstream: "https://api.github.com".to_owned(),
+            install_key: None,
+            routes: Vec::new(),
+            limits: Limits::default(),
+            system_proxy: true,
+        }
+    }
+
+    /// Answers a request. Never fails: what goes wrong is a response in GitHub's shape, and every
+    /// response has a `Cache-Status` (RFC 9211).
+    ///
+    /// Cancel-safe: a request that was sent upstream is completed, for the store and for others who
+    /// wait for it, and a write is always noted.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        self.inner.stats.requests.add(1);
+        match self.inner.answer(parts, body).await {
+            Ok(response) => response,
+            Err(problem) => {
+                self.inner.stats.error.add(1);
+                problem.into_response()
+            }
+        }
+    }
+
+    /// The counters so far.
+    #[must_use]
+    pub fn stats(&self) -> StatsReport {
+        StatsReport { proxy: self.inner.stats.read(), cache: self.inner.store.cache().report() }
+    }
+
+    /// Waits until every request that was sent upstream has ended, also those whose client went away.
+    pub async fn settle(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        self.inner.tasks.reopen();
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) hosts: Hosts,
+    hasher: TokenHasher,
+    pub(crate) store: Store,
+    pub(crate) upstream: Upstream,
+    flights: Flights,
+    pub(crate) rate_limits: RateLimits,
+    tasks: TaskTracker,
+    pub(crate) stats: Arc<Stats>,
+}
+
+/// A request that the store may answer.
+struct Ask {
+    place: Place,
+    directives: CacheControl,
+    headers: HeaderMap,
+    head: bool,
+    api: ApiRoute,
+}
+
+impl Inner {
+    async fn answer<B>(self: &Arc<Self>, parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
+    where
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if parts.method == Method::CONNECT {
+            return Err(Problem::connect());
+        }
+        match self.hosts.route(&parts)? {
+            Route::Own(path) => self.own(&path),
+            Route::Other(url) => {
+                let status = CacheStatus::forwarded(Forward::Bypass).detail(Some("other-host"));
+                let outgoing = self.outgoing(Lane::Other, parts, *url, body);
+                self.pass(Passing { outgoing, status, token: None, written: None, base: None }).await
+            }
+            Route::Api(api) => self.api(parts, body, api).await,
+        }
+    }
+
+    async fn api<B>(
+        self: &Arc<Self>,
+        parts: Parts,
+        body: B,
+        api: ApiRoute,
+    ) -> Result<Response<ResponseBody>, Problem>
+    where
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if parts.headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+            return Err(Problem::bad_request(
+                "peercache: the request has more than one Authorization header; send one",
+                "bad-authorization",
+            ));
+        }
+        let token = self.hasher.id(parts.headers.get(AUTHORIZATION));
+        let directives = CacheControl::of_request(&parts.headers);
+        let plan = plan(&parts.method, &parts.headers, !body.is_end_stream(), &api.url.path, &directives);
+        match plan {
+            Plan::Answer { head } => {
+                let place = Place::new(token, self.hosts.authority(), &api.url, &parts.headers);
+                let ask = Ask { place, directives, headers: parts.headers, head, api };
+                self.from_store(ask).await
+            }
+            Plan::Forward(why, detail) => {
+                let status = CacheStatus::forwarded(why).detail(detail);
+                let safe = parts.method.is_safe() || api.graphql;
+                let written = (!safe).then(|| Written { token: token.clone(), path: api.url.path.clone() });
+                let outgoing = self.outgoing(Lane::Api, parts, self.hosts.target(&api)?, body);
+                self.pass(Passing { outgoing, status, token: Some(token), written, base: api.base }).await
+            }
+        }
+    }
+
+    /// Answers from the store, or asks upstream for the store.
+    async fn from_store(self: &Arc<Self>, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
+        let read = self.store.read(&ask.place, &ask.headers).await;
+        if let Some(response) = self.hit(&ask, &read) {
+            return Ok(response);
+        }
+        if ask.directives.only_if_cached {
+            return Err(Problem::only_if_cached());
+        }
+        let why = self.reason(&ask, &read);
+        if ask.head {
+            return self.pass_head(ask, why).await;
+        }
+        // A client that insists must not get what was asked for before it came, and the answer to a
+        // condition of its own would be of no use to others.
+        if ask.directives.insists() {
+            return self.fetch(ask, read, why, None).await;
+        }
+        match self.flights.join(&ask.place.grant) {
+            Seat::Lead(leader) => {
+                // Another flight may have landed between the look into the store and this.
+                let read = self.store.read(&ask.place, &ask.headers).await;
+                if let Some(response) = self.hit(&ask, &read) {
+                    leader.land(Landing::Stored);
+                    return Ok(response);
+                }
+                let selfish = read.found.is_none() && is_conditional(&ask.headers);
+                let leader = (!selfish).then_some(leader);
+                self.fetch(ask, read, why, leader).await
+            }
+            Seat::Follow(follower) => {
+                let landing = timeout(self.upstream.limits().coalesce, follower.landing()).await;
+                let read = self.store.read(&ask.place, &ask.headers).await;
+                if landing == Ok(Landing::Stored)
+                    && let Some(found) = &read.found
+                    && found.satisfies_follower(&ask.directives, self.store.now())
+                {
+                    self.stats.coalesced.add(1);
+                    return Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()));
+                }
+                self.fetch(ask, read, why, None).await
+            }
+        }
+    }
+
+    fn hit(&self, ask: &Ask, read: &Read) -> Option<Response<ResponseBody>> {
+        let now = self.store.now();
+        let found = read.found.as_ref().filter(|found| found.satisfies(&ask.directives, now))?;
+        self.stats.fresh.add(1);
+        let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(found.tier());
+        Some(self.serve(ask, found, &status))
+    }
+
+    fn reason(&self, ask: &Ask, read: &Read) -> Forward {
+        match &read.found {
+            None => Forward::UriMiss,
+            Some(found) if found.is_fresh(self.store.now()) || ask.directives.insists() => Forward::Request,
+            Some(_) => Forward::Stale,
+        }
+    }
+
+    /// A response from the store; a 304 if the client has it already.
+    fn serve(&self, ask: &Ask, found: &Found, status: &CacheStatus) -> Response<ResponseBody> {
+        let mut headers = found.headers().clone();
+        headers.insert(AGE, HeaderValue::from(found.freshness().age(self.store.now()).as_secs()));
+        self.rate_limits.refresh(&ask.place.token, &mut headers);
+        self.rewrite(ask.api.base.as_deref(), &mut headers);
+        status.append_to(&mut headers);
+        let mut response = Response::new(ResponseBody::empty());
+        if has_it_already(&ask.headers, found.headers()) {
+            reduce_to_304(&mut headers);
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else if !ask.head {
+            self.stats.bytes_from_cache.add(found.body.len() as u64);
+            *response.body_mut() = ResponseBody::full(found.body.clone());
+        }
+        *response.headers_mut() = headers;
+        response
+    }
+
+    fn rewrite(&self, base: Option<&str>, headers: &mut HeaderMap) {
+        if let Some(to) = base {
+            Rewrite { from: &self.hosts.api_urls, to }.apply(headers);
+        }
+    }
+
+    /// Asks upstream in a task of its own, so that nothing is lost when this client goes away.
+    async fn fetch(
+        self: &Arc<Self>,
+        ask: Ask,
+        read: Read,
+        why: Forward,
+        leader: Option<Leader>,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        let replaced = read.found.is_some();
+        let fetch = Fetch {
+            inner: Arc::clone(self),
+            place: ask.place.clone(),
+            url: self.hosts.target(&ask.api)?,
+            request: ask.headers.clone(),
+            known: read.found,
+            marked: read.marked,
+            leader,
+        };
+        let (reply, answer) = oneshot::channel();
+        self.tasks.spawn(fetch.run(reply));
+        match answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))? {
+            Fetched::Confirmed(found) => {
+                self.stats.revalidated.add(1);
+                let status = CacheStatus::forwarded(why).status(StatusCode::NOT_MODIFIED);
+                Ok(self.serve(&ask, &found, &status))
+            }
+            Fetched::Passed { mut response, stored } => {
+                self.stats.miss.add(1);
+                let status = CacheStatus::forwarded(why).status(response.status()).stored(stored);
+                // The condition that went upstream was ours, so the client's is judged here.
+                if replaced
+                    && response.status() == StatusCode::OK
+                    && has_it_already(&ask.headers, response.headers())
+                {
+                    *response.status_mut() = StatusCode::NOT_MODIFIED;
+                    *response.body_mut() = ResponseBody::empty();
+                    reduce_to_304(response.headers_mut());
+                }
+                self.rewrite(ask.api.base.as_deref(), response.headers_mut());
+                status.append_to(response.headers_mut());
+                Ok(response)
+            }
+        }
+    }
+
+    async fn pass_head(self: &Arc<Self>, ask: Ask, why: Forward) -> Result<Response<ResponseBody>, Problem> {
+        let outgoing = Outgoing {
+            lane: Lane::Api,
+            method: Method::HEAD,
+            url: self.hosts.target(&ask.api)?,
+            headers: forwarded(&ask.headers),
+            body: None,
+        };
+        let status = CacheStatus::forwarded(why);
+        let token = Some(ask.place.token);
+        self.pass(Passing { outgoing, status, token, written: None, base: ask.api.base }).await
+    }
+
+    fn outgoing<B>(&self, lane: Lane, parts: Parts, url: reqwest::Url, body: B) -> Outgoing
+    where
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let idle = self.upstream.limits().idle;
+        let body = (!body.is_end_stream()).then(|| outgoing_body(body, idle));
+        Outgoing { lane, method: parts.method, url, headers: forwarded(&parts.headers), body }
+    }
+
+    /// Passes a request through, in a task of its own: a write must be noted whatever its client does.
+    async fn pass(self: &Arc<Self>, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
+        let status = passing.status.clone();
+        let base = passing.base.clone();
+        let why = status.forward.unwrap_or(Forward::Bypass);
+        let (reply, answer) = oneshot::channel();
+        self.tasks.spawn(passing.run(Arc::clone(self), reply));
+        let Passed(mut response) =
+            answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))?;
+        self.stats.bypass.add(1);
+        self.rewrite(base.as_deref(), response.headers_mut());
+        status.status(response.status()).append_to(response.headers_mut());
+        Ok(response)
+    }
+
+    /// The proxy's own endpoints.
+    fn own(&self, path: &str) -> Result<Response<ResponseBody>, Problem> {
+        let json = match path {
+            "health" => serde_json::json!({ "status": "ok" }).to_string(),
+            "stats" => {
+                let report = StatsReport { proxy: self.stats.read(), cache: self.store.cache().report() };
+                serde_json::to_string(&report).map_err(|_| Problem::internal())?
+            }
+            _ => return Err(Problem::no_such_endpoint()),
+        };
+        self.stats.local.add(1);
+        let mut response = Response::new(ResponseBody::empty());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
+        CacheStatus::local("local").append_to(headers);
+        *response.body_mut() = ResponseBody::full(Bytes::from(json));
+        Ok(response)
+    }
+
+    /// Takes note of what a live answer of the API says about this token's limits.
+    pub(crate) fn note_limits(&self, token: &TokenId, headers: &HeaderMap) {
+        self.rate_limits.note(token, headers);
+    }
+}
+
+fn problem(error: UpstreamError, why: Forward) -> Problem {
+    match error {
+        UpstreamError::Busy => Problem::busy(why),
+        UpstreamError::Timeout => Problem::timeout(why),
+        UpstreamError::Unreachable => Problem::unreachable(why),
+    }
+}
