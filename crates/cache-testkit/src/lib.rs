@@ -2,12 +2,16 @@
 //!
 //! - [`conformance`]: the suite that judges every backend and every wrapper, its cases picked by the
 //!   capabilities that the backend declares.
+//! - [`chaos`]: a backend that fails, stalls, loses and lies, the same way for the same seed.
+//! - [`model`]: what a read of a chain may answer, given all that happened to its tiers.
 //! - [`ManualClock`]: time that moves only when a test says so.
 //! - [`fakehub`]: an origin that serves recorded GitHub exchanges and keeps the true count of calls.
 
+pub mod chaos;
 mod clock;
 pub mod conformance;
 #[cfg(feature = "fakehub")]
 pub mod fakehub;
+pub mod model;
 
 pub use clock::ManualClock;
