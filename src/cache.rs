@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::{Config, ConfigError};
 use crate::fetch::FetchError;
+use crate::large::{self, LargeStats, MAX_WHOLE_BYTES, StreamOptions};
 use crate::report::CacheReport;
 use crate::ttl::Ttl;
 
@@ -43,6 +44,7 @@ struct Inner {
     loads_too_large: AtomicU64,
     loads_joined: AtomicU64,
     decode_errors: AtomicU64,
+    large: LargeStats,
 }
 
 /// Composes a [`Cache`] in code, from the fastest tier to the slowest.
@@ -139,6 +141,7 @@ impl CacheBuilder {
                 loads_too_large: AtomicU64::new(0),
                 loads_joined: AtomicU64::new(0),
                 decode_errors: AtomicU64::new(0),
+                large: LargeStats::default(),
             }),
         })
     }
@@ -168,36 +171,38 @@ impl Cache {
     /// The value under `key`, if there is a fresh one of type `T`. A value of another type is a miss,
     /// and counted.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
-        self.decode(&self.lookup(key).await.hit()?)
+        self.decode(&self.get_bytes(key).await?)
     }
 
-    /// The bytes under `key`, if there is a fresh value.
+    /// The bytes under `key`, if there is a fresh value. One above
+    /// [`MAX_WHOLE_BYTES`](crate::MAX_WHOLE_BYTES) is a miss here, and counted;
+    /// [`Cache::get_stream`] reads it.
     pub async fn get_bytes(&self, key: &Key) -> Option<Bytes> {
-        Some(self.lookup(key).await.hit()?.into_value())
+        self.whole(self.lookup(key).await.hit()?).await
     }
 
     /// Stores `value` as JSON.
     ///
     /// # Errors
-    /// When the value cannot be turned into JSON or exceeds a bound of an entry. Never because a
-    /// backend failed: the outcome says which tiers took it.
+    /// When the value cannot be turned into JSON, the JSON is above
+    /// [`MAX_WHOLE_BYTES`](crate::MAX_WHOLE_BYTES), or the TTL exceeds a bound of an entry. Never
+    /// because a backend failed: the outcome says which tiers took it.
     pub async fn put<T: Serialize + ?Sized>(
         &self,
         key: &Key,
         value: &T,
         ttl: Ttl,
     ) -> Result<PutOutcome, Error> {
-        let entry = self.json_entry(to_json(value)?, ttl, self.next_version())?;
-        Ok(self.put_entry(key, entry).await)
+        self.store_json(key, to_json(value)?, ttl, self.next_version()).await
     }
 
-    /// Stores `value` as it is.
+    /// Stores `value` as it is; in chunks where it is above [`PLAIN_BYTES`](crate::PLAIN_BYTES).
     ///
     /// # Errors
-    /// When the value or the TTL exceeds a bound of an entry.
+    /// When the value is above [`MAX_LARGE_BYTES`](crate::MAX_LARGE_BYTES), or the TTL exceeds a bound
+    /// of an entry.
     pub async fn put_bytes(&self, key: &Key, value: impl Into<Bytes>, ttl: Ttl) -> Result<PutOutcome, Error> {
-        let entry = self.with_ttl(self.entry(value), ttl).build()?;
-        Ok(self.put_entry(key, entry).await)
+        self.store_whole(key, value.into(), StreamOptions::new(ttl), self.next_version()).await
     }
 
     /// The fresh value under `key`, or what `load` gives, which is then stored.
@@ -209,7 +214,7 @@ impl Cache {
     ///
     /// # Errors
     /// Only the loader's own, or a value or TTL that no entry can have. See [`FetchError`]. A value
-    /// above [`MAX_VALUE_BYTES`](crate::MAX_VALUE_BYTES) is returned, and not kept.
+    /// above [`MAX_WHOLE_BYTES`](crate::MAX_WHOLE_BYTES) is returned, and not kept.
     pub async fn get_or_fetch<T, E, F, Fut>(&self, key: &Key, ttl: Ttl, load: F) -> Result<T, FetchError>
     where
         T: Serialize + DeserializeOwned,
@@ -229,10 +234,11 @@ impl Cache {
             .run(scoped, || async move {
                 // A flight may have landed between this caller's lookup and its own start.
                 if let Some(entry) = inner.chain.peek_local(scoped).await
-                    && let Ok(value) = serde_json::from_slice(entry.value())
+                    && let Some(json) = self.whole(entry).await
+                    && let Ok(value) = serde_json::from_slice(&json)
                 {
                     *loaded = Some(value);
-                    return Ok(entry.into_value());
+                    return Ok(json);
                 }
                 // As of now: what is removed while the loader runs stays removed.
                 let version = self.next_version();
@@ -275,14 +281,13 @@ impl Cache {
     ) -> Result<Bytes, FetchError> {
         let failed = |error| FetchError::Encode(Arc::new(error));
         let json = to_json(value).map_err(failed)?;
-        let entry = match self.json_entry(json.clone(), ttl, version) {
+        match self.store_json(key, json.clone(), ttl, version).await {
             Err(error) if error.kind() == ErrorKind::TooLarge => {
                 self.inner.loads_too_large.fetch_add(1, Ordering::Relaxed);
-                Entry::tombstone(version, self.now())
+                drop(self.put_entry(key, Entry::tombstone(version, self.now())).await);
             }
-            entry => entry.map_err(failed)?,
-        };
-        drop(self.put_entry(key, entry).await);
+            stored => drop(stored.map_err(failed)?),
+        }
         Ok(json)
     }
 
@@ -291,7 +296,8 @@ impl Cache {
         self.put_entry(key, Entry::tombstone(self.next_version(), self.now())).await
     }
 
-    /// Reads `key` and says where the answer came from. Cannot fail.
+    /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is its
+    /// manifest; [`Cache::open_entry`] gives the value.
     pub async fn lookup(&self, key: &Key) -> Lookup {
         let lookup = self.inner.chain.lookup(&self.scope(key)).await;
         // Also for a removal: what this process loads next is newer than that.
@@ -301,8 +307,18 @@ impl Cache {
         lookup
     }
 
-    /// Stores an entry built by hand, with its own version, lifetime and metadata.
+    /// Stores an entry built by hand, with its own version, lifetime and metadata, as one entry
+    /// whatever its size. One whose content type begins with `application/vnd.peercache.` is refused:
+    /// that is how the cache knows its own.
     pub async fn put_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
+        match large::refusal(&entry) {
+            Some(refused) => refused,
+            None => self.write_entry(key, entry).await,
+        }
+    }
+
+    /// As [`Cache::put_entry`], for the cache's own entries too.
+    pub(crate) async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
         let (key, removal) = (&self.scope(key), entry.is_tombstone());
         let outcome = self.inner.chain.write(key, entry).await;
         if removal {
@@ -352,7 +368,12 @@ impl Cache {
             loads_too_large: count(&self.inner.loads_too_large),
             loads_joined: count(&self.inner.loads_joined),
             decode_errors: count(&self.inner.decode_errors),
+            large: self.inner.large.report(),
         }
+    }
+
+    pub(crate) fn large_stats(&self) -> &LargeStats {
+        &self.inner.large
     }
 
     /// Writes out what is pending and closes every tier; from then on reads are misses and writes are
@@ -368,16 +389,27 @@ impl Cache {
         if self.inner.namespace.is_empty() { key.clone() } else { key.scoped(&self.inner.namespace) }
     }
 
-    fn json_entry(&self, json: Bytes, ttl: Ttl, version: Version) -> Result<Entry, Error> {
-        self.with_ttl(Entry::builder(json, version, self.now()), ttl).content_type("application/json").build()
+    async fn store_json(
+        &self,
+        key: &Key,
+        json: Bytes,
+        ttl: Ttl,
+        version: Version,
+    ) -> Result<PutOutcome, Error> {
+        if json.len() > MAX_WHOLE_BYTES {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                Operation::Encode,
+                format!("the value's JSON has {} bytes, the most is {MAX_WHOLE_BYTES}", json.len()),
+            )
+            .with_help("store it with put_stream"));
+        }
+        let options = StreamOptions::new(ttl).content_type("application/json");
+        self.store_whole(key, json, options, version).await
     }
 
-    fn with_ttl(&self, entry: EntryBuilder, ttl: Ttl) -> EntryBuilder {
-        entry.fresh_for(ttl.fresh_or(self.inner.default_ttl)).stale_for(ttl.stale())
-    }
-
-    fn decode<T: DeserializeOwned>(&self, entry: &Entry) -> Option<T> {
-        serde_json::from_slice(entry.value())
+    fn decode<T: DeserializeOwned>(&self, json: &[u8]) -> Option<T> {
+        serde_json::from_slice(json)
             .inspect_err(|_| {
                 self.inner.decode_errors.fetch_add(1, Ordering::Relaxed);
             })

@@ -3,6 +3,7 @@
 mod cache;
 mod config;
 mod fetch;
+mod large;
 mod report;
 mod size;
 mod ttl;
@@ -10,6 +11,10 @@ mod ttl;
 pub use cache::{Cache, CacheBuilder};
 pub use config::{BackendName, Config, ConfigError};
 pub use fetch::FetchError;
+pub use large::{
+    CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES, MAX_LARGE_BYTES,
+    MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, StreamOptions,
+};
 pub use report::CacheReport;
 pub use ttl::Ttl;
 

@@ -3,6 +3,8 @@
 use peercache_chain::Report;
 use serde::Serialize;
 
+use crate::large::LargeReport;
+
 /// A cache's counters since it was opened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -14,10 +16,12 @@ pub struct CacheReport {
     pub loads: u64,
     /// Of those, the ones that failed.
     pub load_errors: u64,
-    /// Of those, the ones whose value was handed out and not kept: it is larger than an entry takes.
+    /// Of those, the ones whose value was handed out and not kept: it is above [`crate::MAX_WHOLE_BYTES`].
     pub loads_too_large: u64,
     /// Callers that waited for another caller's loader instead of running their own.
     pub loads_joined: u64,
     /// Values found that were not of the type asked for; each was a miss.
     pub decode_errors: u64,
+    /// Large values that could not be served.
+    pub large: LargeReport,
 }

@@ -1,0 +1,108 @@
+//! One chunk: its key, its lifetime, storing it, and fetching it verified.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use peercache_api::{Entry, Error, Key, MAX_LIFETIME};
+use peercache_chain::PutOutcome;
+
+use super::digest::{Digest, sha256};
+use super::manifest::Manifest;
+use super::stream::LargeError;
+use crate::cache::Cache;
+
+/// The longest that a chunk is kept: as long as any entry may live.
+pub(super) const MAX_KEEP_MINUTES: u32 = (MAX_LIFETIME.as_secs() / 60) as u32;
+
+/// The shortest: with a finer scale, values with slightly different lifetimes would share nothing.
+const MIN_KEEP_MINUTES: u32 = 16;
+
+/// For how many minutes the chunks of a value that lives for `lifetime` are kept: the next power of
+/// two, at least 16, at most 30 days.
+///
+/// It is part of the chunk's key, so all who write a key store it with one lifetime. A write that
+/// replaces another therefore always extends it, and a short-lived value never takes chunks away from
+/// a long-lived one that shares them. No read before the write, no race.
+pub(super) fn keep_minutes(lifetime: Duration) -> u32 {
+    let minutes = lifetime.as_millis().div_ceil(60_000);
+    let minutes = u32::try_from(minutes).unwrap_or(u32::MAX).clamp(MIN_KEEP_MINUTES, MAX_KEEP_MINUTES);
+    minutes.checked_next_power_of_two().unwrap_or(u32::MAX).min(MAX_KEEP_MINUTES)
+}
+
+/// `peercache/chunk/<minutes>/<SHA-256 in hexadecimal>`, before the cache's namespace is applied.
+fn key(keep_minutes: u32, digest: &Digest) -> Result<Key, Error> {
+    let mut text = format!("peercache/chunk/{keep_minutes}/");
+    for byte in digest {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    Key::new(text)
+}
+
+/// Stores a chunk in every tier that may be written; newest wins, and both are equal.
+pub(super) async fn store(
+    cache: &Cache,
+    keep_minutes: u32,
+    chunk: Bytes,
+) -> Result<(Digest, PutOutcome), Error> {
+    let digest = sha256(&chunk).await;
+    let version = cache.next_version();
+    // True since ever, so its age may be counted from the version: then the newer of two writes is
+    // always the one that lives longer, even if a wall clock was set back between them.
+    let entry = Entry::builder(chunk, version, version.wall)
+        .fresh_for(Duration::from_secs(60 * u64::from(keep_minutes)))
+        .build()?;
+    Ok((digest, cache.put_entry(&key(keep_minutes, &digest)?, entry).await))
+}
+
+/// Chunk `index` of `manifest`, verified.
+pub(super) async fn fetch(cache: &Cache, manifest: &Manifest, index: u64) -> Result<Bytes, LargeError> {
+    let chunks = manifest.chunks();
+    let stats = cache.large_stats();
+    let missing = || {
+        stats.chunks_missing.add_one();
+        LargeError::ChunkMissing { index, chunks }
+    };
+    let digest = manifest.digest(index).ok_or_else(missing)?;
+    let key = key(manifest.keep_minutes, digest).map_err(|_| missing())?;
+    let chunk = cache.lookup(&key).await.hit().ok_or_else(missing)?.into_value();
+    if chunk.len() != manifest.chunk_len(index) || sha256(&chunk).await != *digest {
+        stats.chunks_corrupt.add_one();
+        tracing::debug!(index, chunks, "a chunk is not what its manifest lists");
+        return Err(LargeError::ChunkCorrupt { index, chunks });
+    }
+    Ok(chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn chunks_are_kept_for_the_next_power_of_two_minutes() {
+        let minutes = |minutes: u64| keep_minutes(Duration::from_secs(60 * minutes));
+        assert_eq!(keep_minutes(Duration::ZERO), 16);
+        assert_eq!((minutes(16), minutes(17), minutes(32), minutes(33)), (16, 32, 32, 64));
+        assert_eq!(keep_minutes(Duration::from_millis(16 * 60_000 + 1)), 32);
+        assert_eq!((keep_minutes(MAX_LIFETIME), keep_minutes(Duration::MAX)), (43_200, 43_200));
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunk_lives_at_least_as_long_as_its_value(millis in 0..=MAX_LIFETIME.as_millis() as u64) {
+            let lifetime = Duration::from_millis(millis);
+            let kept = Duration::from_secs(60 * u64::from(keep_minutes(lifetime)));
+            prop_assert!(kept >= lifetime && kept <= MAX_LIFETIME);
+            prop_assert!(kept <= (2 * lifetime + Duration::from_secs(120)).max(Duration::from_secs(960)));
+        }
+    }
+
+    #[test]
+    fn the_key_is_within_its_bound_and_differs_by_lifetime() {
+        let short = key(16, &[0xab; 32]).unwrap();
+        assert_eq!(short.as_str(), format!("peercache/chunk/16/{}", "ab".repeat(32)));
+        assert_ne!(short, key(32, &[0xab; 32]).unwrap());
+    }
+}

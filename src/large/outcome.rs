@@ -1,0 +1,51 @@
+//! How a streamed write ended.
+
+use std::error::Error as StdError;
+
+use peercache_api::Error;
+use peercache_chain::{PutOutcome, TierPut};
+use thiserror::Error;
+
+/// How the tiers took a value that was streamed in.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PutStreamOutcome {
+    /// The bytes read from the source. Less than the value has when [`PutStreamOutcome::stored`] is
+    /// false: reading stops at the first chunk that no tier takes.
+    pub len: u64,
+    /// How many chunks were written; none for a value of at most [`crate::PLAIN_BYTES`].
+    pub chunks: u64,
+    /// Whether the value can be read back: every part is in some tier, and the manifest was written.
+    /// Otherwise what was under the key before is still there.
+    pub stored: bool,
+    /// Tier by tier: `Stored` for those that took every part, else how the first part that they did
+    /// not take went.
+    pub outcome: PutOutcome,
+}
+
+/// Why a value could not be streamed in. No failure of a backend is among the reasons:
+/// [`PutStreamOutcome`] tells of those.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PutStreamError {
+    /// The source failed. Nothing was stored under the key; what it gave before that expires by itself.
+    #[error("the source of the value failed: {0}")]
+    Source(#[source] Box<dyn StdError + Send + Sync>),
+    /// The value, its lifetime or its metadata is out of bounds.
+    #[error(transparent)]
+    Entry(#[from] Error),
+}
+
+/// Adds how another part of the value went, tier by tier.
+pub(super) fn merge(all: &mut Option<PutOutcome>, part: PutOutcome) {
+    let Some(all) = all else {
+        *all = Some(part);
+        return;
+    };
+    // Every part goes to the same tiers in the same order.
+    for (tier, part) in all.tiers.iter_mut().zip(part.tiers) {
+        if matches!(tier.put, TierPut::Stored) {
+            *tier = part;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A large value on its way out: a stream of verified chunks, and a reader over it.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use futures_util::{Stream, StreamExt as _, stream};
+use thiserror::Error;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::chunk;
+use super::manifest::Manifest;
+use super::window;
+use crate::cache::Cache;
+
+/// Why a value that was found cannot be read to its end. It is a miss that came late: drop what was
+/// read, load the value anew and store it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LargeError {
+    /// A chunk is in no tier any more, or its tier failed.
+    #[error(
+        "chunk {} of {chunks} is in no tier: treat the value as a miss, load it anew and store it again",
+        .index + 1
+    )]
+    ChunkMissing {
+        /// Which one, counted from 0.
+        index: u64,
+        /// How many the value has.
+        chunks: u64,
+    },
+    /// A chunk is not what was written. None of its bytes was given out.
+    #[error(
+        "chunk {} of {chunks} is not what was stored: treat the value as a miss, load it anew and store it again",
+        .index + 1
+    )]
+    ChunkCorrupt {
+        /// Which one, counted from 0.
+        index: u64,
+        /// How many the value has.
+        chunks: u64,
+    },
+}
+
+impl From<LargeError> for io::Error {
+    /// `UnexpectedEof` for a missing chunk, `InvalidData` for an altered one.
+    fn from(error: LargeError) -> Self {
+        let kind = match error {
+            LargeError::ChunkMissing { .. } => io::ErrorKind::UnexpectedEof,
+            LargeError::ChunkCorrupt { .. } => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
+type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, LargeError>> + Send>>;
+
+/// The bytes of a large value or of a range of it, in order and verified, in pieces of at most one
+/// chunk (a plain entry's value comes in one piece).
+///
+/// Either all bytes come, or an error does and then nothing: an end without an error is the end of the
+/// value. At most 4 MiB of chunks are read ahead while it is polled (two chunks where they are
+/// larger); nothing runs when it is not. Dropping it at any point is safe.
+pub struct LargeStream {
+    parts: Parts,
+    remaining: u64,
+}
+
+impl LargeStream {
+    pub(super) fn whole(value: Bytes) -> Self {
+        let remaining = value.len() as u64;
+        let part = (!value.is_empty()).then_some(Ok(value));
+        Self { parts: Box::pin(stream::iter(part)), remaining }
+    }
+
+    /// The bytes of `range`, which lies within the value. `first` is chunk 0, if it is at hand.
+    pub(super) fn chunked(
+        cache: Cache,
+        manifest: Arc<Manifest>,
+        range: Range<u64>,
+        first: Option<Bytes>,
+    ) -> Self {
+        let remaining = range.end.saturating_sub(range.start);
+        if remaining == 0 {
+            return Self::whole(Bytes::new());
+        }
+        let chunk_bytes = manifest.chunk_bytes as u64;
+        let indices = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
+        let width = window(manifest.chunk_bytes);
+        let parts = stream::iter(indices)
+            .map(move |index| {
+                let (cache, manifest, range) = (cache.clone(), Arc::clone(&manifest), range.clone());
+                let at_hand = first.clone().filter(|_| index == 0);
+                async move {
+                    let chunk = match at_hand {
+                        Some(chunk) => chunk,
+                        None => chunk::fetch(&cache, &manifest, index).await?,
+                    };
+                    Ok(within(&chunk, index * chunk_bytes, &range))
+                }
+            })
+            .buffered(width);
+        Self { parts: Box::pin(parts), remaining }
+    }
+
+    /// How many bytes are still to come.
+    #[must_use]
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// The same bytes as an [`AsyncRead`].
+    #[must_use]
+    pub fn into_reader(self) -> LargeReader {
+        LargeReader { stream: self, piece: Bytes::new() }
+    }
+}
+
+/// The part of `chunk`, which begins at `start` of the value, that `range` covers.
+fn within(chunk: &Bytes, start: u64, range: &Range<u64>) -> Bytes {
+    let inside = |position: u64| {
+        usize::try_from(position.saturating_sub(start)).unwrap_or(usize::MAX).min(chunk.len())
+    };
+    chunk.slice(inside(range.start)..inside(range.end))
+}
+
+impl Stream for LargeStream {
+    type Item = Result<Bytes, LargeError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let part = ready!(self.parts.poll_next_unpin(context));
+        match &part {
+            Some(Ok(bytes)) => self.remaining = self.remaining.saturating_sub(bytes.len() as u64),
+            // Later chunks may be on their way; what follows a gap is of no use.
+            Some(Err(_)) => self.parts = Box::pin(stream::empty()),
+            None => {}
+        }
+        Poll::Ready(part)
+    }
+}
+
+impl fmt::Debug for LargeStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LargeStream").field("remaining", &self.remaining).finish_non_exhaustive()
+    }
+}
+
+/// A [`LargeStream`] as an [`AsyncRead`]. A [`LargeError`] is the source of the [`io::Error`].
+#[derive(Debug)]
+pub struct LargeReader {
+    stream: LargeStream,
+    piece: Bytes,
+}
+
+impl AsyncRead for LargeReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.piece.is_empty() {
+            match ready!(self.stream.poll_next_unpin(context)) {
+                Some(piece) => self.piece = piece?,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let take = self.piece.len().min(buffer.remaining());
+        buffer.put_slice(&self.piece[..take]);
+        self.piece.advance(take);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,239 @@
+//! Writing values of any size: chunks first, then the manifest that names them.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
+use peercache_api::{Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Timestamp, Version};
+use peercache_chain::PutOutcome;
+use tokio::io::AsyncRead;
+
+use super::manifest::{DIGEST_BYTES, Manifest};
+use super::options::StreamOptions;
+use super::outcome::{PutStreamError, PutStreamOutcome, merge};
+use super::{CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, chunk, reserved, source, window};
+use crate::cache::Cache;
+
+/// Which write this is, and since when its value is true: as of the call, not of the last byte.
+#[derive(Clone, Copy)]
+struct Moment {
+    version: Version,
+    created: Timestamp,
+}
+
+/// What stopped a write, with the source's error as it came.
+enum Failure<E> {
+    Source(E),
+    Entry(Error),
+}
+
+impl<E> From<Error> for Failure<E> {
+    fn from(error: Error) -> Self {
+        Self::Entry(error)
+    }
+}
+
+/// The chunks that were written.
+#[derive(Default)]
+struct Written {
+    len: u64,
+    digests: BytesMut,
+    outcome: Option<PutOutcome>,
+}
+
+impl Cache {
+    /// Stores what `source` gives, up to [`MAX_LARGE_BYTES`]. What has at most [`PLAIN_BYTES`] becomes
+    /// a plain entry, what has more becomes chunks and a manifest.
+    ///
+    /// The write counts as of this call: a removal or another write that comes while the source is
+    /// being read wins. Readers see the old value until every chunk is stored. Besides what the tiers
+    /// hold, at most 10 MiB of the value are in memory, the source's own piece, and 32 bytes for each
+    /// chunk.
+    ///
+    /// Cancel-safe: dropped before its end, it leaves the old value; chunks that were written already
+    /// expire by themselves.
+    ///
+    /// # Errors
+    /// The source's own; or that the value, the lifetime or the metadata is out of bounds, which is
+    /// found before the source is read as far as it can be. Never because a backend failed: the
+    /// outcome says which tiers took it.
+    pub async fn put_stream<S, E>(
+        &self,
+        key: &Key,
+        source: S,
+        options: impl Into<StreamOptions>,
+    ) -> Result<PutStreamOutcome, PutStreamError>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let moment = Moment { version: self.next_version(), created: self.now() };
+        self.store_stream(key, source, options.into(), moment).await.map_err(|failure| match failure {
+            Failure::Source(error) => PutStreamError::Source(error.into()),
+            Failure::Entry(error) => PutStreamError::Entry(error),
+        })
+    }
+
+    /// As [`Cache::put_stream`], from a reader.
+    ///
+    /// # Errors
+    /// As [`Cache::put_stream`].
+    pub async fn put_reader(
+        &self,
+        key: &Key,
+        reader: impl AsyncRead,
+        options: impl Into<StreamOptions>,
+    ) -> Result<PutStreamOutcome, PutStreamError> {
+        self.put_stream(key, source::pieces(reader), options).await
+    }
+
+    /// Stores a value that is in memory already, as chunks where it is above [`PLAIN_BYTES`]. It counts
+    /// as written with `version`.
+    pub(crate) async fn store_whole(
+        &self,
+        key: &Key,
+        value: Bytes,
+        options: StreamOptions,
+        version: Version,
+    ) -> Result<PutOutcome, Error> {
+        let moment = Moment { version, created: self.now() };
+        reserved::check(options.content_type.as_deref())?;
+        if value.len() <= PLAIN_BYTES {
+            let entry = self.described(value, &options, moment).build()?;
+            return Ok(self.put_entry(key, entry).await);
+        }
+        let source = stream::iter([Ok::<_, Infallible>(value)]);
+        match self.store_stream(key, source, options, moment).await {
+            Ok(stored) => Ok(stored.outcome),
+            Err(Failure::Entry(error)) => Err(error),
+        }
+    }
+
+    async fn store_stream<S, E>(
+        &self,
+        key: &Key,
+        source: S,
+        options: StreamOptions,
+        moment: Moment,
+    ) -> Result<PutStreamOutcome, Failure<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+    {
+        reserved::check(options.content_type.as_deref())?;
+        // Before a byte is read: what is wrong with the metadata is wrong with an empty value too.
+        let probe = self.described(Bytes::new(), &options, moment).build()?;
+        let lifetime = probe.metadata().fresh_for.saturating_add(probe.metadata().stale_for);
+        let keep_minutes = chunk::keep_minutes(lifetime);
+
+        let mut chunks = Box::pin(source::chunks(source));
+        let (mut head, mut head_len) = (Vec::new(), 0);
+        while head_len <= PLAIN_BYTES
+            && let Some(chunk) = chunks.next().await
+        {
+            let chunk = chunk.map_err(Failure::Source)?;
+            head_len += chunk.len();
+            head.push(chunk);
+        }
+        if head_len <= PLAIN_BYTES {
+            let entry = self.described(joined(head, head_len), &options, moment).build()?;
+            let outcome = self.put_entry(key, entry).await;
+            let stored = outcome.is_stored();
+            return Ok(PutStreamOutcome { len: head_len as u64, chunks: 0, stored, outcome });
+        }
+
+        let chunks = stream::iter(head.into_iter().map(Ok)).chain(chunks);
+        let (written, complete) = self.write_chunks(chunks, keep_minutes).await?;
+        let (len, count) = (written.len, (written.digests.len() / DIGEST_BYTES) as u64);
+        let mut outcome = written.outcome;
+        let mut stored = false;
+        if complete {
+            let content_type = options.content_type.clone();
+            let manifest =
+                Manifest::new(len, CHUNK_BYTES, keep_minutes, content_type, written.digests.freeze())?;
+            let entry = self
+                .described(manifest.encode()?, &options, moment)
+                .content_type(reserved::MANIFEST_TYPE)
+                .build()?;
+            let put = self.write_entry(key, entry).await;
+            stored = put.is_stored();
+            merge(&mut outcome, put);
+        }
+        let outcome = outcome.unwrap_or(PutOutcome { tiers: Vec::new() });
+        Ok(PutStreamOutcome { len, chunks: count, stored, outcome })
+    }
+
+    /// Writes the chunks, a few at a time, until the end or until one is taken by no tier; says which.
+    async fn write_chunks<E>(
+        &self,
+        chunks: impl Stream<Item = Result<Bytes, E>>,
+        keep_minutes: u32,
+    ) -> Result<(Written, bool), Failure<E>> {
+        let stores = chunks
+            .map(|chunk| {
+                let cache = self.clone();
+                async move {
+                    let chunk = chunk.map_err(Failure::Source)?;
+                    let len = chunk.len() as u64;
+                    let (digest, outcome) = chunk::store(&cache, keep_minutes, chunk).await?;
+                    Ok::<_, Failure<E>>((len, digest, outcome))
+                }
+            })
+            .buffered(window(CHUNK_BYTES));
+        let mut stores = Box::pin(stores);
+        let mut written = Written::default();
+        while let Some(stored) = stores.next().await {
+            let (len, digest, outcome) = stored?;
+            written.len += len;
+            if written.len > MAX_LARGE_BYTES {
+                return Err(too_large().into());
+            }
+            written.digests.extend_from_slice(&digest);
+            let taken = outcome.is_stored();
+            merge(&mut written.outcome, outcome);
+            if !taken {
+                return Ok((written, false));
+            }
+        }
+        Ok((written, true))
+    }
+
+    fn described(&self, value: Bytes, options: &StreamOptions, moment: Moment) -> EntryBuilder {
+        let mut entry = Entry::builder(value, moment.version, moment.created)
+            .fresh_for(options.ttl.fresh_or(self.default_ttl()))
+            .stale_for(options.ttl.stale());
+        if let Some(content_type) = &options.content_type {
+            entry = entry.content_type(content_type);
+        }
+        if let Some(etag) = &options.etag {
+            entry = entry.etag(etag);
+        }
+        if let Some(date) = &options.last_modified {
+            entry = entry.last_modified(date);
+        }
+        options.tags.iter().fold(entry, |entry, tag| entry.tag(tag))
+    }
+}
+
+/// `chunks` in one piece of memory of exactly `len` bytes.
+fn joined(mut chunks: Vec<Bytes>, len: usize) -> Bytes {
+    match chunks.len() {
+        1 => chunks.remove(0),
+        _ => {
+            let mut value = BytesMut::with_capacity(len);
+            chunks.iter().for_each(|chunk| value.extend_from_slice(chunk));
+            value.freeze()
+        }
+    }
+}
+
+fn too_large() -> Error {
+    Error::new(
+        ErrorKind::TooLarge,
+        Operation::Put,
+        format!(
+            "the value has more than {MAX_LARGE_BYTES} bytes, which is the most that is stored under one key"
+        ),
+    )
+    .with_help("store it under several keys")
+}
