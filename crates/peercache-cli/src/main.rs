@@ -4,6 +4,7 @@ mod cli;
 mod demo;
 mod entries;
 mod exit;
+mod install_key;
 mod output;
 mod serve;
 mod stats;

@@ -1,0 +1,80 @@
+//! The key under which this installation names tokens: 32 random bytes beside the disk tier.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use crate::exit::Failure;
+
+const FILE: &str = "install.key";
+const BYTES: usize = 32;
+
+/// The key in `dir`, made on first use; without a directory a random one for this process.
+///
+/// Every process on one directory gets the same key, also when several start at once: each writes a
+/// file of its own, and linking it to the final name succeeds for exactly one.
+pub(crate) fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure> {
+    let fresh = random()?;
+    let Some(dir) = dir else { return Ok(fresh) };
+    let path = dir.join(FILE);
+    let failed = |error: io::Error| Failure::failed(format!("cannot keep a key in {}: {error}", path.display()));
+    if !path.try_exists().map_err(failed)? {
+        let draft = dir.join(format!("{FILE}.{}", std::process::id()));
+        create(&draft, &fresh).map_err(failed)?;
+        let linked = fs::hard_link(&draft, &path);
+        fs::remove_file(&draft).map_err(failed)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    let stored = fs::read(&path).map_err(failed)?;
+    stored.try_into().map_err(|stored: Vec<u8>| {
+        Failure::config(format!(
+            "{} holds {} bytes, not {BYTES}; delete it, and what is cached for tokens is fetched anew",
+            path.display(),
+            stored.len()
+        ))
+    })
+}
+
+fn create(path: &Path, key: &[u8]) -> io::Result<()> {
+    // A draft that a killed process of the same number left behind is of no use to anybody.
+    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(key)
+}
+
+fn random() -> Result<[u8; BYTES], Failure> {
+    let mut key = [0; BYTES];
+    getrandom::fill(&mut key)
+        .map_err(|error| Failure::failed(format!("the operating system gave no random bytes: {error}")))?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn everyone_on_one_directory_gets_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| load_or_create(Some(dir.path())).unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_damaged_key_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "short").unwrap();
+        let error = format!("{:?}", load_or_create(Some(dir.path())).unwrap_err());
+        assert!(error.contains("holds 5 bytes, not 32; delete it"), "{error}");
+    }
+}
