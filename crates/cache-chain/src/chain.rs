@@ -1,15 +1,21 @@
 //! The chain: reads go down, hits are carried up, failures stay inside.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use peercache_api::{
     BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key, MAX_VALUE_BYTES, Operation,
-    SystemClock, async_trait,
+    Scope, SystemClock, async_trait,
 };
+use tokio::sync::Semaphore;
 
+use crate::budget::DEFAULT_BUDGET;
 use crate::lookup::TierPut;
 use crate::promote::Promoter;
+use crate::race::MAX_STRAGGLERS;
 use crate::report::{PromotionReport, Report, tier_report};
 use crate::stats::ChainStats;
 use crate::tier::{Call, Tier, TierOptions, timeout_error};
@@ -33,6 +39,11 @@ pub struct Chain {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) promoter: Promoter,
     pub(crate) stats: Arc<ChainStats>,
+    /// How long one read may wait in all.
+    pub(crate) read_budget: Duration,
+    pub(crate) racing: bool,
+    /// Room to follow reads that were overtaken to their end.
+    pub(crate) stragglers: Arc<Semaphore>,
 }
 
 /// Builds a [`Chain`] from the fastest tier to the slowest.
@@ -42,6 +53,9 @@ pub struct ChainBuilder {
     name: &'static str,
     tiers: Vec<(Arc<dyn CacheBackend>, TierOptions)>,
     clock: Option<Arc<dyn Clock>>,
+    read_budget: Option<Duration>,
+    racing: bool,
+    seed: Option<u64>,
 }
 
 impl ChainBuilder {
@@ -73,17 +87,50 @@ impl ChainBuilder {
         self
     }
 
+    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared, else no
+    /// limit but the tiers' own deadlines. [`Duration::MAX`] is no limit.
+    pub fn read_budget(mut self, budget: Duration) -> Self {
+        self.read_budget = Some(budget);
+        self
+    }
+
+    /// Whether a shared tier that takes longer than its recent 95th percentile is raced by the shared
+    /// tier next below it. Default: yes. Without, a read asks one tier after the other.
+    pub fn racing(mut self, racing: bool) -> Self {
+        self.racing = racing;
+        self
+    }
+
+    /// Makes what the chain leaves to chance, the jitter of its breakers' probes, repeatable. Default:
+    /// another seed in every process, so that a fleet does not act as one.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// The chain. Without any tier every read is a miss and nothing is stored.
     #[must_use]
     pub fn build(self) -> Chain {
-        let tiers: Vec<_> =
-            self.tiers.into_iter().map(|(backend, options)| Arc::new(Tier::new(backend, &options))).collect();
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let shared = |backend: &Arc<dyn CacheBackend>| backend.info().capabilities.scope == Scope::Shared;
+        let local = !self.tiers.iter().any(|(backend, _)| shared(backend));
+        let budget = self.read_budget.unwrap_or(if local { Duration::MAX } else { DEFAULT_BUDGET });
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        let tiers: Vec<_> = (0_u64..)
+            .zip(self.tiers)
+            .map(|(index, (backend, options))| {
+                Arc::new(Tier::new(backend, &options, budget, seed.wrapping_add(index), &clock))
+            })
+            .collect();
         Chain {
             info: BackendInfo::new(self.name, combined(&tiers)),
             tiers,
-            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            clock,
             promoter: Promoter::new(),
             stats: Arc::default(),
+            read_budget: budget,
+            racing: self.racing,
+            stragglers: Arc::new(Semaphore::new(MAX_STRAGGLERS)),
         }
     }
 }
@@ -113,7 +160,14 @@ fn combined(tiers: &[Arc<Tier>]) -> Capabilities {
 impl Chain {
     /// Starts a chain without tiers.
     pub fn builder() -> ChainBuilder {
-        ChainBuilder { name: "chain", tiers: Vec::new(), clock: None }
+        ChainBuilder {
+            name: "chain",
+            tiers: Vec::new(),
+            clock: None,
+            read_budget: None,
+            racing: true,
+            seed: None,
+        }
     }
 
     /// The clock that this chain goes by.
@@ -159,11 +213,9 @@ impl CacheBackend for Chain {
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
         let (_, answer, scan) = self.read(key).await;
-        match (answer, scan.tombstone, scan.failure) {
-            (Some((_, entry)), _, _) => Ok(Some(entry)),
-            (None, Some(tombstone), _) => Ok(Some(tombstone)),
-            (None, None, Some(failure)) => Err(failure),
-            (None, None, None) => Ok(None),
+        match answer {
+            Some((_, entry)) => Ok(Some(entry)),
+            None => scan.without_value(&self.info),
         }
     }
 
@@ -204,6 +256,7 @@ impl CacheBackend for Chain {
     /// Closes every tier, each within its deadline for writes, whatever the others answer; then gives
     /// the first error.
     async fn close(&self) -> Result<(), Error> {
+        self.tiers.iter().for_each(|tier| tier.breaker.stop());
         self.settle().await;
         let closed = join_all(self.tiers.iter().map(async |tier| match tier.close().await {
             Call::Done(()) => Ok(()),
@@ -212,5 +265,12 @@ impl CacheBackend for Chain {
         }))
         .await;
         closed.into_iter().collect()
+    }
+}
+
+impl Drop for Chain {
+    /// Ends the probing of tiers that are unwell; everything else ends by itself.
+    fn drop(&mut self) {
+        self.tiers.iter().for_each(|tier| tier.breaker.stop());
     }
 }

@@ -8,17 +8,25 @@
 //!
 //! The chain knows no particular backend.
 
+mod breaker;
+mod breaker_probe;
+mod budget;
 mod chain;
+mod explain;
 mod flight;
 mod lookup;
 mod promote;
+mod race;
 mod read;
+mod recent;
 mod report;
 mod stats;
 mod tier;
 mod write;
 
+pub use breaker::{BreakerOptions, BreakerReport};
 pub use chain::{Chain, ChainBuilder};
+pub use explain::{Explanation, Held, TierExplanation};
 pub use flight::{Flight, SingleFlight};
 pub use lookup::{Lookup, Outcome, PutOutcome, PutResult, Skip, TierPut, TierTrace};
 pub use report::{LatencyReport, PromotionReport, Report, TierReport};

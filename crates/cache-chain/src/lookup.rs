@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use peercache_api::{Entry, Error, Version};
+use serde::Serialize;
 
 /// What a lookup found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// A value that may be served.
     Hit,
@@ -38,6 +40,12 @@ pub enum Skip {
     TimedOut(Duration),
     /// Its mode does not allow reading.
     Mode,
+    /// Its breaker is open: it was unwell lately and was not asked.
+    Open,
+    /// It usually takes longer than the read had left, and was not asked.
+    TooSlow,
+    /// It took longer than usual, and a tier raced against it answered first.
+    Overtaken,
 }
 
 /// One tier's part in a lookup that it did not answer.

@@ -2,13 +2,15 @@
 
 use serde::Serialize;
 
+use crate::breaker::BreakerReport;
+use crate::stats::Count;
 use crate::tier::Tier;
 
 /// A chain's counters since it was built.
 ///
 /// `lookups` is `hits + stale + misses + cancelled`, and for each tier
 /// `hits + stale + misses + errors + timeouts + skipped + cancelled`. A lookup that an upper tier
-/// answers does not reach the tiers below it.
+/// answers does not reach the tiers below it, except as [`spare`](TierReport::spare).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -66,8 +68,18 @@ pub struct TierReport {
     pub errors: u64,
     /// Reads that took longer than the deadline.
     pub timeouts: u64,
-    /// Reads that this tier's mode kept away.
+    /// Reads that went on without this tier's answer, or never needed it: those that its mode kept
+    /// away, and the next four.
     pub skipped: u64,
+    /// Of the skipped: its breaker was open.
+    pub open: u64,
+    /// Of the skipped: it usually takes longer than the read had left.
+    pub too_slow: u64,
+    /// Of the skipped: it was slower than usual, and a tier raced against it answered first.
+    pub overtaken: u64,
+    /// Of the skipped: asked ahead of its turn in a race, and not needed. Only these reach a tier
+    /// although a tier before it answered.
+    pub spare: u64,
     /// Reads whose caller went away before the answer.
     pub cancelled: u64,
     /// Of the errors: entries that were damaged or belonged to another key.
@@ -94,6 +106,8 @@ pub struct TierReport {
     pub bytes_written: u64,
     /// Time that writes took, whatever their end.
     pub put_latency: LatencyReport,
+    /// Whether the tier is used, and if not, why.
+    pub breaker: BreakerReport,
     /// The latest failure, in one line.
     pub last_error: Option<String>,
 }
@@ -101,28 +115,29 @@ pub struct TierReport {
 /// What a tier has counted so far.
 pub(crate) fn tier_report(tier: &Tier) -> TierReport {
     let stats = &tier.stats;
-    let reads = [
-        &stats.hits,
-        &stats.stale,
-        &stats.misses,
-        &stats.errors,
-        &stats.timeouts,
-        &stats.skipped,
-        &stats.cancelled,
-    ]
-    .map(|count| count.get());
-    let [hits, stale, misses, errors, timeouts, skipped, cancelled] = reads;
+    let passed =
+        [&stats.not_allowed, &stats.open, &stats.too_slow, &stats.overtaken, &stats.spare].map(Count::get);
+    let [_, open, too_slow, overtaken, spare] = passed;
+    let skipped = passed.iter().sum();
+    let answered =
+        [&stats.hits, &stats.stale, &stats.misses, &stats.errors, &stats.timeouts, &stats.cancelled];
+    let answered = answered.map(Count::get);
+    let [hits, stale, misses, errors, timeouts, cancelled] = answered;
     TierReport {
         name: tier.name().to_owned(),
         scope: if tier.is_local() { "local" } else { "shared" },
         mode: tier.mode.as_str(),
-        lookups: reads.iter().sum(),
+        lookups: answered.iter().sum::<u64>() + skipped,
         hits,
         stale,
         misses,
         errors,
         timeouts,
         skipped,
+        open,
+        too_slow,
+        overtaken,
+        spare,
         cancelled,
         corrupt: stats.corrupt.get(),
         from_future: stats.from_future.get(),
@@ -136,6 +151,7 @@ pub(crate) fn tier_report(tier: &Tier) -> TierReport {
         put_cancelled: stats.put_cancelled.get(),
         bytes_written: stats.bytes_written.get(),
         put_latency: stats.put_latency.report(),
+        breaker: tier.breaker.report(),
         last_error: stats.last_error().map(|error| error.to_string()),
     }
 }

@@ -59,7 +59,7 @@ impl Latency {
 }
 
 /// What happened at one tier. For reads, every lookup is exactly one of: hit, stale, miss, error,
-/// timeout, skipped, cancelled.
+/// timeout, cancelled, or skipped, which is one of: not allowed, open, too slow, overtaken, spare.
 #[derive(Debug)]
 pub(crate) struct TierStats {
     pub(crate) hits: Count,
@@ -67,7 +67,11 @@ pub(crate) struct TierStats {
     pub(crate) misses: Count,
     pub(crate) errors: Count,
     pub(crate) timeouts: Count,
-    pub(crate) skipped: Count,
+    pub(crate) not_allowed: Count,
+    pub(crate) open: Count,
+    pub(crate) too_slow: Count,
+    pub(crate) overtaken: Count,
+    pub(crate) spare: Count,
     pub(crate) cancelled: Count,
     pub(crate) corrupt: Count,
     pub(crate) from_future: Count,
@@ -94,7 +98,11 @@ impl TierStats {
             misses: Count::default(),
             errors: Count::default(),
             timeouts: Count::default(),
-            skipped: Count::default(),
+            not_allowed: Count::default(),
+            open: Count::default(),
+            too_slow: Count::default(),
+            overtaken: Count::default(),
+            spare: Count::default(),
             cancelled: Count::default(),
             corrupt: Count::default(),
             from_future: Count::default(),
@@ -133,7 +141,10 @@ impl TierStats {
                 self.note(error);
             }
             Skip::TimedOut(_) => self.timeouts.add(1),
-            Skip::Mode => self.skipped.add(1),
+            Skip::Mode => self.not_allowed.add(1),
+            Skip::Open => self.open.add(1),
+            Skip::TooSlow => self.too_slow.add(1),
+            Skip::Overtaken => self.overtaken.add(1),
         }
     }
 

@@ -1,10 +1,16 @@
 //! One tier of a chain: a backend, its deadlines, its mode and its counters.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use peercache_api::{BackendInfo, CacheBackend, Clock, Entry, Error, ErrorKind, Key, Operation, Scope};
+use tokio::time::{Instant, timeout};
 
+use crate::breaker::{Breaker, BreakerOptions, Patient};
+use crate::breaker_probe::no_answer;
+use crate::recent::Recent;
 use crate::stats::TierStats;
 
 /// What a tier may be used for. One tier's mode never changes another's.
@@ -41,6 +47,11 @@ pub struct TierOptions {
     /// The longest that a write waits for this tier. Default: 30 s local, 5 s shared. Generous for
     /// local tiers, because a write that was given up may still take effect.
     pub write_deadline: Option<Duration>,
+    /// The longest that an entry is fresh in this tier, counted from its creation. What it holds longer
+    /// is stale from then on, for as long as the entry itself allows. Default: as long as the entry says.
+    pub max_ttl: Option<Duration>,
+    /// When the tier is left alone, and how soon it is looked at again.
+    pub breaker: BreakerOptions,
 }
 
 /// How one call to a tier ended.
@@ -57,22 +68,41 @@ pub(crate) struct Tier {
     pub(crate) mode: Mode,
     pub(crate) read_deadline: Duration,
     pub(crate) write_deadline: Duration,
+    pub(crate) max_ttl: Option<Duration>,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) recent: Recent,
     pub(crate) stats: TierStats,
 }
 
 impl Tier {
-    pub(crate) fn new(backend: Arc<dyn CacheBackend>, options: &TierOptions) -> Self {
+    /// `budget` is what a read of the chain may cost; `seed` makes the breaker's jitter repeatable.
+    pub(crate) fn new(
+        backend: Arc<dyn CacheBackend>,
+        options: &TierOptions,
+        budget: Duration,
+        seed: u64,
+        clock: &Arc<dyn Clock>,
+    ) -> Self {
         let local = backend.info().capabilities.scope == Scope::Local;
         let (read, write) = if local { (2_000, 30_000) } else { (500, 5_000) };
         let mode = match (options.mode, backend.info().capabilities.writable) {
             (Mode::ReadWrite, false) => Mode::ReadOnly,
             (mode, _) => mode,
         };
+        let read_deadline = options.read_deadline.unwrap_or(Duration::from_millis(read));
+        let patient = Patient {
+            backend: Arc::clone(&backend),
+            reads: mode != Mode::WriteOnly,
+            deadline: read_deadline,
+        };
         Self {
             backend,
             mode,
-            read_deadline: options.read_deadline.unwrap_or(Duration::from_millis(read)),
+            read_deadline,
             write_deadline: options.write_deadline.unwrap_or(Duration::from_millis(write)),
+            max_ttl: options.max_ttl,
+            breaker: Breaker::new(patient, options.breaker, budget, seed, Arc::clone(clock)),
+            recent: Recent::new(),
             stats: TierStats::new(),
         }
     }
@@ -102,8 +132,58 @@ impl Tier {
         self.mode != Mode::ReadOnly
     }
 
-    pub(crate) async fn get(&self, key: &Key) -> Call<Option<Entry>> {
-        within(self.read_deadline, self.backend.get(key)).await
+    /// Reads `key`. `deadline` says how long to wait, and is asked only if the tier does not answer at
+    /// once: an answer from memory arms no timer.
+    ///
+    /// Records how long it took and tells the breaker, unless it is dropped first.
+    pub(crate) async fn get(
+        &self,
+        key: &Key,
+        clock: &dyn Clock,
+        deadline: impl FnOnce() -> Duration,
+    ) -> Call<Option<Entry>> {
+        let started = clock.monotonic();
+        let mut get = self.backend.get(key);
+        let (call, waited) = match poll_fn(|context| Poll::Ready(get.as_mut().poll(context))).await {
+            Poll::Ready(answer) => (Call::from(answer), Duration::ZERO),
+            Poll::Pending => {
+                let deadline = deadline();
+                let waiting = Instant::now();
+                let call = timeout(deadline, get).await.map_or(Call::TimedOut(deadline), Call::from);
+                (call, waiting.elapsed())
+            }
+        };
+        let now = clock.monotonic();
+        let took = now.saturating_sub(started).max(waited);
+        self.stats.get_latency.record(took);
+        match &call {
+            Call::Done(_) => {
+                self.recent.record(now, took);
+                self.breaker.success();
+            }
+            // Refusals are quick and say nothing about how long an answer takes.
+            Call::Failed(error) => self.breaker.failure(error),
+            Call::TimedOut(deadline) => {
+                self.recent.record(now, took);
+                self.breaker.timed_out(*deadline, &timeout_error(self, Operation::Get, *deadline));
+            }
+        }
+        call.map(|held| held.map(|entry| self.capped(entry)))
+    }
+
+    /// Reads `key` and records nothing.
+    pub(crate) async fn peek(&self, key: &Key) -> Call<Option<Entry>> {
+        within(self.read_deadline, self.backend.get(key))
+            .await
+            .map(|held| held.map(|entry| self.capped(entry)))
+    }
+
+    /// `entry` as this tier may show it: fresh for no longer than its cap.
+    fn capped(&self, entry: Entry) -> Entry {
+        match self.max_ttl {
+            Some(cap) if entry.metadata().fresh_for > cap && !entry.is_tombstone() => shortened(&entry, cap),
+            _ => entry,
+        }
     }
 
     /// Writes `entry`. A backend without ordered writes is asked first what it holds, so that an
@@ -130,16 +210,47 @@ impl Tier {
     }
 }
 
-async fn within<T>(deadline: Duration, call: impl Future<Output = Result<T, Error>>) -> Call<T> {
-    match tokio::time::timeout(deadline, call).await {
-        Ok(Ok(value)) => Call::Done(value),
-        Ok(Err(error)) => Call::Failed(error),
-        Err(_) => Call::TimedOut(deadline),
+impl<T> Call<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Call<U> {
+        match self {
+            Self::Done(value) => Call::Done(change(value)),
+            Self::Failed(error) => Call::Failed(error),
+            Self::TimedOut(deadline) => Call::TimedOut(deadline),
+        }
     }
+}
+
+impl<T> From<Result<T, Error>> for Call<T> {
+    fn from(answer: Result<T, Error>) -> Self {
+        answer.map_or_else(Self::Failed, Self::Done)
+    }
+}
+
+async fn within<T>(deadline: Duration, call: impl Future<Output = Result<T, Error>>) -> Call<T> {
+    timeout(deadline, call).await.map_or(Call::TimedOut(deadline), Call::from)
+}
+
+/// The same entry, fresh for `cap` and then stale for as long as it was to be.
+pub(crate) fn shortened(entry: &Entry, cap: Duration) -> Entry {
+    let meta = entry.metadata();
+    let mut builder = Entry::builder(entry.value().clone(), meta.version, meta.created)
+        .fresh_for(cap)
+        .stale_for(meta.stale_for);
+    if let Some(content_type) = &meta.content_type {
+        builder = builder.content_type(content_type);
+    }
+    if let Some(etag) = &meta.validators.etag {
+        builder = builder.etag(etag);
+    }
+    if let Some(date) = &meta.validators.last_modified {
+        builder = builder.last_modified(date);
+    }
+    let builder = meta.tags.iter().fold(builder, peercache_api::EntryBuilder::tag);
+    // It was within every bound before, and only its lifetime has changed: downwards.
+    builder.build().unwrap_or_else(|_| entry.clone())
 }
 
 /// The error that stands for a call that took longer than its deadline.
 pub(crate) fn timeout_error(tier: &Tier, operation: Operation, deadline: Duration) -> Error {
-    Error::new(ErrorKind::Timeout, operation, format!("no answer within {} ms", deadline.as_millis()))
-        .with_backend(tier.info().name.clone())
+    no_answer(tier.info().name.clone(), operation, deadline)
 }
