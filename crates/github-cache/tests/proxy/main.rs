@@ -1,0 +1,13 @@
+//! The proxy against origins on loopback: every rule that a client can see.
+
+mod body;
+mod coalesced;
+mod conditions;
+mod fleet;
+mod fresh;
+mod isolated;
+mod passing;
+mod routing;
+mod serving;
+mod support;
+mod writes;
