@@ -6,7 +6,7 @@ use peercache_api::{CacheBackend, ErrorKind};
 use peercache_chain::{Outcome, TierOptions};
 use tokio::time::Instant;
 
-use crate::support::{Mood, SHARED, VOLATILE, World, assert_adds_up, key, steps, text};
+use crate::support::{DURABLE, Mood, SHARED, VOLATILE, World, assert_adds_up, key, steps, text};
 
 const KINDS: [ErrorKind; 8] = [
     ErrorKind::Unavailable,
@@ -54,7 +54,10 @@ async fn a_damaged_copy_is_replaced_by_the_hit_below() {
 #[tokio::test(start_paused = true)]
 async fn a_tier_that_hangs_costs_its_deadline_and_no_more() {
     let world = World::default();
-    let ([memory, disk, shared], chain) = world.usual();
+    let tiers = [("memory", VOLATILE), ("disk", DURABLE), ("shared", SHARED)].map(|(n, c)| world.tier(n, c));
+    let [memory, disk, shared] = &tiers;
+    let options = tiers.iter().map(|tier| (tier.clone(), TierOptions::default()));
+    let chain = world.builder_with(options).read_budget(Duration::MAX).build();
     memory.reads(Mood::Hang);
     shared.reads(Mood::Hang);
     disk.plant(&key("k"), world.entry(0, "value"));

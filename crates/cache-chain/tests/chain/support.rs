@@ -9,7 +9,7 @@ use peercache_api::{
     BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key, NodeId, Operation,
     Timestamp, Version, async_trait,
 };
-use peercache_chain::{Chain, Lookup, Report, Skip, TierOptions};
+use peercache_chain::{Chain, ChainBuilder, Lookup, Report, Skip, TierOptions};
 use peercache_testkit::ManualClock;
 
 /// What a [`Scripted`] backend does when it is called.
@@ -35,6 +35,7 @@ pub(crate) struct Scripted {
     moods: Mutex<[Mood; 3]>,
     pub(crate) gets: AtomicUsize,
     pub(crate) puts: AtomicUsize,
+    pub(crate) probes: AtomicUsize,
     pub(crate) closes: AtomicUsize,
     closed: AtomicBool,
 }
@@ -48,6 +49,7 @@ impl Scripted {
             moods: Mutex::default(),
             gets: AtomicUsize::new(0),
             puts: AtomicUsize::new(0),
+            probes: AtomicUsize::new(0),
             closes: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         })
@@ -130,12 +132,20 @@ impl CacheBackend for Scripted {
     }
 
     async fn probe(&self) -> Result<(), Error> {
+        self.probes.fetch_add(1, Ordering::SeqCst);
         self.act(2, Operation::Probe, || ()).await
     }
 
     async fn close(&self) -> Result<(), Error> {
         self.closes.fetch_add(1, Ordering::SeqCst);
         self.act(2, Operation::Close, || self.closed.store(true, Ordering::SeqCst)).await
+    }
+}
+
+/// Lets tasks in the background go on; with time standing still, nothing else moves.
+pub(crate) async fn breathe() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -167,8 +177,22 @@ impl World {
     }
 
     pub(crate) fn chain_with(&self, tiers: impl IntoIterator<Item = (Arc<Scripted>, TierOptions)>) -> Chain {
+        self.builder_with(tiers).build()
+    }
+
+    pub(crate) fn builder_with(
+        &self,
+        tiers: impl IntoIterator<Item = (Arc<Scripted>, TierOptions)>,
+    ) -> ChainBuilder {
         let builder = Chain::builder().clock(Arc::clone(&self.clock) as Arc<dyn Clock>);
-        tiers.into_iter().fold(builder, |builder, (tier, options)| builder.shared_tier(tier, options)).build()
+        tiers.into_iter().fold(builder, |builder, (tier, options)| builder.shared_tier(tier, options))
+    }
+
+    /// Lets time pass on both clocks, the one that stamps and the one that is waited by.
+    pub(crate) async fn pass(&self, duration: Duration) {
+        self.clock.advance(duration);
+        tokio::time::advance(duration).await;
+        breathe().await;
     }
 
     pub(crate) fn at(&self, seconds: i64) -> Timestamp {
@@ -224,6 +248,7 @@ pub(crate) fn assert_adds_up(report: &Report) {
         let parts =
             [tier.hits, tier.stale, tier.misses, tier.errors, tier.timeouts, tier.skipped, tier.cancelled];
         assert_eq!(tier.lookups, parts.iter().sum::<u64>(), "{report:#?}");
+        assert!(tier.open + tier.too_slow + tier.overtaken <= tier.skipped, "{report:#?}");
         assert_eq!(tier.lookups, reaching, "what one tier does not answer reaches the next: {report:#?}");
         assert!(
             tier.corrupt <= tier.errors && tier.from_future + tier.superseded <= tier.misses,
