@@ -31,10 +31,11 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Exit, Failure> {
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
     }
     if json {
-        let text = value.as_ref().filter(|_| args.output.is_none()).map(|value| match std::str::from_utf8(value) {
-            Ok(text) => json!({ "value": text }),
-            Err(_) => json!({ "value_base64": BASE64.encode(value) }),
-        });
+        let text =
+            value.as_ref().filter(|_| args.output.is_none()).map(|value| match std::str::from_utf8(value) {
+                Ok(text) => json!({ "value": text }),
+                Err(_) => json!({ "value_base64": BASE64.encode(value) }),
+            });
         output::json(&merged(answer, text))?;
     } else if let Some(value) = value.filter(|_| args.output.is_none()) {
         output::write(&value)?;

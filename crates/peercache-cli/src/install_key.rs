@@ -18,7 +18,8 @@ pub(crate) fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure>
     let fresh = random()?;
     let Some(dir) = dir else { return Ok(fresh) };
     let path = dir.join(FILE);
-    let failed = |error: io::Error| Failure::failed(format!("cannot keep a key in {}: {error}", path.display()));
+    let failed =
+        |error: io::Error| Failure::failed(format!("cannot keep a key in {}: {error}", path.display()));
     if !path.try_exists().map_err(failed)? {
         let draft = dir.join(format!("{FILE}.{}", std::process::id()));
         create(&draft, &fresh).map_err(failed)?;
@@ -61,7 +62,8 @@ mod tests {
     fn everyone_on_one_directory_gets_the_same_key() {
         let dir = tempfile::tempdir().unwrap();
         let keys: Vec<_> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| load_or_create(Some(dir.path())).unwrap())).collect();
+            let starts: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| load_or_create(Some(dir.path())).unwrap())).collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|key| *key == keys[0]));

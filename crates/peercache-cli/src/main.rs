@@ -20,6 +20,8 @@ fn main() -> std::process::ExitCode {
         Err(error) => return exit::from_clap(&error),
     };
     init_logging(cli.verbose);
+    // reqwest takes the process's provider. This is the first to install one, so it cannot fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let json = cli.json;
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -13,7 +13,8 @@ pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
 
 /// Prints `value` as one line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let mut text = serde_json::to_vec(value).map_err(|error| Failure::failed(format!("cannot print JSON: {error}")))?;
+    let mut text =
+        serde_json::to_vec(value).map_err(|error| Failure::failed(format!("cannot print JSON: {error}")))?;
     text.push(b'\n');
     write(&text)
 }

@@ -43,7 +43,10 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     }
     announce(url.as_deref(), args.socket.as_deref(), json)?;
     let drained = server.serve(stop).await.map_err(Failure::failed)?;
-    cache.close().await.map_err(|error| Failure::failed(format!("the cache did not close cleanly: {error}")))?;
+    cache
+        .close()
+        .await
+        .map_err(|error| Failure::failed(format!("the cache did not close cleanly: {error}")))?;
     if drained.aborted > 0 {
         return Err(Failure::failed(format!(
             "{} requests were cut off because they took longer than --drain-timeout",

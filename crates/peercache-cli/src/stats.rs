@@ -37,7 +37,9 @@ pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
 async fn disk() -> Result<Value, Failure> {
     let config = Config::from_env()?;
     let Some(dir) = config.dir() else {
-        return Err(Failure::config("this chain has no disk tier; add `disk` to CACHE_BACKEND or set CACHE_DIR"));
+        return Err(Failure::config(
+            "this chain has no disk tier; add `disk` to CACHE_BACKEND or set CACHE_DIR",
+        ));
     };
     let disk = Disk::builder(dir).capacity(config.disk_bytes()).open().map_err(Failure::config)?;
     let stats = disk.stats().await.map_err(Failure::failed)?;
@@ -67,7 +69,8 @@ async fn ask(url: Option<&str>, socket: Option<&Path>) -> Result<Value, Failure>
         }
         None => base.to_owned(),
     };
-    let client = client.build().map_err(|error| Failure::failed(format!("the HTTP client cannot start: {error}")))?;
+    let client =
+        client.build().map_err(|error| Failure::failed(format!("the HTTP client cannot start: {error}")))?;
     // Over a socket the host only has to be none of GitHub's.
     let url = if socket.is_some() { format!("http://peercache{PATH}") } else { format!("{base}{PATH}") };
     let response = client.get(url).send().await.map_err(|error| {
@@ -88,8 +91,9 @@ async fn ask(url: Option<&str>, socket: Option<&Path>) -> Result<Value, Failure>
     let body = bounded(response).await.ok_or_else(|| {
         Failure::failed(format!("{asked} did not give a whole answer of at most {MAX_ANSWER_BYTES} bytes"))
     })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Failure::failed(format!("{asked} did not answer with JSON ({error}); is that a peercache?")))
+    serde_json::from_slice(&body).map_err(|error| {
+        Failure::failed(format!("{asked} did not answer with JSON ({error}); is that a peercache?"))
+    })
 }
 
 async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
@@ -155,7 +159,11 @@ mod tests {
 
     #[test]
     fn numbers_are_listed_under_their_headings() {
-        let stats = json!({ "hits": 3, "tiers": [{ "name": "memory", "bytes_read": 20480, "last_error": null }] });
-        assert_eq!(render(&stats), "hits: 3\ntiers\n  name: memory\n  bytes read: 20 KiB\n  last error: -\n\n");
+        let stats =
+            json!({ "hits": 3, "tiers": [{ "name": "memory", "bytes_read": 20480, "last_error": null }] });
+        assert_eq!(
+            render(&stats),
+            "hits: 3\ntiers\n  name: memory\n  bytes read: 20 KiB\n  last error: -\n\n"
+        );
     }
 }

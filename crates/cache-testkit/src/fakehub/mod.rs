@@ -23,6 +23,8 @@
 //! # }
 //! ```
 //!
+//! A client that cannot keep a request's `Host` names it in the path: `/_fakehub/host/HOST/PATH`.
+//!
 //! # What is bounded
 //!
 //! | what | bound |

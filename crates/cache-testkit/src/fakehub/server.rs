@@ -32,7 +32,7 @@ use super::etag::EtagMode;
 use super::limits::{Bucket, Limits, Resource, Usage};
 use super::log::{Log, LogRecord, redacted};
 use super::replay::{API_HOST, Query, Replay, is_api};
-use super::target::without_enterprise_prefix;
+use super::target::{named_host, without_enterprise_prefix};
 use super::token::{Caller, RunKey};
 
 /// How many connections are served at a time.
@@ -131,10 +131,10 @@ impl State {
     async fn handle(&self, request: Request<Incoming>) -> Response<SendBody> {
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, MAX_REQUEST_BODY_BYTES).collect().await.map(|body| body.to_bytes());
-        if self.control_enabled && parts.uri.path().starts_with(control::PREFIX) {
+        let path = parts.uri.path();
+        if self.control_enabled && path.starts_with(control::PREFIX) && named_host(path).is_none() {
             let now = self.clock.now().as_millis();
             let body = body.unwrap_or_default();
-            let path = parts.uri.path();
             let answer = control::answer(&self.control, &self.log, now, &parts.method, path, &body);
             return answer.map(full);
         }
@@ -156,8 +156,9 @@ impl State {
             .map(http::uri::Authority::as_str)
             .or_else(|| parts.headers.get(HOST).and_then(|host| host.to_str().ok()))
             .unwrap_or(API_HOST);
-        let host = self.replay.host(requested);
         let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let (requested, target) = named_host(target).unwrap_or((requested, target));
+        let host = self.replay.host(requested);
         let target = if is_api(&host) { without_enterprise_prefix(target) } else { target };
         Call {
             host,

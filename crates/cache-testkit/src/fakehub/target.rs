@@ -16,6 +16,17 @@ pub(crate) fn without_enterprise_prefix(target: &str) -> &str {
     target
 }
 
+/// Whoever cannot keep the `Host` of a request, such as a proxy that is told to send downloads here,
+/// names it in the path.
+const HOST_PREFIX: &str = "/_fakehub/host/";
+
+/// The host that the path names, and the path below it.
+pub(crate) fn named_host(target: &str) -> Option<(&str, &str)> {
+    let rest = target.strip_prefix(HOST_PREFIX)?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    Some((&rest[..end], if end == rest.len() { "/" } else { &rest[end..] }))
+}
+
 /// What a request or a recording is found by.
 pub(crate) fn key(method: &str, host: &str, target: &str) -> String {
     format!("{method} {host}{target}")
@@ -74,6 +85,14 @@ mod tests {
         assert_ne!(resource_key("h", "/a%2Fb"), resource_key("h", "/a/b"));
         assert_ne!(resource_key("h", "/?q=a%2Bb"), resource_key("h", "/?q=a+b"));
         assert_eq!(normal("/100%"), "/100%");
+    }
+
+    #[test]
+    fn a_host_may_be_named_in_the_path() {
+        let named = |target| named_host(target);
+        assert_eq!(named("/_fakehub/host/h.example/a/b?c=d"), Some(("h.example", "/a/b?c=d")));
+        assert_eq!(named("/_fakehub/host/h.example"), Some(("h.example", "/")));
+        assert_eq!(named("/repos/o/r"), None);
     }
 
     #[test]

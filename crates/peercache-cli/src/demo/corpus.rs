@@ -105,7 +105,8 @@ async fn recorded(scratch: &Path) -> Result<Corpus, String> {
         return Err("the package that npm brought is not the one that was reviewed".to_owned());
     }
     let archive = archive.to_string_lossy();
-    run("tar", &["-xzf", &archive], &dir, "tar is not installed", "the npm package cannot be unpacked").await?;
+    run("tar", &["-xzf", &archive], &dir, "tar is not installed", "the npm package cannot be unpacked")
+        .await?;
     Corpus::from_octokit_fixtures(dir.join("package")).map_err(|error| error.to_string())
 }
 

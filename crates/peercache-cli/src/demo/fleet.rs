@@ -91,7 +91,8 @@ impl Fleet {
 async fn run_job(client: &reqwest::Client, base: &str, reads: &[Read]) -> Result<Vec<Answer>, Failure> {
     let mut answers = Vec::with_capacity(reads.len());
     for (index, read) in reads.iter().enumerate() {
-        let broken = |error: reqwest::Error| Failure::failed(format!("a request of the demo failed: {error}"));
+        let broken =
+            |error: reqwest::Error| Failure::failed(format!("a request of the demo failed: {error}"));
         let mut request = client
             .get(format!("{base}{}", read.target))
             .header(AUTHORIZATION, HeaderValue::from_static(TOKEN));

@@ -116,7 +116,10 @@ fn compare(traffic: &Traffic, args: &DemoArgs, fleet: &Fleet, without: &Run, wit
         jobs: args.jobs,
         requests_per_job: fleet.requests_per_job(),
         hit_rate: share(with.answers.len().saturating_sub(with.origin.calls), with.answers.len()),
-        charged_saved: share(without.origin.charged.saturating_sub(with.origin.charged), without.origin.charged),
+        charged_saved: share(
+            without.origin.charged.saturating_sub(with.origin.charged),
+            without.origin.charged,
+        ),
         hit_p50_us: fleet::percentile(&hits, 50),
         hit_p99_us: fleet::percentile(&hits, 99),
         differing_answers: fleet::differing(&without.answers, &with.answers),

@@ -54,15 +54,19 @@ impl Process {
 
     /// Ends it with SIGTERM, as a service manager would, and waits for it.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid =
+            self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-                .map_err(|error| Failure::failed(format!("cannot stop `peercache {}`: {error}", self.name)))?;
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| {
+                Failure::failed(format!("cannot stop `peercache {}`: {error}", self.name))
+            })?;
         }
         match tokio::time::timeout(STOP_WITHIN, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(Failure::failed(format!("`peercache {}` ended with {status}", self.name))),
-            Ok(Err(error)) => Err(Failure::failed(format!("cannot wait for `peercache {}`: {error}", self.name))),
+            Ok(Err(error)) => {
+                Err(Failure::failed(format!("cannot wait for `peercache {}`: {error}", self.name)))
+            }
             Err(_) => Err(Failure::failed(format!(
                 "`peercache {}` did not stop within {} s of SIGTERM",
                 self.name,

@@ -47,7 +47,8 @@ impl Gh {
 
     /// `gh api` for one recorded exchange.
     fn api(&self, exchange: &Exchange) -> Output {
-        let address = if exchange.host == "api.github.com" { exchange.target.clone() } else { exchange.url() };
+        let address =
+            if exchange.host == "api.github.com" { exchange.target.clone() } else { exchange.url() };
         let mut args = vec!["api", "-X", &exchange.method, &address];
         let accept = exchange.request_header("accept").map(|accept| format!("Accept: {accept}"));
         if let Some(accept) = &accept {
@@ -68,7 +69,9 @@ fn forwarder(dir: &Path, url: &str) -> PathBuf {
     let address = url.strip_prefix("http://").unwrap().to_owned();
     std::thread::spawn(move || {
         for client in listener.incoming() {
-            let (Ok(mut client), Ok(mut server)) = (client, std::net::TcpStream::connect(&address)) else { return };
+            let (Ok(mut client), Ok(mut server)) = (client, std::net::TcpStream::connect(&address)) else {
+                return;
+            };
             let (mut client_up, mut server_up) = (client.try_clone().unwrap(), server.try_clone().unwrap());
             std::thread::spawn(move || {
                 // Either side may close first; the copy just ends.
@@ -98,8 +101,10 @@ fn both(program: &Path, corpus: &Path) -> Both {
     let (plain, _) = Server::fakehub(corpus);
     let (origin, log) = Server::fakehub(corpus);
     let socket = scratch.path().join("peercache.sock");
-    let routes: Vec<String> =
-        other_hosts(corpus).iter().map(|host| format!("{host}={}", origin.url)).collect();
+    let routes: Vec<String> = other_hosts(corpus)
+        .iter()
+        .map(|host| format!("{host}={}/_fakehub/host/{host}", origin.url))
+        .collect();
     let mut more: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"--socket", &socket];
     for route in &routes {
         more.extend([&"--route" as &dyn AsRef<std::ffi::OsStr>, route]);
@@ -168,7 +173,12 @@ fn the_second_run_is_served_from_the_cache() {
         }
     }
     assert!(served >= 10, "only {served} of the recorded reads may be stored");
-    assert!(again.len() < reads.len() / 2, "{} of {} reads reached the origin again", again.len(), reads.len());
+    assert!(
+        again.len() < reads.len() / 2,
+        "{} of {} reads reached the origin again",
+        again.len(),
+        reads.len()
+    );
 }
 
 #[test]
@@ -225,5 +235,8 @@ fn repo_view_and_graphql_are_passed_through() {
     assert_same("gh repo view, again", &direct, &both.through.run(&view, b""));
     let log = read_log(&both.log);
     let again: Vec<_> = log[before..].iter().map(|line| line.method.as_str()).collect();
-    assert!(!again.is_empty() && again.iter().all(|method| *method == "POST"), "the readme came from the cache: {again:?}");
+    assert!(
+        !again.is_empty() && again.iter().all(|method| *method == "POST"),
+        "the readme came from the cache: {again:?}"
+    );
 }

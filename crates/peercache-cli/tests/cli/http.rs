@@ -74,7 +74,10 @@ fn no_cache_and_max_age_0_ask_the_origin_for_free() {
         assert!(status.contains("fwd-status=304"), "{status}");
     }
     let lines = read_log(&setup.log);
-    assert_eq!(lines.iter().map(|line| (line.status, line.charged)).collect::<Vec<_>>(), [(200, true), (304, false), (304, false)]);
+    assert_eq!(
+        lines.iter().map(|line| (line.status, line.charged)).collect::<Vec<_>>(),
+        [(200, true), (304, false), (304, false)]
+    );
 }
 
 #[test]

@@ -130,7 +130,11 @@ pub(crate) fn read_log(path: &Path) -> Vec<LogLine> {
 
 /// A part that the test needs from outside, from the environment or `fallback`. Where it is missing
 /// the test fails if everything is required, as in CI, and else says that it is skipped.
-pub(crate) fn part(variable: &str, fallback: impl FnOnce() -> Option<PathBuf>, install: &str) -> Option<PathBuf> {
+pub(crate) fn part(
+    variable: &str,
+    fallback: impl FnOnce() -> Option<PathBuf>,
+    install: &str,
+) -> Option<PathBuf> {
     let found = std::env::var_os(variable).map(PathBuf::from).or_else(fallback);
     if found.is_none() {
         let required = std::env::var_os("PEERCACHE_TEST_REQUIRE").is_some_and(|value| value == "all");
@@ -145,7 +149,9 @@ pub(crate) fn corpus(scratch: &Path) -> PathBuf {
     let install = "run `cargo xtask prepare corpus`; generated traffic stands in";
     part("PEERCACHE_TEST_CORPUS", || None, install).unwrap_or_else(|| {
         let path = scratch.join("generated.jsonl");
-        peercache_testkit::fakehub::Corpus::generated(1).write(std::fs::File::create(&path).unwrap()).unwrap();
+        peercache_testkit::fakehub::Corpus::generated(1)
+            .write(std::fs::File::create(&path).unwrap())
+            .unwrap();
         path
     })
 }
@@ -168,7 +174,8 @@ pub(crate) fn get(url: &str, headers: &[(&str, &str)]) -> (u16, String, Vec<u8>)
     let head = String::from_utf8_lossy(&answer[..end]).into_owned();
     let status = head[9..12].parse().unwrap();
     let body = answer.split_off(end + 4);
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(&body) } else { body };
+    let body =
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(&body) } else { body };
     (status, head, body)
 }
 
