@@ -1,0 +1,88 @@
+//! A value that is far larger than the memory which it may take on its way.
+
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use peercache::{Bytes, Cache, Disk, Memory, Ttl};
+use tokio::io::AsyncReadExt as _;
+
+use crate::support::{bytes, key};
+
+/// Set in the process that does it: a process of its own, so that no other test's memory is counted.
+const CHILD: &str = "PEERCACHE_LARGE_CHILD";
+/// How many MiB the value has. `PEERCACHE_LARGE_MIB=1024` takes the full gibibyte; without
+/// optimisation that is minutes of SHA-256.
+const MIB: &str = "PEERCACHE_LARGE_MIB";
+const DEFAULT_MIB: u64 = 160;
+const MEMORY_TIER: usize = 16 << 20;
+/// The most that it may take above what the idle process has, the memory tier included.
+const MOST_KIB: u64 = 64 << 10;
+const PIECE: usize = 256 << 10;
+
+/// Piece `number` of the value. All are different, and cheap to make: they share what follows the
+/// first eight bytes.
+fn piece(pattern: &[u8], number: u64) -> Vec<u8> {
+    [&number.to_le_bytes()[..], &pattern[8..]].concat()
+}
+
+/// A line of `/proc/self/status`, in KiB.
+fn status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+async fn through_memory_and_disk(mib: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Disk::builder(dir.path()).capacity((mib + 64) << 20).open().unwrap();
+    let cache = Cache::builder().tier(Memory::with_capacity(MEMORY_TIER)).tier(disk).build().unwrap();
+    cache.put_bytes(&key("warm"), "up", Ttl::default()).await.unwrap();
+    let idle = status("VmRSS:");
+
+    let pattern = bytes(7, PIECE);
+    let numbers = 0..mib << 20 >> PIECE.trailing_zeros();
+    let source =
+        stream::iter(numbers.clone()).map(|number| Ok::<_, io::Error>(Bytes::from(piece(&pattern, number))));
+    let put = cache.put_stream(&key("k"), source, Ttl::from_secs(3600)).await.unwrap();
+    assert!(put.stored && put.outcome.is_durable());
+    assert_eq!((put.len, put.chunks), (mib << 20, mib));
+    let written = status("VmHWM:");
+
+    let mut reader = cache.get_stream(&key("k")).await.unwrap().into_stream().into_reader();
+    let mut read = vec![0; PIECE];
+    for number in numbers {
+        reader.read_exact(&mut read).await.unwrap();
+        assert!(read == piece(&pattern, number), "piece {number} is another");
+    }
+    assert_eq!(reader.read(&mut read).await.unwrap(), 0, "it goes on after its end");
+    let peak = status("VmHWM:");
+    println!(
+        "{mib} MiB: idle {idle} KiB, {} KiB above it after writing, {} KiB after reading",
+        written - idle,
+        peak - idle
+    );
+    assert!(peak - idle < MOST_KIB, "it took {} KiB above the idle {idle} KiB", peak - idle);
+    cache.close().await.unwrap();
+}
+
+#[test]
+fn memory_is_bounded_however_large_the_value() {
+    if std::env::var_os(CHILD).is_none() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "memory_use::memory_is_bounded_however_large_the_value", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        println!("{said}");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(said.contains("after reading"), "the child did not run it");
+        return;
+    }
+    let mib = std::env::var(MIB).map_or(DEFAULT_MIB, |mib| mib.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(through_memory_and_disk(mib));
+    runtime.shutdown_timeout(Duration::from_secs(10));
+}
