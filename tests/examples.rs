@@ -72,3 +72,13 @@ fn custom_backend_conforms() {
     assert!(text.starts_with("conformance of files\n"), "{text}");
     assert!(text.contains(" passed, 0 failed, "), "{text}");
 }
+
+#[test]
+fn github_proxy_answers_the_second_request_from_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run("github_proxy", dir.path()));
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].starts_with("200 OK, Cache-Status: peercache; fwd=uri-miss"), "{text}");
+    assert!(lines[1].starts_with("200 OK, Cache-Status: peercache; hit"), "{text}");
+    assert_eq!(lines[2], "the origin counted 1 request", "{text}");
+}

@@ -10,7 +10,7 @@ use peercache_testkit::fakehub::FakeHubArgs;
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  get, stats: there is nothing under this key
+  1  get: there is nothing fresh under this key
   2  an argument or a setting is wrong; the message says which, and what is accepted
   3  it should have worked and did not
 
