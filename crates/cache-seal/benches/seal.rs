@@ -1,0 +1,2 @@
+//! What sealing costs.
+fn main() {}

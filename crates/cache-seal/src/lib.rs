@@ -1,0 +1,53 @@
+//! Sealed entries: nobody without the secret can read, forge, move or stretch what a fleet stores,
+//! wherever it stores it.
+//!
+//! - [`Sealed`] is a backend around any other one. Values are encrypted with XAES-256-GCM, a fresh key
+//!   for each; keys are blinded with HMAC-SHA-256; each entry is signed with Ed25519.
+//! - [`Secret`] is what a fleet shares, in a full form and in a read-only form for those who must not
+//!   write, such as jobs of untrusted pull requests.
+//! - [`Keyring`] holds a current secret and former ones, for rotation.
+//!
+//! `docs/sealing.md` has the threat model, the format to the byte, and what is not protected.
+//!
+//! ```
+//! use std::time::Duration;
+//! use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, Key, NodeId, SystemClock, VersionClock};
+//! use peercache_local::Memory;
+//! use peercache_seal::{Sealed, Secret};
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//!
+//! let secret = Secret::generate()?;
+//! let shared = std::sync::Arc::new(Memory::with_capacity(1 << 20));
+//! let writer = Sealed::new(secret.clone(), shared.clone());
+//! let reader = Sealed::new(secret.read_only(), shared.clone());
+//!
+//! let (key, now) = (Key::new("repos/acme/rocket")?, SystemClock::new().now());
+//! let versions = VersionClock::new(NodeId::random()?);
+//! let entry = Entry::builder("{}", versions.next(now), now).fresh_for(Duration::from_secs(60)).build()?;
+//! writer.put(&key, entry.clone()).await?;
+//!
+//! assert_eq!(reader.get(&key).await?, Some(entry.clone()));
+//! assert_eq!(reader.put(&key, entry).await.unwrap_err().kind(), ErrorKind::Denied);
+//! assert_eq!(shared.get(&key).await?, None, "the store does not even know the key");
+//! # Ok::<(), peercache_api::Error>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod canary;
+mod compress;
+mod format;
+mod hex;
+mod keyring;
+mod keys;
+mod sealed;
+mod secret;
+mod stats;
+mod xaes;
+
+pub use canary::{CANARY_LIFETIME, Canary};
+pub use format::MAX_OVERHEAD_BYTES;
+pub use keyring::{Keyring, MAX_OLD_SECRETS};
+pub use sealed::{Sealed, SealedBuilder};
+pub use secret::{KeyId, MIN_PASSPHRASE_CHARS, Secret};
+pub use stats::{Rejection, SealStats};
