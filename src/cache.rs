@@ -300,9 +300,11 @@ impl Cache {
     /// manifest; [`Cache::open_entry`] gives the value.
     pub async fn lookup(&self, key: &Key) -> Lookup {
         let lookup = self.inner.chain.lookup(&self.scope(key)).await;
-        // Also for a removal: what this process loads next is newer than that.
-        if let Some(newest) = lookup.newest {
-            self.inner.versions.observe(newest, self.now());
+        // Also for a removal: what this process loads next is newer than that. What this process wrote
+        // itself is known, and the chain has passed over what comes from the future: so a hit in
+        // memory neither locks the version clock nor reads the time for it.
+        if let Some(newest) = lookup.newest.filter(|newest| newest.node != self.inner.versions.node()) {
+            self.inner.versions.observe(newest, newest.wall);
         }
         lookup
     }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long one batch should take: long against the clock's resolution, short against disturbances.
-const BATCH: Duration = Duration::from_millis(5);
+/// How long one batch should take: long against the clock's resolution, shorter than the slice that a busy
+/// machine gives a thread.
+const BATCH: Duration = Duration::from_millis(1);
 /// The bar for a hit in memory: at most this much above the library called directly.
 const BAR_NS: f64 = 1000.0;
 
@@ -101,7 +102,7 @@ impl Runner {
         let steps = [&ours, &theirs].map(|side| calibrate(&crew, side));
         let mut pairs = Vec::new();
         let (mut from, started) = (0, Instant::now());
-        while pairs.len() < 5 || (started.elapsed() < self.budget && pairs.len() < 200) {
+        while pairs.len() < 5 || (started.elapsed() < self.budget && pairs.len() < 1000) {
             pairs.push((crew.batch(&ours, from, steps[0]), crew.batch(&theirs, from, steps[1])));
             from += steps[0].max(steps[1]);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use peercache::{FetchError, MAX_LIFETIME, MAX_VALUE_BYTES, Outcome, Ttl};
+use peercache::{FetchError, MAX_LIFETIME, MAX_VALUE_BYTES, MAX_WHOLE_BYTES, Outcome, Ttl};
 use tokio::sync::{Notify, oneshot};
 
 use crate::support::{World, key};
@@ -188,13 +188,13 @@ async fn a_value_too_large_to_keep_is_returned_to_all_who_waited() {
     cache.put(&key("k"), "old", ttl).await.unwrap();
     world.clock.advance(Duration::from_secs(10));
     let gate = Arc::new(Notify::new());
-    let callers: Vec<_> = (0..3)
+    let callers: Vec<_> = (0..2)
         .map(|_| {
             let (cache, gate) = (cache.clone(), Arc::clone(&gate));
             tokio::spawn(async move {
                 let load = || async move {
                     gate.notified().await;
-                    Ok::<_, &str>("x".repeat(MAX_VALUE_BYTES))
+                    Ok::<_, &str>("x".repeat(MAX_WHOLE_BYTES))
                 };
                 cache.get_or_fetch(&key("k"), ttl, load).await
             })
@@ -205,11 +205,21 @@ async fn a_value_too_large_to_keep_is_returned_to_all_who_waited() {
     }
     gate.notify_one();
     for caller in callers {
-        assert_eq!(caller.await.unwrap().unwrap().len(), MAX_VALUE_BYTES);
+        assert_eq!(caller.await.unwrap().unwrap().len(), MAX_WHOLE_BYTES);
     }
     let report = cache.report();
     assert_eq!((report.loads, report.loads_too_large, report.load_errors), (1, 1, 0));
     assert_eq!(cache.lookup(&key("k")).await.outcome, Outcome::Miss, "what it replaces is gone");
+}
+
+#[tokio::test]
+async fn a_value_above_one_entry_is_loaded_once_and_kept() {
+    let cache = World::default().cache();
+    let load = async || Ok::<_, &str>("x".repeat(MAX_VALUE_BYTES + 1));
+    let again = async || Err::<String, _>("loaded again");
+    assert!(cache.get_or_fetch(&key("k"), Ttl::default(), load).await.is_ok());
+    let found = cache.get_or_fetch(&key("k"), Ttl::default(), again).await.unwrap();
+    assert_eq!(found.len(), MAX_VALUE_BYTES + 1);
 }
 
 #[tokio::test]

@@ -23,15 +23,20 @@ pub(crate) struct Scan {
     failure: Option<Error>,
     /// Whether any tier answered.
     answered: bool,
+    /// When the latest answer was judged.
+    judged: Timestamp,
     /// Tiers of which nothing is known, not even that they failed.
     unheard: Vec<usize>,
     pub(crate) trace: Vec<TierTrace>,
+    /// The greatest version of a tag that removed an entry.
+    tagged: Option<Version>,
 }
 
 impl Scan {
     /// Takes in what tier `index` holds. Returns why it is not the answer, or nothing if it is.
     pub(crate) fn judge(&mut self, index: usize, held: Option<Entry>, now: Timestamp) -> Option<Skip> {
         self.answered = true;
+        self.judged = now;
         let Some(entry) = held else { return Some(Skip::Absent) };
         if entry.is_from_future(now) {
             return Some(Skip::FromFuture);
@@ -99,13 +104,13 @@ impl Chain {
     /// Cancel-safe; a lookup that is dropped is counted as cancelled.
     pub async fn lookup(&self, key: &Key) -> Lookup {
         let (outcome, answer, scan) = self.read(key).await;
-        let (newest, trace) = (scan.newest, scan.trace);
+        let (newest, judged, trace) = (scan.newest.max(scan.tagged), scan.judged, scan.trace);
         let Some((tier, entry)) = answer else {
             return Lookup { outcome, entry: None, tier: None, age: Duration::ZERO, newest, trace };
         };
         Lookup {
             outcome,
-            age: entry.age(self.clock.now()),
+            age: entry.age(judged),
             tier: Some(self.tiers[tier].info().name.clone()),
             entry: Some(entry),
             newest,
@@ -119,8 +124,9 @@ impl Chain {
         let mut scan = Scan::default();
         let local = |tier: &Tier| tier.is_local() && tier.reads() && tier.breaker.allow();
         for (index, tier) in self.tiers.iter().enumerate().filter(|(_, tier)| local(tier)) {
-            if let Call::Done(held) = tier.peek(key).await
-                && scan.judge(index, held, self.clock.now()).is_none()
+            let call = tier.peek(key).await;
+            if matches!(call, Call::Done(_))
+                && self.weigh_with_tags(index, key, call, &mut scan).await.is_none()
             {
                 break;
             }
@@ -167,6 +173,10 @@ impl Chain {
         let mut index = 0;
         while index < self.tiers.len() && scan.found.is_none() {
             let end = self.race_end(index);
+            if !self.tiers[index].is_local() && self.weigh_waiting(index, key, &mut scan) {
+                self.count_hit(index, &scan);
+                break;
+            }
             if end - index > 1 {
                 // Boxed, so that a hit in memory does not carry the room for a race.
                 Box::pin(self.race(index..end, key, &mut scan, &mut budget)).await;
@@ -226,11 +236,75 @@ impl Chain {
         };
         let call = tier.get(key, &*self.clock, deadline).await;
         cancel.ended();
-        let skip = self.weigh(index, call, scan);
+        let skip = self.weigh_with_tags(index, key, call, scan).await;
         if skip.is_none() {
             self.count_hit(index, scan);
         }
         skip
+    }
+
+    /// Takes in what waits to be written to shared tiers, before the first of them, at `index`, is asked:
+    /// this process sees what it has written, and no older version comes back from a tier that the newer
+    /// one, or a removal, has not reached yet. Whether that is the answer.
+    fn weigh_waiting(&self, index: usize, key: &Key, scan: &mut Scan) -> bool {
+        let waiting = self.tiers[index..].iter().filter_map(|tier| tier.pending(key));
+        let Some(entry) = waiting.max_by_key(Entry::version) else { return false };
+        let answered = scan.answered;
+        let fresh = scan.judge(index, Some(entry), self.clock.now()).is_none();
+        // No tier has said anything yet.
+        scan.answered = answered;
+        if fresh && !self.tiers[index].reads() {
+            scan.found = None;
+            return false;
+        }
+        fresh
+    }
+
+    /// As [`Chain::weigh`], and an entry that was removed by one of its tags, or by a tombstone in a
+    /// local tier that the read has not come to yet, is not the answer either.
+    pub(crate) async fn weigh_with_tags(
+        &self,
+        index: usize,
+        key: &Key,
+        call: Call<Option<Entry>>,
+        scan: &mut Scan,
+    ) -> Option<Skip> {
+        if let Call::Done(Some(entry)) = &call {
+            let shared = !self.tiers[index].is_local();
+            if !entry.metadata().tags.is_empty()
+                && let Some(version) = self.removed_by_tag(entry, shared).await
+            {
+                let burial = Entry::tombstone(entry.version(), entry.metadata().created);
+                // Nothing older may be the answer now; something newer further down may.
+                scan.judge(index, Some(burial), self.clock.now());
+                scan.tagged = scan.tagged.max(Some(version));
+                return Some(Skip::Tagged);
+            }
+            if shared
+                && self.local_below_shared
+                && let Some(tombstone) = Box::pin(self.buried_below(index, key, entry.version())).await
+            {
+                scan.judge(index, Some(tombstone), self.clock.now());
+                return Some(Skip::Superseded);
+            }
+        }
+        self.weigh(index, call, scan)
+    }
+
+    /// A tombstone for `version` of `key` in a local tier below `index`.
+    async fn buried_below(&self, index: usize, key: &Key, version: Version) -> Option<Entry> {
+        let local = |tier: &&Arc<Tier>| tier.is_local() && tier.reads() && tier.breaker.allow();
+        let now = self.clock.now();
+        for tier in self.tiers[index + 1..].iter().filter(local) {
+            if let Call::Done(Some(held)) = tier.peek(key).await
+                && held.is_tombstone()
+                && held.version() >= version
+                && !held.is_from_future(now)
+            {
+                return Some(held);
+            }
+        }
+        None
     }
 
     /// Why the end of a call to tier `index` is not the answer, or nothing if it is.

@@ -1,0 +1,84 @@
+//! Random chains of random stores on bad days, and random histories: no panic, no wrong answer, no
+//! count that does not add up. All in paused time.
+//!
+//! `PEERCACHE_CHAOS_SEEDS=100000` tries more seeds, `PEERCACHE_CHAOS_SEED=42` one alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
+
+#[path = "chaos/run.rs"]
+mod run;
+#[path = "chaos/scenario.rs"]
+mod scenario;
+#[path = "chaos/tally.rs"]
+mod tally;
+#[path = "chaos/world.rs"]
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use run::{PANICS, run};
+use scenario::Scenario;
+
+/// How many seeds are tried unless `PEERCACHE_CHAOS_SEEDS` says otherwise.
+const SEEDS: u64 = 10_000;
+/// How many failures are worth reading.
+const MOST_FAILURES: usize = 3;
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is `{text}`, and should be a whole number")))
+}
+
+/// What is wrong with this seed, how to see it again, and the shortest way there.
+fn explain(seed: u64, wrong: &str) -> String {
+    let short = Scenario::of(seed).cut_down(|scenario| run(scenario).is_err());
+    let why = run(&short).err().unwrap_or_default();
+    format!(
+        "seed {seed}: {wrong}\n  reproduce: PEERCACHE_CHAOS_SEED={seed} cargo test -p peercache --test chaos seeds\n  \
+         shortest: {short:?}\n  which ends in {why}"
+    )
+}
+
+#[test]
+fn seeds_never_give_a_wrong_answer_or_a_wrong_count() {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PANICS.set(PANICS.get() + 1);
+        previous(info);
+    }));
+    let (first, end) = match number_from("PEERCACHE_CHAOS_SEED") {
+        Some(seed) => (seed, seed + 1),
+        None => (0, number_from("PEERCACHE_CHAOS_SEEDS").unwrap_or(SEEDS)),
+    };
+    let (next, failures) = (AtomicU64::new(first), Mutex::new(Vec::new()));
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end || failures.lock().unwrap().len() >= MOST_FAILURES {
+                        return;
+                    }
+                    if let Err(wrong) = run(&Scenario::of(seed)) {
+                        let explained = explain(seed, &wrong);
+                        failures.lock().unwrap().push(explained);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn the_same_seed_twice_gives_the_same_trace_and_the_same_report() {
+    let mut different = 0;
+    for seed in 0..40 {
+        let record = run(&Scenario::of(seed)).unwrap();
+        assert!(record == run(&Scenario::of(seed)).unwrap(), "seed {seed} went two ways");
+        different += usize::from(record != run(&Scenario::of(seed + 1)).unwrap());
+    }
+    assert_eq!(different, 40, "seeds that follow each other should not do the same");
+}

@@ -1,0 +1,252 @@
+//! Takes a scenario step by step and judges every answer by the model and every count by the answers.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peercache_api::{CacheBackend, Clock, Entry, Key, NodeId, VersionClock};
+use peercache_chain::{Lookup, Outcome, PutOutcome, Report, Skip, TierPut};
+use peercache_testkit::ManualClock;
+use peercache_testkit::chaos::{Plan, Trace};
+use peercache_testkit::model::{Answer, Model, Taken, TierSpec};
+use tokio::time::timeout;
+
+use crate::scenario::{Mode, Scenario, Step, TierPlan};
+use crate::tally::Tally;
+use crate::world::{World, index_of};
+
+thread_local! {
+    /// Panics of this thread, those in background tasks too: tokio would swallow them.
+    pub(crate) static PANICS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What a run leaves behind, to compare with another run.
+pub(crate) type Record = (Vec<Report>, Vec<Trace>);
+
+/// Runs a scenario in paused time. The error says at which step what was wrong.
+pub(crate) fn run(scenario: &Scenario) -> Result<Record, String> {
+    let before = PANICS.get();
+    let outcome = std::panic::catch_unwind(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(Run::new(scenario).all(&scenario.steps))
+    });
+    match (outcome, PANICS.get() - before) {
+        (Ok(outcome), 0) => outcome,
+        (_, panics) => Err(format!("{panics} panics, the messages are above")),
+    }
+}
+
+struct Run {
+    clock: Arc<ManualClock>,
+    /// Ours, and another process's.
+    versions: [VersionClock; 2],
+    orders: Vec<bool>,
+    world: World,
+    model: Model,
+    tally: Tally,
+}
+
+impl Run {
+    fn new(scenario: &Scenario) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let spec = |plan: &TierPlan| TierSpec { reads: plan.mode != Mode::WriteOnly, keeps: plan.keeps() };
+        Self {
+            versions: [1, 2].map(|node| VersionClock::new(NodeId::from_u64(node))),
+            orders: scenario.tiers.iter().map(TierPlan::orders).collect(),
+            world: World::build("chain", &scenario.tiers, &clock),
+            model: Model::new(scenario.tiers.iter().map(spec), clock.now()),
+            tally: Tally::new(scenario.tiers.len()),
+            clock,
+        }
+    }
+
+    async fn all(mut self, steps: &[Step]) -> Result<Record, String> {
+        for (number, step) in steps.iter().enumerate() {
+            let at = |wrong: String| format!("step {number}, {step:?}: {wrong}");
+            self.take(step).await.map_err(at)?;
+            self.tally.check(&self.world.chain.report(), false).map_err(at)?;
+        }
+        self.world.settle().await;
+        self.tally.check(&self.world.chain.report(), true)?;
+        for within in self.world.all().into_iter().skip(1) {
+            Tally::check_sums(&within.chain.report(), true)?;
+        }
+        let record = self.world.record();
+        // Whatever it answers, closing ends within the deadlines of the tiers.
+        match timeout(Duration::from_secs(300), self.world.chain.close()).await {
+            Ok(_) => Ok(record),
+            Err(_) => Err("closing the chain never ended".to_owned()),
+        }
+    }
+
+    async fn take(&mut self, step: &Step) -> Result<(), String> {
+        match *step {
+            Step::Put { key, size, fresh, stale } => {
+                let entry = self.entry(0, size, fresh, stale);
+                self.put(&name(key), entry, None).await;
+            }
+            Step::Remove { key } => {
+                let entry = self.tombstone(0);
+                self.put(&name(key), entry, None).await;
+            }
+            Step::DroppedPut { key, after } => {
+                let entry = self.entry(0, 24, 30, 30);
+                self.put(&name(key), entry, Some(Duration::from_millis(after))).await;
+            }
+            Step::DroppedRemove { key, after } => {
+                let entry = self.tombstone(0);
+                self.put(&name(key), entry, Some(Duration::from_millis(after))).await;
+            }
+            Step::Lookup { key } => {
+                let lookup = self.world.chain.lookup(&name(key)).await;
+                return self.judge(&name(key), &lookup);
+            }
+            Step::DroppedLookup { key, after } => {
+                let name = name(key);
+                match timeout(Duration::from_millis(after), self.world.chain.lookup(&name)).await {
+                    Ok(lookup) => return self.judge(&name, &lookup),
+                    Err(_) => self.tally.dropped_lookup(),
+                }
+            }
+            Step::Together { key, remove, lookups } => {
+                let entry = if remove { self.tombstone(0) } else { self.entry(0, 24, 30, 30) };
+                return self.together(&name(key), entry, lookups).await;
+            }
+            Step::Foreign { tier, key, remove } => {
+                let entry = if remove { self.tombstone(1) } else { self.entry(1, 24, 30, 30) };
+                self.foreign(tier, &name(key), entry).await;
+            }
+            Step::Wait { seconds } => {
+                self.clock.advance(Duration::from_secs(seconds));
+                self.model.advance(Duration::from_secs(seconds));
+            }
+            Step::Breathe { millis } => tokio::time::sleep(Duration::from_millis(millis)).await,
+            Step::Down { tier } => self.switch(tier, Some(Plan::outage(0..u64::MAX))),
+            Step::Up { tier } => self.switch(tier, None),
+            Step::Settle => self.world.chain.settle().await,
+        }
+        Ok(())
+    }
+
+    fn entry(&self, writer: usize, size: usize, fresh: u64, stale: u64) -> Entry {
+        let now = self.clock.now();
+        let version = self.versions[writer].next(now);
+        let value = format!("{version:?}{:size$}", "");
+        Entry::builder(value, version, now)
+            .fresh_for(Duration::from_secs(fresh))
+            .stale_for(Duration::from_secs(stale))
+            .build()
+            .unwrap()
+    }
+
+    fn tombstone(&self, writer: usize) -> Entry {
+        let now = self.clock.now();
+        Entry::tombstone(self.versions[writer].next(now), now)
+    }
+
+    /// Writes, and gives up after `patience` if there is one.
+    async fn put(&mut self, key: &Key, entry: Entry, patience: Option<Duration>) {
+        let version = entry.version();
+        self.model.begin_put(key, &entry);
+        let write = self.world.chain.write(key, entry);
+        let outcome = match patience {
+            None => Some(write.await),
+            Some(patience) => timeout(patience, write).await.ok(),
+        };
+        self.tally.put();
+        if let Some(outcome) = outcome {
+            self.model.end_put(key, version, &taken(&outcome));
+        }
+    }
+
+    async fn together(&mut self, key: &Key, entry: Entry, lookups: usize) -> Result<(), String> {
+        let version = entry.version();
+        self.model.begin_put(key, &entry);
+        let chain = &self.world.chain;
+        let beside = async {
+            let lookup = async || chain.lookup(key).await;
+            match lookups {
+                1 => vec![lookup().await],
+                2 => <[_; 2]>::from(tokio::join!(lookup(), lookup())).into(),
+                _ => <[_; 3]>::from(tokio::join!(lookup(), lookup(), lookup())).into(),
+            }
+        };
+        let (outcome, answers) = tokio::join!(chain.write(key, entry), beside);
+        self.tally.put();
+        // While the write is under way, what was right before it is right, and the new entry too.
+        answers.iter().try_for_each(|lookup| self.judge(key, lookup))?;
+        self.model.end_put(key, version, &taken(&outcome));
+        Ok(())
+    }
+
+    /// Writes past the chain and past the chaos, as another process would.
+    async fn foreign(&mut self, tier: usize, key: &Key, entry: Entry) {
+        if !self.orders[tier] {
+            return;
+        }
+        let version = entry.version();
+        self.model.begin_put(key, &entry);
+        let mut all = vec![Taken::NotAsked; self.orders.len()];
+        if self.world.stores[tier].inner().put(key, entry).await.is_ok() {
+            all[tier] = Taken::Stored;
+        }
+        self.model.end_put(key, version, &all);
+    }
+
+    fn switch(&mut self, tier: usize, plan: Option<Plan>) {
+        let up = plan.is_none();
+        self.world.stores[tier].replace_plan(plan.unwrap_or_else(|| self.world.weather[tier].plan()));
+        self.model.set_up(tier, up);
+    }
+
+    fn judge(&mut self, key: &Key, lookup: &Lookup) -> Result<(), String> {
+        self.tally.lookup(lookup);
+        let mut silent = Vec::new();
+        for trace in &lookup.trace {
+            let tier = index_of(&trace.tier);
+            match trace.skip {
+                Skip::Failed(_) | Skip::TimedOut(_) => {
+                    self.model.judge_silence(tier).map_err(|wrong| wrong.to_string())?;
+                    silent.push(tier);
+                }
+                Skip::Absent
+                | Skip::Expired
+                | Skip::Stale
+                | Skip::Removed
+                | Skip::Superseded
+                | Skip::FromFuture => {}
+                // Its mode, an open breaker, a spent budget: the chain did not ask.
+                _ => silent.push(tier),
+            }
+        }
+        let answer = match (lookup.outcome, &lookup.entry, &lookup.tier) {
+            (Outcome::Miss, None, None) => Answer::Miss,
+            (Outcome::Hit, Some(entry), Some(tier)) => {
+                Answer::Hit { tier: index_of(tier), entry: entry.clone() }
+            }
+            (Outcome::Stale, Some(entry), Some(tier)) => {
+                Answer::Stale { tier: index_of(tier), entry: entry.clone() }
+            }
+            _ => return Err(format!("an answer that contradicts itself: {lookup:?}")),
+        };
+        self.model.judge(key, &answer, &silent).map_err(|wrong| {
+            let right = self.model.acceptable(key, &silent);
+            format!("{wrong}; answered {answer:?}, right would be {right:?}, the lookup: {:?}", lookup.trace)
+        })
+    }
+}
+
+fn name(key: usize) -> Key {
+    Key::from_parts(["key", &key.to_string()]).unwrap()
+}
+
+fn taken(outcome: &PutOutcome) -> Vec<Taken> {
+    let taken = outcome.tiers.iter().map(|tier| match tier.put {
+        TierPut::Stored => Taken::Stored,
+        TierPut::TooLarge => Taken::Buried,
+        TierPut::Failed(_) => Taken::Failed,
+        // Not asked, or not yet: it may have the write later, or never.
+        _ => Taken::NotAsked,
+    });
+    taken.collect()
+}
