@@ -251,3 +251,22 @@ fn a_reader_cannot_make_an_entry() {
         assert_eq!(open(&reader, &key, &place, outer), Err(Rejection::Forged));
     }
 }
+
+#[test]
+fn the_page_that_describes_the_format_has_these_numbers() {
+    let page = include_str!("../../../../docs/sealing.md");
+    let smallest = HEADER_BYTES + PREFIX_BYTES + TAG_BYTES;
+    for text in [
+        format!("| {HEADER_BYTES} | n | ciphertext |"),
+        format!("| {SIGNATURE_AT} | {SIGNATURE_BYTES} | signature |"),
+        format!("| {NONCE_AT} | {NONCE_BYTES} | nonce: random |"),
+        format!("The associated data are these {ASSOCIATED_BYTES} bytes"),
+        format!("and a line feed ({} bytes)", DOMAIN.len()),
+        format!("length of the envelope, at most {} |", envelope::MAX_ENVELOPE_BYTES),
+        format!("at least {smallest} bytes (`truncated`)"),
+        format!("by {} bytes and its metadata", smallest + envelope::HEADER_BYTES),
+        format!("less\n{MAX_OVERHEAD_BYTES} bytes"),
+    ] {
+        assert!(page.contains(&text), "docs/sealing.md does not say: {text}");
+    }
+}
