@@ -79,10 +79,10 @@ impl NormalUrl {
         fold_repository(&mut path);
         let query = percent_normal(query.unwrap_or_default())?;
         let mut parameters: Vec<&str> = query.split('&').filter(|one| !one.is_empty()).collect();
-        if parameters.is_sorted_by_key(|one| name_of(one)) && parameters.len() == query.split('&').count() {
+        if parameters.is_sorted_by_key(name_of) && parameters.len() == query.split('&').count() {
             return Ok(Self { path, query });
         }
-        parameters.sort_by_key(|one| name_of(one));
+        parameters.sort_by_key(name_of);
         Ok(Self { path, query: parameters.join("&") })
     }
 }

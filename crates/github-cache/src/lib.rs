@@ -29,6 +29,7 @@
 //! ```
 
 mod body;
+mod builder;
 mod cache_status;
 mod coalesce;
 mod conditional;
@@ -56,8 +57,9 @@ mod token;
 mod upstream;
 
 pub use body::ResponseBody;
+pub use builder::GitHubCacheBuilder;
 pub use error::{BuildError, ServeError};
-pub use proxy::{GitHubCache, GitHubCacheBuilder, StatsReport};
+pub use proxy::{GitHubCache, StatsReport};
 pub use representation::MAX_REPRESENTATION_BYTES;
 pub use server::{Drained, MAX_CONNECTIONS, Server};
 pub use stats::{NotStoredStats, ProxyStats};

@@ -6,7 +6,7 @@
 
 use crate::key::NormalUrl;
 
-/// The most paths that one write marks; deeper targets mark the deepest ones and the root.
+/// The most paths that one target marks; deeper targets mark the deepest ones and the root.
 pub(crate) const MAX_MARKED: usize = 32;
 
 /// The paths that a successful write to `path` makes doubtful: itself, and what lies above it, down

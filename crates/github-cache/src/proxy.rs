@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::body::ResponseBody;
+use crate::builder::GitHubCacheBuilder;
 use crate::cache_status::{CacheStatus, Forward};
 use crate::coalesce::{Flights, Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::directives::CacheControl;
-use crate::error::{BuildError, Problem};
+use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched};
 use crate::forward::{Passed, Passing, Written};
 use crate::limits::RateLimits;
@@ -29,7 +30,7 @@ use crate::route::{ApiRoute, Hosts, Route};
 use crate::stats::{ProxyStats, Stats};
 use crate::store::{Found, Place, Read, Store};
 use crate::token::{TokenHasher, TokenId};
-use crate::upstream::{Lane, Limits, Outgoing, Upstream, UpstreamError, forwarded, outgoing_body};
+use crate::upstream::{Lane, Outgoing, Upstream, UpstreamError, forwarded, outgoing_body};
 
 /// GitHub's API behind a cache: give it requests, it answers them.
 ///
@@ -38,7 +39,7 @@ use crate::upstream::{Lane, Limits, Outgoing, Upstream, UpstreamError, forwarded
 /// Cloning gives another handle to the same one.
 ///
 /// # What is bounded
-/// Requests to upstream ([`Limits`]), the body of a stored response
+/// Requests to upstream ([`Limits`](crate::Limits)), the body of a stored response
 /// ([`MAX_REPRESENTATION_BYTES`](crate::MAX_REPRESENTATION_BYTES); while one is fetched, that much is held
 /// twice at most), bytes on the way to a client (256 KiB when nothing is collected for the store),
 /// decoded grants (4,096) and rate limits remembered (10,000).
@@ -50,85 +51,12 @@ use crate::upstream::{Lane, Limits, Outgoing, Upstream, UpstreamError, forwarded
 ///   neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
 #[derive(Clone)]
 pub struct GitHubCache {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl fmt::Debug for GitHubCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GitHubCache").field("upstream", &self.inner.hosts.authority()).finish_non_exhaustive()
-    }
-}
-
-/// Builds a [`GitHubCache`].
-#[must_use = "a proxy is made by `build`"]
-pub struct GitHubCacheBuilder {
-    cache: Cache,
-    upstream: String,
-    install_key: Option<[u8; 32]>,
-    routes: Vec<(String, String)>,
-    limits: Limits,
-    system_proxy: bool,
-}
-
-impl fmt::Debug for GitHubCacheBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GitHubCacheBuilder").field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
-
-impl GitHubCacheBuilder {
-    /// The API's URL: `https://api.github.com` (the default), or `https://HOST/api/v3` for GitHub
-    /// Enterprise Server.
-    pub fn upstream(mut self, url: impl Into<String>) -> Self {
-        self.upstream = url.into();
-        self
-    }
-
-    /// The key that names tokens in the store: 32 random bytes, kept like a password, the same for
-    /// everyone who shares the store. See [`TokenHasher`].
-    pub fn install_key(mut self, key: [u8; 32]) -> Self {
-        self.install_key = Some(key);
-        self
-    }
-
-    /// Sends requests for another host, `uploads.github.com` for example, to this URL instead.
-    pub fn route(mut self, host: impl Into<String>, url: impl Into<String>) -> Self {
-        self.routes.push((host.into(), url.into()));
-        self
-    }
-
-    /// How patient it is with upstream, and how much it asks at a time.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Whether `HTTPS_PROXY` and the like are obeyed. Default: yes.
-    pub fn system_proxy(mut self, obey: bool) -> Self {
-        self.system_proxy = obey;
-        self
-    }
-
-    /// The proxy. Installs ring as the process's provider for TLS if there is none.
-    ///
-    /// # Errors
-    /// A URL or host that cannot be used, no install key, or no CA certificates.
-    pub fn build(self) -> Result<GitHubCache, BuildError> {
-        let hosts = Hosts::new(&self.upstream, self.routes)?;
-        let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);
-        let stats = Arc::new(Stats::default());
-        Ok(GitHubCache {
-            inner: Arc::new(Inner {
-                hosts,
-                hasher,
-                store: Store::new(self.cache, Arc::clone(&stats)),
-                upstream: Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?,
-                flights: Flights::default(),
-                rate_limits: RateLimits::new(),
-                tasks: TaskTracker::new(),
-                stats,
-            }),
-        })
     }
 }
 
@@ -145,14 +73,7 @@ pub struct StatsReport {
 impl GitHubCache {
     /// Starts a proxy that stores in `cache`.
     pub fn builder(cache: Cache) -> GitHubCacheBuilder {
-        GitHubCacheBuilder {
-            cache,
-            upstream: "https://api.github.com".to_owned(),
-            install_key: None,
-            routes: Vec::new(),
-            limits: Limits::default(),
-            system_proxy: true,
-        }
+        GitHubCacheBuilder::new(cache)
     }
 
     /// Answers a request. Never fails: what goes wrong is a response in GitHub's shape, and every
@@ -211,6 +132,25 @@ struct Ask {
 }
 
 impl Inner {
+    pub(crate) fn new(
+        cache: Cache,
+        hosts: Hosts,
+        hasher: TokenHasher,
+        upstream: Upstream,
+        stats: Arc<Stats>,
+    ) -> Self {
+        Self {
+            hosts,
+            hasher,
+            store: Store::new(cache, Arc::clone(&stats)),
+            upstream,
+            flights: Flights::default(),
+            rate_limits: RateLimits::new(),
+            tasks: TaskTracker::new(),
+            stats,
+        }
+    }
+
     async fn answer<B>(self: &Arc<Self>, parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,

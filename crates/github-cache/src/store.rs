@@ -1,9 +1,10 @@
 //! Grants, representations and marks in a [`Cache`].
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
 use peercache::{Cache, Entry, Key, MAX_LIFETIME, Timestamp, Version};
 
@@ -39,8 +40,8 @@ impl Place {
 /// The moment a request is sent: what it fetches is stored as of then.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
-    /// Below [`Self::version`]; for a mark that says "nothing written yet".
-    before: Version,
+    /// When this process last noted a write, anywhere; always below [`Self::version`].
+    last_write: Version,
     pub(crate) version: Version,
     pub(crate) at: Timestamp,
 }
@@ -126,12 +127,15 @@ pub(crate) struct Read {
 pub(crate) struct Store {
     cache: Cache,
     decoded: quick_cache::sync::Cache<[u8; 32], Arc<Held>>,
+    /// The version of the last write that was noted; at first, of the start of this process.
+    last_write: Mutex<Version>,
     stats: Arc<Stats>,
 }
 
 impl Store {
     pub(crate) fn new(cache: Cache, stats: Arc<Stats>) -> Self {
-        Self { cache, decoded: quick_cache::sync::Cache::new(MAX_DECODED), stats }
+        let last_write = Mutex::new(cache.next_version());
+        Self { cache, decoded: quick_cache::sync::Cache::new(MAX_DECODED), last_write, stats }
     }
 
     pub(crate) fn cache(&self) -> &Cache {
@@ -144,8 +148,8 @@ impl Store {
 
     /// To be called just before a request is sent.
     pub(crate) fn sending(&self) -> Sent {
-        let before = self.cache.next_version();
-        Sent { before, version: self.cache.next_version(), at: self.cache.now() }
+        let last_write = *self.last_write.lock().unwrap_or_else(PoisonError::into_inner);
+        Sent { last_write, version: self.cache.next_version(), at: self.cache.now() }
     }
 
     /// What is stored for a request: three lookups, and nothing decoded that was before.
@@ -211,13 +215,17 @@ impl Store {
         decoded
     }
 
-    /// Notes that nothing has been written to the path of `place` that is known here. The version is below that of
-    /// the request, so it never hides a write that was noted.
+    /// Notes, for a path that has no mark, that nothing was written to it after the last write that this
+    /// process knows of.
+    ///
+    /// It is not a lower version, because the path may have had a mark that was evicted: what is older
+    /// than the last write stays doubtful then. And it is not a higher one, because other requests for
+    /// this path may be under way, and they are not.
     pub(crate) async fn begin(&self, place: &Place, sent: &Sent) {
-        self.put_mark(&place.mark, sent.before).await;
+        self.put_mark(&place.mark, sent.last_write).await;
     }
 
-    /// Notes a successful write by `token` to `path` and what lies above it.
+    /// Notes a successful write by `token` to `paths` and what lies above them.
     pub(crate) async fn invalidate<'a>(
         &self,
         token: &TokenId,
@@ -225,11 +233,14 @@ impl Store {
         paths: impl Iterator<Item = &'a str>,
     ) {
         let version = self.cache.next_version();
-        for target in paths {
-            for path in affected_paths(target) {
-                self.put_mark(&mark_key(token, authority, &path), version).await;
-            }
+        {
+            let mut last = self.last_write.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = version.max(*last);
         }
+        // At most three targets, each with a bounded number of paths.
+        let keys: Vec<_> =
+            paths.flat_map(affected_paths).map(|path| mark_key(token, authority, &path)).collect();
+        join_all(keys.iter().map(|key| self.put_mark(key, version))).await;
         self.stats.invalidations.add(1);
     }
 

@@ -37,8 +37,8 @@ pub struct Limits {
     pub queue: Duration,
     /// For another client's identical request. Default: 30 s.
     pub coalesce: Duration,
-    /// Requests to the API at a time; GitHub allows 100. The same number again for other hosts.
-    /// Default: 90.
+    /// Requests to the API at a time, at least one; GitHub allows 100. The same number again for other
+    /// hosts. Default: 90.
     pub concurrency: usize,
 }
 
@@ -125,8 +125,8 @@ impl Upstream {
         }
         Ok(Self {
             client: builder.build().map_err(BuildError::Client)?,
-            api: Arc::new(Semaphore::new(limits.concurrency)),
-            other: Arc::new(Semaphore::new(limits.concurrency)),
+            api: Arc::new(Semaphore::new(limits.concurrency.max(1))),
+            other: Arc::new(Semaphore::new(limits.concurrency.max(1))),
             limits,
             stats,
         })

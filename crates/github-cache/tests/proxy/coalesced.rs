@@ -120,3 +120,37 @@ async fn more_than_the_allowed_requests_wait_and_then_hear_to_come_back() {
     assert!(second.header("retry-after").is_some());
     assert_eq!(origin.count(), 1);
 }
+
+#[tokio::test]
+async fn what_went_stale_is_revalidated_once_for_all() {
+    let (_, origin, rig) = hub().await;
+    rig.get("/x", &[]).await;
+    rig.pass(60);
+    origin.hold();
+    let release = async {
+        origin.arrived(2).await;
+        origin.release();
+    };
+    let (all, ()) =
+        tokio::join!(futures_util::future::join_all((0..20).map(|_| rig.get("/x", &[]))), release);
+    assert_eq!(all.iter().filter(|got| got.cache_status() == crate::support::REVALIDATED).count(), 1);
+    assert!(all.iter().all(|got| got.status == 200 && !got.body.is_empty()));
+    assert_eq!(all.iter().filter(|got| got.cache_status() == "peercache; fwd=stale; collapsed").count(), 19);
+    assert_eq!(origin.count(), 2);
+}
+
+#[tokio::test]
+async fn pages_of_one_path_that_are_fetched_at_once_are_all_believed() {
+    let (_, origin, rig) = hub().await;
+    origin.hold();
+    let pages = ["/x?page=1", "/x?page=2", "/x?page=3"];
+    let release = async {
+        origin.arrived(3).await;
+        origin.release();
+    };
+    tokio::join!(futures_util::future::join_all(pages.iter().map(|page| rig.get(page, &[]))), release);
+    for page in pages {
+        rig.get(page, &[]).await.expect(200, HIT);
+    }
+    assert_eq!(origin.count(), 3);
+}

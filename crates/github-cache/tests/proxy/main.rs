@@ -1,5 +1,7 @@
 //! The proxy against origins on loopback: every rule that a client can see.
 
+#![allow(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is a failure")]
+
 mod body;
 mod coalesced;
 mod conditions;

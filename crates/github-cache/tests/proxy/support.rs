@@ -204,7 +204,7 @@ impl Got {
     }
 
     pub(crate) fn cache_status(&self) -> &str {
-        self.headers.get_all("cache-status").iter().last().unwrap().to_str().unwrap()
+        self.headers.get_all("cache-status").iter().next_back().unwrap().to_str().unwrap()
     }
 
     #[track_caller]
