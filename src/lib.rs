@@ -12,8 +12,8 @@ pub use cache::{Cache, CacheBuilder};
 pub use config::{BackendName, Config, ConfigError};
 pub use fetch::FetchError;
 pub use large::{
-    CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES, MAX_LARGE_BYTES,
-    MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, StreamOptions,
+    CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
+    MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, StreamOptions,
 };
 pub use report::CacheReport;
 pub use ttl::Ttl;

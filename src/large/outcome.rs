@@ -15,11 +15,11 @@ pub struct PutStreamOutcome {
     pub len: u64,
     /// How many chunks were written; none for a value of at most [`crate::PLAIN_BYTES`].
     pub chunks: u64,
-    /// Whether the value can be read back: every part is in some tier, and the manifest was written.
-    /// Otherwise what was under the key before is still there.
+    /// Whether the value can be read back: every part is in some tier or on its way to one, and so is
+    /// the manifest. Otherwise what was under the key before is still there.
     pub stored: bool,
-    /// Tier by tier: `Stored` for those that took every part, else how the first part that they did
-    /// not take went.
+    /// Tier by tier: `Stored` for those that took every part, else how the first of the parts that went
+    /// worst did.
     pub outcome: PutOutcome,
 }
 
@@ -36,7 +36,12 @@ pub enum PutStreamError {
     Entry(#[from] Error),
 }
 
-/// Adds how another part of the value went, tier by tier.
+/// Whether some tier holds a part or is going to: chains may write to shared tiers in the background.
+pub(super) fn is_taken(part: &PutOutcome) -> bool {
+    part.tiers.iter().any(|tier| rank(&tier.put) < NOT_TAKEN)
+}
+
+/// Adds how another part of the value went, tier by tier: what went worse stays.
 pub(super) fn merge(all: &mut Option<PutOutcome>, part: PutOutcome) {
     let Some(all) = all else {
         *all = Some(part);
@@ -44,8 +49,19 @@ pub(super) fn merge(all: &mut Option<PutOutcome>, part: PutOutcome) {
     };
     // Every part goes to the same tiers in the same order.
     for (tier, part) in all.tiers.iter_mut().zip(part.tiers) {
-        if matches!(tier.put, TierPut::Stored) {
+        if rank(&part.put) > rank(&tier.put) {
             *tier = part;
         }
+    }
+}
+
+const NOT_TAKEN: u8 = 2;
+
+fn rank(put: &TierPut) -> u8 {
+    match put {
+        TierPut::Stored => 0,
+        TierPut::Mode | TierPut::TooLarge | TierPut::Failed(_) => NOT_TAKEN,
+        // Accepted, and on its way.
+        _ => 1,
     }
 }

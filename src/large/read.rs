@@ -55,6 +55,11 @@ impl Cache {
         if !is_manifest(&entry) {
             return Some(entry.into_value());
         }
+        // Boxed, so that a hit in memory does not carry the room for it about.
+        Box::pin(self.joined(entry)).await
+    }
+
+    async fn joined(&self, entry: Entry) -> Option<Bytes> {
         let manifest = self.read_manifest(&entry)?;
         let Some(len) = usize::try_from(manifest.len).ok().filter(|len| *len <= MAX_WHOLE_BYTES) else {
             self.large_stats().values_too_large.add_one();

@@ -11,7 +11,7 @@ use tokio::io::AsyncRead;
 
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
-use super::outcome::{PutStreamError, PutStreamOutcome, merge};
+use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge};
 use super::{CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, chunk, reserved, source, window};
 use crate::cache::Cache;
 
@@ -104,7 +104,8 @@ impl Cache {
             return Ok(self.put_entry(key, entry).await);
         }
         let source = stream::iter([Ok::<_, Infallible>(value)]);
-        match self.store_stream(key, source, options, moment).await {
+        // Boxed, so that small writes do not carry the room for it about.
+        match Box::pin(self.store_stream(key, source, options, moment)).await {
             Ok(stored) => Ok(stored.outcome),
             Err(Failure::Entry(error)) => Err(error),
         }
@@ -138,7 +139,7 @@ impl Cache {
         if head_len <= PLAIN_BYTES {
             let entry = self.described(joined(head, head_len), &options, moment).build()?;
             let outcome = self.put_entry(key, entry).await;
-            let stored = outcome.is_stored();
+            let stored = is_taken(&outcome);
             return Ok(PutStreamOutcome { len: head_len as u64, chunks: 0, stored, outcome });
         }
 
@@ -156,7 +157,7 @@ impl Cache {
                 .content_type(reserved::MANIFEST_TYPE)
                 .build()?;
             let put = self.write_entry(key, entry).await;
-            stored = put.is_stored();
+            stored = is_taken(&put);
             merge(&mut outcome, put);
         }
         let outcome = outcome.unwrap_or(PutOutcome { tiers: Vec::new() });
@@ -189,7 +190,7 @@ impl Cache {
                 return Err(too_large().into());
             }
             written.digests.extend_from_slice(&digest);
-            let taken = outcome.is_stored();
+            let taken = is_taken(&outcome);
             merge(&mut written.outcome, outcome);
             if !taken {
                 return Ok((written, false));
