@@ -94,7 +94,7 @@ impl FromStr for BackendName {
 /// A setting that cannot be used, or a store that cannot be opened with it.
 ///
 /// `Display` is one line: the variable, its value, what is wrong, what to do.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{variable}{}: {problem}; {remedy}", .value.as_ref().map(|value| format!("={value:?}")).unwrap_or_default())]
 pub struct ConfigError {
     variable: &'static str,
@@ -103,6 +103,13 @@ pub struct ConfigError {
     remedy: String,
     #[source]
     source: Option<Error>,
+}
+
+// As `Display`: a `main` that returns an error prints it with `Debug`, and the reader wants the line.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfigError({self})")
+    }
 }
 
 impl ConfigError {
