@@ -12,13 +12,17 @@ use peercache_api::{
 };
 use tokio::sync::Semaphore;
 
+use crate::behind::{self, Behind};
 use crate::budget::DEFAULT_BUDGET;
+use crate::journal::Journal;
 use crate::lookup::TierPut;
+use crate::policy::{WriteBehind, WritePolicy};
 use crate::promote::Promoter;
 use crate::race::MAX_STRAGGLERS;
 use crate::report::{PromotionReport, Report, tier_report};
 use crate::stats::ChainStats;
-use crate::tier::{Call, Tier, TierOptions, timeout_error};
+use crate::tags::Tags;
+use crate::tier::{Call, Mode, Tier, TierOptions, timeout_error};
 
 /// Several backends that answer as one.
 ///
@@ -26,7 +30,8 @@ use crate::tier::{Call, Tier, TierOptions, timeout_error};
 ///   value. A tombstone or a stale value hides everything older further down.
 /// - A **hit** further down is written to the tiers above it with the same bytes, memory at once and
 ///   slower tiers in the background, bounded to 64 MiB of values.
-/// - A **write** goes to every writable tier at once and answers tier by tier.
+/// - A **write** goes to the local tiers at once and to the shared ones through a bounded queue for each
+///   ([`WriteBehind`]), and answers tier by tier. What waits is seen by reads of this chain.
 /// - **No failure reaches the caller**: [`Chain::lookup`] and [`Chain::write`] cannot fail. Failures
 ///   are in the trace, the counters and the [`Report`].
 ///
@@ -39,6 +44,11 @@ pub struct Chain {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) promoter: Promoter,
     pub(crate) stats: Arc<ChainStats>,
+    pub(crate) policy: WritePolicy,
+    pub(crate) journal: Option<Arc<Journal>>,
+    pub(crate) tags: Arc<Tags>,
+    /// Whether a local tier lies below a shared one, so that what it knows is not seen first.
+    pub(crate) local_below_shared: bool,
     /// How long one read may wait in all.
     pub(crate) read_budget: Duration,
     pub(crate) racing: bool,
@@ -56,6 +66,11 @@ pub struct ChainBuilder {
     read_budget: Option<Duration>,
     racing: bool,
     seed: Option<u64>,
+    policy: WritePolicy,
+    write_behind: WriteBehind,
+    journal: Option<Journal>,
+    read_only: bool,
+    namespace: String,
 }
 
 impl ChainBuilder {
@@ -108,7 +123,42 @@ impl ChainBuilder {
         self
     }
 
+    /// How many shared tiers must have acknowledged a write before it returns. Default:
+    /// [`WritePolicy::Local`].
+    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The bounds of the queues in which writes to shared tiers wait.
+    pub fn write_behind(mut self, limits: WriteBehind) -> Self {
+        self.write_behind = limits;
+        self
+    }
+
+    /// Keeps what waits to be written to shared tiers in `journal` as well, so that it outlives this
+    /// process, and takes over what processes that have ended left there.
+    pub fn journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Never writes to shared tiers, whatever their modes; local ones as usual. Default: no.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Keeps the tags of this chain apart from those of other namespaces in the same stores. Default:
+    /// none.
+    pub fn tag_namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
     /// The chain. Without any tier every read is a miss and nothing is stored.
+    ///
+    /// With a journal this blocks for as long as it takes to read what is left there.
     #[must_use]
     pub fn build(self) -> Chain {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
@@ -119,20 +169,61 @@ impl ChainBuilder {
         let tiers: Vec<_> = (0_u64..)
             .zip(self.tiers)
             .map(|(index, (backend, options))| {
-                Arc::new(Tier::new(backend, &options, budget, seed.wrapping_add(index), &clock))
+                Tier::new(backend, &options, budget, seed.wrapping_add(index), &clock)
             })
             .collect();
+        let journal = self.journal.map(Arc::new);
+        let queue = |tier: &mut Tier, name: String, seed: u64| {
+            if tier.is_local() {
+                return;
+            }
+            tier.frozen = self.read_only;
+            if tier.frozen && tier.mode == Mode::ReadWrite {
+                tier.mode = Mode::ReadOnly;
+            }
+            if tier.writes() {
+                let (limits, clock) = (self.write_behind.clone(), Arc::clone(&clock));
+                tier.behind = Some(Arc::new(Behind::new(name, limits, clock, journal.clone(), seed)));
+            }
+        };
+        let names = journal_names(&tiers);
+        let tiers: Vec<_> = tiers
+            .into_iter()
+            .zip(names)
+            .zip(1_u64..)
+            .map(|((mut tier, name), index)| {
+                queue(&mut tier, name, seed.wrapping_sub(index));
+                Arc::new(tier)
+            })
+            .collect();
+        if let Some(journal) = &journal {
+            behind::replay(journal, &tiers);
+        }
+        let local_below_shared = tiers.iter().skip_while(|tier| tier.is_local()).any(|tier| tier.is_local());
         Chain {
             info: BackendInfo::new(self.name, combined(&tiers)),
             tiers,
             clock,
             promoter: Promoter::new(),
             stats: Arc::default(),
+            policy: self.policy,
+            journal,
+            tags: Arc::new(Tags::new(self.namespace)),
+            local_below_shared,
             read_budget: budget,
             racing: self.racing,
             stragglers: Arc::new(Semaphore::new(MAX_STRAGGLERS)),
         }
     }
+}
+
+/// What the tiers are called in a journal: their names, numbered where one occurs again.
+fn journal_names(tiers: &[Tier]) -> Vec<String> {
+    let name = |(index, tier): (usize, &Tier)| {
+        let before = tiers[..index].iter().filter(|other| other.name() == tier.name()).count();
+        if before == 0 { tier.name().to_owned() } else { format!("{}#{}", tier.name(), before + 1) }
+    };
+    tiers.iter().enumerate().map(name).collect()
 }
 
 /// What a chain of these tiers can promise to a chain that it is part of.
@@ -167,6 +258,11 @@ impl Chain {
             read_budget: None,
             racing: true,
             seed: None,
+            policy: WritePolicy::Local,
+            write_behind: WriteBehind::default(),
+            journal: None,
+            read_only: false,
+            namespace: String::new(),
         }
     }
 
@@ -176,9 +272,16 @@ impl Chain {
         &self.clock
     }
 
-    /// Waits until every copy that is being carried up has been written or given up.
+    /// Waits until every copy that is being carried up has been written or given up, and every write
+    /// that waits for a shared tier has been written or waits for a tier that is unwell.
     pub async fn settle(&self) {
         self.promoter.settle().await;
+        for tier in &self.tiers {
+            if let Some(behind) = &tier.behind {
+                behind::pump(tier);
+                behind.settle().await;
+            }
+        }
     }
 
     /// The counters so far.
@@ -199,6 +302,8 @@ impl Chain {
                 errors: self.stats.promotion_errors.get(),
                 dropped: self.stats.promotions_dropped.get(),
             },
+            tags: self.tags.report(),
+            journal_bytes: self.journal.as_ref().map(|journal| journal.bytes()),
             tiers: self.tiers.iter().map(|tier| tier_report(tier)).collect(),
         }
     }
@@ -228,6 +333,11 @@ impl CacheBackend for Chain {
         if let Some(error) = outcome.errors().next() {
             return Err(error.clone());
         }
+        if outcome.is_queued() {
+            let waits = "no tier of the chain has taken it yet; it waits for one that is unwell";
+            return Err(Error::new(ErrorKind::Unavailable, Operation::Put, waits)
+                .with_backend(self.info.name.clone()));
+        }
         let too_large = outcome.tiers.iter().any(|tier| matches!(tier.put, TierPut::TooLarge));
         Err(if too_large {
             Error::new(ErrorKind::TooLarge, Operation::Put, "no tier of the chain takes a value of this size")
@@ -253,18 +363,20 @@ impl CacheBackend for Chain {
         first.map_or(Ok(()), Err)
     }
 
-    /// Closes every tier, each within its deadline for writes, whatever the others answer; then gives
-    /// the first error.
+    /// Writes what waits for shared tiers, within [`WriteBehind::flush_deadline`], and leaves the rest to
+    /// the journal; closes every tier, each within its deadline for writes, whatever the others answer;
+    /// then gives the first error.
     async fn close(&self) -> Result<(), Error> {
         self.tiers.iter().for_each(|tier| tier.breaker.stop());
-        self.settle().await;
+        self.promoter.settle().await;
+        let flushed = behind::finish(&self.tiers, self.journal.as_ref()).await;
         let closed = join_all(self.tiers.iter().map(async |tier| match tier.close().await {
             Call::Done(()) => Ok(()),
             Call::Failed(error) => Err(error),
             Call::TimedOut(deadline) => Err(timeout_error(tier, Operation::Close, deadline)),
         }))
         .await;
-        closed.into_iter().collect()
+        closed.into_iter().chain([flushed]).collect()
     }
 }
 

@@ -137,9 +137,10 @@ impl Chain {
             None => reason(&Skip::Open),
             Some(_) if answered => "not reached: a tier above answers".to_owned(),
             Some(_) if too_slow => reason(&Skip::TooSlow),
-            Some(call) => {
-                self.weigh(index, call, scan).map_or_else(|| "hit".to_owned(), |skip| reason(&skip))
-            }
+            Some(call) => self
+                .weigh_with_tags(index, key, call, scan)
+                .await
+                .map_or_else(|| "hit".to_owned(), |skip| reason(&skip)),
         };
         explanation
     }
@@ -172,6 +173,7 @@ fn reason(skip: &Skip) -> String {
         Skip::Expired => "expired".to_owned(),
         Skip::Stale => "stale: served only if no tier below has something fresh".to_owned(),
         Skip::Removed => "removed: hides what is older below".to_owned(),
+        Skip::Tagged => "removed with one of its tags".to_owned(),
         Skip::Superseded => "superseded by what a tier above holds".to_owned(),
         Skip::FromFuture => "passed over: it claims to come from the future".to_owned(),
         Skip::Failed(error) => format!("failed: {error}"),

@@ -8,26 +8,34 @@
 //!
 //! The chain knows no particular backend.
 
+mod behind;
 mod breaker;
 mod breaker_probe;
 mod budget;
 mod chain;
 mod explain;
 mod flight;
+mod journal;
 mod lookup;
+mod policy;
 mod promote;
 mod race;
 mod read;
 mod recent;
 mod report;
 mod stats;
+mod tags;
 mod tier;
 mod write;
 
+pub use behind::{BehindReport, DroppedReport};
 pub use breaker::{BreakerOptions, BreakerReport};
 pub use chain::{Chain, ChainBuilder};
 pub use explain::{Explanation, Held, TierExplanation};
 pub use flight::{Flight, SingleFlight};
+pub use journal::Journal;
 pub use lookup::{Lookup, Outcome, PutOutcome, PutResult, Skip, TierPut, TierTrace};
+pub use policy::{WriteBehind, WritePolicy};
 pub use report::{LatencyReport, PromotionReport, Report, TierReport};
+pub use tags::TagReport;
 pub use tier::{Mode, TierOptions};

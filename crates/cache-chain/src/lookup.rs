@@ -36,6 +36,8 @@ pub enum Skip {
     FromFuture,
     /// It failed.
     Failed(Error),
+    /// It holds an entry that was removed by one of its tags.
+    Tagged,
     /// It did not answer within its deadline.
     TimedOut(Duration),
     /// Its mode does not allow reading.
@@ -100,12 +102,16 @@ impl Lookup {
 pub enum TierPut {
     /// It holds this entry now, or a newer one.
     Stored,
+    /// It will be written in the background: what waits for it is bounded, tried again, and counted
+    /// however it ends.
+    Queued,
     /// It was not asked: its mode does not allow writing.
     Mode,
     /// The value is larger than it takes. What it held before is buried, so it cannot hide the value
     /// that tiers further down hold now.
     TooLarge,
-    /// It failed, or did not answer within its deadline.
+    /// It failed, or did not answer within its deadline. A shared tier is tried again in the background
+    /// where that can help.
     Failed(Error),
 }
 
@@ -141,11 +147,17 @@ impl PutOutcome {
         self.tiers.iter().any(|tier| tier.durable && matches!(tier.put, TierPut::Stored))
     }
 
+    /// Whether a shared tier will be written in the background.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.tiers.iter().any(|tier| matches!(tier.put, TierPut::Queued))
+    }
+
     /// What went wrong, tier by tier.
     pub fn errors(&self) -> impl Iterator<Item = &Error> {
         self.tiers.iter().filter_map(|tier| match &tier.put {
             TierPut::Failed(error) => Some(error),
-            TierPut::Stored | TierPut::Mode | TierPut::TooLarge => None,
+            TierPut::Stored | TierPut::Queued | TierPut::Mode | TierPut::TooLarge => None,
         })
     }
 }

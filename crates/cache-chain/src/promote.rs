@@ -38,6 +38,10 @@ impl Promoter {
             if entry.value().len() > tier.info().capabilities.max_value_bytes {
                 continue;
             }
+            // What waits to be written there is as new, or will replace this anyway.
+            if tier.pending(key).is_some_and(|waiting| waiting.version() >= entry.version()) {
+                continue;
+            }
             let kib = u32::try_from(entry.value().len() / 1024 + 1).unwrap_or(MAX_PENDING_KIB);
             let Ok(permit) = Arc::clone(&self.room).try_acquire_many_owned(kib) else {
                 stats.promotions_dropped.add(1);

@@ -75,7 +75,7 @@ impl Chain {
                 None => running.next().await,
             };
             let Some((index, call)) = next else { break };
-            race.entrants[index - race.first] = match self.weigh(index, call, scan) {
+            race.entrants[index - race.first] = match self.weigh_with_tags(index, key, call, scan).await {
                 Some(skip) => Entrant::Out(skip),
                 None => Entrant::Won,
             };

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use crate::behind::BehindReport;
 use crate::breaker::BreakerReport;
 use crate::stats::Count;
+use crate::tags::TagReport;
 use crate::tier::Tier;
 
 /// A chain's counters since it was built.
@@ -30,6 +32,10 @@ pub struct Report {
     pub puts_stored: u64,
     /// Copies carried up to faster tiers.
     pub promotions: PromotionReport,
+    /// Tags invalidated and looked up.
+    pub tags: TagReport,
+    /// Bytes in the journal that wait for shared tiers; none without a journal.
+    pub journal_bytes: Option<u64>,
     /// The tiers, in reading order.
     pub tiers: Vec<TierReport>,
 }
@@ -88,6 +94,8 @@ pub struct TierReport {
     pub from_future: u64,
     /// Of the misses: entries older than a removal or a value seen further up.
     pub superseded: u64,
+    /// Of the misses: entries removed by one of their tags.
+    pub tagged: u64,
     /// Bytes of values read by hits.
     pub bytes_read: u64,
     /// Time that reads took, whatever their end.
@@ -106,6 +114,8 @@ pub struct TierReport {
     pub bytes_written: u64,
     /// Time that writes took, whatever their end.
     pub put_latency: LatencyReport,
+    /// What waits to be written to it; none for a local tier, or one that is not written.
+    pub behind: Option<BehindReport>,
     /// Whether the tier is used, and if not, why.
     pub breaker: BreakerReport,
     /// The latest failure, in one line.
@@ -141,6 +151,7 @@ pub(crate) fn tier_report(tier: &Tier) -> TierReport {
         corrupt: stats.corrupt.get(),
         from_future: stats.from_future.get(),
         superseded: stats.superseded.get(),
+        tagged: stats.tagged.get(),
         bytes_read: stats.bytes_read.get(),
         get_latency: stats.get_latency.report(),
         stored: stats.stored.get(),
@@ -150,6 +161,7 @@ pub(crate) fn tier_report(tier: &Tier) -> TierReport {
         put_cancelled: stats.put_cancelled.get(),
         bytes_written: stats.bytes_written.get(),
         put_latency: stats.put_latency.report(),
+        behind: tier.behind.as_ref().map(|behind| behind.report()),
         breaker: tier.breaker.report(),
         last_error: stats.last_error().map(|error| error.to_string()),
     }

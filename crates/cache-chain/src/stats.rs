@@ -77,6 +77,7 @@ pub(crate) struct TierStats {
     pub(crate) corrupt: Count,
     pub(crate) from_future: Count,
     pub(crate) superseded: Count,
+    pub(crate) tagged: Count,
     pub(crate) bytes_read: Count,
     pub(crate) get_latency: Latency,
 
@@ -108,6 +109,7 @@ impl TierStats {
             corrupt: Count::default(),
             from_future: Count::default(),
             superseded: Count::default(),
+            tagged: Count::default(),
             bytes_read: Count::default(),
             get_latency: Latency::new(),
             stored: Count::default(),
@@ -127,6 +129,10 @@ impl TierStats {
             Skip::Absent | Skip::Expired | Skip::Removed => self.misses.add(1),
             Skip::Superseded => {
                 self.superseded.add(1);
+                self.misses.add(1);
+            }
+            Skip::Tagged => {
+                self.tagged.add(1);
                 self.misses.add(1);
             }
             Skip::FromFuture => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use peercache_api::{BackendInfo, CacheBackend, Clock, Entry, Error, ErrorKind, Key, Operation, Scope};
 use tokio::time::{Instant, timeout};
 
+use crate::behind::Behind;
 use crate::breaker::{Breaker, BreakerOptions, Patient};
 use crate::breaker_probe::no_answer;
 use crate::recent::Recent;
@@ -69,6 +70,10 @@ pub(crate) struct Tier {
     pub(crate) read_deadline: Duration,
     pub(crate) write_deadline: Duration,
     pub(crate) max_ttl: Option<Duration>,
+    /// Whether the process may not write it, whatever its mode.
+    pub(crate) frozen: bool,
+    /// What waits to be written to it, for a shared tier that may be written.
+    pub(crate) behind: Option<Arc<Behind>>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) recent: Recent,
     pub(crate) stats: TierStats,
@@ -101,6 +106,8 @@ impl Tier {
             read_deadline,
             write_deadline: options.write_deadline.unwrap_or(Duration::from_millis(write)),
             max_ttl: options.max_ttl,
+            frozen: false,
+            behind: None,
             breaker: Breaker::new(patient, options.breaker, budget, seed, Arc::clone(clock)),
             recent: Recent::new(),
             stats: TierStats::new(),
@@ -129,7 +136,12 @@ impl Tier {
     }
 
     pub(crate) fn writes(&self) -> bool {
-        self.mode != Mode::ReadOnly
+        self.mode != Mode::ReadOnly && !self.frozen
+    }
+
+    /// What waits to be written to it under `key`.
+    pub(crate) fn pending(&self, key: &Key) -> Option<Entry> {
+        self.behind.as_ref()?.pending(key)
     }
 
     /// Reads `key`. `deadline` says how long to wait, and is asked only if the tier does not answer at
@@ -161,10 +173,9 @@ impl Tier {
                 self.recent.record(now, took);
                 self.breaker.success();
             }
-            // Refusals are quick and say nothing about how long an answer takes.
+            // Neither a quick refusal nor no answer says how long an answer takes.
             Call::Failed(error) => self.breaker.failure(error),
             Call::TimedOut(deadline) => {
-                self.recent.record(now, took);
                 self.breaker.timed_out(*deadline, &timeout_error(self, Operation::Get, *deadline));
             }
         }
@@ -190,6 +201,9 @@ impl Tier {
     /// older entry does not replace a newer one; two writers at once can still race there.
     pub(crate) async fn put(&self, key: &Key, entry: Entry, clock: &dyn Clock) -> Call<()> {
         let ordered = self.info().capabilities.ordered_writes;
+        // Others may read this tier without knowing our cap. The version stays, so nothing is extended
+        // by a copy of it.
+        let entry = self.capped(entry);
         within(self.write_deadline, async {
             if !ordered {
                 match self.backend.get(key).await {

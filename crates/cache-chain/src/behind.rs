@@ -1,0 +1,332 @@
+//! Write-behind: what is to be written to a shared tier waits here, bounded, until the tier has it.
+//!
+//! Every write that is offered ends in exactly one way, and is counted there: delivered, coalesced into
+//! a newer one of the same key, dropped for a reason, or left to the journal. Workers are spawned when
+//! there is something to do and end when there is not, so a chain at rest has no task.
+
+mod backlog;
+mod budget;
+mod replay;
+mod report;
+mod worker;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use peercache_api::{Clock, Entry, Error, ErrorKind, Key, Operation, Timestamp};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use self::backlog::{Ack, Backlog, Offered, Removed};
+use self::budget::RetryBudget;
+use crate::journal::Journal;
+use crate::policy::WriteBehind;
+
+use crate::stats::Count;
+
+pub(crate) use self::replay::{finish, replay};
+pub use self::report::{BehindReport, DroppedReport};
+pub(crate) use self::worker::pump;
+
+/// The queue of one tier.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// The tier's name in the journal.
+    name: String,
+    limits: WriteBehind,
+    clock: Arc<dyn Clock>,
+    journal: Option<Arc<Journal>>,
+    state: Mutex<State>,
+    stats: BehindStats,
+    /// Rung whenever a worker pauses or ends.
+    rest: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    backlog: Backlog,
+    budget: RetryBudget,
+    workers: usize,
+    /// Whether one of the workers waits for the tier on behalf of all.
+    pausing: bool,
+    /// Failures since the last success; several attempts that fail together count once.
+    failures: u32,
+    /// No attempt is made before.
+    resume: Option<Instant>,
+    started: Instant,
+    seed: u64,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Nothing is taken in any more.
+    Flushing,
+    Closed,
+}
+
+/// Why a write was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Full,
+    TooOld,
+    Refused,
+    Shutdown,
+}
+
+#[derive(Debug, Default)]
+struct BehindStats {
+    queued: Count,
+    replayed: Count,
+    delivered: Count,
+    coalesced: Count,
+    retried: Count,
+    full: Count,
+    too_old: Count,
+    refused: Count,
+    shutdown: Count,
+    journalled: Count,
+    unjournalled: Count,
+}
+
+/// How a queue took a write.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// It waits. The receiver is told once that the tier has it, or that the first attempt failed.
+    Waits(oneshot::Receiver<Result<(), Error>>),
+    Refused(Error),
+}
+
+impl Behind {
+    pub(crate) fn new(
+        name: String,
+        limits: WriteBehind,
+        clock: Arc<dyn Clock>,
+        journal: Option<Arc<Journal>>,
+        seed: u64,
+    ) -> Self {
+        let state = State {
+            backlog: Backlog::new(limits.max_entries, limits.max_bytes),
+            budget: RetryBudget::new(),
+            workers: 0,
+            pausing: false,
+            failures: 0,
+            resume: None,
+            started: Instant::now(),
+            seed,
+            phase: Phase::Open,
+        };
+        let (state, stats, rest) = (Mutex::new(state), BehindStats::default(), Notify::new());
+        Self { name, limits, clock, journal, state, stats, rest }
+    }
+
+    /// The tier's name in the journal.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The write that waits under `key`.
+    pub(crate) fn pending(&self, key: &Key) -> Option<Entry> {
+        self.state().backlog.get(key).cloned()
+    }
+
+    /// Takes in a write, in the journal first if there is one. Returns once the journal has it, and
+    /// takes effect even if the returned future is dropped.
+    pub(crate) async fn offer(self: &Arc<Self>, key: &Key, entry: Entry) -> Taken {
+        if self.journal.is_none() {
+            return self.take_in(key, entry);
+        }
+        let (behind, owned) = (Arc::clone(self), key.clone());
+        let taken = tokio::task::spawn_blocking(move || behind.take_in(&owned, entry)).await;
+        taken.unwrap_or_else(|_| Taken::Refused(self.refusal("the runtime is shutting down")))
+    }
+
+    fn take_in(&self, key: &Key, entry: Entry) -> Taken {
+        let (queued, give_up) = (self.clock.now(), self.clock.monotonic() + self.age_of(&entry));
+        let (ack, told) = oneshot::channel();
+        self.stats.queued.add(1);
+        match self.insert(key, entry, queued, give_up, Some(ack)) {
+            Ok(()) => Taken::Waits(told),
+            Err(message) => Taken::Refused(self.refusal(message)),
+        }
+    }
+
+    /// Takes in a write that another process has left in the journal.
+    pub(crate) fn replay(&self, key: &Key, entry: Entry, queued: Timestamp) {
+        self.stats.replayed.add(1);
+        let (now, spent) = (self.clock.monotonic(), self.clock.now().saturating_since(queued));
+        let Some(rest) = self.age_of(&entry).checked_sub(spent).filter(|rest| !rest.is_zero()) else {
+            self.stats.too_old.add(1);
+            return;
+        };
+        // Where there is no room it is counted as dropped, and there is nobody to tell.
+        let _ = self.insert(key, entry, queued, now + rest, None);
+    }
+
+    /// How long this write is tried.
+    pub(crate) fn age_of(&self, entry: &Entry) -> Duration {
+        if entry.is_tombstone() { self.limits.max_removal_age } else { self.limits.max_age }
+    }
+
+    fn insert(
+        &self,
+        key: &Key,
+        entry: Entry,
+        queued: Timestamp,
+        give_up: Duration,
+        ack: Option<Ack>,
+    ) -> Result<(), &'static str> {
+        let version = entry.version();
+        if let Some(journal) = &self.journal {
+            match journal.append(&self.name, key, &entry, queued) {
+                Ok(true) => {}
+                Ok(false) => self.stats.unjournalled.add(1),
+                Err(error) => {
+                    tracing::debug!(tier = self.name, %error, "a write waits in memory alone");
+                    self.stats.unjournalled.add(1);
+                }
+            }
+        }
+        let mut state = self.state();
+        if state.phase != Phase::Open {
+            drop(state);
+            self.stats.shutdown.add(1);
+            self.forget(key, version);
+            return Err("the cache is closed");
+        }
+        let (offered, evicted) = state.backlog.offer(key, entry, queued, give_up, ack);
+        drop(state);
+        for removed in evicted {
+            self.drop_one(removed, Why::Full);
+        }
+        match offered {
+            Offered::Queued => Ok(()),
+            // The newer of the two is in the journal, and stands for the other there as well.
+            Offered::Replaced | Offered::Older => {
+                self.stats.coalesced.add(1);
+                Ok(())
+            }
+            Offered::Full => {
+                self.stats.full.add(1);
+                self.forget(key, version);
+                Err("too much waits to be written to this tier already")
+            }
+        }
+    }
+
+    fn refusal(&self, message: &'static str) -> Error {
+        Error::new(ErrorKind::Unavailable, Operation::Put, message).with_backend(self.name.clone())
+    }
+
+    /// Counts a write that was given up, and tells who waits for it.
+    fn drop_one(&self, removed: Removed, why: Why) {
+        let (count, message) = match why {
+            Why::Full => (&self.stats.full, "it made room for newer writes"),
+            Why::TooOld => (&self.stats.too_old, "it waited for too long"),
+            Why::Refused => (&self.stats.refused, "the tier refuses it"),
+            Why::Shutdown => (&self.stats.shutdown, "the cache was closed before it was written"),
+        };
+        count.add(1);
+        self.forget(&removed.key, removed.slot.entry.version());
+        for ack in removed.slot.waiting {
+            // Whoever waited has perhaps gone.
+            let _ = ack.send(Err(self.refusal(message)));
+        }
+    }
+
+    /// Takes a write out of the journal.
+    fn forget(&self, key: &Key, version: peercache_api::Version) {
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.end(&self.name, key, version, self.clock.now())
+        {
+            // The next process writes it once more, which changes nothing.
+            tracing::debug!(tier = self.name, %error, "the end of a write is not in the journal");
+        }
+    }
+
+    /// Takes in nothing from now on, and lets what waits be tried at once.
+    pub(crate) fn begin_flush(&self) {
+        let mut state = self.state();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Flushing;
+            state.resume = None;
+        }
+    }
+
+    /// Ends it: what still waits is left to the journal, or counted as dropped where there is none.
+    /// Blocks for file operations when there is a journal.
+    pub(crate) fn finish(&self) {
+        let left = {
+            let mut state = self.state();
+            state.phase = Phase::Closed;
+            state.backlog.drain()
+        };
+        for removed in left {
+            let version = removed.slot.entry.version();
+            let kept =
+                self.journal.as_ref().is_some_and(|journal| journal.holds(&self.name, &removed.key, version));
+            if !kept {
+                self.drop_one(removed, Why::Shutdown);
+                continue;
+            }
+            self.stats.journalled.add(1);
+            for ack in removed.slot.waiting {
+                let _ = ack.send(Err(self.refusal("the cache was closed; the next process writes it")));
+            }
+        }
+        self.rest.notify_waiters();
+    }
+
+    /// Waits until nothing is under way: everything is written, or the rest waits for the tier.
+    pub(crate) async fn settle(&self) {
+        self.until(|state| state.workers == usize::from(state.pausing)).await;
+    }
+
+    /// Waits until nothing is left to write.
+    pub(crate) async fn drained(&self) {
+        self.until(|state| state.backlog.is_empty() || state.phase == Phase::Closed).await;
+    }
+
+    async fn until(&self, done: impl Fn(&State) -> bool) {
+        loop {
+            let rest = self.rest.notified();
+            tokio::pin!(rest);
+            // Before the look, so that nothing is missed between the two.
+            rest.as_mut().enable();
+            if done(&self.state()) {
+                return;
+            }
+            rest.await;
+        }
+    }
+
+    pub(crate) fn report(&self) -> BehindReport {
+        let (waiting, waiting_bytes) = {
+            let state = self.state();
+            (state.backlog.len() as u64, state.backlog.bytes() as u64)
+        };
+        let stats = &self.stats;
+        BehindReport {
+            queued: stats.queued.get(),
+            replayed: stats.replayed.get(),
+            delivered: stats.delivered.get(),
+            coalesced: stats.coalesced.get(),
+            dropped: DroppedReport {
+                queue_full: stats.full.get(),
+                too_old: stats.too_old.get(),
+                refused: stats.refused.get(),
+                shutdown: stats.shutdown.get(),
+            },
+            journalled: stats.journalled.get(),
+            waiting,
+            waiting_bytes,
+            retried: stats.retried.get(),
+            unjournalled: stats.unjournalled.get(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
