@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::breaker_probe::recover;
+use crate::breaker_probe::{Watch, recover};
 
 /// When a tier's breaker opens, and how often an open one looks whether the tier is well again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,16 +227,26 @@ impl Breaker {
         self.suspect.store(true, Ordering::Relaxed);
         inner.failures = inner.failures.saturating_add(1);
         inner.lost = inner.lost.saturating_add(lost);
-        if inner.failures >= self.options.failures.max(1)
-            || (!inner.lost.is_zero() && inner.lost >= self.patience)
+        let out_of_patience = !inner.lost.is_zero() && inner.lost >= self.patience;
+        // Nothing would ever close it without a runtime to probe on.
+        if (out_of_patience || inner.failures >= self.options.failures.max(1))
+            && let Ok(runtime) = Handle::try_current()
         {
-            self.open(&mut inner, error);
+            let wait = self.open(&mut inner, error);
+            // Not under the lock: a runtime that is shutting down drops the task at once, and with it
+            // what closes the breaker.
+            drop(inner);
+            let watch = runtime.spawn(recover(Watch::over(self), wait)).abort_handle();
+            let mut inner = self.inner();
+            match inner.stopped {
+                true => watch.abort(),
+                false => inner.watch = Some(watch),
+            }
         }
     }
 
-    fn open(self: &Arc<Self>, inner: &mut Inner, cause: &Error) {
-        // Nothing would ever close it without a runtime to probe on.
-        let Ok(runtime) = Handle::try_current() else { return };
+    /// Opens it; returns how long to wait before the first look.
+    fn open(&self, inner: &mut Inner, cause: &Error) -> Duration {
         let settled = self.options.max_backoff.saturating_mul(SETTLED_AFTER);
         let now = self.clock.monotonic();
         inner.level = match inner.closed_at {
@@ -249,7 +259,7 @@ impl Breaker {
         self.turn(inner, OPEN);
         let wait = self.backoff(inner);
         tracing::warn!(tier = %self.name(), %cause, ?wait, "tier is unwell and left alone");
-        inner.watch = Some(runtime.spawn(recover(Arc::downgrade(self), wait)).abort_handle());
+        wait
     }
 
     /// Begins a probe. False if there is nothing to probe for any more.
@@ -278,7 +288,6 @@ impl Breaker {
             return;
         }
         inner.closed_at = Some(self.clock.monotonic());
-        inner.watch = None;
         self.suspect.store(false, Ordering::Relaxed);
         self.turn(&mut inner, CLOSED);
         tracing::info!(tier = %self.name(), "tier is used again");

@@ -16,12 +16,11 @@ use crate::breaker::{Breaker, Patient, says_unwell};
 const PROBE_KEY: &str = "peercache breaker probe";
 
 /// Probes until the tier is well or the breaker is gone; one probe at a time.
-pub(crate) async fn recover(breaker: Weak<Breaker>, first: Duration) {
-    let mut left_alone = LeftAlone(Some(breaker.clone()));
+pub(crate) async fn recover(mut watch: Watch, first: Duration) {
     let mut wait = first;
     loop {
         sleep(wait).await;
-        let Some(breaker) = breaker.upgrade() else { return };
+        let Some(breaker) = watch.0.upgrade() else { return };
         if !breaker.half_open() {
             return;
         }
@@ -29,7 +28,7 @@ pub(crate) async fn recover(breaker: Weak<Breaker>, first: Duration) {
         match breaker.patient.examine().await {
             Ok(()) => {
                 // Before it closes, since it may be open again, with another task, right after.
-                left_alone.0 = None;
+                watch.0 = Weak::new();
                 breaker.close();
                 return;
             }
@@ -42,12 +41,20 @@ pub(crate) async fn recover(breaker: Weak<Breaker>, first: Duration) {
     }
 }
 
-/// Closes the breaker when the task that looks after it ends without having done so.
-struct LeftAlone(Option<Weak<Breaker>>);
+/// Closes the breaker when the task that looks after it ends without having done so, even before it
+/// began.
+#[derive(Debug)]
+pub(crate) struct Watch(Weak<Breaker>);
 
-impl Drop for LeftAlone {
+impl Watch {
+    pub(crate) fn over(breaker: &Arc<Breaker>) -> Self {
+        Self(Arc::downgrade(breaker))
+    }
+}
+
+impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(breaker) = self.0.as_ref().and_then(Weak::upgrade) {
+        if let Some(breaker) = self.0.upgrade() {
             breaker.close();
         }
     }

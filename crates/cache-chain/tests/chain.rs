@@ -1,10 +1,16 @@
 //! The chain against scripted tiers. Time stands still unless a test moves it, so nothing sleeps.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+#[path = "chain/breaker.rs"]
+mod breaker;
+#[path = "chain/budget.rs"]
+mod budget;
 #[path = "chain/closing.rs"]
 mod closing;
 #[path = "chain/conformance.rs"]
 mod conformance;
+#[path = "chain/explain.rs"]
+mod explain;
 #[path = "chain/faults.rs"]
 mod faults;
 #[path = "chain/flights.rs"]
@@ -15,6 +21,8 @@ mod model;
 mod nesting;
 #[path = "chain/promotion.rs"]
 mod promotion;
+#[path = "chain/race.rs"]
+mod race;
 #[path = "chain/reads.rs"]
 mod reads;
 #[path = "chain/support.rs"]

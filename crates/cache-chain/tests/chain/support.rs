@@ -190,6 +190,7 @@ impl World {
 
     /// Lets time pass on both clocks, the one that stamps and the one that is waited by.
     pub(crate) async fn pass(&self, duration: Duration) {
+        breathe().await;
         self.clock.advance(duration);
         tokio::time::advance(duration).await;
         breathe().await;
