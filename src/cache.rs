@@ -96,6 +96,13 @@ impl CacheBuilder {
         self
     }
 
+    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared, else no
+    /// limit but the tiers' own deadlines.
+    pub fn read_budget(mut self, budget: Duration) -> Self {
+        self.chain = self.chain.read_budget(budget);
+        self
+    }
+
     /// Writes as this node instead of a random one. Two processes must not use the same.
     pub fn node(mut self, node: NodeId) -> Self {
         self.node = Some(node);
