@@ -16,7 +16,7 @@ mod world;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use run::{PANICS, run};
+use run::{PANICS, Rules, run};
 use scenario::Scenario;
 
 /// How many seeds are tried unless `PEERCACHE_CHAOS_SEEDS` says otherwise.
@@ -30,17 +30,27 @@ fn number_from(variable: &str) -> Option<u64> {
 }
 
 /// What is wrong with this seed, how to see it again, and the shortest way there.
-fn explain(seed: u64, wrong: &str) -> String {
-    let short = Scenario::of(seed).cut_down(|scenario| run(scenario).is_err());
-    let why = run(&short).err().unwrap_or_default();
+fn explain(seed: u64, rules: Rules, wrong: &str) -> String {
+    let short = Scenario::of(seed).cut_down(|scenario| run(scenario, rules).is_err());
+    let why = run(&short, rules).err().unwrap_or_default();
     format!(
-        "seed {seed}: {wrong}\n  reproduce: PEERCACHE_CHAOS_SEED={seed} cargo test -p peercache --test chaos seeds\n  \
+        "seed {seed}: {wrong}\n  reproduce: PEERCACHE_CHAOS_SEED={seed} cargo test -p peercache --test chaos seeds -- --include-ignored\n  \
          shortest: {short:?}\n  which ends in {why}"
     )
 }
 
 #[test]
 fn seeds_never_give_a_wrong_answer_or_a_wrong_count() {
+    try_seeds(Rules::Forgetful);
+}
+
+#[test]
+#[ignore = "the chain does not remember yet which writes a tier missed; this replaces the test above when it does"]
+fn strict_seeds_never_bring_back_what_a_tier_missed() {
+    try_seeds(Rules::Strict);
+}
+
+fn try_seeds(rules: Rules) {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         PANICS.set(PANICS.get() + 1);
@@ -60,8 +70,8 @@ fn seeds_never_give_a_wrong_answer_or_a_wrong_count() {
                     if seed >= end || failures.lock().unwrap().len() >= MOST_FAILURES {
                         return;
                     }
-                    if let Err(wrong) = run(&Scenario::of(seed)) {
-                        let explained = explain(seed, &wrong);
+                    if let Err(wrong) = run(&Scenario::of(seed), rules) {
+                        let explained = explain(seed, rules, &wrong);
                         failures.lock().unwrap().push(explained);
                     }
                 }
@@ -76,9 +86,9 @@ fn seeds_never_give_a_wrong_answer_or_a_wrong_count() {
 fn the_same_seed_twice_gives_the_same_trace_and_the_same_report() {
     let mut different = 0;
     for seed in 0..40 {
-        let record = run(&Scenario::of(seed)).unwrap();
-        assert!(record == run(&Scenario::of(seed)).unwrap(), "seed {seed} went two ways");
-        different += usize::from(record != run(&Scenario::of(seed + 1)).unwrap());
+        let record = run(&Scenario::of(seed), Rules::Forgetful).unwrap();
+        assert!(record == run(&Scenario::of(seed), Rules::Forgetful).unwrap(), "seed {seed} went two ways");
+        different += usize::from(record != run(&Scenario::of(seed + 1), Rules::Forgetful).unwrap());
     }
     assert_eq!(different, 40, "seeds that follow each other should not do the same");
 }

@@ -12,8 +12,8 @@
 //! - A tier that said that it holds a version, and that is known to keep and show what it holds
 //!   ([`TierSpec::keeps`]), is believed: what a lookup takes from it, or from a tier below it, is not
 //!   older; a stale answer is not older than what any such tier holds.
-//! - A tier that failed to take a version is from then on not believed for anything older, so a tier
-//!   that was away cannot bring back what was replaced or removed meanwhile.
+//! - A tier that failed to take a version is from then on not believed for anything older, whatever it
+//!   says later, so a tier that was away cannot bring back what was replaced or removed meanwhile.
 //! - What such a tier holds, and nothing newer can have hidden, is found.
 //!
 //! ```
@@ -119,11 +119,12 @@ struct Tier {
 struct History {
     /// Everything that was ever put, by version.
     writes: HashMap<Version, Entry>,
-    /// Versions whose value was too large for some tier.
+    /// Versions whose value was, or may have been, too large for some tier: until a put has ended, and
+    /// for ever if it was given up, some tiers may have buried what is older and no tier hold it yet.
     buried: Vec<Version>,
     /// By tier: the least that it holds, while that has not expired.
     floors: Vec<Option<Floor>>,
-    /// By tier: the greatest version that it failed to take and has not made up for since.
+    /// By tier: the greatest version that it failed to take.
     missed: Vec<Option<Version>>,
 }
 
@@ -135,13 +136,21 @@ pub struct Model {
     tiers: Vec<Tier>,
     now: Timestamp,
     keys: HashMap<Key, History>,
+    forgetful: bool,
 }
 
 impl Model {
     /// A chain of these tiers, from the one that is asked first to the last, all up and empty.
     pub fn new(tiers: impl IntoIterator<Item = TierSpec>, now: Timestamp) -> Self {
         let tiers = tiers.into_iter().map(|spec| Tier { spec, up: true, was_down: false }).collect();
-        Self { tiers, now, keys: HashMap::new() }
+        Self { tiers, now, keys: HashMap::new(), forgetful: false }
+    }
+
+    /// Judges a chain that does not remember which writes a tier failed to take: it may believe that
+    /// tier again, whatever it shows. All else holds.
+    #[must_use]
+    pub fn forgetful(self) -> Self {
+        Self { forgetful: true, ..self }
     }
 
     /// Lets time pass.
@@ -160,15 +169,17 @@ impl Model {
     /// Takes note that somebody began to put `entry`, a value or a tombstone. Until
     /// [`end_put`](Self::end_put), for ever if its caller goes away, any tier may hold it or not.
     pub fn begin_put(&mut self, key: &Key, entry: &Entry) {
-        self.history(key).writes.insert(entry.version(), entry.clone());
+        let history = self.history(key);
+        history.writes.insert(entry.version(), entry.clone());
+        history.buried.push(entry.version());
     }
 
     /// Takes note of how each tier took the put that was begun with this version, in order; tiers that
     /// are left out were not asked.
     pub fn end_put(&mut self, key: &Key, version: Version, taken: &[Taken]) {
         let history = self.history(key);
-        if taken.contains(&Taken::Buried) {
-            history.buried.push(version);
+        if !taken.contains(&Taken::Buried) {
+            history.buried.retain(|buried| *buried != version);
         }
         for (index, taken) in taken.iter().enumerate().take(history.floors.len()) {
             let floor = match taken {
@@ -181,9 +192,6 @@ impl Model {
                 Taken::NotAsked => continue,
             };
             history.floors[index] = history.floors[index].max(Some(floor));
-            if history.missed[index] <= Some(version) {
-                history.missed[index] = None;
-            }
         }
     }
 
@@ -211,12 +219,6 @@ impl Model {
     /// # Errors
     /// With what is wrong about it.
     pub fn judge(&self, key: &Key, answer: &Answer, silent: &[usize]) -> Result<(), Violation> {
-        for index in silent.iter().copied() {
-            let tier = self.tiers.get(index).ok_or(Violation::NoSuchTier { tier: index })?;
-            if tier.spec.reads && tier.spec.keeps && !tier.was_down {
-                return Err(Violation::PassedOver { tier: index });
-            }
-        }
         let Some(history) = self.keys.get(key) else {
             return answer
                 .entry()
@@ -232,6 +234,21 @@ impl Model {
                 self.judge_entry(history, *tier, entry, Freshness::Stale, silent)?;
                 self.judge_age(history, entry.version(), 0..=self.tiers.len(), silent)
             }
+        }
+    }
+
+    /// Whether a lookup may fail to hear `tier`: not if it is read, keeps what it takes, and was always up.
+    ///
+    /// Apart from [`Model::judge`], because a chain may have reasons of its own to leave a tier alone that
+    /// is well, such as a budget that is spent.
+    ///
+    /// # Errors
+    /// [`Violation::PassedOver`], or [`Violation::NoSuchTier`].
+    pub fn judge_silence(&self, tier: usize) -> Result<(), Violation> {
+        let Tier { spec, was_down, .. } = self.tiers.get(tier).ok_or(Violation::NoSuchTier { tier })?;
+        match spec.reads && spec.keeps && !was_down {
+            true => Err(Violation::PassedOver { tier }),
+            false => Ok(()),
         }
     }
 
@@ -274,7 +291,9 @@ impl Model {
             return Err(Violation::Mislabelled { version, said, is });
         }
         match history.missed[index] {
-            Some(missed) if version < missed => Err(Violation::Resurrected { version, missed, tier: index }),
+            Some(missed) if version < missed && !self.forgetful => {
+                Err(Violation::Resurrected { version, missed, tier: index })
+            }
             _ => Ok(()),
         }
     }
