@@ -9,7 +9,7 @@ mod size;
 mod ttl;
 
 pub use cache::{Cache, CacheBuilder};
-pub use config::{BackendName, Config, ConfigError};
+pub use config::{BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, Origin, Setting};
 pub use fetch::FetchError;
 pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
@@ -25,13 +25,17 @@ pub use peercache_api::{
     envelope,
 };
 pub use peercache_chain::{
-    Chain, ChainBuilder, Flight, LatencyReport, Lookup, Mode, Outcome, PromotionReport, PutOutcome,
-    PutResult, Report, SingleFlight, Skip, TierOptions, TierPut, TierReport, TierTrace,
+    Chain, ChainBuilder, Explanation, Flight, Held, LatencyReport, Lookup, Mode, Outcome, PromotionReport, PutOutcome,
+    PutResult, Report, SingleFlight, Skip, TierExplanation, TierOptions, TierPut, TierReport, TierTrace,
 };
 
 /// The local tiers.
 #[cfg(any(feature = "memory", feature = "disk"))]
 pub use peercache_local as local;
+
+/// Sealed entries: secrets, and a backend around any other.
+#[cfg(feature = "seal")]
+pub use peercache_seal as seal;
 
 #[cfg(feature = "disk")]
 pub use peercache_local::Disk;

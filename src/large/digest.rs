@@ -1,4 +1,4 @@
-//! SHA-256 of chunks, off the threads that run everybody's futures.
+//! SHA-256 of chunks, without holding up the thread that runs everybody's futures.
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -6,22 +6,20 @@ use sha2::{Digest as _, Sha256};
 /// A chunk's SHA-256.
 pub(super) type Digest = [u8; 32];
 
-/// Below this a hash takes less time than handing it to another thread.
-const WORTH_A_THREAD: usize = 64 * 1024;
+/// What is hashed without a break: well below a millisecond, even without hardware for it.
+const STRIDE: usize = 64 * 1024;
 
-/// The SHA-256 of `bytes`. A chunk takes about a millisecond, so it is hashed where blocking is
-/// allowed. Cancel-safe.
+/// The SHA-256 of `bytes`, with a break after every stride so that others get their turn. No thread of
+/// the blocking pool is used: the more of them there are, the more memory the allocator keeps for them.
+/// Cancel-safe.
 pub(super) async fn sha256(bytes: &Bytes) -> Digest {
-    if bytes.len() >= WORTH_A_THREAD {
-        let shared = bytes.clone();
-        // It fails only when the runtime is going down; whoever still polls gets the answer here.
-        if let Ok(digest) = tokio::task::spawn_blocking(move || of(&shared)).await {
-            return digest;
+    let mut hash = Sha256::new();
+    let mut strides = bytes.chunks(STRIDE).peekable();
+    while let Some(stride) = strides.next() {
+        hash.update(stride);
+        if strides.peek().is_some() {
+            tokio::task::yield_now().await;
         }
     }
-    of(bytes)
-}
-
-fn of(bytes: &[u8]) -> Digest {
-    Sha256::digest(bytes).into()
+    hash.finalize().into()
 }

@@ -47,12 +47,11 @@ pub const MAX_LARGE_BYTES: u64 = 64 << 30;
 /// [`Cache::get_stream`](crate::Cache::get_stream) reads it.
 pub const MAX_WHOLE_BYTES: usize = 64 << 20;
 
-/// The most bytes of chunks that one stream has in flight, reading or writing, as long as that is two
-/// chunks at least.
-const WINDOW_BYTES: usize = 4 << 20;
+/// How many chunks of one stream are being written at once.
+const WRITE_WINDOW: usize = 4;
 
-/// How many chunks of `chunk_bytes` may be in flight: 4 of this build's, never less than 2, so that
-/// the next one is on its way while one is being used.
-fn window(chunk_bytes: usize) -> usize {
-    (WINDOW_BYTES / chunk_bytes.max(1)).clamp(2, 64)
-}
+/// How many chunks of one stream are being read at once: the next is on its way while one is used.
+/// More would be faster where a tier answers late, and costs more memory than the chunks themselves:
+/// each reading thread of a disk tier has an arena of its own in the system's allocator, and what the
+/// memory tier gives back stays in there.
+const READ_WINDOW: usize = 2;

@@ -12,9 +12,9 @@ use futures_util::{Stream, StreamExt as _, stream};
 use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::READ_WINDOW;
 use super::chunk;
 use super::manifest::Manifest;
-use super::window;
 use crate::cache::Cache;
 
 /// Why a value that was found cannot be read to its end. It is a miss that came late: drop what was
@@ -63,8 +63,8 @@ type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, LargeError>> + Send>>;
 /// chunk (a plain entry's value comes in one piece).
 ///
 /// Either all bytes come, or an error does and then nothing: an end without an error is the end of the
-/// value. At most 4 MiB of chunks are read ahead while it is polled (two chunks where they are
-/// larger); nothing runs when it is not. Dropping it at any point is safe.
+/// value. Two chunks are on their way while it is polled, 2 MiB (8 MiB where another build cut the
+/// value into the longest chunks); nothing runs when it is not. Dropping it at any point is safe.
 pub struct LargeStream {
     parts: Parts,
     remaining: u64,
@@ -90,7 +90,6 @@ impl LargeStream {
         }
         let chunk_bytes = manifest.chunk_bytes as u64;
         let indices = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
-        let width = window(manifest.chunk_bytes);
         let parts = stream::iter(indices)
             .map(move |index| {
                 let (cache, manifest, range) = (cache.clone(), Arc::clone(&manifest), range.clone());
@@ -103,7 +102,7 @@ impl LargeStream {
                     Ok(within(&chunk, index * chunk_bytes, &range))
                 }
             })
-            .buffered(width);
+            .buffered(READ_WINDOW);
         Self { parts: Box::pin(parts), remaining }
     }
 

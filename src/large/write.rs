@@ -12,7 +12,7 @@ use tokio::io::AsyncRead;
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
 use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge};
-use super::{CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, chunk, reserved, source, window};
+use super::{CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, WRITE_WINDOW, chunk, reserved, source};
 use crate::cache::Cache;
 
 /// Which write this is, and since when its value is true: as of the call, not of the last byte.
@@ -180,7 +180,7 @@ impl Cache {
                     Ok::<_, Failure<E>>((len, digest, outcome))
                 }
             })
-            .buffered(window(CHUNK_BYTES));
+            .buffered(WRITE_WINDOW);
         let mut stores = Box::pin(stores);
         let mut written = Written::default();
         while let Some(stored) = stores.next().await {
