@@ -24,7 +24,7 @@ use crate::policy::WriteBehind;
 
 use crate::stats::Count;
 
-pub(crate) use self::replay::{finish, replay};
+pub(crate) use self::replay::{abandon, finish, replay};
 pub use self::report::{BehindReport, DroppedReport};
 pub(crate) use self::worker::pump;
 

@@ -381,8 +381,12 @@ impl CacheBackend for Chain {
 }
 
 impl Drop for Chain {
-    /// Ends the probing of tiers that are unwell; everything else ends by itself.
+    /// Ends the probing of tiers that are unwell, and leaves what waits to the journal if there is one;
+    /// everything else ends by itself.
     fn drop(&mut self) {
         self.tiers.iter().for_each(|tier| tier.breaker.stop());
+        if let Some(journal) = &self.journal {
+            behind::abandon(&self.tiers, journal);
+        }
     }
 }

@@ -235,8 +235,8 @@ impl Chain {
             self.allowance(index, budget.left())
         };
         let call = tier.get(key, &*self.clock, deadline).await;
-        cancel.ended();
         let skip = self.weigh_with_tags(index, key, call, scan).await;
+        cancel.ended();
         if skip.is_none() {
             self.count_hit(index, scan);
         }

@@ -79,3 +79,11 @@ pub(crate) async fn finish(tiers: &[Arc<Tier>], journal: Option<&Arc<Journal>>) 
         Err(_) => Ok(()),
     }
 }
+
+/// Leaves what waits to the journal at once. Does nothing after [`finish`].
+pub(crate) fn abandon(tiers: &[Arc<Tier>], journal: &Journal) {
+    tiers.iter().filter_map(|tier| tier.behind.as_ref()).for_each(|behind| behind.finish());
+    if let Err(error) = journal.close() {
+        tracing::warn!(%error, "the next process reads the journal as it is");
+    }
+}

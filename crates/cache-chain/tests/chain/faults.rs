@@ -150,6 +150,8 @@ async fn a_lookup_that_is_dropped_is_counted_where_it_was() {
     assert_eq!(report.tiers[0].misses, 1);
     assert_adds_up(&report);
 
+    let tiers = [world.tier("memory", VOLATILE), world.tier("disk", DURABLE)];
+    let chain = world.chain(&tiers);
     tiers[1].writes(Mood::Hang);
     let dropped =
         tokio::time::timeout(Duration::from_millis(1), chain.write(&key("k"), world.entry(0, "v"))).await;

@@ -72,12 +72,14 @@ async fn absence_that_was_not_established_is_an_error_inside_and_a_miss_outside(
 #[tokio::test(start_paused = true)]
 async fn removals_and_stale_values_pass_through() {
     let world = World::default();
-    let ([memory, near, remote], _, outer) = nested(&world);
+    let ([memory, near, remote], inner, outer) = nested(&world);
     memory.plant(&key("k"), world.entry(0, "old"));
     remote.plant(&key("stale"), world.entry(0, "stale"));
     near.plant(&key("removed"), world.tombstone(5));
     remote.plant(&key("removed"), world.entry(4, "old"));
-    assert!(outer.write(&key("k"), world.tombstone(1)).await.is_durable());
+    assert!(outer.write(&key("k"), world.tombstone(1)).await.is_queued());
+    outer.settle().await;
+    inner.settle().await;
     for tier in [&memory, &near, &remote] {
         assert!(tier.held(&key("k")).unwrap().is_tombstone());
     }

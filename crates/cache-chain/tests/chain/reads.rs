@@ -184,7 +184,8 @@ async fn a_write_only_tier_is_filled_and_never_asked() {
     let tiers = [world.tier("memory", VOLATILE), world.tier("shared", SHARED)];
     let only = TierOptions { mode: Mode::WriteOnly, ..TierOptions::default() };
     let chain = world.chain_with([(tiers[0].clone(), TierOptions::default()), (tiers[1].clone(), only)]);
-    assert!(chain.write(&key("k"), world.entry(0, "v")).await.is_durable());
+    assert!(chain.write(&key("k"), world.entry(0, "v")).await.is_queued());
+    chain.settle().await;
     assert_eq!(tiers[1].held(&key("k")).unwrap().value(), "v");
     assert_eq!(steps(&chain.lookup(&key("other")).await), ["memory absent", "shared mode"]);
     assert_eq!(tiers[1].calls().0, 0);

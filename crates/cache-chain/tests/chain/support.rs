@@ -244,6 +244,10 @@ pub(crate) fn assert_adds_up(report: &Report) {
     let Report { lookups, hits, stale, misses, cancelled, .. } = report;
     assert_eq!(*lookups, hits + stale + misses + cancelled, "{report:#?}");
     assert!(report.puts_stored <= report.puts, "{report:#?}");
+    for behind in report.tiers.iter().filter_map(|tier| tier.behind.as_ref()) {
+        let ended = behind.delivered + behind.coalesced + behind.dropped.total() + behind.journalled;
+        assert_eq!(behind.queued + behind.replayed, ended + behind.waiting, "{behind:#?}");
+    }
     let mut reaching = *lookups;
     for tier in &report.tiers {
         let parts =

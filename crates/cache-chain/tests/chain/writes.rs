@@ -28,9 +28,10 @@ async fn every_tier_says_how_it_took_the_write() {
     let outcome = chain.write(&key("k"), world.entry(0, "value")).await;
     assert_eq!(
         puts(&outcome),
-        ["memory stored", "small toolarge", "fixed mode", "failing failed:rate limited", "shared stored"]
+        ["memory stored", "small toolarge", "fixed mode", "failing failed:rate limited", "shared queued"]
     );
-    assert!(outcome.is_stored() && outcome.is_durable());
+    assert!(outcome.is_stored() && outcome.is_queued() && !outcome.is_durable());
+    chain.settle().await;
     assert_eq!(tiers[2].calls(), (0, 0));
     let report = chain.report();
     assert_eq!((report.puts, report.puts_stored), (1, 1));
@@ -59,7 +60,9 @@ async fn one_read_only_tier_changes_nobody_elses_mode() {
             (tier.clone(), TierOptions { mode, ..TierOptions::default() })
         }));
         assert!(chain.info().capabilities.writable);
-        assert!(chain.write(&key("k"), world.entry(0, "v")).await.is_stored());
+        let outcome = chain.write(&key("k"), world.entry(0, "v")).await;
+        assert!(outcome.is_stored());
+        chain.settle().await;
         let stored = tiers.each_ref().map(|tier| tier.held(&key("k")).is_some());
         assert_eq!(stored, [0, 1, 2].map(|index| index != fixed));
         let modes: Vec<_> = chain.report().tiers.iter().map(|tier| tier.mode).collect();

@@ -1,0 +1,167 @@
+//! The journal under a chain: what waited when the process ended is delivered by the next one.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use peercache_api::{CacheBackend, ErrorKind};
+use peercache_chain::{BehindReport, Chain, Journal, Outcome, TierOptions, WriteBehind};
+
+use crate::support::{Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key, text};
+
+/// Tells the test binary to be the process that is killed, and where its journal is.
+const CHILD: &str = "PEERCACHE_TEST_JOURNAL";
+const WRITES: usize = 2_000;
+
+fn chain(world: &World, dir: &Path, shared: &Arc<Scripted>) -> Chain {
+    let tiers = [world.tier("memory", VOLATILE), Arc::clone(shared)];
+    let tiers = tiers.into_iter().map(|tier| (tier, TierOptions::default()));
+    let limits = WriteBehind { flush_deadline: Duration::from_secs(1), ..WriteBehind::default() };
+    world.builder_with(tiers).write_behind(limits).journal(Journal::open(dir).unwrap()).build()
+}
+
+fn behind(chain: &Chain) -> BehindReport {
+    assert_adds_up(&chain.report());
+    chain.report().tiers[1].behind.clone().unwrap()
+}
+
+fn name(n: usize) -> peercache_api::Key {
+    key(&format!("key {n}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_before_closing_is_delivered_by_the_next_process() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    let first = chain(&world, dir.path(), &shared);
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    shared.plant(&name(0), world.entry(0, "old"));
+    assert!(first.write(&name(0), world.tombstone(1)).await.is_queued());
+    assert!(first.write(&name(1), world.entry(1, "value")).await.is_queued());
+    first.close().await.unwrap();
+    let report = behind(&first);
+    assert_eq!((report.journalled, report.dropped.total(), report.waiting), (2, 0, 0));
+
+    // What was closed stays closed, so each process has its own way to the tier.
+    let shared = world.tier("shared", SHARED);
+    shared.plant(&name(0), world.entry(0, "old"));
+    shared.writes(Mood::Hang);
+    let second = chain(&world, dir.path(), &shared);
+    assert_eq!((behind(&second).replayed, behind(&second).waiting), (2, 2));
+    assert_eq!(second.lookup(&name(0)).await.outcome, Outcome::Miss, "the removal counts before it arrives");
+    assert_eq!(text(&second.lookup(&name(1)).await), Some("value"));
+    drop(second);
+
+    shared.writes(Mood::Well);
+    let third = chain(&world, dir.path(), &shared);
+    third.settle().await;
+    assert_eq!((behind(&third).replayed, behind(&third).delivered), (2, 2));
+    assert!(shared.held(&name(0)).unwrap().is_tombstone());
+    assert_eq!(shared.held(&name(1)).unwrap().value(), "value");
+    third.close().await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_delivered_leaves_nothing_behind() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    let chain = chain(&world, dir.path(), &shared);
+    for n in 0..100 {
+        assert!(chain.write(&name(n), world.entry(0, "value")).await.is_queued());
+    }
+    chain.settle().await;
+    assert_eq!((behind(&chain).delivered, chain.report().journal_bytes), (100, Some(0)));
+    chain.close().await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_too_long_on_disk_is_dropped_and_a_removal_is_not() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    let first = chain(&world, dir.path(), &shared);
+    assert!(first.write(&name(0), world.tombstone(0)).await.is_queued());
+    assert!(first.write(&name(1), world.entry(0, "value")).await.is_queued());
+    first.close().await.unwrap();
+    world.clock.advance(Duration::from_secs(601));
+    let shared = world.tier("shared", SHARED);
+    let second = chain(&world, dir.path(), &shared);
+    second.settle().await;
+    let report = behind(&second);
+    assert_eq!((report.replayed, report.delivered, report.dropped.too_old), (2, 1, 1));
+    assert!(shared.held(&name(0)).unwrap().is_tombstone());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_for_a_tier_that_is_not_here_is_left_to_who_has_it() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let (shared, other) = (world.tier("shared", SHARED), world.tier("other", SHARED));
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    let first = chain(&world, dir.path(), &shared);
+    assert!(first.write(&name(0), world.entry(0, "value")).await.is_queued());
+    first.close().await.unwrap();
+    let stranger = chain(&world, dir.path(), &other);
+    assert_eq!(behind(&stranger).replayed, 0);
+    let shared = world.tier("shared", SHARED);
+    let next = chain(&world, dir.path(), &shared);
+    next.settle().await;
+    assert_eq!(behind(&next).delivered, 1);
+}
+
+/// Not a test by itself: the process that [`killed_with_a_full_journal_the_next_process_delivers`] kills.
+#[test]
+fn child_that_is_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(async {
+        let world = World::default();
+        let shared = world.tier("shared", SHARED);
+        shared.writes(Mood::Hang);
+        let chain = chain(&world, Path::new(&dir), &shared);
+        for n in 0..WRITES {
+            let entry = if n % 10 == 0 { world.tombstone(1) } else { world.entry(1, "written by the dead") };
+            assert!(chain.write(&name(n), entry).await.is_queued());
+        }
+        println!("\nall waits");
+        std::future::pending::<()>().await;
+    });
+}
+
+#[tokio::test]
+async fn killed_with_a_full_journal_the_next_process_delivers() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "journal::child_that_is_killed", "--nocapture"])
+        .env(CHILD, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "all waits"));
+
+    let world = World::default();
+    let shared = world.tier("shared", SHARED);
+    shared.plant(&name(0), world.entry(0, "old"));
+    let early = chain(&world, dir.path(), &shared);
+    assert_eq!(behind(&early).replayed, 0, "what a live process waits for is not taken from it");
+
+    // SIGKILL: nothing of the child runs any more.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let next = chain(&world, dir.path(), &shared);
+    next.settle().await;
+    let report = behind(&next);
+    assert_eq!((report.replayed, report.delivered), (WRITES as u64, WRITES as u64));
+    for n in 0..WRITES {
+        let held = shared.held(&name(n)).unwrap();
+        assert_eq!((held.is_tombstone(), held.version()), (n % 10 == 0, world.version(1)));
+    }
+    next.close().await.unwrap();
+    early.close().await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
