@@ -93,7 +93,8 @@ async fn nothing_more_is_read_when_no_tier_takes_a_chunk() {
     let put = cache.put_stream(&key("k"), endless, Ttl::from_secs(60)).await.unwrap();
     assert!(!put.stored && !put.outcome.is_stored());
     assert_eq!(put.outcome.errors().next().unwrap().kind(), ErrorKind::Unavailable);
-    assert_eq!(put.len, 8 * CHUNK_BYTES as u64);
+    // Four are in flight, in any order, so the first that failed is one of the fifth to the eighth.
+    assert!((5..=8).contains(&put.chunks) && put.len == put.chunks * CHUNK_BYTES as u64, "{put:?}");
     assert!(read.load(Ordering::SeqCst) <= 8 + 5, "{read:?} chunks were read");
     assert_eq!(cache.get_bytes(&key("k")).await.unwrap(), "old");
 }
