@@ -10,7 +10,9 @@ use peercache_api::{
     CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, MAX_LIFETIME, NodeId, Operation,
     SystemClock, Timestamp, Version, VersionClock,
 };
-use peercache_chain::{Chain, ChainBuilder, Flight, Lookup, PutOutcome, SingleFlight, TierOptions};
+use peercache_chain::{
+    Chain, ChainBuilder, Explanation, Flight, Lookup, PutOutcome, SingleFlight, TierOptions,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -314,6 +316,12 @@ impl Cache {
             self.inner.versions.observe(newest, newest.wall);
         }
         lookup
+    }
+
+    /// Says tier by tier what a read of `key` would do now and why. Reads every tier, counts and changes
+    /// nothing.
+    pub async fn explain(&self, key: &Key) -> Explanation {
+        self.inner.chain.explain(&self.scope(key)).await
     }
 
     /// Stores an entry built by hand, with its own version, lifetime and metadata, as one entry

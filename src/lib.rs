@@ -25,8 +25,9 @@ pub use peercache_api::{
     envelope,
 };
 pub use peercache_chain::{
-    Chain, ChainBuilder, Explanation, Flight, Held, LatencyReport, Lookup, Mode, Outcome, PromotionReport, PutOutcome,
-    PutResult, Report, SingleFlight, Skip, TierExplanation, TierOptions, TierPut, TierReport, TierTrace,
+    Chain, ChainBuilder, Explanation, Flight, Held, LatencyReport, Lookup, Mode, Outcome, PromotionReport,
+    PutOutcome, PutResult, Report, SingleFlight, Skip, TierExplanation, TierOptions, TierPut, TierReport,
+    TierTrace,
 };
 
 /// The local tiers.

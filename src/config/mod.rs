@@ -1,0 +1,112 @@
+//! Settings: from code, environment and file, and the cache that they describe.
+
+mod builder;
+mod env;
+mod error;
+mod file;
+mod names;
+mod open;
+#[cfg(not(feature = "seal"))]
+#[path = "no_secret.rs"]
+mod secret;
+#[cfg(feature = "seal")]
+mod secret;
+mod show;
+mod source;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use source::Set;
+
+pub use builder::ConfigBuilder;
+pub use error::ConfigError;
+pub use file::MAX_CONFIG_FILE_BYTES;
+pub use names::BackendName;
+pub use show::Setting;
+pub use source::Origin;
+
+/// The settings of a cache.
+///
+/// | variable | key in the file | meaning | default |
+/// |---|---|---|---|
+/// | `CACHE_CONFIG` | | the TOML file; `none` for none | `$XDG_CONFIG_HOME/peercache/config.toml`, else `~/.config/peercache/config.toml`, if there is one |
+/// | `CACHE_BACKEND` (`CACHE_BACKENDS`) | `backend` | the tiers in reading order, separated by commas: `memory`, `disk`; or `auto`; or `none` | `auto` |
+/// | `CACHE_DIR` (`IPFS_ACCELERATE_CACHE_DIR`) | `dir` | directory of the disk tier | `$XDG_CACHE_HOME/peercache`, else `~/.cache/peercache` |
+/// | `CACHE_MEMORY_BYTES` | `memory_bytes` | most bytes in memory, at least 1 MiB; `64MiB` is understood | 64 MiB |
+/// | `CACHE_DISK_BYTES` | `disk_bytes` | most bytes on disk, at least 16 MiB | 1 GiB |
+/// | `CACHE_DEFAULT_TTL` | `default_ttl` | seconds that a value is fresh, 1 to 2592000 | 300 |
+/// | `CACHE_NAMESPACE` | `namespace` | keeps projects apart that share stores; at most 128 bytes | none |
+/// | `CACHE_SECRET` (`CACHE_P2P_SHARED_SECRET`) | `secret` | seals what is stored on disk | none |
+/// | `CACHE_SECRET_OLD` | `secret_old` | former secrets that are still read, separated by commas; at most 4 | none |
+///
+/// What code gives ([`Config::builder`]) wins over the environment, that over the file, that over the
+/// default. A file in the working directory is never read: a checkout must not decide where the cache
+/// is. The file has at most [`MAX_CONFIG_FILE_BYTES`]; what it says that is not understood is a mistake.
+///
+/// A list that names neither `memory` nor `disk` gets both in front. `auto` takes every tier of this
+/// build whose settings are present; memory and disk always are. An empty variable counts as unset.
+///
+/// With a secret the disk tier is sealed: encrypted, signed, under blinded keys. What lay there in
+/// clear before, or under another secret, is a miss. With a read-only secret it is read and not
+/// written. Memory is not sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    file: Set<Option<String>>,
+    backends: Set<Vec<BackendName>>,
+    dir: Set<Option<PathBuf>>,
+    memory_bytes: Set<u64>,
+    disk_bytes: Set<u64>,
+    default_ttl: Set<Duration>,
+    namespace: Set<String>,
+    secrets: secret::Secrets,
+    warnings: Vec<String>,
+}
+
+impl Config {
+    /// Gives settings in code.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// The settings in the environment of this process, and in the file that it names.
+    ///
+    /// # Errors
+    /// The first mistake found. A secret is looked at by [`Config::open`] and [`Config::settings`].
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::builder().read_env()
+    }
+
+    /// The settings that `var` gives, by variable name, and those of the file that it names.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`].
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Self::builder().read_vars(var)
+    }
+
+    /// The tiers, in reading order.
+    #[must_use]
+    pub fn backends(&self) -> &[BackendName] {
+        &self.backends.value
+    }
+
+    /// The directory of the disk tier, if there is a disk tier and its place is known.
+    #[must_use]
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.value.as_deref().filter(|_| self.backends.value.contains(&BackendName::Disk))
+    }
+
+    /// The most bytes that the disk tier holds.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.disk_bytes.value
+    }
+
+    /// Settings that are present but have no effect, one line each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}

@@ -1,0 +1,150 @@
+//! The names of settings and of backends.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A setting, by its place in documentation and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Name {
+    Backend,
+    Dir,
+    MemoryBytes,
+    DiskBytes,
+    DefaultTtl,
+    Namespace,
+    Secret,
+    SecretOld,
+}
+
+impl Name {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Backend,
+        Self::Dir,
+        Self::MemoryBytes,
+        Self::DiskBytes,
+        Self::DefaultTtl,
+        Self::Namespace,
+        Self::Secret,
+        Self::SecretOld,
+    ];
+
+    /// The key in the file.
+    pub(super) const fn key(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Dir => "dir",
+            Self::MemoryBytes => "memory_bytes",
+            Self::DiskBytes => "disk_bytes",
+            Self::DefaultTtl => "default_ttl",
+            Self::Namespace => "namespace",
+            Self::Secret => "secret",
+            Self::SecretOld => "secret_old",
+        }
+    }
+
+    /// The variables, the one to use first.
+    pub(super) const fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Backend => &["CACHE_BACKEND", "CACHE_BACKENDS"],
+            Self::Dir => &["CACHE_DIR", "IPFS_ACCELERATE_CACHE_DIR"],
+            Self::MemoryBytes => &["CACHE_MEMORY_BYTES"],
+            Self::DiskBytes => &["CACHE_DISK_BYTES"],
+            Self::DefaultTtl => &["CACHE_DEFAULT_TTL"],
+            Self::Namespace => &["CACHE_NAMESPACE"],
+            Self::Secret => &["CACHE_SECRET", "CACHE_P2P_SHARED_SECRET"],
+            Self::SecretOld => &["CACHE_SECRET_OLD"],
+        }
+    }
+
+    /// Whether its value must never be shown.
+    pub(super) const fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::SecretOld)
+    }
+
+    pub(super) const fn takes_number(self) -> bool {
+        matches!(self, Self::MemoryBytes | Self::DiskBytes | Self::DefaultTtl)
+    }
+
+    pub(super) const fn takes_list(self) -> bool {
+        matches!(self, Self::Backend | Self::SecretOld)
+    }
+
+    pub(super) fn from_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|name| name.key() == key)
+    }
+}
+
+/// A backend as `CACHE_BACKEND` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BackendName {
+    /// `memory`
+    Memory,
+    /// `disk`
+    Disk,
+    /// `libp2p`, also `p2p`
+    Libp2p,
+    /// `ipfs`, also `kubo`
+    Ipfs,
+    /// `s3`
+    S3,
+    /// `storacha`, also `web3storage`
+    Storacha,
+}
+
+impl BackendName {
+    /// The canonical name, which is also the cargo feature's.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Libp2p => "libp2p",
+            Self::Ipfs => "ipfs",
+            Self::S3 => "s3",
+            Self::Storacha => "storacha",
+        }
+    }
+
+    /// Whether this build can open it.
+    #[must_use]
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::Memory => cfg!(feature = "memory"),
+            Self::Disk => cfg!(feature = "disk"),
+            Self::Libp2p | Self::Ipfs | Self::S3 | Self::Storacha => false,
+        }
+    }
+
+    /// Whether this release has it at all, behind its cargo feature.
+    pub(super) const fn is_released(self) -> bool {
+        matches!(self, Self::Memory | Self::Disk)
+    }
+
+    /// The local ones of this build, in reading order: what `auto` gives.
+    pub(super) fn local() -> Vec<Self> {
+        [Self::Memory, Self::Disk].into_iter().filter(|name| name.is_built()).collect()
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for BackendName {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Ok(match name {
+            "memory" => Self::Memory,
+            "disk" => Self::Disk,
+            "libp2p" | "p2p" => Self::Libp2p,
+            "ipfs" | "kubo" => Self::Ipfs,
+            "s3" => Self::S3,
+            "storacha" | "web3storage" => Self::Storacha,
+            _ => return Err(()),
+        })
+    }
+}

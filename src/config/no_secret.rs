@@ -1,0 +1,31 @@
+//! `CACHE_SECRET` in a build without sealing: an error that says what to switch on.
+
+use super::error::ConfigError;
+use super::names::Name;
+use super::source::{Set, Sources};
+use super::values::cargo_line;
+
+/// Nothing: whoever set a secret was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Secrets;
+
+impl Secrets {
+    /// A user who set a secret believes that entries are sealed, so this must not start without.
+    pub(super) fn read(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        match [Name::Secret, Name::SecretOld].into_iter().find_map(|name| sources.get(name)) {
+            None => Ok(Self),
+            Some(raw) => Err(ConfigError::of(
+                &raw,
+                "this build cannot seal entries, its cargo feature `seal` is off",
+                format!("in Cargo.toml: {}", cargo_line(env!("CARGO_PKG_VERSION"), "seal")),
+            )),
+        }
+    }
+
+    /// Both settings as they may be shown.
+    #[allow(clippy::unnecessary_wraps, reason = "as with the feature, where a secret may be wrong")]
+    pub(super) fn show(&self) -> Result<[Set<String>; 2], ConfigError> {
+        let unset = || Set::default("not set".to_owned());
+        Ok([unset(), unset()])
+    }
+}

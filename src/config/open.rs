@@ -1,0 +1,112 @@
+//! From settings to the cache that they describe.
+
+use std::sync::Arc;
+
+use peercache_api::CacheBackend;
+#[cfg(feature = "disk")]
+use peercache_api::{Error, ErrorKind, Operation};
+
+use crate::cache::Cache;
+
+use super::Config;
+use super::error::ConfigError;
+#[cfg(feature = "disk")]
+use super::error::without_help;
+use super::names::BackendName;
+
+impl Config {
+    /// Opens the cache that these settings describe.
+    ///
+    /// # Errors
+    /// A store that cannot be opened or a secret that cannot be used, in terms of the setting to change.
+    pub async fn open(&self) -> Result<Cache, ConfigError> {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        // Also where no tier is sealed: a secret that is of no use is a mistake in any case.
+        #[cfg(feature = "seal")]
+        let seal = self.secrets.ring_off_the_runtime().await?;
+        let mut builder =
+            Cache::builder().namespace(self.namespace.value.clone()).default_ttl(self.default_ttl.value);
+        for name in &self.backends.value {
+            let backend: Arc<dyn CacheBackend> = match name {
+                #[cfg(feature = "memory")]
+                BackendName::Memory => {
+                    // More than this machine can address is as good as everything.
+                    let bytes = usize::try_from(self.memory_bytes.value).unwrap_or(usize::MAX);
+                    Arc::new(peercache_local::Memory::with_capacity(bytes))
+                }
+                #[cfg(all(feature = "disk", feature = "seal"))]
+                BackendName::Disk if seal.is_some() => {
+                    let disk = self.open_disk().await?;
+                    match &seal {
+                        Some(ring) => Arc::new(self.sealed(ring, disk).await),
+                        None => Arc::new(disk),
+                    }
+                }
+                #[cfg(feature = "disk")]
+                BackendName::Disk => Arc::new(self.open_disk().await?),
+                other => {
+                    return Err(ConfigError::of_variable(
+                        "CACHE_BACKEND",
+                        format!("this build has no `{other}`"),
+                        "leave it out",
+                    ));
+                }
+            };
+            builder = builder.shared_tier(backend);
+        }
+        builder.build().map_err(|error| {
+            ConfigError::of_variable("CACHE_NAMESPACE", error.to_string(), "change the setting")
+                .with_source(error)
+        })
+    }
+
+    /// Seals `disk`. Another secret in use in the same directory is told and no more: the entries of
+    /// both lie there side by side, neither readable to the other.
+    #[cfg(all(feature = "disk", feature = "seal"))]
+    async fn sealed(
+        &self,
+        ring: &super::secret::Ring,
+        disk: peercache_local::Disk,
+    ) -> peercache_seal::Sealed<peercache_local::Disk> {
+        let sealed = peercache_seal::Sealed::new(ring.keyring.clone(), disk);
+        let looked = match peercache_api::NodeId::random() {
+            Ok(node) => {
+                let versions = peercache_api::VersionClock::new(node);
+                sealed.verify_canary(&self.namespace.value, &versions).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = looked {
+            tracing::warn!("{error}");
+        }
+        sealed
+    }
+
+    #[cfg(feature = "disk")]
+    async fn open_disk(&self) -> Result<peercache_local::Disk, ConfigError> {
+        let Some(dir) = &self.dir.value else {
+            return Err(ConfigError::of_variable(
+                "CACHE_DIR",
+                "the disk tier needs a directory, and neither CACHE_DIR, XDG_CACHE_HOME nor HOME is set",
+                "set CACHE_DIR, or CACHE_BACKEND=memory to do without a disk",
+            ));
+        };
+        let disk = peercache_local::Disk::builder(dir).capacity(self.disk_bytes.value);
+        // Opening blocks for as long as another process repairs the directory.
+        let opened = tokio::task::spawn_blocking(|| disk.open()).await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Unavailable, Operation::Open, "opening was interrupted")
+                .with_source(error))
+        });
+        opened.map_err(|error| {
+            ConfigError::at(
+                "CACHE_DIR",
+                format!("CACHE_DIR={:?}", dir.display().to_string()),
+                without_help(&error),
+                "set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk",
+            )
+            .with_source(error)
+        })
+    }
+}

@@ -1,0 +1,196 @@
+//! From what was given to values, setting by setting.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use peercache_api::MAX_LIFETIME;
+
+use crate::size;
+
+use super::env::Env;
+use super::error::{ConfigError, shortened};
+use super::names::{BackendName, Name};
+use super::source::{Origin, Raw, Set, Sources};
+
+const MEMORY_BYTES: u64 = 64 << 20;
+const MIN_MEMORY_BYTES: u64 = 1 << 20;
+const DISK_BYTES: u64 = 1 << 30;
+const MIN_DISK_BYTES: u64 = 16 << 20;
+const DEFAULT_TTL: Duration = Duration::from_secs(300);
+const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// What `name` takes, as the remedy of a value that is of no use.
+pub(super) fn accepted(name: Name) -> String {
+    match name {
+        Name::Backend => format!("accepted is {}", accepted_backends()),
+        Name::Dir => "give a path as text".to_owned(),
+        Name::MemoryBytes => accepted_bytes(MEMORY_BYTES),
+        Name::DiskBytes => accepted_bytes(DISK_BYTES),
+        Name::DefaultTtl => format!("give whole seconds from 1 to {}", MAX_LIFETIME.as_secs()),
+        Name::Namespace => "give a name as text".to_owned(),
+        Name::Secret => "give the secret as text, as `peercache keygen` prints it".to_owned(),
+        Name::SecretOld => "give the former secrets as a list of texts, or one text with commas".to_owned(),
+    }
+}
+
+pub(super) fn backends(sources: &Sources<'_>) -> Result<Set<Vec<BackendName>>, ConfigError> {
+    let auto = BackendName::local();
+    let Some(raw) = sources.get(Name::Backend) else { return Ok(Set::default(auto)) };
+    let value = read_backends(&raw, auto)?;
+    Ok(Set { value, origin: raw.origin })
+}
+
+fn read_backends(raw: &Raw, auto: Vec<BackendName>) -> Result<Vec<BackendName>, ConfigError> {
+    let text = raw.given.text();
+    let list: Vec<_> = text.split(',').map(|name| name.trim().to_ascii_lowercase()).collect();
+    match list.as_slice() {
+        [one] if one == "none" => return Ok(Vec::new()),
+        [one] if one == "auto" => return Ok(auto),
+        _ => {}
+    }
+    let mut backends = Vec::new();
+    for name in &list {
+        if name == "auto" || name == "none" {
+            return Err(ConfigError::of(
+                raw,
+                format!("`{name}` stands alone"),
+                "name it without others, or list backends only",
+            ));
+        }
+        let Ok(backend) = name.parse::<BackendName>() else {
+            let problem = match name.is_empty() {
+                true => "a name is missing before or after a comma".to_owned(),
+                false => format!("there is no backend `{}`", shortened(name)),
+            };
+            return Err(ConfigError::of(raw, problem, accepted(Name::Backend)));
+        };
+        if !backend.is_built() {
+            return Err(not_built(raw, backend));
+        }
+        if backends.contains(&backend) {
+            return Err(ConfigError::of(raw, format!("`{backend}` stands there twice"), "name it once"));
+        }
+        backends.push(backend);
+    }
+    if !backends.iter().any(|name| matches!(name, BackendName::Memory | BackendName::Disk)) {
+        backends.splice(0..0, auto);
+    }
+    Ok(backends)
+}
+
+/// What `CACHE_BACKEND` takes in this build.
+fn accepted_backends() -> String {
+    let names: Vec<_> = BackendName::local().into_iter().map(BackendName::as_str).collect();
+    format!("a comma-separated list of {}, or `auto`, or `none`", names.join(", "))
+}
+
+fn not_built(raw: &Raw, backend: BackendName) -> ConfigError {
+    let version = env!("CARGO_PKG_VERSION");
+    if backend.is_released() {
+        return ConfigError::of(
+            raw,
+            format!("this build has no `{backend}`, its cargo feature is off"),
+            format!("in Cargo.toml: {}", cargo_line(version, backend.as_str())),
+        );
+    }
+    ConfigError::of(
+        raw,
+        format!("this build has no `{backend}`: peercache {version} does not ship that backend yet"),
+        format!(
+            "accepted is {}; with a release that ships it, in Cargo.toml: {}",
+            accepted_backends(),
+            cargo_line("THAT RELEASE", backend.as_str())
+        ),
+    )
+}
+
+/// The line of `Cargo.toml` that switches `feature` on.
+pub(super) fn cargo_line(version: &str, feature: &str) -> String {
+    format!("peercache = {{ version = \"{version}\", features = [\"{feature}\"] }}")
+}
+
+pub(super) fn memory_bytes(sources: &Sources<'_>) -> Result<Set<u64>, ConfigError> {
+    bytes(sources, Name::MemoryBytes, MEMORY_BYTES, MIN_MEMORY_BYTES)
+}
+
+pub(super) fn disk_bytes(sources: &Sources<'_>) -> Result<Set<u64>, ConfigError> {
+    bytes(sources, Name::DiskBytes, DISK_BYTES, MIN_DISK_BYTES)
+}
+
+fn bytes(sources: &Sources<'_>, name: Name, default: u64, least: u64) -> Result<Set<u64>, ConfigError> {
+    let Some(raw) = sources.get(name) else { return Ok(Set::default(default)) };
+    match size::parse(&raw.given.text()) {
+        None => Err(ConfigError::of(&raw, "this is not a size", accepted(name))),
+        Some(bytes) if bytes < least => Err(ConfigError::of(
+            &raw,
+            format!("this is too small, the least is {}MiB", least >> 20),
+            accepted(name),
+        )),
+        Some(value) => Ok(Set { value, origin: raw.origin }),
+    }
+}
+
+fn accepted_bytes(default: u64) -> String {
+    let example = match default {
+        gib if gib >= 1 << 30 => format!("{}GiB", gib >> 30),
+        mib => format!("{}MiB", mib >> 20),
+    };
+    format!("give a whole number of bytes, or one with a unit such as {example}")
+}
+
+pub(super) fn default_ttl(sources: &Sources<'_>) -> Result<Set<Duration>, ConfigError> {
+    let Some(raw) = sources.get(Name::DefaultTtl) else { return Ok(Set::default(DEFAULT_TTL)) };
+    match raw.given.text().parse::<u64>() {
+        Ok(seconds) if (1..=MAX_LIFETIME.as_secs()).contains(&seconds) => {
+            Ok(Set { value: Duration::from_secs(seconds), origin: raw.origin })
+        }
+        _ => Err(ConfigError::of(&raw, "this is not a time to live", accepted(Name::DefaultTtl))),
+    }
+}
+
+pub(super) fn namespace(sources: &Sources<'_>) -> Result<Set<String>, ConfigError> {
+    let Some(raw) = sources.get(Name::Namespace) else { return Ok(Set::default(String::new())) };
+    let value = raw.given.text().trim().to_owned();
+    if value.len() > MAX_NAMESPACE_BYTES {
+        return Err(ConfigError::of(
+            &raw,
+            format!("it has {} bytes, the most is {MAX_NAMESPACE_BYTES}", value.len()),
+            "choose a shorter name",
+        ));
+    }
+    Ok(Set { value, origin: raw.origin })
+}
+
+/// The directory: from code, or as given, or the usual place for caches.
+pub(super) fn dir(code: Option<&Path>, sources: &Sources<'_>) -> Result<Set<Option<PathBuf>>, ConfigError> {
+    if let Some(dir) = code {
+        return Ok(Set { value: Some(dir.to_owned()), origin: Origin::Code });
+    }
+    let Some(raw) = sources.get(Name::Dir) else {
+        let usual = place_of("XDG_CACHE_HOME", ".cache", sources.env).map(|dir| dir.join("peercache"));
+        return Ok(Set::default(usual));
+    };
+    let text = raw.given.text();
+    let mut path = PathBuf::from(text.trim());
+    if matches!(raw.origin, Origin::File { .. }) {
+        if let (Ok(rest), Some(home)) = (path.strip_prefix("~"), sources.env.one("HOME")) {
+            path = Path::new(&home).join(rest);
+        }
+        // The variable is relative to where the process is started. In a file nobody could tell.
+        if !path.is_absolute() {
+            return Err(ConfigError::of(
+                &raw,
+                "a path in a file must not depend on where the process is started",
+                "give an absolute path, or one that begins with ~/ where HOME is set",
+            ));
+        }
+    }
+    Ok(Set { value: Some(path), origin: raw.origin })
+}
+
+/// A base directory (XDG Base Directory Specification): from its variable, which must be absolute to
+/// count, else in the home directory.
+pub(super) fn place_of(variable: &'static str, in_home: &str, env: &Env<'_>) -> Option<PathBuf> {
+    let home = || env.one("HOME").map(|home| Path::new(&home).join(in_home));
+    env.one(variable).map(PathBuf::from).filter(|dir| dir.is_absolute()).or_else(home)
+}
