@@ -33,11 +33,10 @@ pub(super) fn stretch(passphrase: &str) -> Result<Bytes32, Error> {
 mod tests {
     use crate::Secret;
 
-    /// One passphrase, one fleet, for ever; and a generated text of it spares the next start the wait.
+    /// One passphrase, one fleet, for ever, with or without white space around it.
     #[test]
     fn a_passphrase_always_gives_the_same_secret() {
-        let secret = Secret::parse("correct horse battery staple").unwrap();
+        let secret = Secret::parse("\tcorrect horse battery staple\r\n").unwrap();
         insta::assert_snapshot!(secret.id(), @"9d47e9732459424a");
-        assert_eq!(Secret::parse("\tcorrect horse battery staple\r\n").unwrap(), secret);
     }
 }

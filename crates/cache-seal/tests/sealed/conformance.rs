@@ -35,7 +35,7 @@ async fn sealed_map_conforms() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sealed_memory_conforms() {
-    conforms(secret().into(), |clock| Memory::builder().capacity(512 * 1024).clock(clock).build()).await;
+    conforms(secret().into(), |clock| Memory::builder().capacity(4 << 20).clock(clock).build()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
