@@ -156,11 +156,13 @@ impl Chain {
     }
 
     /// Writes a hit in tier `index` to the tiers above that could use it: not to those that were left
-    /// out of the read, which may hold it, nor to those for which it is too old.
+    /// out of the read, which may hold it, nor to those that are unwell or for which it is too old.
     async fn carry_up(&self, index: usize, key: &Key, entry: &Entry, scan: &Scan) {
         let age = entry.age(self.clock.now());
         let wants = |(index, tier): &(usize, &Arc<Tier>)| {
-            !scan.unheard.contains(index) && tier.max_ttl.is_none_or(|cap| age < cap)
+            !scan.unheard.contains(index)
+                && tier.breaker.allow()
+                && tier.max_ttl.is_none_or(|cap| age < cap)
         };
         let above = self.tiers[..index].iter().enumerate().filter(wants);
         let above: Vec<_> = above.map(|(_, tier)| Arc::clone(tier)).collect();
