@@ -76,7 +76,7 @@ impl GitHubCacheBuilder {
     /// The proxy. Installs ring as the process's provider for TLS if there is none.
     ///
     /// # Errors
-    /// A URL or host that cannot be used, no install key, or no CA certificates.
+    /// A URL or host that cannot be used, no install key, or an HTTP client that cannot be made.
     pub fn build(self) -> Result<GitHubCache, BuildError> {
         let hosts = Hosts::new(&self.upstream, self.routes)?;
         let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);

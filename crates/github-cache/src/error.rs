@@ -149,8 +149,8 @@ pub enum BuildError {
     /// No install key was given.
     #[error("no install key: call install_key with 32 random bytes that stay the same between restarts")]
     NoInstallKey,
-    /// The HTTP client cannot be made; usually no CA certificates are installed.
-    #[error("the HTTP client cannot be made: {0}; on a minimal image install the package ca-certificates")]
+    /// The HTTP client cannot be made.
+    #[error("the HTTP client cannot be made: {0}")]
     Client(#[source] reqwest::Error),
 }
 

@@ -103,28 +103,39 @@ pub(crate) struct Upstream {
     stats: Arc<Stats>,
 }
 
+/// Mozilla's root certificates as of this build.
+fn bundled_roots() -> reqwest::Result<Vec<reqwest::Certificate>> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|root| reqwest::Certificate::from_der(root)).collect()
+}
+
 impl Upstream {
     pub(crate) fn new(limits: Limits, system_proxy: bool, stats: Arc<Stats>) -> Result<Self, BuildError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race against another thread that installs one is as good.
             let _either = rustls::crypto::ring::default_provider().install_default();
         }
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .connect_timeout(limits.connect)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(limits.concurrency)
-            .http1_only();
-        if !system_proxy {
-            builder = builder.no_proxy();
-        }
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .no_gzip()
+                .no_brotli()
+                .no_zstd()
+                .no_deflate()
+                .connect_timeout(limits.connect)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(limits.concurrency)
+                .http1_only();
+            if system_proxy { builder } else { builder.no_proxy() }
+        };
+        let client = builder().build().or_else(|error| {
+            // The system's certificates come first, as an administrator may have changed them. An image
+            // made FROM scratch has none.
+            tracing::info!(%error, "no CA certificates on this system; using those of this build");
+            builder().tls_certs_only(bundled_roots()?).build()
+        });
         Ok(Self {
-            client: builder.build().map_err(BuildError::Client)?,
+            client: client.map_err(BuildError::Client)?,
             api: Arc::new(Semaphore::new(limits.concurrency.max(1))),
             other: Arc::new(Semaphore::new(limits.concurrency.max(1))),
             limits,

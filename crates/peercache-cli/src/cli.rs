@@ -14,8 +14,8 @@ Exit codes:
   2  an argument or a setting is wrong; the message says which, and what is accepted
   3  it should have worked and did not
 
-Settings come from the environment: CACHE_BACKEND, CACHE_DIR, CACHE_MEMORY_BYTES, CACHE_DISK_BYTES,
-CACHE_DEFAULT_TTL, CACHE_NAMESPACE. Logs go to standard error; RUST_LOG=debug or -v shows more.";
+Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from the file that
+CACHE_CONFIG names; `peercache config` shows each and where it came from. Logs go to standard error; RUST_LOG=debug or -v shows more.";
 
 /// Share GitHub API responses between CI runners through a chain of caches.
 #[derive(Debug, Parser)]
@@ -47,6 +47,12 @@ pub(crate) enum Command {
     Invalidate(InvalidateArgs),
     /// Show what a running `peercache serve` saved, or what the disk tier holds
     Stats(StatsArgs),
+    /// Say tier by tier what a read of a key would do, and why
+    Explain(ExplainArgs),
+    /// Show every setting and where it came from
+    Config,
+    /// Print a new secret for CACHE_SECRET
+    Keygen(KeygenArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
     /// A GitHub-like origin for tests and the demo
@@ -144,6 +150,23 @@ pub(crate) struct StatsArgs {
     /// Look at the disk tier of CACHE_DIR instead of asking a server
     #[arg(long)]
     pub(crate) disk: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The key
+    pub(crate) key: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeygenArgs {
+    /// Print the read-only form of a secret: it opens and verifies entries, and cannot make one
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// The file that holds the full secret; `-` is standard input [default: CACHE_SECRET, else standard input]
+    #[arg(long, value_name = "FILE", requires = "read_only")]
+    pub(crate) from: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -109,6 +109,11 @@ fn require_durable(outcome: &PutOutcome) -> Result<(), Failure> {
     let errors: Vec<_> = outcome.errors().map(ToString::to_string).collect();
     Err(if !errors.is_empty() {
         Failure::failed(format!("not stored: {}", errors.join("; ")))
+    } else if outcome.tiers.iter().any(|tier| matches!(tier.put, TierPut::Mode)) {
+        Failure::config(
+            "not stored: what outlives this process is read-only here; a read-only CACHE_SECRET opens entries and \
+             cannot make them",
+        )
     } else {
         Failure::config(
             "not stored: no tier of this chain outlives this process; add `disk` to CACHE_BACKEND".to_owned(),

@@ -1,10 +1,14 @@
 //! The command `peercache`: share GitHub API responses between CI runners through a chain of caches.
 
 mod cli;
+mod config;
 mod demo;
 mod entries;
 mod exit;
+mod explain;
+mod http;
 mod install_key;
+mod keygen;
 mod output;
 mod serve;
 mod stats;
@@ -42,6 +46,9 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Put(args) => entries::put(args, cli.json).await,
         Command::Invalidate(args) => entries::invalidate(args, cli.json).await,
         Command::Stats(args) => stats::run(args, cli.json).await,
+        Command::Explain(args) => explain::run(args, cli.json).await,
+        Command::Config => config::run(cli.json).await,
+        Command::Keygen(args) => keygen::run(args, cli.json).await,
         Command::Completions(args) => {
             cli::completions(args.shell);
             Ok(Exit::Ok)

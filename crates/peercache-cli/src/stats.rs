@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::StatsArgs;
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::{http, output};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:9180";
 const PATH: &str = "/-/peercache/stats";
@@ -61,16 +61,14 @@ fn stats_json(stats: &peercache::local::DiskStats) -> Value {
 
 async fn ask(url: Option<&str>, socket: Option<&Path>) -> Result<Value, Failure> {
     let base = url.unwrap_or(DEFAULT_URL).trim_end_matches('/');
-    let mut client = reqwest::Client::builder().no_proxy().timeout(WITHIN);
-    let asked = match socket {
-        Some(path) => {
-            client = client.unix_socket(path);
-            path.display().to_string()
-        }
-        None => base.to_owned(),
-    };
-    let client =
-        client.build().map_err(|error| Failure::failed(format!("the HTTP client cannot start: {error}")))?;
+    if !base.starts_with("http://") {
+        return Err(Failure::config(format!("--url {base}: give a URL such as {DEFAULT_URL}")));
+    }
+    let asked = socket.map_or_else(|| base.to_owned(), |path| path.display().to_string());
+    let client = http::client(|client| match socket {
+        Some(path) => client.timeout(WITHIN).unix_socket(path),
+        None => client.timeout(WITHIN),
+    })?;
     // Over a socket the host only has to be none of GitHub's.
     let url = if socket.is_some() { format!("http://peercache{PATH}") } else { format!("{base}{PATH}") };
     let response = client.get(url).send().await.map_err(|error| {

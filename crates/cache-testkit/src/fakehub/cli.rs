@@ -75,6 +75,9 @@ pub struct FakeHubArgs {
     /// Put a token into a named rate-limit bucket that tokens share. Repeatable
     #[arg(long, value_name = "TOKEN=NAME[:LIMIT]")]
     pub bucket: Vec<TokenArg>,
+    /// Count and charge, but refuse nobody when a rate limit is reached
+    #[arg(long)]
+    pub unlimited: bool,
     /// Show a repository to these tokens only. Repeatable
     #[arg(long, value_name = "OWNER/REPO=TOKEN[,TOKEN]")]
     pub private: Vec<TokenArg>,
@@ -133,6 +136,7 @@ fn corpus(args: &FakeHubArgs) -> Result<Corpus, FakeHubError> {
 fn settings(corpus: Corpus, args: &FakeHubArgs) -> Result<FakeHubBuilder, FakeHubError> {
     let mut builder =
         FakeHub::builder(corpus).etag(args.etag.into()).listen(args.listen).control(args.control);
+    builder = builder.unlimited(args.unlimited);
     for TokenArg(value) in &args.bucket {
         let (token, name, limit) = bucket(value)?;
         builder = builder.bucket(token, name, limit);

@@ -36,6 +36,7 @@ impl FakeHub {
             corpus,
             etag: EtagMode::default(),
             buckets: Vec::new(),
+            unlimited: false,
             private: Vec::new(),
             denied: Vec::new(),
             log_file: None,
@@ -51,6 +52,7 @@ pub struct FakeHubBuilder {
     corpus: Corpus,
     etag: EtagMode,
     buckets: Vec<(String, String, Option<u64>)>,
+    unlimited: bool,
     private: Vec<(String, Vec<String>)>,
     denied: Vec<String>,
     log_file: Option<PathBuf>,
@@ -64,6 +66,13 @@ impl FakeHubBuilder {
     #[must_use]
     pub const fn etag(mut self, mode: EtagMode) -> Self {
         self.etag = mode;
+        self
+    }
+
+    /// Counts and charges as ever, but refuses nobody when a limit is reached: for runs whose answers
+    /// must not depend on how many there were.
+    pub fn unlimited(mut self, unlimited: bool) -> Self {
+        self.unlimited = unlimited;
         self
     }
 
@@ -133,6 +142,7 @@ impl FakeHubBuilder {
             }
         }
         let limits = Limits::new(self.buckets, self.clock.clone())?;
+        let limits = if self.unlimited { limits.unlimited() } else { limits };
         let log = match self.log_file {
             None => Log::new(None),
             Some(path) => {

@@ -1,6 +1,7 @@
 //! Where the demo's traffic comes from: a file, the recordings that GitHub's own clients are tested
 //! with, or made up.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,6 +21,9 @@ const FETCH_WITHIN: Duration = Duration::from_secs(25);
 const GENERATED_SEED: u64 = 2027;
 const API: &str = "https://api.github.com";
 
+/// The most reads of one job: a job with more is no job that we know of, and the demo shall end soon.
+const MAX_READS: usize = 150;
+
 /// The traffic of the demo.
 #[derive(Debug)]
 pub(crate) struct Traffic {
@@ -27,12 +31,14 @@ pub(crate) struct Traffic {
     pub(crate) origin: String,
     /// The recordings as the origin reads them.
     pub(crate) file: PathBuf,
-    /// What every job reads.
+    /// What every job reads: all different reads, or as many of them as a job makes.
     pub(crate) reads: Vec<Read>,
+    /// How many different reads there are.
+    pub(crate) recorded: usize,
 }
 
 /// One read of a job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Read {
     /// Path and query.
     pub(crate) target: String,
@@ -64,12 +70,13 @@ pub(crate) async fn find(given: Option<&Path>, scratch: &Path) -> Result<Traffic
 }
 
 fn traffic(origin: String, file: PathBuf, corpus: &Corpus) -> Result<Traffic, Failure> {
-    let mut reads: Vec<Read> = Vec::new();
+    let mut reads = Vec::new();
+    let mut seen = HashSet::new();
     for request in corpus.requests().filter(|request| request.method.eq_ignore_ascii_case("GET")) {
         let Some(target) = request.url.strip_prefix(API) else { continue };
-        let accept = request.accept.map(str::to_owned);
-        if !reads.iter().any(|read| read.target == target && read.accept == accept) {
-            reads.push(Read { target: target.to_owned(), accept });
+        let read = Read { target: target.to_owned(), accept: request.accept.map(str::to_owned) };
+        if seen.insert(read.clone()) {
+            reads.push(read);
         }
     }
     if reads.is_empty() {
@@ -78,7 +85,11 @@ fn traffic(origin: String, file: PathBuf, corpus: &Corpus) -> Result<Traffic, Fa
             file.display()
         )));
     }
-    Ok(Traffic { origin, file, reads })
+    let recorded = reads.len();
+    if recorded > MAX_READS {
+        reads = (0..MAX_READS).map(|n| reads[n * recorded / MAX_READS].clone()).collect();
+    }
+    Ok(Traffic { origin, file, reads, recorded })
 }
 
 /// The recordings that npm carries, or why they cannot be had, as part of a sentence.

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::corpus::{Read, Traffic};
 use crate::exit::Failure;
+use crate::http;
 
 /// The token that all jobs share; it only ever reaches the demo's own origin.
 const TOKEN: &str = "token demo-token-of-one-fleet";
@@ -53,13 +54,12 @@ pub(crate) struct Run {
 
 impl Fleet {
     pub(crate) fn new(traffic: &Traffic, jobs: u32, parallel: u32) -> Result<Self, Failure> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(30))
-            .user_agent("peercache-demo")
-            .build()
-            .map_err(|error| Failure::failed(format!("the HTTP client cannot start: {error}")))?;
+        let client = http::client(|client| {
+            client
+                .redirect(reqwest::redirect::Policy::none())
+                .timeout(Duration::from_secs(30))
+                .user_agent("peercache-demo")
+        })?;
         Ok(Self { client, reads: traffic.reads.clone().into(), jobs, parallel })
     }
 

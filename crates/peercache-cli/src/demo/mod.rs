@@ -26,6 +26,8 @@ pub(crate) struct Results {
     traffic: String,
     jobs: u32,
     requests_per_job: usize,
+    /// How many different reads the traffic holds.
+    recorded_reads: usize,
     without: Side,
     with: Side,
     /// Share of the client's requests that never reached the origin.
@@ -58,6 +60,13 @@ pub(crate) async fn run(args: DemoArgs, json: bool) -> Result<Exit, Failure> {
     let traffic = corpus::find(args.corpus.as_deref(), scratch.path()).await?;
     if !json {
         output::line(format!("Traffic: {}", traffic.origin))?;
+        if traffic.reads.len() < traffic.recorded {
+            output::line(format!(
+                "Each job makes {} of its {} different reads, evenly spaced",
+                traffic.reads.len(),
+                traffic.recorded
+            ))?;
+        }
     }
     let fleet = Fleet::new(&traffic, args.jobs, args.parallel)?;
     let without = run_without(&fleet, &traffic, scratch.path()).await?;
@@ -102,11 +111,20 @@ async fn run_with(fleet: &Fleet, traffic: &Traffic, scratch: &TempDir) -> Result
 
 async fn start_origin(corpus: &Path, log: &Path) -> Result<Process, Failure> {
     let (corpus, log) = (corpus.to_string_lossy(), log.to_string_lossy());
-    Process::start(
-        &["fakehub", "--corpus", &corpus, "--etag", "observed", "--log", &log, "--listen", "127.0.0.1:0"],
-        &[],
-    )
-    .await
+    // Unlimited, so that both runs get the same answers however many calls they make.
+    let args = [
+        "fakehub",
+        "--corpus",
+        &corpus,
+        "--log",
+        &log,
+        "--etag",
+        "observed",
+        "--unlimited",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    Process::start(&args, &[]).await
 }
 
 fn compare(traffic: &Traffic, args: &DemoArgs, fleet: &Fleet, without: &Run, with: &Run) -> Results {
@@ -115,6 +133,7 @@ fn compare(traffic: &Traffic, args: &DemoArgs, fleet: &Fleet, without: &Run, wit
         traffic: traffic.origin.clone(),
         jobs: args.jobs,
         requests_per_job: fleet.requests_per_job(),
+        recorded_reads: traffic.recorded,
         hit_rate: share(with.answers.len().saturating_sub(with.origin.calls), with.answers.len()),
         charged_saved: share(
             without.origin.charged.saturating_sub(with.origin.charged),

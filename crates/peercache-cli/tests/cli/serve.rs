@@ -124,6 +124,31 @@ fn an_upstream_that_is_gone_is_a_clear_answer() {
 }
 
 #[test]
+fn an_image_without_ca_certificates_can_serve() {
+    let scratch = tempfile::tempdir().unwrap();
+    let corpus = corpus(scratch.path());
+    let target = storable_target(&corpus);
+    let (origin, _log) = Server::fakehub(&corpus);
+    let mut command = peercache(&["serve", "--listen", "127.0.0.1:0", "--upstream", &origin.url]);
+    command.env("CACHE_DIR", scratch.path().join("cache"));
+    command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    let node = Server::start(command);
+    let (status, head, _) = get(&format!("{}{target}", node.url), &[]);
+    assert_eq!(status, 200, "{head}");
+    let stats = run(peercache(&["stats", "--url", &node.url]), b"");
+    assert!(stats.status.success(), "{}", stderr(&stats));
+}
+
+#[test]
+fn stats_without_a_server_say_what_to_do() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let output = run(peercache(&["stats", "--url", &format!("http://127.0.0.1:{port}")]), b"");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("start one with `peercache serve`"), "{}", stderr(&output));
+    assert_eq!(run(peercache(&["stats", "--url", "ftp://x"]), b"").status.code(), Some(2));
+}
+
+#[test]
 fn an_address_in_use_is_named() {
     let scratch = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
