@@ -160,9 +160,7 @@ impl Chain {
     async fn carry_up(&self, index: usize, key: &Key, entry: &Entry, scan: &Scan) {
         let age = entry.age(self.clock.now());
         let wants = |(index, tier): &(usize, &Arc<Tier>)| {
-            !scan.unheard.contains(index)
-                && tier.breaker.allow()
-                && tier.max_ttl.is_none_or(|cap| age < cap)
+            !scan.unheard.contains(index) && tier.breaker.allow() && tier.max_ttl.is_none_or(|cap| age < cap)
         };
         let above = self.tiers[..index].iter().enumerate().filter(wants);
         let above: Vec<_> = above.map(|(_, tier)| Arc::clone(tier)).collect();
