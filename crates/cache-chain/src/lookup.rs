@@ -1,6 +1,7 @@
 //! What a read or a write of a chain answers: never just yes or no.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use peercache_api::{Entry, Error, Version};
@@ -48,6 +49,26 @@ pub enum Skip {
     TooSlow,
     /// It took longer than usual, and a tier raced against it answered first.
     Overtaken,
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "absent",
+            Self::Expired => "expired",
+            Self::Stale => "stale",
+            Self::Removed => "removed",
+            Self::Superseded => "superseded",
+            Self::FromFuture => "from the future",
+            Self::Tagged => "removed by a tag",
+            Self::Mode => "write-only",
+            Self::Open => "left alone: it was unwell lately",
+            Self::TooSlow => "left out: it has been too slow",
+            Self::Overtaken => "overtaken by another tier",
+            Self::Failed(error) => return error.fmt(f),
+            Self::TimedOut(deadline) => return write!(f, "no answer within {} ms", deadline.as_millis()),
+        })
+    }
 }
 
 /// One tier's part in a lookup that it did not answer.
@@ -113,6 +134,18 @@ pub enum TierPut {
     /// It failed, or did not answer within its deadline. A shared tier is tried again in the background
     /// where that can help.
     Failed(Error),
+}
+
+impl fmt::Display for TierPut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stored => "stored",
+            Self::Queued => "queued",
+            Self::Mode => "read-only",
+            Self::TooLarge => "too large",
+            Self::Failed(error) => return error.fmt(f),
+        })
+    }
 }
 
 /// One tier's part in a write.

@@ -1,12 +1,17 @@
 //! `get`, `put` and `invalidate`: the cache from a script.
 
-use std::io::Read as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use peercache::{Cache, Entry, Key, Lookup, MAX_VALUE_BYTES, Outcome, PutOutcome, Skip, TierPut};
+use futures_util::StreamExt as _;
+use peercache::{
+    Cache, Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError, Skip,
+    StreamOptions, TierPut, Ttl,
+};
 use serde_json::{Value, json};
+use tokio::io::AsyncRead;
 
 use crate::cli::{GetArgs, InvalidateArgs, PutArgs};
 use crate::exit::{Exit, Failure};
@@ -17,49 +22,114 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Exit, Failure> {
     let key = parse_key(args.key)?;
     let cache = Cache::from_env().await?;
     let lookup = cache.lookup(&key).await;
-    let answer = lookup_json(&lookup);
-    let hit = lookup.is_hit();
+    let mut answer = lookup_json(&lookup);
     for skipped in &lookup.trace {
         if let Skip::Failed(error) = &skipped.skip {
             tracing::warn!("{error}");
         }
     }
-    let value = lookup.hit().map(Entry::into_value);
-    if let (Some(value), Some(path)) = (&value, &args.output) {
-        tokio::fs::write(path, value)
-            .await
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+    let value = match lookup.hit() {
+        Some(entry) => cache.open_entry(entry).await,
+        None => None,
+    };
+    let found = value.is_some();
+    if let Some(value) = value {
+        answer["content_type"] = json!(value.content_type());
+        answer["bytes"] = json!(value.len());
+        match &args.output {
+            Some(path) => save(value, path).await?,
+            None if json => inline(&mut answer, value).await?,
+            None => print(value).await?,
+        }
+    } else if answer["outcome"] == "hit" {
+        // A part of a large value is gone: without it there is no value.
+        answer["outcome"] = json!("miss");
     }
     if json {
-        let text =
-            value.as_ref().filter(|_| args.output.is_none()).map(|value| match std::str::from_utf8(value) {
-                Ok(text) => json!({ "value": text }),
-                Err(_) => json!({ "value_base64": BASE64.encode(value) }),
-            });
-        output::json(&merged(answer, text))?;
-    } else if let Some(value) = value.filter(|_| args.output.is_none()) {
-        output::write(&value)?;
+        output::json(&answer)?;
     }
     close(&cache).await?;
-    Ok(if hit { Exit::Ok } else { Exit::Miss })
+    Ok(if found { Exit::Ok } else { Exit::Miss })
+}
+
+async fn print(value: LargeValue) -> Result<(), Failure> {
+    let mut parts = value.into_stream();
+    while let Some(part) = parts.next().await {
+        output::write(&part.map_err(incomplete)?)?;
+    }
+    Ok(())
+}
+
+/// Writes the value beside `path` and renames it, so that a part of a value never stands there.
+async fn save(value: LargeValue, path: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", path.display()));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    let mut parts = value.into_stream();
+    while let Some(part) = parts.next().await {
+        file.write_all(&part.map_err(incomplete)?).map_err(failed)?;
+    }
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Puts the value into the JSON answer: as text where it is text, else in base64.
+async fn inline(answer: &mut Value, value: LargeValue) -> Result<(), Failure> {
+    if value.len() > MAX_WHOLE_BYTES as u64 {
+        return Err(Failure::config(format!(
+            "the value has {} bytes, JSON carries at most {MAX_WHOLE_BYTES}; write it to a file with --output",
+            value.len()
+        )));
+    }
+    let mut bytes = Vec::new();
+    let mut parts = value.into_stream();
+    while let Some(part) = parts.next().await {
+        bytes.extend_from_slice(&part.map_err(incomplete)?);
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => answer["value"] = json!(text),
+        Err(binary) => answer["value_base64"] = json!(BASE64.encode(binary.as_bytes())),
+    }
+    Ok(())
+}
+
+fn incomplete(error: LargeError) -> Failure {
+    Failure::failed(format!("the value broke off: {error}"))
 }
 
 /// Stores a value. Exits with 0 only when a tier that outlives this process has it.
 pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
     let key = parse_key(args.key)?;
-    let value = read_value(&args.file)?;
+    let source: Box<dyn AsyncRead + Send + Unpin> = if args.file == Path::new("-") {
+        Box::new(tokio::io::stdin())
+    } else {
+        let opened = tokio::fs::File::open(&args.file).await;
+        Box::new(
+            opened
+                .map_err(|error| Failure::config(format!("cannot read {}: {error}", args.file.display())))?,
+        )
+    };
     let cache = Cache::from_env().await?;
-    let mut entry = cache.entry(value).fresh_for(args.ttl.unwrap_or(cache.default_ttl()));
+    let mut options = StreamOptions::from(args.ttl.map_or_else(Ttl::default, Ttl::new));
     if let Some(content_type) = args.content_type {
-        entry = entry.content_type(content_type);
+        options = options.content_type(content_type);
     }
-    let entry = entry.build().map_err(Failure::config)?;
-    let bytes = entry.value().len();
-    let outcome = cache.put_entry(&key, entry).await;
+    let stored = cache.put_reader(&key, source, options).await.map_err(|error| match error {
+        PutStreamError::Source(error) => {
+            Failure::config(format!("cannot read {}: {error}", args.file.display()))
+        }
+        error => Failure::config(error),
+    })?;
     close(&cache).await?;
-    require_durable(&outcome)?;
+    require_durable(&stored.outcome)?;
+    if !stored.stored {
+        return Err(Failure::failed("not stored: a part of the value was taken by no tier"));
+    }
     if json {
-        output::json(&json!({ "stored": true, "bytes": bytes, "tiers": outcome_json(&outcome) }))?;
+        let tiers = outcome_json(&stored.outcome);
+        output::json(
+            &json!({ "stored": true, "bytes": stored.len, "chunks": stored.chunks, "tiers": tiers }),
+        )?;
     }
     Ok(Exit::Ok)
 }
@@ -81,25 +151,6 @@ pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit,
 
 fn parse_key(text: String) -> Result<Key, Failure> {
     Key::new(text).map_err(Failure::config)
-}
-
-/// Reads at most one byte more than an entry takes, so that a wrong file cannot fill the memory.
-fn read_value(path: &Path) -> Result<Vec<u8>, Failure> {
-    let most = MAX_VALUE_BYTES as u64 + 1;
-    let mut value = Vec::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(most).read_to_end(&mut value)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut value))
-    };
-    read.map_err(|error| Failure::config(format!("cannot read {}: {error}", path.display())))?;
-    if value.len() > MAX_VALUE_BYTES {
-        return Err(Failure::config(format!(
-            "{} is larger than {MAX_VALUE_BYTES} bytes, the most that one entry holds; store it in parts",
-            path.display()
-        )));
-    }
-    Ok(value)
 }
 
 fn require_durable(outcome: &PutOutcome) -> Result<(), Failure> {
@@ -134,50 +185,16 @@ fn lookup_json(lookup: &Lookup) -> Value {
     let skipped: Vec<_> = lookup
         .trace
         .iter()
-        .map(|tier| json!({ "tier": tier.tier, "reason": skip_text(&tier.skip) }))
+        .map(|tier| json!({ "tier": tier.tier, "reason": tier.skip.to_string() }))
         .collect();
-    let content_type = lookup.entry.as_ref().and_then(|entry| entry.metadata().content_type.as_deref());
     json!({
         "outcome": outcome,
         "tier": lookup.tier,
         "age_seconds": lookup.age.as_secs(),
-        "content_type": content_type,
         "skipped": skipped,
     })
 }
 
-fn skip_text(skip: &Skip) -> String {
-    match skip {
-        Skip::Absent => "absent".to_owned(),
-        Skip::Expired => "expired".to_owned(),
-        Skip::Stale => "stale".to_owned(),
-        Skip::Removed => "removed".to_owned(),
-        Skip::Superseded => "superseded".to_owned(),
-        Skip::FromFuture => "from the future".to_owned(),
-        Skip::Failed(error) => error.to_string(),
-        Skip::TimedOut(deadline) => format!("no answer within {} ms", deadline.as_millis()),
-        Skip::Mode => "write-only".to_owned(),
-        _ => "unknown".to_owned(),
-    }
-}
-
 fn outcome_json(outcome: &PutOutcome) -> Value {
-    let tiers = outcome.tiers.iter().map(|tier| {
-        let put = match &tier.put {
-            TierPut::Stored => "stored".to_owned(),
-            TierPut::Mode => "read-only".to_owned(),
-            TierPut::TooLarge => "too large".to_owned(),
-            TierPut::Failed(error) => error.to_string(),
-            _ => "unknown".to_owned(),
-        };
-        json!({ "tier": tier.tier, "put": put })
-    });
-    tiers.collect()
-}
-
-fn merged(mut base: Value, extra: Option<Value>) -> Value {
-    if let (Some(base), Some(Value::Object(extra))) = (base.as_object_mut(), extra) {
-        base.extend(extra);
-    }
-    base
+    outcome.tiers.iter().map(|tier| json!({ "tier": tier.tier, "put": tier.put.to_string() })).collect()
 }

@@ -69,11 +69,28 @@ fn a_put_that_would_not_outlive_the_process_is_refused() {
 }
 
 #[test]
-fn a_value_beyond_the_bound_is_refused_with_the_bound() {
+fn a_large_value_goes_in_and_out_in_parts() {
     let dir = tempfile::tempdir().unwrap();
-    let output = run_in(dir.path(), &["put", "k"], &vec![0; 8 * 1024 * 1024 + 1]);
+    let value: Vec<u8> = (0..9_000_000_u32).map(|n| (n / 251 + n % 251) as u8).collect();
+    let put = run_in(dir.path(), &["--json", "put", "k"], &value);
+    assert!(put.status.success(), "{}", stderr(&put));
+    let answer: serde_json::Value = serde_json::from_slice(&put.stdout).unwrap();
+    assert_eq!(answer["bytes"], 9_000_000);
+    assert!(answer["chunks"].as_u64().unwrap() > 1, "{answer}");
+    assert!(run_in(dir.path(), &["get", "k"], b"").stdout == value);
+    let file = dir.path().join("out");
+    assert!(run_in(dir.path(), &["get", "k", "-o", file.to_str().unwrap()], b"").status.success());
+    assert!(std::fs::read(file).unwrap() == value);
+    assert!(run_in(dir.path(), &["invalidate", "k"], b"").status.success());
+    assert_eq!(run_in(dir.path(), &["get", "k"], b"").status.code(), Some(1));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run_in(dir.path(), &["put", "k", "/no/such/file"], b"");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("8388608 bytes"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("/no/such/file"), "{}", stderr(&output));
 }
 
 #[test]
