@@ -12,7 +12,7 @@ use crate::tier::Tier;
 ///
 /// `lookups` is `hits + stale + misses + cancelled`, and for each tier
 /// `hits + stale + misses + errors + timeouts + skipped + cancelled`. A lookup that an upper tier
-/// answers does not reach the tiers below it.
+/// answers does not reach the tiers below it, except as [`spare`](TierReport::spare).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -74,8 +74,8 @@ pub struct TierReport {
     pub errors: u64,
     /// Reads that took longer than the deadline.
     pub timeouts: u64,
-    /// Reads that went on without this tier's answer: its mode keeps them away, or one of the next
-    /// three.
+    /// Reads that went on without this tier's answer, or did not need it after all: its mode keeps them
+    /// away, or one of the next four.
     pub skipped: u64,
     /// Of the skipped: its breaker was open.
     pub open: u64,
@@ -83,11 +83,11 @@ pub struct TierReport {
     pub too_slow: u64,
     /// Of the skipped: it was slower than usual, and a tier raced against it answered first.
     pub overtaken: u64,
+    /// Of the skipped: asked of it ahead of its turn, in a race that a tier before it then won. Only these
+    /// reach a tier although a tier before it answered.
+    pub spare: u64,
     /// Reads whose caller went away before the answer.
     pub cancelled: u64,
-    /// Reads asked of it ahead of their turn, in a race that a tier before it then won. Not among its
-    /// lookups, since they ended before it.
-    pub spare: u64,
     /// Of the errors: entries that were damaged or belonged to another key.
     pub corrupt: u64,
     /// Of the misses: entries that claimed to come from the future.
@@ -125,8 +125,9 @@ pub struct TierReport {
 /// What a tier has counted so far.
 pub(crate) fn tier_report(tier: &Tier) -> TierReport {
     let stats = &tier.stats;
-    let passed = [&stats.not_allowed, &stats.open, &stats.too_slow, &stats.overtaken].map(Count::get);
-    let [_, open, too_slow, overtaken] = passed;
+    let passed =
+        [&stats.not_allowed, &stats.open, &stats.too_slow, &stats.overtaken, &stats.spare].map(Count::get);
+    let [_, open, too_slow, overtaken, spare] = passed;
     let skipped = passed.iter().sum();
     let answered =
         [&stats.hits, &stats.stale, &stats.misses, &stats.errors, &stats.timeouts, &stats.cancelled];
@@ -146,8 +147,8 @@ pub(crate) fn tier_report(tier: &Tier) -> TierReport {
         open,
         too_slow,
         overtaken,
+        spare,
         cancelled,
-        spare: stats.spare.get(),
         corrupt: stats.corrupt.get(),
         from_future: stats.from_future.get(),
         superseded: stats.superseded.get(),

@@ -59,7 +59,7 @@ impl Latency {
 }
 
 /// What happened at one tier. For reads, every lookup is exactly one of: hit, stale, miss, error,
-/// timeout, cancelled, or skipped, which is one of: not allowed, open, too slow, overtaken.
+/// timeout, cancelled, or skipped, which is one of: not allowed, open, too slow, overtaken, spare.
 #[derive(Debug)]
 pub(crate) struct TierStats {
     pub(crate) hits: Count,
@@ -71,7 +71,7 @@ pub(crate) struct TierStats {
     pub(crate) open: Count,
     pub(crate) too_slow: Count,
     pub(crate) overtaken: Count,
-    /// Asked ahead of its turn and in vain; no lookup that reached it.
+    /// Asked ahead of its turn and in vain.
     pub(crate) spare: Count,
     pub(crate) cancelled: Count,
     pub(crate) corrupt: Count,
