@@ -104,6 +104,17 @@ impl Config {
         self.disk_bytes.value
     }
 
+    /// The secrets that seal the disk tier, to seal something else with them too.
+    ///
+    /// Blocks: a passphrase takes a fraction of a second, once.
+    ///
+    /// # Errors
+    /// A secret that cannot be used.
+    #[cfg(feature = "seal")]
+    pub fn keyring(&self) -> Result<Option<peercache_seal::Keyring>, ConfigError> {
+        Ok(self.secrets.ring()?.map(|ring| ring.keyring.clone()))
+    }
+
     /// Settings that are present but have no effect, one line each.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
