@@ -1,6 +1,6 @@
 //! The cache: typed values over a chain of backends.
 
-use std::error::Error as StdError;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,14 +11,14 @@ use peercache_api::{
     SystemClock, Timestamp, Version, VersionClock,
 };
 use peercache_chain::{
-    Chain, ChainBuilder, Explanation, Flight, Lookup, PutOutcome, SingleFlight, TierOptions,
+    Chain, ChainBuilder, Explanation, Journal, Lookup, PutOutcome, TierOptions, WriteBehind, WritePolicy,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, ConfigError};
-use crate::fetch::FetchError;
 use crate::large::{self, LargeStats, MAX_WHOLE_BYTES, StreamOptions};
+use crate::load::Loads;
 use crate::report::CacheReport;
 use crate::ttl::Ttl;
 
@@ -40,11 +40,7 @@ struct Inner {
     versions: VersionClock,
     namespace: String,
     default_ttl: Duration,
-    flights: SingleFlight<Result<Bytes, FetchError>>,
-    loads: AtomicU64,
-    load_errors: AtomicU64,
-    loads_too_large: AtomicU64,
-    loads_joined: AtomicU64,
+    loads: Loads,
     decode_errors: AtomicU64,
     large: LargeStats,
 }
@@ -58,6 +54,7 @@ pub struct CacheBuilder {
     namespace: String,
     default_ttl: Duration,
     node: Option<NodeId>,
+    journal: Option<PathBuf>,
 }
 
 impl CacheBuilder {
@@ -111,10 +108,37 @@ impl CacheBuilder {
         self
     }
 
-    /// The cache.
+    /// How many shared tiers must have acknowledged a write before it returns. Default:
+    /// [`WritePolicy::Local`].
+    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
+        self.chain = self.chain.write_policy(policy);
+        self
+    }
+
+    /// The bounds of the queues in which writes to shared tiers wait.
+    pub fn write_behind(mut self, limits: WriteBehind) -> Self {
+        self.chain = self.chain.write_behind(limits);
+        self
+    }
+
+    /// Keeps what waits to be written to shared tiers in this directory as well, so that it outlives
+    /// this process; the next one with the same directory delivers it. See [`Journal`]. Default: none.
+    pub fn journal(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.journal = Some(dir.into());
+        self
+    }
+
+    /// Never writes to shared tiers; local ones as usual. Default: no.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.chain = self.chain.read_only(read_only);
+        self
+    }
+
+    /// The cache. With a journal this blocks for as long as it takes to read what is left there.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the namespace or the default TTL is out of bounds.
+    /// [`ErrorKind::Config`] when the namespace or the default TTL is out of bounds; those of
+    /// [`Journal::open`].
     pub fn build(self) -> Result<Cache, Error> {
         if self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::new(
@@ -138,17 +162,17 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
+        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone());
+        if let Some(dir) = self.journal {
+            chain = chain.journal(Journal::open(dir)?);
+        }
         Ok(Cache {
             inner: Arc::new(Inner {
-                chain: self.chain.clock(self.clock).build(),
+                chain: chain.build(),
                 versions: VersionClock::new(node),
                 namespace: self.namespace,
                 default_ttl: self.default_ttl,
-                flights: SingleFlight::new(),
-                loads: AtomicU64::new(0),
-                load_errors: AtomicU64::new(0),
-                loads_too_large: AtomicU64::new(0),
-                loads_joined: AtomicU64::new(0),
+                loads: Loads::new(),
                 decode_errors: AtomicU64::new(0),
                 large: LargeStats::default(),
             }),
@@ -165,6 +189,7 @@ impl Cache {
             namespace: String::new(),
             default_ttl: Duration::from_secs(300),
             node: None,
+            journal: None,
         }
     }
 
@@ -202,7 +227,7 @@ impl Cache {
         value: &T,
         ttl: Ttl,
     ) -> Result<PutOutcome, Error> {
-        self.store_json(key, to_json(value)?, ttl, self.next_version()).await
+        self.store_json(key, to_json(value)?, ttl, &[], self.next_version()).await
     }
 
     /// Stores `value` as it is; in chunks where it is above [`PLAIN_BYTES`](crate::PLAIN_BYTES).
@@ -214,95 +239,19 @@ impl Cache {
         self.store_whole(key, value.into(), StreamOptions::new(ttl), self.next_version()).await
     }
 
-    /// The fresh value under `key`, or what `load` gives, which is then stored.
-    ///
-    /// Concurrent calls for one key run one loader: the others wait and get its result, or its error.
-    /// Cancel-safe: dropping the future of the caller whose loader runs makes the next caller that
-    /// waits run its own. A removal wins over a loader that was running already: its value is not
-    /// kept, and who asks after the removal loads anew.
-    ///
-    /// # Errors
-    /// Only the loader's own, or a value or TTL that no entry can have. See [`FetchError`]. A value
-    /// above [`MAX_WHOLE_BYTES`](crate::MAX_WHOLE_BYTES) is returned, and not kept.
-    pub async fn get_or_fetch<T, E, F, Fut>(&self, key: &Key, ttl: Ttl, load: F) -> Result<T, FetchError>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        if let Some(value) = self.get(key).await {
-            return Ok(value);
-        }
-        let inner = &*self.inner;
-        let scoped = &self.scope(key);
-        let mut own = None;
-        let loaded = &mut own;
-        let (result, flight) = inner
-            .flights
-            .run(scoped, || async move {
-                // A flight may have landed between this caller's lookup and its own start.
-                if let Some(entry) = inner.chain.peek_local(scoped).await
-                    && let Some(json) = self.whole(entry).await
-                    && let Ok(value) = serde_json::from_slice(&json)
-                {
-                    *loaded = Some(value);
-                    return Ok(json);
-                }
-                // As of now: what is removed while the loader runs stays removed.
-                let version = self.next_version();
-                let value = load().await;
-                inner.loads.fetch_add(1, Ordering::Relaxed);
-                let stored = match value {
-                    Ok(value) => {
-                        let json = self.store_loaded(key, &value, ttl, version).await;
-                        *loaded = Some(value);
-                        json
-                    }
-                    Err(error) => Err(FetchError::Load(Arc::from(error.into()))),
-                };
-                if stored.is_err() {
-                    inner.load_errors.fetch_add(1, Ordering::Relaxed);
-                }
-                stored
-            })
-            .await;
-        if flight == Flight::Joined {
-            inner.loads_joined.fetch_add(1, Ordering::Relaxed);
-        }
-        match (own, result) {
-            (_, Err(error)) => Err(error),
-            (Some(value), Ok(_)) => Ok(value),
-            (None, Ok(json)) => {
-                serde_json::from_slice(&json).map_err(|error| FetchError::Decode(Arc::new(error)))
-            }
-        }
-    }
-
-    /// Stores a value that a loader gave, and returns its JSON for those who waited. A value that is
-    /// too large for an entry is handed out all the same; what it replaces is removed.
-    async fn store_loaded<T: Serialize>(
-        &self,
-        key: &Key,
-        value: &T,
-        ttl: Ttl,
-        version: Version,
-    ) -> Result<Bytes, FetchError> {
-        let failed = |error| FetchError::Encode(Arc::new(error));
-        let json = to_json(value).map_err(failed)?;
-        match self.store_json(key, json.clone(), ttl, version).await {
-            Err(error) if error.kind() == ErrorKind::TooLarge => {
-                self.inner.loads_too_large.fetch_add(1, Ordering::Relaxed);
-                drop(self.put_entry(key, Entry::tombstone(version, self.now())).await);
-            }
-            stored => drop(stored.map_err(failed)?),
-        }
-        Ok(json)
-    }
-
     /// Removes what is under `key`: a tombstone goes to every tier that may be written.
     pub async fn remove(&self, key: &Key) -> PutOutcome {
         self.put_entry(key, Entry::tombstone(self.next_version(), self.now())).await
+    }
+
+    /// Removes every entry that carries `tag` and was written before now, by one small write; see
+    /// [`Chain::invalidate_tag`] for who notices when. A value whose loader began before this is not
+    /// kept.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a tag that no entry can have. Never because a backend failed.
+    pub async fn invalidate_tag(&self, tag: &str) -> Result<PutOutcome, Error> {
+        self.inner.chain.invalidate_tag(tag, self.next_version()).await
     }
 
     /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is its
@@ -340,7 +289,7 @@ impl Cache {
         let outcome = self.inner.chain.write(key, entry).await;
         if removal {
             // Who asks from now on must not be given what was loaded before.
-            self.inner.flights.forget(key);
+            self.inner.loads.forget(key);
         }
         outcome
     }
@@ -380,13 +329,22 @@ impl Cache {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CacheReport {
             chain: self.inner.chain.report(),
-            loads: count(&self.inner.loads),
-            load_errors: count(&self.inner.load_errors),
-            loads_too_large: count(&self.inner.loads_too_large),
-            loads_joined: count(&self.inner.loads_joined),
+            loads: count(&self.inner.loads.ended),
+            load_errors: count(&self.inner.loads.errors),
+            loads_too_large: count(&self.inner.loads.too_large),
+            loads_joined: count(&self.inner.loads.joined),
+            refresh: self.inner.loads.report(),
             decode_errors: count(&self.inner.decode_errors),
             large: self.inner.large.report(),
         }
+    }
+
+    pub(crate) fn chain(&self) -> &Chain {
+        &self.inner.chain
+    }
+
+    pub(crate) fn loads(&self) -> &Loads {
+        &self.inner.loads
     }
 
     pub(crate) fn large_stats(&self) -> &LargeStats {
@@ -402,15 +360,16 @@ impl Cache {
         self.inner.chain.close().await
     }
 
-    fn scope(&self, key: &Key) -> Key {
+    pub(crate) fn scope(&self, key: &Key) -> Key {
         if self.inner.namespace.is_empty() { key.clone() } else { key.scoped(&self.inner.namespace) }
     }
 
-    async fn store_json(
+    pub(crate) async fn store_json(
         &self,
         key: &Key,
         json: Bytes,
         ttl: Ttl,
+        tags: &[String],
         version: Version,
     ) -> Result<PutOutcome, Error> {
         if json.len() > MAX_WHOLE_BYTES {
@@ -422,10 +381,11 @@ impl Cache {
             .with_help("store it with put_stream"));
         }
         let options = StreamOptions::new(ttl).content_type("application/json");
+        let options = tags.iter().fold(options, StreamOptions::tag);
         self.store_whole(key, json, options, version).await
     }
 
-    fn decode<T: DeserializeOwned>(&self, json: &[u8]) -> Option<T> {
+    pub(crate) fn decode<T: DeserializeOwned>(&self, json: &[u8]) -> Option<T> {
         serde_json::from_slice(json)
             .inspect_err(|_| {
                 self.inner.decode_errors.fetch_add(1, Ordering::Relaxed);
@@ -434,7 +394,7 @@ impl Cache {
     }
 }
 
-fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Error> {
+pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Error> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
         Error::new(ErrorKind::Config, Operation::Encode, "the value cannot be turned into JSON")
             .with_source(error)

@@ -4,6 +4,8 @@ mod cache;
 mod config;
 mod fetch;
 mod large;
+mod load;
+mod options;
 mod report;
 mod size;
 mod ttl;
@@ -15,8 +17,13 @@ pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
     MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, StreamOptions,
 };
-pub use report::CacheReport;
+pub use options::{FetchOptions, Fetched, FetchedFrom};
+pub use report::{CacheReport, RefreshReport};
 pub use ttl::Ttl;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use large::fuzzing;
 
 pub use peercache_api::{
     BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Clock, Entry, EntryBuilder, EntryKind,
@@ -25,9 +32,10 @@ pub use peercache_api::{
     envelope,
 };
 pub use peercache_chain::{
-    Chain, ChainBuilder, Explanation, Flight, Held, LatencyReport, Lookup, Mode, Outcome, PromotionReport,
-    PutOutcome, PutResult, Report, SingleFlight, Skip, TierExplanation, TierOptions, TierPut, TierReport,
-    TierTrace,
+    BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
+    Held, Journal, LatencyReport, Lookup, Mode, Outcome, PromotionReport, PutOutcome, PutResult, Report,
+    SingleFlight, Skip, TagReport, TierExplanation, TierOptions, TierPut, TierReport, TierTrace, WriteBehind,
+    WritePolicy,
 };
 
 /// The local tiers.

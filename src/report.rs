@@ -20,8 +20,26 @@ pub struct CacheReport {
     pub loads_too_large: u64,
     /// Callers that waited for another caller's loader instead of running their own.
     pub loads_joined: u64,
+    /// Stale values served, and refreshes in the background.
+    pub refresh: RefreshReport,
     /// Values found that were not of the type asked for; each was a miss.
     pub decode_errors: u64,
     /// Large values that could not be served.
     pub large: LargeReport,
+}
+
+/// Stale values that were served, and refreshes in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RefreshReport {
+    /// Refreshes that were started.
+    pub refreshes: u64,
+    /// Of those, the ones whose loader failed.
+    pub errors: u64,
+    /// Refreshes that were not started, because too many run.
+    pub skipped: u64,
+    /// Stale values given to a caller while they were to be refreshed.
+    pub stale_while_revalidating: u64,
+    /// Stale values given to a caller because the loader failed.
+    pub stale_on_error: u64,
 }

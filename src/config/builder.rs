@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::file::{Choice, File};
 use super::names::{BackendName, Name};
 use super::source::{Given, Sources};
-use super::{Config, secret, values};
+use super::{Config, read_only, secret, values};
 
 /// Gives settings in code; what is not given comes from the environment, then the file, then defaults.
 ///
@@ -66,6 +66,11 @@ impl ConfigBuilder {
     /// Keeps projects apart that share stores; at most 128 bytes, empty for none.
     pub fn namespace(self, namespace: impl Into<String>) -> Self {
         self.with(Name::Namespace, Given::Text(namespace.into()))
+    }
+
+    /// Whether tiers that are shared with other machines are never written.
+    pub fn read_only(self, read_only: bool) -> Self {
+        self.with(Name::ReadOnly, Given::Text(read_only.to_string()))
     }
 
     /// The secret that seals what is stored on disk, as `CACHE_SECRET` takes it. A blank one is a
@@ -124,6 +129,7 @@ impl ConfigBuilder {
             disk_bytes: values::disk_bytes(&sources)?,
             default_ttl: values::default_ttl(&sources)?,
             namespace: values::namespace(&sources)?,
+            read_only: read_only::read_only(&sources)?,
             secrets: secret::Secrets::read(&sources)?,
             warnings: file.warning.into_iter().chain(env::warnings(env)).collect(),
             file: file.path,

@@ -73,7 +73,7 @@ impl File {
         let path = dir.join("peercache/config.toml");
         match Self::open(&path) {
             Ok((text, mode)) => Self::parse(&shown(&path), &text, mode, Origin::Default),
-            Err(Unread::Never) => Ok(Self::none(Origin::Default)),
+            Err(Unread::Absent(_)) => Ok(Self::none(Origin::Default)),
             // Containers often run as a user who may not look into HOME.
             Err(Unread::Io(error)) => Ok(Self {
                 warning: Some(format!("{} is not used: {error}", shown(&path))),
@@ -98,8 +98,7 @@ impl File {
     ) -> Result<Self, ConfigError> {
         match Self::open(path) {
             Ok((text, mode)) => Self::parse(&shown(path), &text, mode, origin),
-            Err(Unread::Never) => Err(unread(io::ErrorKind::NotFound.into())),
-            Err(Unread::Io(error)) => Err(unread(error)),
+            Err(Unread::Absent(error) | Unread::Io(error)) => Err(unread(error)),
             Err(Unread::Unfit(problem, remedy)) => {
                 Err(ConfigError::at(VARIABLE, shown(path), problem, remedy))
             }
@@ -175,7 +174,7 @@ impl File {
 /// Why a file was not read.
 enum Unread {
     /// There is none.
-    Never,
+    Absent(io::Error),
     Io(io::Error),
     /// What is wrong with it, and what to do.
     Unfit(&'static str, &'static str),
@@ -184,7 +183,7 @@ enum Unread {
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Never,
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Absent(error),
             _ => Self::Io(error),
         }
     }
@@ -218,6 +217,7 @@ fn given(name: Name, value: &DeValue<'_>, origin: &Origin) -> Result<Given, Conf
             let decimal = i128::from_str_radix(number.as_str(), number.radix());
             Ok(Given::Number(decimal.map_or_else(|_| number.to_string(), |decimal| decimal.to_string())))
         }
+        DeValue::Boolean(truth) if name.takes_truth() => Ok(Given::Text(truth.to_string())),
         DeValue::Array(values) if name.takes_list() => {
             let texts = values.iter().map(|value| match value.get_ref() {
                 DeValue::String(text) => Ok(text.trim().to_owned()),

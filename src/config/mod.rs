@@ -6,6 +6,7 @@ mod error;
 mod file;
 mod names;
 mod open;
+mod read_only;
 #[cfg(not(feature = "seal"))]
 #[path = "no_secret.rs"]
 mod secret;
@@ -38,6 +39,7 @@ pub use source::Origin;
 /// | `CACHE_DISK_BYTES` | `disk_bytes` | most bytes on disk, at least 16 MiB | 1 GiB |
 /// | `CACHE_DEFAULT_TTL` | `default_ttl` | seconds that a value is fresh, 1 to 2592000 | 300 |
 /// | `CACHE_NAMESPACE` | `namespace` | keeps projects apart that share stores; at most 128 bytes | none |
+/// | `CACHE_READ_ONLY` | `read_only` | `true`: never writes to tiers that are shared with other machines | `true` in a GitHub Actions job for a pull request from a fork, else `false` |
 /// | `CACHE_SECRET` (`CACHE_P2P_SHARED_SECRET`) | `secret` | seals what is stored on disk | none |
 /// | `CACHE_SECRET_OLD` | `secret_old` | former secrets that are still read, separated by commas; at most 4 | none |
 ///
@@ -60,6 +62,7 @@ pub struct Config {
     disk_bytes: Set<u64>,
     default_ttl: Set<Duration>,
     namespace: Set<String>,
+    read_only: Set<bool>,
     secrets: secret::Secrets,
     warnings: Vec<String>,
 }

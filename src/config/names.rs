@@ -14,10 +14,11 @@ pub(super) enum Name {
     Namespace,
     Secret,
     SecretOld,
+    ReadOnly,
 }
 
 impl Name {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Backend,
         Self::Dir,
         Self::MemoryBytes,
@@ -26,6 +27,7 @@ impl Name {
         Self::Namespace,
         Self::Secret,
         Self::SecretOld,
+        Self::ReadOnly,
     ];
 
     /// The key in the file.
@@ -39,6 +41,7 @@ impl Name {
             Self::Namespace => "namespace",
             Self::Secret => "secret",
             Self::SecretOld => "secret_old",
+            Self::ReadOnly => "read_only",
         }
     }
 
@@ -53,6 +56,7 @@ impl Name {
             Self::Namespace => &["CACHE_NAMESPACE"],
             Self::Secret => &["CACHE_SECRET", "CACHE_P2P_SHARED_SECRET"],
             Self::SecretOld => &["CACHE_SECRET_OLD"],
+            Self::ReadOnly => &["CACHE_READ_ONLY"],
         }
     }
 
@@ -63,6 +67,10 @@ impl Name {
 
     pub(super) const fn takes_number(self) -> bool {
         matches!(self, Self::MemoryBytes | Self::DiskBytes | Self::DefaultTtl)
+    }
+
+    pub(super) const fn takes_truth(self) -> bool {
+        matches!(self, Self::ReadOnly)
     }
 
     pub(super) const fn takes_list(self) -> bool {

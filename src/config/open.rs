@@ -26,8 +26,10 @@ impl Config {
         // Also where no tier is sealed: a secret that is of no use is a mistake in any case.
         #[cfg(feature = "seal")]
         let seal = self.secrets.ring_off_the_runtime().await?;
-        let mut builder =
-            Cache::builder().namespace(self.namespace.value.clone()).default_ttl(self.default_ttl.value);
+        let mut builder = Cache::builder()
+            .namespace(self.namespace.value.clone())
+            .default_ttl(self.default_ttl.value)
+            .read_only(self.read_only.value);
         for name in &self.backends.value {
             let backend: Arc<dyn CacheBackend> = match name {
                 #[cfg(feature = "memory")]

@@ -69,6 +69,7 @@ impl Config {
             ),
             secret(Name::Secret, current),
             secret(Name::SecretOld, old),
+            named(Name::ReadOnly, self.read_only.value.to_string(), &self.read_only.origin),
         ])
     }
 }

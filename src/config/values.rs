@@ -29,6 +29,7 @@ pub(super) fn accepted(name: Name) -> String {
         Name::DefaultTtl => format!("give whole seconds from 1 to {}", MAX_LIFETIME.as_secs()),
         Name::Namespace => "give a name as text".to_owned(),
         Name::Secret => "give the secret as text, as `peercache keygen` prints it".to_owned(),
+        Name::ReadOnly => "give true or false".to_owned(),
         Name::SecretOld => "give the former secrets as a list of texts, or one text with commas".to_owned(),
     }
 }
