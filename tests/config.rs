@@ -1,4 +1,4 @@
-//! Settings from the environment: what each variable does, and what each mistake says.
+//! Settings: what each one does wherever it is made, which source wins, and what each mistake says.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::path::Path;
@@ -6,6 +6,19 @@ use std::path::Path;
 use peercache::{BackendName, Config, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+
+#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[path = "config/file.rs"]
+mod file;
+#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[path = "config/origin.rs"]
+mod origin;
+#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[path = "config/sealed.rs"]
+mod sealed;
+#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[path = "config/secret.rs"]
+mod secret;
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
     Config::from_vars(|name| {
@@ -122,11 +135,9 @@ mod with_both_tiers {
     #[test]
     fn settings_of_later_releases_are_warned_about() {
         let warned = |name| read(&[(name, "true")]).unwrap().warnings().join("\n");
-        assert_snapshot!(warned("CACHE_SECRET"), @"CACHE_SECRET is set, but this release does not seal entries yet: the disk tier is readable to this user");
         assert_snapshot!(warned("CACHE_BOOTSTRAP_PEERS"), @"CACHE_BOOTSTRAP_PEERS is set, but this release has no peers yet");
         assert_snapshot!(warned("CACHE_ENABLE_P2P"), @"CACHE_ENABLE_P2P is true, but this release has no peers yet");
         for name in [
-            "CACHE_P2P_SHARED_SECRET",
             "CACHE_P2P_BOOTSTRAP",
             "AWS_S3_BUCKET",
             "CACHE_S3_BUCKET",
@@ -199,6 +210,22 @@ mod with_both_tiers {
     }
 }
 
+#[cfg(not(feature = "seal"))]
+#[test]
+fn a_secret_that_this_build_cannot_use_is_no_reason_to_store_in_clear() {
+    for name in ["CACHE_SECRET", "CACHE_P2P_SHARED_SECRET", "CACHE_SECRET_OLD"] {
+        let text = read(&[(name, "the-hidden-secret")]).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            format!(
+                "{name}: this build cannot seal entries, its cargo feature `seal` is off; \
+                 in Cargo.toml: peercache = {{ version = \"0.1.0\", features = [\"seal\"] }}"
+            )
+        );
+    }
+    assert!(read(&[("CACHE_SECRET", " ")]).is_ok());
+}
+
 #[cfg(not(feature = "disk"))]
 #[test]
 fn a_feature_that_is_off_is_named_with_its_line() {
@@ -207,7 +234,7 @@ fn a_feature_that_is_off_is_named_with_its_line() {
     assert!(Path::new("/").is_absolute());
 }
 
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 15] = [
     "CACHE_BACKEND",
     "CACHE_BACKENDS",
     "CACHE_DIR",
@@ -218,8 +245,11 @@ const VARIABLES: [&str; 12] = [
     "CACHE_NAMESPACE",
     "CACHE_ENABLE_P2P",
     "CACHE_SECRET",
+    "CACHE_SECRET_OLD",
+    "CACHE_CONFIG",
     "HOME",
     "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
 ];
 
 /// Seeds that failed are kept beside this file, to be committed.
@@ -257,6 +287,26 @@ proptest! {
                 prop_assert!(text.starts_with(error.variable()) && text.lines().count() == 1, "{}", text);
                 prop_assert!(VARIABLES.contains(&error.variable()));
             }
+        }
+    }
+
+    #[test]
+    fn whatever_a_file_says_it_is_settings_or_one_line(
+        text in prop_oneof![
+            "[ -~\n]{0,200}",
+            prop::collection::vec(
+                prop_oneof![
+                    "(backend|dir|memory_bytes|disk_bytes|default_ttl|namespace|secret|secret_old|x) = \
+                     (\"[a-z0-9/, ]{0,20}\"|-?[0-9]{1,20}|true|\\[\"[a-z]{0,9}\"\\]|1\\.5|\\{\\}|1979-05-27)",
+                    "#[ -~]{0,20}",
+                ],
+                0..4,
+            ).prop_map(|lines| lines.join("\n")),
+        ]
+    ) {
+        if let Err(error) = Config::builder().file_text("f.toml", text).read_vars(|_| None) {
+            let text = error.to_string();
+            prop_assert!(text.starts_with("f.toml:") && text.lines().count() == 1, "{}", text);
         }
     }
 

@@ -1,0 +1,213 @@
+//! Which source wins, and that every value says where it came from.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use peercache::{BackendName, Config, ConfigBuilder, Setting};
+
+const SECRETS: [&str; 4] = [
+    "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug",
+    "pc-readonly-1-7tBscmJ9uWR8O7Ftom88QiW5TsDCTuJ8fAJ9xzfGvNH_ZpbqxPJOR9UsZXxb1DO8IF5gWsWXGDCGb91FHWQruG5bSRM",
+    "the-hidden-secret",
+    "another-hidden-secret",
+];
+
+/// A setting, with a value for each source.
+struct Row {
+    name: &'static str,
+    code: fn(ConfigBuilder) -> ConfigBuilder,
+    variables: &'static [&'static str],
+    environment: &'static str,
+    file: &'static str,
+    /// As shown: from code, environment, file, default.
+    shown: [&'static str; 4],
+}
+
+const ROWS: [Row; 9] = [
+    Row {
+        name: "backend",
+        code: |builder| builder.backends([BackendName::Disk, BackendName::Memory]),
+        variables: &["CACHE_BACKEND", "CACHE_BACKENDS"],
+        environment: "disk",
+        file: "'memory'",
+        shown: ["disk,memory", "disk", "memory", "memory,disk"],
+    },
+    Row {
+        name: "dir",
+        code: |builder| builder.dir("/code"),
+        variables: &["CACHE_DIR", "IPFS_ACCELERATE_CACHE_DIR"],
+        environment: "/environment",
+        file: "'/file'",
+        shown: ["/code", "/environment", "/file", "not set"],
+    },
+    Row {
+        name: "memory_bytes",
+        code: |builder| builder.memory_bytes(2 << 20),
+        variables: &["CACHE_MEMORY_BYTES"],
+        environment: "3 MB",
+        file: "4194304",
+        shown: ["2MiB", "3000000", "4MiB", "64MiB"],
+    },
+    Row {
+        name: "disk_bytes",
+        code: |builder| builder.disk_bytes(1 << 40),
+        variables: &["CACHE_DISK_BYTES"],
+        environment: "20m",
+        file: "'30000k'",
+        shown: ["1024GiB", "20MiB", "30000KiB", "1GiB"],
+    },
+    Row {
+        name: "default_ttl",
+        code: |builder| builder.default_ttl(Duration::from_millis(7_900)),
+        variables: &["CACHE_DEFAULT_TTL"],
+        environment: "8",
+        file: "9",
+        shown: ["7", "8", "9", "300"],
+    },
+    Row {
+        name: "namespace",
+        code: |builder| builder.namespace("code"),
+        variables: &["CACHE_NAMESPACE"],
+        environment: "environment",
+        file: "'file'",
+        shown: ["code", "environment", "file", "not set"],
+    },
+    Row {
+        name: "secret",
+        code: |builder| builder.secret(SECRETS[0]),
+        variables: &["CACHE_SECRET", "CACHE_P2P_SHARED_SECRET"],
+        environment: SECRETS[1],
+        file: "'pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug'",
+        shown: [
+            "set, key id 85beb37115aa7ad0, read and write",
+            "set, key id 85beb37115aa7ad0, read-only",
+            "set, key id 85beb37115aa7ad0, read and write",
+            "not set",
+        ],
+    },
+    Row {
+        name: "secret_old",
+        code: |builder| builder.secret(SECRETS[0]).secret_old([SECRETS[1]]),
+        variables: &["CACHE_SECRET_OLD"],
+        environment: SECRETS[1],
+        file: "['pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug']",
+        shown: [
+            "set, key id 85beb37115aa7ad0",
+            "set, key id 85beb37115aa7ad0",
+            "set, key id 85beb37115aa7ad0",
+            "not set",
+        ],
+    },
+    Row {
+        name: "read_only",
+        code: |builder| builder.read_only(true),
+        variables: &["CACHE_READ_ONLY"],
+        environment: "True",
+        file: "true",
+        shown: ["true", "true", "true", "false"],
+    },
+];
+
+/// The setting `row`, made in these places.
+fn setting(row: &Row, code: bool, variable: Option<&str>, file: bool) -> Setting {
+    // Former secrets need one to write with.
+    let (needs, with_secret) = (row.name == "secret_old", format!("secret = '{}'\n", SECRETS[0]));
+    let text = match file {
+        true => format!("{}{} = {}\n", if needs { &with_secret } else { "\n" }, row.name, row.file),
+        false => String::new(),
+    };
+    let mut builder = Config::builder().file_text("f.toml", text);
+    if code {
+        builder = (row.code)(builder);
+    }
+    let config = builder.read_vars(|name| {
+        if needs && name == "CACHE_SECRET" && variable.is_some() {
+            return Some(SECRETS[0].to_owned());
+        }
+        (Some(name) == variable).then(|| row.environment.to_owned())
+    });
+    let mut settings = config.unwrap().settings().unwrap();
+    settings.remove(settings.iter().position(|setting| setting.name == row.name).unwrap())
+}
+
+#[test]
+fn code_before_environment_before_file_before_default() {
+    for row in &ROWS {
+        let variable = row.variables[0];
+        let [code, environment, file, default] = row.shown.map(|value| format!("{} = {value}", row.name));
+        for under in [false, true] {
+            let below = under.then_some(variable);
+            assert_eq!(setting(row, true, below, under).to_string(), format!("{code} (code)"));
+            for variable in row.variables {
+                let found = setting(row, false, Some(variable), under);
+                assert_eq!(found.to_string(), format!("{environment} (environment {variable})"));
+                assert_eq!(found.variable, row.variables[0]);
+            }
+        }
+        assert_eq!(setting(row, false, None, true).to_string(), format!("{file} (file f.toml:2)"));
+        assert_eq!(setting(row, false, None, false).to_string(), format!("{default} (default)"));
+    }
+    let all = Config::builder().read_vars(|_| None).unwrap().settings().unwrap();
+    let names: Vec<_> = all.iter().map(|setting| setting.name).collect();
+    assert_eq!(names[1..], ROWS.map(|row| row.name), "every setting has its row");
+}
+
+#[test]
+fn the_places_are_data_too() {
+    let config = Config::builder()
+        .namespace("n")
+        .file_text("f.toml", "default_ttl = 5")
+        .read_vars(|name| (name == "CACHE_DIR").then(|| "/d".to_owned()))
+        .unwrap();
+    let settings = config.settings().unwrap();
+    let json = |name: &str| {
+        let setting = settings.iter().find(|setting| setting.name == name).unwrap();
+        serde_json::to_string(setting).unwrap()
+    };
+    assert_snapshot!(json("namespace"), @r#"{"name":"namespace","variable":"CACHE_NAMESPACE","value":"n","origin":{"from":"code"}}"#);
+    assert_snapshot!(json("dir"), @r#"{"name":"dir","variable":"CACHE_DIR","value":"/d","origin":{"from":"environment","variable":"CACHE_DIR"}}"#);
+    assert_snapshot!(json("default_ttl"), @r#"{"name":"default_ttl","variable":"CACHE_DEFAULT_TTL","value":"5","origin":{"from":"file","path":"f.toml","line":1}}"#);
+    assert_snapshot!(json("backend"), @r#"{"name":"backend","variable":"CACHE_BACKEND","value":"memory,disk","origin":{"from":"default"}}"#);
+}
+
+#[test]
+fn mistakes_in_code_say_so() {
+    let complaint = |builder: ConfigBuilder| builder.read_vars(|_| None).unwrap_err().to_string();
+    let builder = Config::builder;
+    assert_snapshot!(complaint(builder().memory_bytes(5)), @"memory_bytes = 5, set in code: this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
+    assert_snapshot!(complaint(builder().default_ttl(Duration::from_millis(999))), @"default_ttl = 0, set in code: this is not a time to live; give whole seconds from 1 to 2592000");
+    assert_snapshot!(complaint(builder().backends([BackendName::S3])), @r#"backend = "s3", set in code: this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
+    assert_snapshot!(complaint(builder().secret_old(["the-hidden-secret"])), @"secret_old, set in code: there are former secrets, and no secret to write with; give that one as CACHE_SECRET");
+    let blank = builder().secret(" ").read_vars(|_| None).unwrap().settings().unwrap_err();
+    assert_snapshot!(blank, @"secret, set in code: the secret is empty; make a secret with `peercache keygen`");
+}
+
+#[test]
+fn what_code_leaves_empty_is_meant_so() {
+    let vars = |_: &str| Some("disk".to_owned());
+    let config = Config::builder().without_file().backends([]).namespace("").dir("/d").memory_bytes(1 << 20);
+    let config = config.disk_bytes(1 << 30).default_ttl(Duration::from_secs(1)).secret(SECRETS[0]);
+    let config = config.secret_old([""; 0]).read_only(false).read_vars(vars).unwrap();
+    assert!(config.backends().is_empty() && config.dir().is_none());
+    let settings = config.settings().unwrap();
+    assert_eq!(settings[0].to_string(), "config = none (code)");
+    assert_eq!(settings[6].to_string(), "namespace = not set (code)");
+    assert_eq!(settings[8].value, "not set");
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let [full, read_only, passphrase, another] = SECRETS;
+    let builder = Config::builder().secret(full).secret_old([read_only, another]).file_text("f", passphrase);
+    let mut shown = format!("{builder:?}");
+    let toml = format!("secret = '{full}'\nsecret_old = '{read_only},{passphrase}'");
+    let config = Config::builder().file_text("f", toml).read_vars(|_| None).unwrap();
+    for config in [config, Config::builder().secret(passphrase).read_vars(|_| None).unwrap()] {
+        shown += &format!("{config:?}");
+        shown += &format!("{:?}", config.settings().unwrap());
+        shown += &format!("{config:?} {:?}", config.keyring().unwrap());
+    }
+    for text in SECRETS {
+        assert!(!shown.contains(&text[text.len() - 12..]), "{shown}");
+    }
+}
