@@ -2,10 +2,13 @@
 
 mod completions;
 mod concurrency;
+mod config;
 mod demo;
 mod entries;
 mod errors;
+mod explain;
 mod gh;
 mod http;
+mod keygen;
 mod serve;
 mod support;
