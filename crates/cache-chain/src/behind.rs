@@ -75,6 +75,7 @@ enum Why {
     Shutdown,
 }
 
+/// Counted while the state is held, so that a report taken at any moment adds up.
 #[derive(Debug, Default)]
 struct BehindStats {
     queued: Count,
@@ -145,8 +146,7 @@ impl Behind {
     fn take_in(&self, key: &Key, entry: Entry) -> Taken {
         let (queued, give_up) = (self.clock.now(), self.clock.monotonic() + self.age_of(&entry));
         let (ack, told) = oneshot::channel();
-        self.stats.queued.add(1);
-        match self.insert(key, entry, queued, give_up, Some(ack)) {
+        match self.insert(key, entry, queued, give_up, Some(ack), &self.stats.queued) {
             Ok(()) => Taken::Waits(told),
             Err(message) => Taken::Refused(self.refusal(message)),
         }
@@ -154,14 +154,16 @@ impl Behind {
 
     /// Takes in a write that another process has left in the journal.
     pub(crate) fn replay(&self, key: &Key, entry: Entry, queued: Timestamp) {
-        self.stats.replayed.add(1);
         let (now, spent) = (self.clock.monotonic(), self.clock.now().saturating_since(queued));
         let Some(rest) = self.age_of(&entry).checked_sub(spent).filter(|rest| !rest.is_zero()) else {
+            let state = self.state();
+            self.stats.replayed.add(1);
             self.stats.too_old.add(1);
+            drop(state);
             return;
         };
         // Where there is no room it is counted as dropped, and there is nobody to tell.
-        let _ = self.insert(key, entry, queued, now + rest, None);
+        let _ = self.insert(key, entry, queued, now + rest, None, &self.stats.replayed);
     }
 
     /// How long this write is tried.
@@ -176,6 +178,7 @@ impl Behind {
         queued: Timestamp,
         give_up: Duration,
         ack: Option<Ack>,
+        came: &Count,
     ) -> Result<(), &'static str> {
         let version = entry.version();
         if let Some(journal) = &self.journal {
@@ -189,45 +192,44 @@ impl Behind {
             }
         }
         let mut state = self.state();
+        came.add(1);
         if state.phase != Phase::Open {
-            drop(state);
             self.stats.shutdown.add(1);
+            drop(state);
             self.forget(key, version);
             return Err("the cache is closed");
         }
         let (offered, evicted) = state.backlog.offer(key, entry, queued, give_up, ack);
+        self.stats.full.add(evicted.len() as u64);
+        match offered {
+            Offered::Queued => {}
+            // The newer of the two is in the journal, and stands for the other there as well.
+            Offered::Replaced | Offered::Older => self.stats.coalesced.add(1),
+            Offered::Full => self.stats.full.add(1),
+        }
         drop(state);
         for removed in evicted {
-            self.drop_one(removed, Why::Full);
+            self.let_go(removed, Why::Full);
         }
-        match offered {
-            Offered::Queued => Ok(()),
-            // The newer of the two is in the journal, and stands for the other there as well.
-            Offered::Replaced | Offered::Older => {
-                self.stats.coalesced.add(1);
-                Ok(())
-            }
-            Offered::Full => {
-                self.stats.full.add(1);
-                self.forget(key, version);
-                Err("too much waits to be written to this tier already")
-            }
+        if offered == Offered::Full {
+            self.forget(key, version);
+            return Err("too much waits to be written to this tier already");
         }
+        Ok(())
     }
 
     fn refusal(&self, message: &'static str) -> Error {
         Error::new(ErrorKind::Unavailable, Operation::Put, message).with_backend(self.name.clone())
     }
 
-    /// Counts a write that was given up, and tells who waits for it.
-    fn drop_one(&self, removed: Removed, why: Why) {
-        let (count, message) = match why {
-            Why::Full => (&self.stats.full, "it made room for newer writes"),
-            Why::TooOld => (&self.stats.too_old, "it waited for too long"),
-            Why::Refused => (&self.stats.refused, "the tier refuses it"),
-            Why::Shutdown => (&self.stats.shutdown, "the cache was closed before it was written"),
+    /// Takes a write that was given up, and counted, out of the journal, and tells who waits for it.
+    fn let_go(&self, removed: Removed, why: Why) {
+        let message = match why {
+            Why::Full => "it made room for newer writes",
+            Why::TooOld => "it waited for too long",
+            Why::Refused => "the tier refuses it",
+            Why::Shutdown => "the cache was closed before it was written",
         };
-        count.add(1);
         self.forget(&removed.key, removed.slot.entry.version());
         for ack in removed.slot.waiting {
             // Whoever waited has perhaps gone.
@@ -257,20 +259,22 @@ impl Behind {
     /// Ends it: what still waits is left to the journal, or counted as dropped where there is none.
     /// Blocks for file operations when there is a journal.
     pub(crate) fn finish(&self) {
-        let left = {
+        let is_kept = |removed: &Removed| {
+            let version = removed.slot.entry.version();
+            self.journal.as_ref().is_some_and(|journal| journal.holds(&self.name, &removed.key, version))
+        };
+        let (kept, lost): (Vec<_>, Vec<_>) = {
             let mut state = self.state();
             state.phase = Phase::Closed;
-            state.backlog.drain()
+            let (kept, lost): (Vec<_>, Vec<_>) = state.backlog.drain().into_iter().partition(is_kept);
+            self.stats.journalled.add(kept.len() as u64);
+            self.stats.shutdown.add(lost.len() as u64);
+            (kept, lost)
         };
-        for removed in left {
-            let version = removed.slot.entry.version();
-            let kept =
-                self.journal.as_ref().is_some_and(|journal| journal.holds(&self.name, &removed.key, version));
-            if !kept {
-                self.drop_one(removed, Why::Shutdown);
-                continue;
-            }
-            self.stats.journalled.add(1);
+        for removed in lost {
+            self.let_go(removed, Why::Shutdown);
+        }
+        for removed in kept {
             for ack in removed.slot.waiting {
                 let _ = ack.send(Err(self.refusal("the cache was closed; the next process writes it")));
             }
@@ -302,10 +306,8 @@ impl Behind {
     }
 
     pub(crate) fn report(&self) -> BehindReport {
-        let (waiting, waiting_bytes) = {
-            let state = self.state();
-            (state.backlog.len() as u64, state.backlog.bytes() as u64)
-        };
+        let state = self.state();
+        let (waiting, waiting_bytes) = (state.backlog.len() as u64, state.backlog.bytes() as u64);
         let stats = &self.stats;
         BehindReport {
             queued: stats.queued.get(),

@@ -243,8 +243,8 @@ impl Chain {
                 tokio::spawn(ask);
             }
         }
-        let version = tags.known().get(tag).version;
-        version
+        let mut known = tags.known();
+        known.get(tag).version
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn pump(tier: &Arc<Tier>) {
     state.workers += wanted;
     drop(state);
     for _ in 0..wanted {
-        let seat = Seat { tier: Arc::clone(tier), pausing: false, trying: None };
+        let seat = Seat { tier: Arc::clone(tier), pausing: false, retired: false, trying: None };
         runtime.spawn(work(seat));
     }
 }
@@ -37,6 +37,8 @@ pub(crate) fn pump(tier: &Arc<Tier>) {
 struct Seat {
     tier: Arc<Tier>,
     pausing: bool,
+    /// Whether it was given back already.
+    retired: bool,
     trying: Option<Key>,
 }
 
@@ -50,7 +52,9 @@ impl Drop for Seat {
         if self.pausing {
             state.pausing = false;
         }
-        state.workers -= 1;
+        if !self.retired {
+            state.workers -= 1;
+        }
         drop(state);
         behind.rest.notify_waiters();
     }
@@ -77,16 +81,21 @@ async fn work(mut seat: Seat) {
                 let old = {
                     let mut state = behind.state();
                     state.pausing = false;
-                    state.backlog.too_old(now, wall)
+                    let old = state.backlog.too_old(now, wall);
+                    behind.stats.too_old.add(old.len() as u64);
+                    old
                 };
                 give_up(&tier, old).await;
             }
             Step::Try(key, entry) => {
                 let outcome = attempt(&tier, behind, &key, &entry).await;
+                let answered = outcome.is_ok();
                 seat.trying = None;
                 ended(&tier, behind, &key, entry.version(), outcome).await;
-                // The tier answered: the others need not wait for this one.
-                pump(&tier);
+                if answered {
+                    // The others need not wait for this one any more.
+                    pump(&tier);
+                }
             }
         }
     }
@@ -95,7 +104,7 @@ async fn work(mut seat: Seat) {
 fn next(behind: &Behind, tier: &Tier, seat: &mut Seat) -> Step {
     let mut state = behind.state();
     if state.phase == Phase::Closed || state.backlog.next().is_none() {
-        return Step::End;
+        return end(&mut state, seat);
     }
     let wait = pause(&mut state, tier);
     let (key, entry, retry) = match (wait, state.backlog.next(), state.backlog.next_untried()) {
@@ -111,7 +120,7 @@ fn next(behind: &Behind, tier: &Tier, seat: &mut Seat) -> Step {
                 (Err(wait), None) => return rest(&mut state, seat, wait),
             }
         }
-        (None, None, _) => return Step::End,
+        (None, None, _) => return end(&mut state, seat),
     };
     if retry {
         behind.stats.retried.add(1);
@@ -135,11 +144,19 @@ fn pause(state: &mut State, tier: &Tier) -> Option<Duration> {
 /// One worker pauses for all; the others end.
 fn rest(state: &mut State, seat: &mut Seat, wait: Duration) -> Step {
     if state.pausing {
-        return Step::End;
+        return end(state, seat);
     }
     state.pausing = true;
     seat.pausing = true;
     Step::Pause(wait)
+}
+
+/// Gives the seat back under the lock under which there was found to be nothing to do: whoever brings
+/// something after that finds the seat free.
+fn end(state: &mut State, seat: &mut Seat) -> Step {
+    state.workers -= 1;
+    seat.retired = true;
+    Step::End
 }
 
 async fn attempt(tier: &Tier, behind: &Behind, key: &Key, entry: &Entry) -> Result<(), Error> {
@@ -184,6 +201,7 @@ async fn ended(
                 state.failures = 0;
                 state.resume = None;
                 delivered = state.backlog.delivered(key, version);
+                behind.stats.delivered.add(u64::from(delivered.is_some()));
             }
             Err(error) if error.is_retryable() => {
                 back_off(behind, &mut state, error.kind());
@@ -198,6 +216,7 @@ async fn ended(
                     }
                 }
                 if is_old {
+                    behind.stats.too_old.add(1);
                     dropped.extend(state.backlog.remove(key).map(|removed| (removed, Why::TooOld)));
                 }
             }
@@ -210,12 +229,12 @@ async fn ended(
                     }
                     (removed, Why::Refused)
                 });
+                behind.stats.refused.add(u64::from(refused.is_some()));
                 dropped.extend(refused);
             }
         }
     }
     if let Some(removed) = delivered {
-        behind.stats.delivered.add(1);
         for ack in removed.slot.waiting {
             let _ = ack.send(Ok(()));
         }
@@ -241,7 +260,7 @@ async fn give_up_with(behind: &Arc<Behind>, dropped: Vec<(super::Removed, Why)>)
     }
     on_disk(behind, move |behind| {
         for (removed, why) in dropped {
-            behind.drop_one(removed, why);
+            behind.let_go(removed, why);
         }
     })
     .await;

@@ -377,3 +377,30 @@ async fn a_copy_in_a_tier_with_a_cap_lives_shorter_and_is_extended_by_nobody() {
     assert!(reader.lookup(&key("k")).await.is_hit());
     assert_eq!(other.held(&key("k")).unwrap().metadata().fresh_for.as_secs(), 50);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn however_threads_race_no_write_is_left_lying() {
+    let world = World::default();
+    let ([_, shared], chain) = pair(&world, WriteBehind { concurrency: 1, ..WriteBehind::default() });
+    let chain = Arc::new(chain);
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (world, chain) = (world.clone(), Arc::clone(&chain));
+            tokio::spawn(async move {
+                for n in 0..500 {
+                    let _ = chain.write(&key(&format!("{writer} {n}")), world.entry(0, "v")).await;
+                    // Gives the only worker time to find nothing to do.
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    // Not `settle`, which would start a worker: nobody comes by any more.
+    while behind(&chain, 1).waiting > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((behind(&chain, 1).delivered, shared.calls().1), (2000, 2000));
+}
