@@ -7,6 +7,8 @@
 
 mod chunk;
 mod digest;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod manifest;
 mod options;
 mod outcome;

@@ -5,6 +5,8 @@
 //! segments whose locks are free and delivers what they hold; a live process's segment is left alone.
 //! Nothing is synced to the device: the journal survives the process, not the loss of power.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod record;
 mod segment;
 

@@ -17,6 +17,7 @@ mod explain;
 mod flight;
 mod journal;
 mod lookup;
+mod missed;
 mod policy;
 mod promote;
 mod race;
@@ -39,3 +40,7 @@ pub use policy::{WriteBehind, WritePolicy};
 pub use report::{LatencyReport, PromotionReport, Report, TierReport};
 pub use tags::TagReport;
 pub use tier::{Mode, TierOptions};
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use journal::fuzzing;

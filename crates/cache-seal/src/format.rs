@@ -261,5 +261,7 @@ fn outer_entry(entry: &Entry, sealed: Vec<u8>) -> Result<Entry, Error> {
     Entry::tombstone_with_proof(meta.version, meta.created, sealed)
 }
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -46,6 +46,9 @@ mod stats;
 mod xaes;
 
 pub use canary::{CANARY_LIFETIME, Canary};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use format::fuzzing;
 pub use format::MAX_OVERHEAD_BYTES;
 pub use keyring::{Keyring, MAX_OLD_SECRETS};
 pub use sealed::{Sealed, SealedBuilder};

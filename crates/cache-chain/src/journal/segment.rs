@@ -186,7 +186,7 @@ pub(super) struct Left {
 }
 
 /// Reads a segment up to the first damage, and no more than `max_bytes` of it.
-pub(super) fn read(file: &File, max_bytes: u64) -> io::Result<Left> {
+pub(super) fn read(file: impl Read, max_bytes: u64) -> io::Result<Left> {
     let mut file = io::BufReader::new(file.take(max_bytes));
     let mut left = Left::default();
     let mut header = [0; HEADER.len()];
