@@ -116,7 +116,7 @@ impl ConfigBuilder {
     /// # Errors
     /// The first mistake found.
     pub fn read_vars(self, var: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-        self.read(&Env::new(|name| var(name)))
+        self.read(&Env::new(var))
     }
 
     fn read(&self, env: &Env<'_>) -> Result<Config, ConfigError> {

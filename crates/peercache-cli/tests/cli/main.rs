@@ -1,4 +1,5 @@
 //! The binary as its users meet it: real processes, real sockets, the real `gh`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
 mod completions;
 mod concurrency;
