@@ -1,9 +1,7 @@
 //! Settings: what each one does wherever it is made, which source wins, and what each mistake says.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
-use std::path::Path;
-
-use peercache::{BackendName, Config, ConfigError};
+use peercache::{Config, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -28,10 +26,11 @@ fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
 
 #[cfg(all(feature = "memory", feature = "disk"))]
 mod with_both_tiers {
+    use std::path::Path;
     use std::time::Duration;
 
     use insta::assert_snapshot;
-    use peercache::{Key, Mode, Ttl};
+    use peercache::{BackendName, Key, Mode, Ttl};
 
     use super::*;
 
@@ -230,8 +229,8 @@ fn a_secret_that_this_build_cannot_use_is_no_reason_to_store_in_clear() {
 #[test]
 fn a_feature_that_is_off_is_named_with_its_line() {
     insta::assert_snapshot!(read(&[("CACHE_BACKEND", "disk")]).unwrap_err(), @r#"CACHE_BACKEND="disk": this build has no `disk`, its cargo feature is off; in Cargo.toml: peercache = { version = "0.1.0", features = ["disk"] }"#);
-    assert!(!read(&[]).unwrap().backends().contains(&BackendName::Disk), "`auto` takes what there is");
-    assert!(Path::new("/").is_absolute());
+    let disk = "disk".parse().unwrap();
+    assert!(!read(&[]).unwrap().backends().contains(&disk), "`auto` takes what there is");
 }
 
 const VARIABLES: [&str; 15] = [

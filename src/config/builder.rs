@@ -145,7 +145,7 @@ impl ConfigBuilder {
 impl fmt::Debug for ConfigBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dir = self.dir.as_ref().map(|_| Name::Dir.key());
-        let names: Vec<_> = dir.into_iter().chain(self.given.keys().map(|name| name.key())).collect();
+        let names: Vec<_> = dir.into_iter().chain(self.given.keys().copied().map(Name::key)).collect();
         f.debug_struct("ConfigBuilder").field("given", &names).finish_non_exhaustive()
     }
 }

@@ -5,6 +5,21 @@ use super::names::Name;
 use super::source::{Set, Sources};
 use super::values::cargo_line;
 
+/// The secrets of a process: this build knows none.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ring {}
+
+#[cfg(feature = "disk")]
+impl Ring {
+    pub(super) async fn seal(
+        &self,
+        _: peercache_local::Disk,
+        _: &str,
+    ) -> std::sync::Arc<dyn peercache_api::CacheBackend> {
+        match *self {}
+    }
+}
+
 /// Nothing: whoever set a secret was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Secrets;
@@ -20,6 +35,11 @@ impl Secrets {
                 format!("in Cargo.toml: {}", cargo_line(env!("CARGO_PKG_VERSION"), "seal")),
             )),
         }
+    }
+
+    #[allow(clippy::unused_async, clippy::unnecessary_wraps, reason = "as with the feature")]
+    pub(super) async fn ring_off_the_runtime(&self) -> Result<Option<Ring>, ConfigError> {
+        Ok(None)
     }
 
     /// Both settings as they may be shown.

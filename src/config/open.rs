@@ -13,6 +13,7 @@ use super::error::ConfigError;
 #[cfg(feature = "disk")]
 use super::error::without_help;
 use super::names::BackendName;
+use super::secret::Ring;
 
 impl Config {
     /// Opens the cache that these settings describe.
@@ -24,39 +25,13 @@ impl Config {
             tracing::warn!("{warning}");
         }
         // Also where no tier is sealed: a secret that is of no use is a mistake in any case.
-        #[cfg(feature = "seal")]
         let seal = self.secrets.ring_off_the_runtime().await?;
         let mut builder = Cache::builder()
             .namespace(self.namespace.value.clone())
             .default_ttl(self.default_ttl.value)
             .read_only(self.read_only.value);
         for name in &self.backends.value {
-            let backend: Arc<dyn CacheBackend> = match name {
-                #[cfg(feature = "memory")]
-                BackendName::Memory => {
-                    // More than this machine can address is as good as everything.
-                    let bytes = usize::try_from(self.memory_bytes.value).unwrap_or(usize::MAX);
-                    Arc::new(peercache_local::Memory::with_capacity(bytes))
-                }
-                #[cfg(all(feature = "disk", feature = "seal"))]
-                BackendName::Disk if seal.is_some() => {
-                    let disk = self.open_disk().await?;
-                    match &seal {
-                        Some(ring) => Arc::new(self.sealed(ring, disk).await),
-                        None => Arc::new(disk),
-                    }
-                }
-                #[cfg(feature = "disk")]
-                BackendName::Disk => Arc::new(self.open_disk().await?),
-                other => {
-                    return Err(ConfigError::of_variable(
-                        "CACHE_BACKEND",
-                        format!("this build has no `{other}`"),
-                        "leave it out",
-                    ));
-                }
-            };
-            builder = builder.shared_tier(backend);
+            builder = builder.shared_tier(self.open_backend(*name, seal.as_ref()).await?);
         }
         builder.build().map_err(|error| {
             ConfigError::of_variable("CACHE_NAMESPACE", error.to_string(), "change the setting")
@@ -64,26 +39,33 @@ impl Config {
         })
     }
 
-    /// Seals `disk`. Another secret in use in the same directory is told and no more: the entries of
-    /// both lie there side by side, neither readable to the other.
-    #[cfg(all(feature = "disk", feature = "seal"))]
-    async fn sealed(
+    #[cfg_attr(not(feature = "disk"), allow(unused_variables, reason = "memory is not sealed"))]
+    async fn open_backend(
         &self,
-        ring: &super::secret::Ring,
-        disk: peercache_local::Disk,
-    ) -> peercache_seal::Sealed<peercache_local::Disk> {
-        let sealed = peercache_seal::Sealed::new(ring.keyring.clone(), disk);
-        let looked = match peercache_api::NodeId::random() {
-            Ok(node) => {
-                let versions = peercache_api::VersionClock::new(node);
-                sealed.verify_canary(&self.namespace.value, &versions).await.map(drop)
+        name: BackendName,
+        seal: Option<&Ring>,
+    ) -> Result<Arc<dyn CacheBackend>, ConfigError> {
+        match name {
+            #[cfg(feature = "memory")]
+            BackendName::Memory => {
+                // More than this machine can address is as good as everything.
+                let bytes = usize::try_from(self.memory_bytes.value).unwrap_or(usize::MAX);
+                Ok(Arc::new(peercache_local::Memory::with_capacity(bytes)))
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = looked {
-            tracing::warn!("{error}");
+            #[cfg(feature = "disk")]
+            BackendName::Disk => {
+                let disk = self.open_disk().await?;
+                match seal {
+                    Some(ring) => Ok(ring.seal(disk, &self.namespace.value).await),
+                    None => Ok(Arc::new(disk)),
+                }
+            }
+            other => Err(ConfigError::of_variable(
+                "CACHE_BACKEND",
+                format!("this build has no `{other}`"),
+                "leave it out",
+            )),
         }
-        sealed
     }
 
     #[cfg(feature = "disk")]

@@ -4,6 +4,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use peercache_api::Error;
+#[cfg(feature = "disk")]
+use peercache_api::{CacheBackend, NodeId, VersionClock};
+#[cfg(feature = "disk")]
+use peercache_seal::Sealed;
 use peercache_seal::{KeyId, Keyring, MAX_OLD_SECRETS, Secret};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -123,6 +127,23 @@ impl Secrets {
                 None => unset(),
             },
         ])
+    }
+}
+
+#[cfg(feature = "disk")]
+impl Ring {
+    /// Seals `disk`. Another secret in use in the same directory is told and no more: the entries of
+    /// both lie there side by side, neither readable to the other.
+    pub(super) async fn seal(&self, disk: peercache_local::Disk, namespace: &str) -> Arc<dyn CacheBackend> {
+        let sealed = Sealed::new(self.keyring.clone(), disk);
+        let looked = match NodeId::random() {
+            Ok(node) => sealed.verify_canary(namespace, &VersionClock::new(node)).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = looked {
+            tracing::warn!("{error}");
+        }
+        Arc::new(sealed)
     }
 }
 
