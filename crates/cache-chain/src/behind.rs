@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use self::backlog::{Ack, Backlog, Offered, Removed};
 use self::budget::RetryBudget;
 use crate::journal::Journal;
+use crate::missed::Missed;
 use crate::policy::WriteBehind;
 
 use crate::stats::Count;
@@ -36,6 +37,8 @@ pub(crate) struct Behind {
     limits: WriteBehind,
     clock: Arc<dyn Clock>,
     journal: Option<Arc<Journal>>,
+    /// The tier's: told of a write before it stops to wait, so that at any moment one of them stands for it.
+    missed: Arc<Missed>,
     state: Mutex<State>,
     stats: BehindStats,
     /// Rung whenever a worker pauses or ends.
@@ -105,6 +108,7 @@ impl Behind {
         limits: WriteBehind,
         clock: Arc<dyn Clock>,
         journal: Option<Arc<Journal>>,
+        missed: Arc<Missed>,
         seed: u64,
     ) -> Self {
         let state = State {
@@ -119,7 +123,7 @@ impl Behind {
             phase: Phase::Open,
         };
         let (state, stats, rest) = (Mutex::new(state), BehindStats::default(), Notify::new());
-        Self { name, limits, clock, journal, state, stats, rest }
+        Self { name, limits, clock, journal, missed, state, stats, rest }
     }
 
     /// The tier's name in the journal.
@@ -159,6 +163,7 @@ impl Behind {
             let state = self.state();
             self.stats.replayed.add(1);
             self.stats.too_old.add(1);
+            self.missed.note(key, entry.version());
             drop(state);
             return;
         };
@@ -195,17 +200,22 @@ impl Behind {
         came.add(1);
         if state.phase != Phase::Open {
             self.stats.shutdown.add(1);
+            self.missed.note(key, version);
             drop(state);
             self.forget(key, version);
             return Err("the cache is closed");
         }
         let (offered, evicted) = state.backlog.offer(key, entry, queued, give_up, ack);
         self.stats.full.add(evicted.len() as u64);
+        self.note_missed(&evicted);
         match offered {
             Offered::Queued => {}
             // The newer of the two is in the journal, and stands for the other there as well.
             Offered::Replaced | Offered::Older => self.stats.coalesced.add(1),
-            Offered::Full => self.stats.full.add(1),
+            Offered::Full => {
+                self.stats.full.add(1);
+                self.missed.note(key, version);
+            }
         }
         drop(state);
         for removed in evicted {
@@ -220,6 +230,13 @@ impl Behind {
 
     fn refusal(&self, message: &'static str) -> Error {
         Error::new(ErrorKind::Unavailable, Operation::Put, message).with_backend(self.name.clone())
+    }
+
+    /// Remembers writes that the tier will not get. For whoever holds the state in which they waited.
+    fn note_missed<'a>(&self, removed: impl IntoIterator<Item = &'a Removed>) {
+        for Removed { key, slot } in removed {
+            self.missed.note(key, slot.entry.version());
+        }
     }
 
     /// Takes a write that was given up, and counted, out of the journal, and tells who waits for it.
@@ -266,7 +283,9 @@ impl Behind {
         let (kept, lost): (Vec<_>, Vec<_>) = {
             let mut state = self.state();
             state.phase = Phase::Closed;
-            let (kept, lost): (Vec<_>, Vec<_>) = state.backlog.drain().into_iter().partition(is_kept);
+            let left = state.backlog.drain();
+            self.note_missed(&left);
+            let (kept, lost): (Vec<_>, Vec<_>) = left.into_iter().partition(is_kept);
             self.stats.journalled.add(kept.len() as u64);
             self.stats.shutdown.add(lost.len() as u64);
             (kept, lost)

@@ -183,7 +183,8 @@ impl ChainBuilder {
             }
             if tier.writes() {
                 let (limits, clock) = (self.write_behind.clone(), Arc::clone(&clock));
-                tier.behind = Some(Arc::new(Behind::new(name, limits, clock, journal.clone(), seed)));
+                let (journal, missed) = (journal.clone(), Arc::clone(&tier.missed));
+                tier.behind = Some(Arc::new(Behind::new(name, limits, clock, journal, missed, seed)));
             }
         };
         let names = journal_names(&tiers);

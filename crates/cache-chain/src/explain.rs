@@ -174,7 +174,9 @@ fn reason(skip: &Skip) -> String {
         Skip::Stale => "stale: served only if no tier below has something fresh".to_owned(),
         Skip::Removed => "removed: hides what is older below".to_owned(),
         Skip::Tagged => "removed with one of its tags".to_owned(),
-        Skip::Superseded => "superseded by what a tier above holds".to_owned(),
+        Skip::Superseded => {
+            "superseded by what a tier above holds, or by a write that this one missed".to_owned()
+        }
         Skip::FromFuture => "passed over: it claims to come from the future".to_owned(),
         Skip::Failed(error) => format!("failed: {error}"),
         Skip::TimedOut(deadline) => format!("no answer within {} ms", deadline.as_millis()),

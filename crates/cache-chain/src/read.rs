@@ -44,7 +44,8 @@ impl Scan {
         // The same write may live shorter in one tier than in another, so an equal version counts,
         // unless it was removed.
         let known = self.newest.cmp(&Some(entry.version()));
-        if known.is_gt() || (known.is_eq() && self.tombstone.is_some()) {
+        let removed = self.tombstone.as_ref().is_some_and(|tombstone| tombstone.version() >= entry.version());
+        if known.is_gt() || removed {
             return Some(Skip::Superseded);
         }
         if known.is_lt() {
@@ -68,6 +69,21 @@ impl Scan {
                 None
             }
         }
+    }
+
+    /// Takes in what a tier holds that missed a newer write. It is not served, nor is anything older. A
+    /// tier that holds the same and missed nothing may still serve it.
+    fn outdated(&mut self, entry: &Entry, now: Timestamp) -> Skip {
+        self.answered = true;
+        self.judged = now;
+        if entry.is_from_future(now) {
+            return Skip::FromFuture;
+        }
+        if self.newest < Some(entry.version()) {
+            self.newest = Some(entry.version());
+            self.stale = None;
+        }
+        Skip::Superseded
     }
 
     /// What a read that found no value to serve says to a chain around this one: a removal; or that
@@ -156,11 +172,15 @@ impl Chain {
     }
 
     /// Writes a hit in tier `index` to the tiers above that could use it: not to those that were left
-    /// out of the read, which may hold it, nor to those that are unwell or for which it is too old.
+    /// out of the read, which may hold it, nor to those that are unwell, for which it is too old, or which
+    /// would not be believed about it.
     async fn carry_up(&self, index: usize, key: &Key, entry: &Entry, scan: &Scan) {
         let age = entry.age(self.clock.now());
         let wants = |(index, tier): &(usize, &Arc<Tier>)| {
-            !scan.unheard.contains(index) && tier.breaker.allow() && tier.max_ttl.is_none_or(|cap| age < cap)
+            !scan.unheard.contains(index)
+                && tier.breaker.allow()
+                && tier.max_ttl.is_none_or(|cap| age < cap)
+                && !tier.missed.outdates(key, entry.version())
         };
         let above = self.tiers[..index].iter().enumerate().filter(wants);
         let above: Vec<_> = above.map(|(_, tier)| Arc::clone(tier)).collect();
@@ -269,7 +289,9 @@ impl Chain {
         call: Call<Option<Entry>>,
         scan: &mut Scan,
     ) -> Option<Skip> {
-        if let Call::Done(Some(entry)) = &call {
+        if let Call::Done(Some(entry)) = &call
+            && !self.tiers[index].missed.outdates(key, entry.version())
+        {
             let shared = !self.tiers[index].is_local();
             if !entry.metadata().tags.is_empty()
                 && let Some(version) = self.removed_by_tag(entry, shared).await
@@ -288,7 +310,7 @@ impl Chain {
                 return Some(Skip::Superseded);
             }
         }
-        self.weigh(index, call, scan)
+        self.weigh(index, key, call, scan)
     }
 
     /// A tombstone for `version` of `key` in a local tier below `index`.
@@ -308,8 +330,11 @@ impl Chain {
     }
 
     /// Why the end of a call to tier `index` is not the answer, or nothing if it is.
-    pub(crate) fn weigh(&self, index: usize, call: Call<Option<Entry>>, scan: &mut Scan) -> Option<Skip> {
+    fn weigh(&self, index: usize, key: &Key, call: Call<Option<Entry>>, scan: &mut Scan) -> Option<Skip> {
         match call {
+            Call::Done(Some(entry)) if self.tiers[index].missed.outdates(key, entry.version()) => {
+                Some(scan.outdated(&entry, self.clock.now()))
+            }
             Call::Done(held) => scan.judge(index, held, self.clock.now()),
             Call::Failed(error) => Some(Skip::Failed(error)),
             Call::TimedOut(deadline) => Some(Skip::TimedOut(deadline)),

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::behind::Behind;
 use crate::breaker::{Breaker, BreakerOptions, Patient};
 use crate::breaker_probe::no_answer;
+use crate::missed::Missed;
 use crate::recent::Recent;
 use crate::stats::TierStats;
 
@@ -76,6 +77,8 @@ pub(crate) struct Tier {
     pub(crate) behind: Option<Arc<Behind>>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) recent: Recent,
+    /// Writes that it failed to take; its queue knows it too.
+    pub(crate) missed: Arc<Missed>,
     pub(crate) stats: TierStats,
 }
 
@@ -110,6 +113,7 @@ impl Tier {
             behind: None,
             breaker: Breaker::new(patient, options.breaker, budget, seed, Arc::clone(clock)),
             recent: Recent::new(),
+            missed: Arc::default(),
             stats: TierStats::new(),
         }
     }
@@ -199,12 +203,14 @@ impl Tier {
 
     /// Writes `entry`. A backend without ordered writes is asked first what it holds, so that an
     /// older entry does not replace a newer one; two writers at once can still race there.
+    ///
+    /// Tells the breaker of a shared tier, unless it is dropped first.
     pub(crate) async fn put(&self, key: &Key, entry: Entry, clock: &dyn Clock) -> Call<()> {
         let ordered = self.info().capabilities.ordered_writes;
         // Others may read this tier without knowing our cap. The version stays, so nothing is extended
         // by a copy of it.
         let entry = self.capped(entry);
-        within(self.write_deadline, async {
+        let call = within(self.write_deadline, async {
             if !ordered {
                 match self.backend.get(key).await {
                     Ok(Some(stored)) if !entry.supersedes(&stored, clock.now()) => return Ok(()),
@@ -216,7 +222,24 @@ impl Tier {
             }
             self.backend.put(key, entry).await
         })
-        .await
+        .await;
+        if !self.is_local() {
+            self.tell_breaker(&call);
+        }
+        call
+    }
+
+    /// Lets the breaker know how a write fared. A timeout counts as one, whatever it took: nobody who reads
+    /// waited for it. Not for local tiers: those are written whatever their breaker says, and one that
+    /// takes no writes, as a full disk does, is as good for reads as before.
+    fn tell_breaker(&self, call: &Call<()>) {
+        match call {
+            Call::Done(()) => self.breaker.success(),
+            Call::Failed(error) => self.breaker.failure(error),
+            Call::TimedOut(deadline) => {
+                self.breaker.failure(&timeout_error(self, Operation::Put, *deadline));
+            }
+        }
     }
 
     pub(crate) async fn close(&self) -> Call<()> {

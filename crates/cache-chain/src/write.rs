@@ -26,6 +26,7 @@ impl Chain {
     /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is unknown.
     pub async fn write(&self, key: &Key, entry: Entry) -> PutOutcome {
         self.stats.puts.add(1);
+        let version = entry.version();
         let (local, shared): (Vec<_>, Vec<_>) =
             self.tiers.iter().enumerate().partition(|(_, tier)| tier.behind.is_none());
         let local = join_all(
@@ -54,6 +55,11 @@ impl Chain {
         let wanted = self.policy.acknowledgements(told.len(), held);
         if wanted > 0 {
             self.wait_for(wanted, told, &mut puts).await;
+        }
+        for (put, tier) in puts.iter().zip(&self.tiers) {
+            if matches!(put, TierPut::Failed(_)) {
+                tier.missed.note(key, version);
+            }
         }
         let outcome =
             PutOutcome { tiers: self.tiers.iter().zip(puts).map(|(tier, put)| result(tier, put)).collect() };
@@ -108,6 +114,10 @@ impl Chain {
         let call = tier.put(key, written, &*self.clock).await;
         cancel.ended();
         tier.stats.put_latency.record(self.clock.monotonic().saturating_sub(started));
+        if !matches!(call, Call::Done(())) {
+            // At once: the caller may go away before the other tiers have answered.
+            tier.missed.note(key, entry.version());
+        }
         match call {
             Call::Done(()) if too_large => {
                 tier.stats.put_skipped.add(1);

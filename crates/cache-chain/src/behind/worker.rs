@@ -83,6 +83,7 @@ async fn work(mut seat: Seat) {
                     state.pausing = false;
                     let old = state.backlog.too_old(now, wall);
                     behind.stats.too_old.add(old.len() as u64);
+                    behind.note_missed(&old);
                     old
                 };
                 give_up(&tier, old).await;
@@ -165,6 +166,10 @@ async fn attempt(tier: &Tier, behind: &Behind, key: &Key, entry: &Entry) -> Resu
     let call = tier.put(key, entry.clone(), &*behind.clock).await;
     cancel.ended();
     tier.stats.put_latency.record(behind.clock.monotonic().saturating_sub(started));
+    if !matches!(call, Call::Done(())) {
+        // While it still waits, so that there is no moment at which neither stands for it.
+        tier.missed.note(key, entry.version());
+    }
     match call {
         Call::Done(()) => {
             tier.stats.stored.add(1);
@@ -217,7 +222,9 @@ async fn ended(
                 }
                 if is_old {
                     behind.stats.too_old.add(1);
-                    dropped.extend(state.backlog.remove(key).map(|removed| (removed, Why::TooOld)));
+                    let old = state.backlog.remove(key);
+                    behind.note_missed(&old);
+                    dropped.extend(old.map(|removed| (removed, Why::TooOld)));
                 }
             }
             Err(error) => {

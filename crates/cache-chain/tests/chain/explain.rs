@@ -95,7 +95,7 @@ async fn every_end_has_its_words() {
         words,
         [
             "removed: hides what is older below",
-            "superseded by what a tier above holds",
+            "superseded by what a tier above holds, or by a write that this one missed",
             "no answer within 500 ms"
         ]
     );
