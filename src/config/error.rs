@@ -1,5 +1,7 @@
 //! What a wrong setting says: where it stands, its value, what is wrong, what to do.
 
+use std::fmt;
+
 use peercache_api::Error;
 
 use super::source::{Given, Origin, Raw};
@@ -8,7 +10,7 @@ use super::source::{Given, Origin, Raw};
 ///
 /// `Display` is one line: where the setting was made (the variable, or file and line), its value, what
 /// is wrong, what to do. The value of a secret is never part of it.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{place}: {problem}; {remedy}")]
 pub struct ConfigError {
     variable: &'static str,
@@ -17,6 +19,13 @@ pub struct ConfigError {
     remedy: String,
     #[source]
     source: Option<Error>,
+}
+
+impl fmt::Debug for ConfigError {
+    /// The same line: this is what a reader sees when `main` returns the error.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl ConfigError {
