@@ -227,6 +227,7 @@ impl Run {
                 | Skip::Stale
                 | Skip::Removed
                 | Skip::Superseded
+                | Skip::Tagged
                 | Skip::FromFuture => {}
                 // Its mode, an open breaker, a spent budget: the chain did not ask.
                 _ => silent.push(tier),

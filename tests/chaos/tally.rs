@@ -53,9 +53,12 @@ impl Tally {
         for trace in &lookup.trace {
             let seen = &mut self.tiers[index_of(&trace.tier)];
             let count = match trace.skip {
-                Skip::Absent | Skip::Expired | Skip::Removed | Skip::Superseded | Skip::FromFuture => {
-                    &mut seen.misses
-                }
+                Skip::Absent
+                | Skip::Expired
+                | Skip::Removed
+                | Skip::Superseded
+                | Skip::Tagged
+                | Skip::FromFuture => &mut seen.misses,
                 Skip::Stale => &mut seen.stale,
                 Skip::Failed(_) => &mut seen.errors,
                 Skip::TimedOut(_) => &mut seen.timeouts,
@@ -114,14 +117,39 @@ impl Tally {
         let sum = |of: fn(&peercache_chain::TierReport) -> u64| report.tiers.iter().map(of).sum::<u64>();
         expect("hits of all tiers", hits, sum(|tier| tier.hits))?;
         expect("dropped in some tier", cancelled, sum(|tier| tier.cancelled))?;
+        Self::check_writes(report)
+    }
+
+    /// Whether every write is accounted for: in a local tier by how it ended there, in a shared one by how
+    /// it left the queue, and every call to a tier by whoever made it.
+    fn check_writes(report: &Report) -> Result<(), String> {
+        // What neither a put into a local tier nor a promotion accounts for was an attempt of a queue.
         let promotions = report.promotions.stored + report.promotions.errors;
-        expect(
-            "writes of all tiers",
-            report.puts * report.tiers.len() as u64 + promotions,
-            sum(|tier| {
-                tier.stored + tier.put_errors + tier.put_timeouts + tier.put_skipped + tier.put_cancelled
-            }),
-        )
+        let (mut calls, mut others) = (0, promotions);
+        let (mut fewest, mut most) = (0, 0);
+        for tier in &report.tiers {
+            calls += tier.stored + tier.put_errors + tier.put_timeouts + tier.put_cancelled;
+            let Some(behind) = &tier.behind else {
+                calls += tier.put_skipped;
+                others += report.puts;
+                continue;
+            };
+            expect("writes that were queued", report.puts, behind.queued)?;
+            let dropped = behind.dropped.total();
+            let ended = behind.delivered + behind.coalesced + dropped + behind.journalled;
+            expect("writes in a queue", behind.queued + behind.replayed, ended + behind.waiting)?;
+            // A write that was delivered or refused was tried; one that was dropped otherwise, or replaced by
+            // a newer one, perhaps; none is tried for the first time twice.
+            fewest += behind.delivered + behind.dropped.refused + behind.retried;
+            most += behind.queued + behind.replayed + behind.retried;
+        }
+        match calls.checked_sub(others) {
+            Some(attempts) if (fewest..=most).contains(&attempts) => Ok(()),
+            _ => Err(format!(
+                "writes of all tiers: {calls} calls, {others} of them puts into local tiers and promotions, so \
+                 the queues should have made {fewest} to {most}"
+            )),
+        }
     }
 }
 

@@ -46,10 +46,10 @@ mod stats;
 mod xaes;
 
 pub use canary::{CANARY_LIFETIME, Canary};
+pub use format::MAX_OVERHEAD_BYTES;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use format::fuzzing;
-pub use format::MAX_OVERHEAD_BYTES;
 pub use keyring::{Keyring, MAX_OLD_SECRETS};
 pub use sealed::{Sealed, SealedBuilder};
 pub use secret::{KeyId, MIN_PASSPHRASE_CHARS, Secret};
