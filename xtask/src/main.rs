@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod failure;
 mod fetch;
+mod fuzz;
 mod integrity;
 mod parts;
 mod run;
@@ -55,6 +56,14 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Run the fuzzers. Needs a nightly compiler
+    Fuzz {
+        /// Only these [default: all]
+        targets: Vec<String>,
+        /// For how long each
+        #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,6 +83,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
         Command::Prepare { parts } => parts::prepare(&parts, &tools)?,
         Command::Check { steps } => return check::check(&tools, &steps),
         Command::Bench { name, args } => bench::bench(&tools, &name, &args)?,
+        Command::Fuzz { targets, seconds } => fuzz::fuzz(&tools, &targets, seconds)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::exit::Failure;
@@ -13,7 +12,7 @@ const BYTES: usize = 32;
 /// The key in `dir`, made on first use; without a directory a random one for this process.
 ///
 /// Every process on one directory gets the same key, also when several start at once: each writes a
-/// file of its own, and linking it to the final name succeeds for exactly one.
+/// file of its own, and giving it the final name succeeds for exactly one.
 pub(crate) fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure> {
     let fresh = random()?;
     let Some(dir) = dir else { return Ok(fresh) };
@@ -21,12 +20,11 @@ pub(crate) fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure>
     let failed =
         |error: io::Error| Failure::failed(format!("cannot keep a key in {}: {error}", path.display()));
     if !path.try_exists().map_err(failed)? {
-        let draft = dir.join(format!("{FILE}.{}", std::process::id()));
-        create(&draft, &fresh).map_err(failed)?;
-        let linked = fs::hard_link(&draft, &path);
-        fs::remove_file(&draft).map_err(failed)?;
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        // Readable to this user only, which is how the library makes it.
+        let mut draft = tempfile::Builder::new().prefix(FILE).tempfile_in(dir).map_err(failed)?;
+        draft.write_all(&fresh).map_err(failed)?;
+        match draft.persist_noclobber(&path) {
+            Err(lost) if lost.error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(lost.error)),
             _ => {}
         }
     }
@@ -38,12 +36,6 @@ pub(crate) fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure>
             stored.len()
         ))
     })
-}
-
-fn create(path: &Path, key: &[u8]) -> io::Result<()> {
-    // A draft that a killed process of the same number left behind is of no use to anybody.
-    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(key)
 }
 
 fn random() -> Result<[u8; BYTES], Failure> {
