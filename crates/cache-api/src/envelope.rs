@@ -98,6 +98,21 @@ pub fn decode(key: &Key, envelope: Bytes) -> Result<Entry, Error> {
     if header.key != *key.digest() {
         return Err(corrupt("the envelope belongs to another key"));
     }
+    read_body(header, envelope)
+}
+
+/// The entry in an envelope, and the digest of the key that it is bound to: for a store that keeps
+/// what others wrote and knows keys by their digests alone.
+///
+/// # Errors
+/// As [`decode`], except that there is no key to compare with.
+pub fn decode_unkeyed(envelope: Bytes) -> Result<([u8; 32], Entry), Error> {
+    let header = Header::read(&envelope)?;
+    let key = header.key;
+    read_body(header, envelope).map(|entry| (key, entry))
+}
+
+fn read_body(header: Header, envelope: Bytes) -> Result<Entry, Error> {
     let whole = HEADER_BYTES + header.meta_len + header.value_len;
     if envelope.len() != whole {
         return Err(corrupt("the envelope is not as long as its header says")
