@@ -10,3 +10,5 @@
 mod core;
 #[allow(dead_code, reason = "the driver is on its way")]
 mod wire;
+
+pub use core::Counters;

@@ -174,8 +174,8 @@ pub(crate) struct Node {
     peers: Peers,
     ring: Ring,
     ring_changes: u64,
-    /// The view as it was told last, and when.
-    told: (Vec<AnchorInfo>, Duration),
+    /// The view as it was told last.
+    told: BTreeMap<PeerKey, AnchorInfo>,
     /// When anybody was last heard before the connection was lost.
     last_heard: Option<Duration>,
     store: Store,
@@ -217,7 +217,7 @@ impl Node {
             peers: Peers::default(),
             ring: Ring::new(placement),
             ring_changes: 0,
-            told: (Vec::new(), Duration::ZERO),
+            told: BTreeMap::new(),
             last_heard: None,
             store: Store::new(capacity),
             asks: BTreeMap::new(),
@@ -289,7 +289,8 @@ impl Node {
                 Timer::Pulse(peer) => self.pulse(now, peer, actions),
                 Timer::GiveUp(peer) => self.give_up(now, peer),
                 Timer::Dial(peer) => self.dial(peer, actions),
-                Timer::TellView => self.tell_view(now, actions),
+                Timer::TellView => self.tell_view(actions),
+                Timer::TellAll(peer) => self.send_view(peer, actions),
                 Timer::Walk => self.walk(now, actions),
                 Timer::ForgetHints => self.forget_hints(now),
             }
@@ -316,7 +317,7 @@ impl Node {
             }
             Message::Announce { key, version } => self.announced(now, peer, key, version),
             Message::Removal { envelope, forwarded } => self.removal(now, peer, envelope, forwarded, actions),
-            Message::View { anchors } => self.viewed(now, peer, anchors),
+            Message::View { full, anchors, gone } => self.viewed(now, peer, (full, anchors, gone)),
             Message::Lease { req, key, ttl_ms, wait_ms, newer_than } => {
                 self.lease_asked_by(now, peer, (req, key, ttl_ms, wait_ms, newer_than), actions);
             }
