@@ -25,7 +25,9 @@ use peercache_api::{Timestamp, Version};
 
 use crate::wire::{AnchorInfo, KeyId, Message, PeerKey};
 
-pub(crate) use counters::{Counters, MemberState, NodeReport};
+pub use counters::Counters;
+#[allow(unused_imports, reason = "for the report, which the driver makes")]
+pub(crate) use counters::{MemberState, NodeReport};
 
 use asks::{Ask, Purpose};
 use peers::Peers;

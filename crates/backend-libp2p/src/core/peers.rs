@@ -387,11 +387,8 @@ impl Node {
     }
 
     pub(super) fn dial(&mut self, peer: PeerKey, actions: &mut Vec<Action>) {
-        let told = self.peers.known.values().flat_map(|known| &known.view);
-        let mut addresses: Vec<_> = told
-            .filter(|anchor| anchor.peer == peer)
-            .flat_map(|anchor| anchor.addresses.iter().cloned())
-            .collect();
+        let told = self.peers.known.values().filter_map(|known| known.view.get(&peer));
+        let mut addresses: Vec<_> = told.flat_map(|anchor| anchor.addresses.iter().cloned()).collect();
         let Some(known) = self.peers.known.get_mut(&peer) else { return };
         let wanted = known.lost || !addresses.is_empty();
         if known.link.is_some() || known.dialling || !wanted || self.left {
