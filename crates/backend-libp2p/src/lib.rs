@@ -8,6 +8,8 @@
 
 #[allow(dead_code, reason = "the driver is on its way")]
 mod core;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 #[allow(dead_code, reason = "the driver is on its way")]
 mod wire;
 

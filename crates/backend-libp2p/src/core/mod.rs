@@ -365,8 +365,8 @@ impl Node {
         if removed && !entry.tombstone {
             return false;
         }
-        if entry.tombstone && self.remember_removal(now, &entry) {
-            actions.push(Action::Removed { key: entry.key, version: entry.version });
+        if entry.tombstone {
+            self.learn_removal(now, &entry, None, actions);
         }
         let news = self.store.put(entry.clone());
         if news {
