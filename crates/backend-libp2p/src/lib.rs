@@ -6,7 +6,18 @@
 //! libp2p with TCP, Noise and Yamux, two long-lived lanes per connection. `wire` is what nodes say to
 //! each other. `docs/peers.md` has the protocol and the reasons.
 
+mod address;
 #[allow(dead_code, reason = "the driver is on its way")]
 mod core;
+mod driver;
+mod identity;
+mod network_key;
 #[allow(dead_code, reason = "the driver is on its way")]
 mod wire;
+
+pub use address::{PeerAddress, PeerName};
+pub use identity::Identity;
+pub use network_key::{MAX_NETWORK_KEYS, NetworkKey};
+
+/// What this backend is called in errors and reports.
+const BACKEND: &str = "peers";
