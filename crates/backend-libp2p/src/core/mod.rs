@@ -3,13 +3,37 @@
 //!
 //! The driver and the simulator call it alike.
 
+mod asks;
+mod counters;
+mod lease;
+mod lookup;
+mod pace;
+mod peers;
+mod removal;
+mod repair;
+mod ring;
+mod store;
+mod timers;
+mod write;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{Timestamp, Version};
 
-use crate::wire::{KeyId, Message, PeerKey};
+use crate::wire::{AnchorInfo, KeyId, Message, PeerKey};
+
+pub(crate) use counters::{Counters, MemberState, NodeReport};
+
+use asks::{Ask, Purpose};
+use peers::Peers;
+use removal::{Hint, Told};
+use repair::Repair;
+use ring::Ring;
+use store::{Checked, Store};
+use timers::{Timer, Timers};
 
 /// When something happens: time since some fixed moment, for waiting, and the wall clock, for
 /// lifetimes and versions.
@@ -124,15 +148,6 @@ pub(crate) enum Failure {
     Overloaded,
 }
 
-/// One node.
-pub(crate) struct Node {}
-
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").finish_non_exhaustive()
-    }
-}
-
 /// What a node is told when it is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -148,16 +163,244 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
 }
 
+/// One node.
+pub(crate) struct Node {
+    me: PeerKey,
+    role: Role,
+    weight: u16,
+    placement: [u8; 16],
+    /// It said that it is about to go.
+    left: bool,
+    peers: Peers,
+    ring: Ring,
+    ring_changes: u64,
+    /// The view as it was told last, and when.
+    told: (Vec<AnchorInfo>, Duration),
+    /// When anybody was last heard before the connection was lost.
+    last_heard: Option<Duration>,
+    store: Store,
+    asks: BTreeMap<u64, Ask>,
+    ops: BTreeMap<OpId, Purpose>,
+    lookups: BTreeMap<u64, lookup::Lookup>,
+    lookups_of: BTreeMap<(PeerKey, u64), u64>,
+    /// How many second questions may be asked.
+    hedges: f64,
+    writes: BTreeMap<u64, write::Write>,
+    write_bytes: usize,
+    /// What this node is about to push: whoever hears of it can ask for it.
+    outgoing: BTreeMap<KeyId, (Version, Bytes)>,
+    hints: BTreeMap<KeyId, Hint>,
+    removed: BTreeMap<KeyId, Version>,
+    removed_order: VecDeque<(KeyId, Version)>,
+    told_again: Told,
+    leases: BTreeMap<KeyId, lease::Lease>,
+    /// The user's waits for leases: which operation, and the question at the owner.
+    lease_waits: BTreeMap<u64, (OpId, Option<u64>)>,
+    repair: Repair,
+    /// With whom the latest comparison found nothing missing, and how often the ring had changed by then.
+    settled_with: BTreeMap<PeerKey, u64>,
+    timers: Timers,
+    counters: Counters,
+    number: u64,
+    chance: u64,
+}
+
 impl Node {
-    pub(crate) fn new(_settings: Settings, _now: Now) -> Self {
-        Self {}
+    pub(crate) fn new(settings: Settings, now: Now) -> Self {
+        let Settings { me, role, weight, placement, capacity, seed } = settings;
+        let mut node = Self {
+            me,
+            role,
+            weight: weight.max(1),
+            placement,
+            left: false,
+            peers: Peers::default(),
+            ring: Ring::new(placement),
+            ring_changes: 0,
+            told: (Vec::new(), Duration::ZERO),
+            last_heard: None,
+            store: Store::new(capacity),
+            asks: BTreeMap::new(),
+            ops: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            lookups_of: BTreeMap::new(),
+            hedges: 5.0,
+            writes: BTreeMap::new(),
+            write_bytes: 0,
+            outgoing: BTreeMap::new(),
+            hints: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            removed_order: VecDeque::new(),
+            told_again: Told::default(),
+            leases: BTreeMap::new(),
+            lease_waits: BTreeMap::new(),
+            repair: Repair::default(),
+            settled_with: BTreeMap::new(),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            number: 0,
+            chance: seed,
+        };
+        node.ring_may_have_changed(now);
+        node
     }
 
     /// Takes note of `event` and adds what is to be done to `actions`. Never blocks; takes microseconds.
-    pub(crate) fn step(&mut self, _now: Now, _event: Event, _actions: &mut Vec<Action>) {}
+    pub(crate) fn step(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Connected { peer, hello, dialled } => self.connected(now, peer, hello, dialled, actions),
+            Event::Disconnected { peer } => self.disconnected(now, peer, actions),
+            Event::Message { peer, message } => {
+                if self.heard_from(now, peer) {
+                    self.message(now, peer, message, actions);
+                }
+            }
+            Event::NotSent { peer, message } => self.not_sent(now, peer, &message, actions),
+            Event::Dialled { peer, reached } => self.dialled(now, peer, reached, actions),
+            Event::Get { op, key, deadline } => self.get(now, op, key, deadline, actions),
+            Event::Put { op, envelope, deadline } => self.put(now, op, envelope, deadline, actions),
+            Event::Lease { op, key, ttl, wait, newer_than } => {
+                self.lease(now, op, (key, ttl, wait, newer_than), actions);
+            }
+            Event::Release { key, token } => self.released(now, None, key, token, actions),
+            Event::Cancel { op } => self.cancel(op, actions),
+            Event::Leave => self.leave(now, actions),
+            Event::Tick => {}
+        }
+        self.tick(now, actions);
+    }
 
     /// When [`Event::Tick`] is due, as [`Now::mono`]; `None` while nothing waits.
     pub(crate) fn wakes_at(&self) -> Option<Duration> {
-        None
+        self.timers.first()
+    }
+
+    fn tick(&mut self, now: Now, actions: &mut Vec<Action>) {
+        while let Some(timer) = self.timers.pop(now.mono) {
+            match timer {
+                Timer::LookupEnds(id) => self.lookup_ends(now, id, actions),
+                Timer::Hedge(id) => self.hedge(now, id, actions),
+                Timer::WriteEnds(id) => self.write_ends(now, id, actions),
+                Timer::LeaseWaitEnds(id) => {
+                    self.end_lease_wait(id, Outcome::Failed(Failure::Timeout), actions);
+                }
+                Timer::LeaseEnds(key) => self.lease_ends(now, key, actions),
+                Timer::RepairEnds(req) => self.repair_ended(now, req, actions),
+                Timer::Pulse(peer) => self.pulse(now, peer, actions),
+                Timer::GiveUp(peer) => self.give_up(now, peer),
+                Timer::Dial(peer) => self.dial(peer, actions),
+                Timer::TellView => self.tell_view(now, actions),
+                Timer::Walk => self.walk(now, actions),
+                Timer::ForgetHints => self.forget_hints(now),
+            }
+        }
+    }
+
+    fn message(&mut self, now: Now, peer: PeerKey, message: Message, actions: &mut Vec<Action>) {
+        match message {
+            Message::Get { req, key, deadline_ms, forwarded } => {
+                let deadline = Duration::from_millis(u64::from(deadline_ms));
+                self.asked(now, peer, (req, key, deadline, forwarded), actions);
+            }
+            Message::Cancel { req } => {
+                self.abandon_lookup_of(peer, req, actions);
+                self.cancel_lease_of(now, peer, req, actions);
+            }
+            answer @ (Message::Hit { .. }
+            | Message::Miss { .. }
+            | Message::Busy { .. }
+            | Message::PutDone { .. }
+            | Message::Granted { .. }) => self.answer(now, peer, answer, actions),
+            Message::Put { req, envelope, relay } => {
+                self.stored_by(now, peer, (req, envelope, relay), actions)
+            }
+            Message::Announce { key, version } => self.announced(now, peer, key, version),
+            Message::Removal { envelope, forwarded } => self.removal(now, peer, envelope, forwarded, actions),
+            Message::View { anchors } => self.viewed(now, peer, anchors),
+            Message::Lease { req, key, ttl_ms, wait_ms, newer_than } => {
+                self.lease_asked_by(now, peer, (req, key, ttl_ms, wait_ms, newer_than), actions);
+            }
+            Message::Release { key, token } => self.released(now, Some(peer), key, token, actions),
+            Message::Summary { req, buckets } => self.summed_up(now, peer, req, buckets, actions),
+            Message::Compared { req, differing } => self.compared(now, peer, req, differing),
+            Message::Versions { req, bucket, more, listed } => {
+                self.listed(now, peer, (req, bucket, more, listed), actions);
+            }
+            Message::Ping { nonce } => self.send(peer, Message::Pong { nonce }, actions),
+            Message::Pong { nonce } => self.pong(now, peer, nonce),
+            Message::Vouched => self.vouched(now, peer),
+            Message::Leaving => self.leaves(now, peer, actions),
+        }
+    }
+
+    fn cancel(&mut self, op: OpId, actions: &mut Vec<Action>) {
+        match self.ops.remove(&op) {
+            Some(Purpose::Lookup(id)) => self.abandon_lookup(id, actions),
+            Some(Purpose::Write(id)) => self.abandon_write(id),
+            Some(Purpose::Lease(id)) => {
+                let mut unheard = Vec::new();
+                self.end_lease_wait(id, Outcome::Failed(Failure::Timeout), &mut unheard);
+                actions.extend(unheard.into_iter().filter(|action| !matches!(action, Action::Done { .. })));
+            }
+            Some(Purpose::Repair) | None => {}
+        }
+    }
+
+    /// Tells everyone that this node is about to go.
+    fn leave(&mut self, now: Now, actions: &mut Vec<Action>) {
+        self.left = true;
+        let everyone: Vec<_> = self.peers.connected().map(|(peer, _)| peer).collect();
+        for peer in everyone {
+            self.send(peer, Message::Leaving, actions);
+        }
+        self.ring_may_have_changed(now);
+    }
+
+    /// Stores an entry here, and gives it to those who wait for it. Says whether it was news.
+    fn keep(&mut self, now: Now, entry: Checked, actions: &mut Vec<Action>) -> bool {
+        let removed = self.removed.get(&entry.key).is_some_and(|removed| *removed >= entry.version);
+        if removed && !entry.tombstone {
+            return false;
+        }
+        if entry.tombstone && self.remember_removal(now, &entry) {
+            actions.push(Action::Removed { key: entry.key, version: entry.version });
+        }
+        let news = self.store.put(entry.clone());
+        if news {
+            self.lease_fulfilled(&entry, actions);
+        }
+        news
+    }
+
+    fn send(&mut self, peer: PeerKey, message: Message, actions: &mut Vec<Action>) {
+        if self.peers.link(peer).is_some() {
+            self.counters.sent += 1;
+            actions.push(Action::Send { peer, message });
+        }
+    }
+
+    /// A number that this node has not given before: for requests, tokens and whatever needs a name.
+    fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// Between 0 and 1. SplitMix64 (Steele, Lea and Flood, 2014): enough for jitter, and repeatable.
+    fn chance(&mut self) -> f64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (self.chance ^ (self.chance >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((word ^ (word >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("me", &self.me)
+            .field("role", &self.role)
+            .field("anchors", &self.ring.anchors().len())
+            .field("records", &self.store.len())
+            .finish_non_exhaustive()
     }
 }

@@ -4,8 +4,8 @@ use bytes::{Buf, Bytes};
 use peercache_api::{NodeId, Timestamp, Version};
 
 use super::encode::{
-    ANNOUNCE, BUSY, CANCEL, FLAG, GET, GRANTED, HIT, LEASE, LEAVING, MISS, PING, PONG, PUT, PUT_DONE,
-    RELEASE, REMOVAL, SUMMARY, VERSIONS, VIEW, VOUCHED,
+    ANNOUNCE, BUSY, CANCEL, COMPARED, FLAG, GET, GRANTED, HIT, LEASE, LEAVING, MISS, PING, PONG, PUT,
+    PUT_DONE, RELEASE, REMOVAL, SUMMARY, VERSIONS, VIEW, VOUCHED,
 };
 use super::message::{
     AnchorInfo, BUCKETS, KeyId, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, MAX_LISTED, Message, PeerKey,
@@ -67,6 +67,7 @@ impl Message {
             SUMMARY => {
                 Self::Summary { req, buckets: (0..BUCKETS).map(|_| rest.u64()).collect::<Result<_, _>>()? }
             }
+            COMPARED => Self::Compared { req, differing: rest.u16()? },
             VERSIONS => {
                 let bucket = rest.u8()?;
                 let count = rest.count(MAX_LISTED)?;

@@ -20,6 +20,7 @@ pub(super) const GRANTED: u8 = 57;
 pub(super) const RELEASE: u8 = 58;
 pub(super) const SUMMARY: u8 = 64;
 pub(super) const VERSIONS: u8 = 65;
+pub(super) const COMPARED: u8 = 66;
 pub(super) const PING: u8 = 72;
 pub(super) const PONG: u8 = 73;
 pub(super) const VOUCHED: u8 = 80;
@@ -110,6 +111,10 @@ impl Message {
             Self::Summary { req, buckets } => {
                 start(SUMMARY, false, *req);
                 buckets.iter().for_each(|digest| head.put_u64(*digest));
+            }
+            Self::Compared { req, differing } => {
+                start(COMPARED, false, *req);
+                head.put_u16(*differing);
             }
             Self::Versions { req, bucket, more, listed } => {
                 start(VERSIONS, *more, *req);

@@ -177,15 +177,22 @@ pub(crate) enum Message {
         /// 256 digests.
         buckets: Vec<u64>,
     },
+    /// Answers a summary: in how many buckets the two differ. As many lists of versions follow.
+    Compared {
+        /// The number of the request.
+        req: u64,
+        /// From 0 to 256.
+        differing: u16,
+    },
     /// What the sender holds in one bucket in which the digests differ.
     Versions {
         /// The number of the request that this answers.
         req: u64,
         /// Which bucket.
         bucket: u8,
-        /// Whether more of this bucket follows.
+        /// Whether the bucket holds more, above the last one listed: there was no room for it.
         more: bool,
-        /// At most 1024.
+        /// At most 1024, in order.
         listed: Vec<(KeyId, Version)>,
     },
     /// Asks for a sign of life.

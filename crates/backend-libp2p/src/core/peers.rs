@@ -1,0 +1,393 @@
+//! Whom a node knows: connections, who can be dialled, who is in the ring.
+//!
+//! An anchor enters the ring when somebody has dialled it, and stays for [`GRACE`] after its last
+//! connection is lost. Each node tells what it sees itself, never what it was told: so an anchor that
+//! is gone is gone everywhere, and nobody keeps a rumour alive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use peercache_api::Timestamp;
+
+use super::pace::Pace;
+use super::timers::Timer;
+use super::{Action, Hello, Node, Now, Role};
+use crate::wire::{AnchorInfo, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, Message, PeerKey};
+
+/// How long an anchor that was lost stays in the ring: reads pass it over, keys stay where they are.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+/// A peer that has said nothing for so long is asked for a sign of life.
+pub(super) const QUIET: Duration = Duration::from_secs(2);
+/// A peer that has said nothing for so long is gone, whatever its connection says.
+pub(crate) const SILENT: Duration = Duration::from_secs(6);
+/// How long changes of the view are collected before they are told.
+const VIEW_DELAY: Duration = Duration::from_millis(100);
+/// The view is told again so often, in case it was lost.
+const VIEW_AGAIN: Duration = Duration::from_secs(30);
+/// An anchor that others know is dialled again after so long at first, then twice as long each time.
+const REDIAL: Duration = Duration::from_millis(500);
+const REDIAL_MOST: Duration = Duration::from_secs(30);
+/// The most anchors that a leaf keeps connections with; it reaches the others through these.
+pub(crate) const MAX_LEAF_LINKS: usize = 16;
+/// The most peers that are remembered without a connection.
+const MAX_REMEMBERED: usize = 4 * MAX_ANCHORS;
+
+/// One peer that is or was connected, or that others told of.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) link: Option<Link>,
+    /// Whether somebody here has seen that it can be dialled.
+    pub(super) dialable: bool,
+    /// When the connection was lost, while the peer is not given up.
+    pub(super) lost: bool,
+    pub(super) weight: u16,
+    pub(super) addresses: Vec<String>,
+    /// The anchors that it says it is connected with.
+    pub(super) view: Vec<AnchorInfo>,
+    pub(super) pace: Pace,
+    dial_backoff: Duration,
+    dialling: bool,
+    /// The latest reason why it was lost or not reached.
+    pub(super) trouble: Option<&'static str>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) hello: Hello,
+    pub(super) since: Duration,
+    pub(super) heard: Duration,
+    pinged: Option<(u64, Duration)>,
+    /// It said that it is about to go.
+    pub(super) leaving: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    pub(super) known: BTreeMap<PeerKey, Peer>,
+    /// The anchors that have told this node that it can be dialled.
+    vouched_by: BTreeSet<PeerKey>,
+}
+
+impl Peers {
+    pub(super) fn link(&self, peer: PeerKey) -> Option<&Link> {
+        self.known.get(&peer)?.link.as_ref()
+    }
+
+    pub(super) fn connected(&self) -> impl Iterator<Item = (PeerKey, &Link)> {
+        self.known.iter().filter_map(|(key, peer)| Some((*key, peer.link.as_ref()?)))
+    }
+
+    /// The anchors that can be asked now.
+    pub(super) fn anchors(&self) -> impl Iterator<Item = PeerKey> {
+        self.connected()
+            .filter(|(_, link)| link.hello.role == Role::Anchor && !link.leaving)
+            .map(|(key, _)| key)
+    }
+
+    /// Whether `peer` can be asked now and will probably answer.
+    pub(super) fn is_well(&self, peer: PeerKey, now: Now) -> bool {
+        self.known.get(&peer).is_some_and(|peer| {
+            peer.link.as_ref().is_some_and(|link| !link.leaving) && peer.pace.is_well(now.mono)
+        })
+    }
+
+    fn heard_at(&self, peer: PeerKey) -> Option<Duration> {
+        self.link(peer).map(|link| link.heard)
+    }
+}
+
+impl Node {
+    pub(super) fn connected(
+        &mut self,
+        now: Now,
+        peer: PeerKey,
+        hello: Hello,
+        dialled: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if peer == self.me {
+            actions.push(Action::Drop { peer, why: "this is this node itself" });
+            return;
+        }
+        let known = self.peers.known.entry(peer).or_default();
+        known.dialable |= dialled;
+        (known.lost, known.dialling, known.trouble) = (false, false, None);
+        known.dial_backoff = Duration::ZERO;
+        known.weight = hello.weight.max(1);
+        known.addresses = bounded(hello.addresses.clone());
+        known.view.clear();
+        known.pace.well();
+        let (role, since) = (hello.role, hello.removals_since);
+        known.link = Some(Link { hello, since: now.mono, heard: now.mono, pinged: None, leaving: false });
+        let (dialable, addresses) = (known.dialable, known.addresses.clone());
+        self.timers.set(Timer::Pulse(peer), now.mono + QUIET);
+        self.timers.clear(Timer::GiveUp(peer));
+        if role == Role::Anchor {
+            if dialable {
+                self.send(peer, Message::Vouched, actions);
+            } else {
+                actions.push(Action::Probe { peer, addresses });
+            }
+        }
+        self.tell_removals(peer, since, actions);
+        self.ring_may_have_changed(now);
+        self.repair_returned(now, peer);
+        // At once: whoever joins late has to find the others.
+        self.send_view(peer, actions);
+    }
+
+    pub(super) fn disconnected(&mut self, now: Now, peer: PeerKey, actions: &mut Vec<Action>) {
+        let Some(known) = self.peers.known.get_mut(&peer) else { return };
+        let Some(link) = known.link.take() else { return };
+        self.last_heard = self.last_heard.max(Some(link.heard));
+        known.view.clear();
+        known.trouble.get_or_insert("the connection was lost");
+        self.peers.vouched_by.remove(&peer);
+        self.timers.clear(Timer::Pulse(peer));
+        let was_member = link.hello.role == Role::Anchor && known.dialable;
+        if was_member && !link.leaving {
+            known.lost = true;
+            self.timers.set(Timer::GiveUp(peer), now.mono + GRACE);
+        }
+        self.forget_asks_of(now, peer, actions);
+        self.forget_leases_of(now, peer, actions);
+        self.hints.retain(|_, hint| hint.peer != peer);
+        self.repair_lost(peer);
+        self.ring_may_have_changed(now);
+        if was_member {
+            self.plan_dial(now, peer);
+        }
+        self.forget_old_peers();
+    }
+
+    /// Takes note of a sign of life. Says whether the peer is connected: what others say is not heard.
+    pub(super) fn heard_from(&mut self, now: Now, peer: PeerKey) -> bool {
+        let link = self.peers.known.get_mut(&peer).and_then(|peer| peer.link.as_mut());
+        link.map(|link| link.heard = now.mono).is_some()
+    }
+
+    pub(super) fn pong(&mut self, now: Now, peer: PeerKey, nonce: u64) {
+        let Some(known) = self.peers.known.get_mut(&peer) else { return };
+        let Some(link) = &mut known.link else { return };
+        if let Some((_, sent)) = link.pinged.take_if(|(pinged, _)| *pinged == nonce) {
+            known.pace.answered(now.mono.saturating_sub(sent));
+        }
+    }
+
+    /// Asks a quiet peer for a sign of life, and gives a silent one up.
+    pub(super) fn pulse(&mut self, now: Now, peer: PeerKey, actions: &mut Vec<Action>) {
+        let nonce = self.next_number();
+        let Some(heard) = self.peers.heard_at(peer) else { return };
+        let quiet = now.mono.saturating_sub(heard);
+        if quiet >= SILENT {
+            if let Some(known) = self.peers.known.get_mut(&peer) {
+                known.trouble = Some("it gave no sign of life");
+            }
+            self.counters.silent += 1;
+            actions.push(Action::Drop { peer, why: "no sign of life" });
+            self.disconnected(now, peer, actions);
+            return;
+        }
+        let next = if quiet >= QUIET {
+            if let Some(link) = self.peers.known.get_mut(&peer).and_then(|known| known.link.as_mut()) {
+                link.pinged.get_or_insert((nonce, now.mono));
+            }
+            self.send(peer, Message::Ping { nonce }, actions);
+            now.mono + QUIET
+        } else {
+            heard + QUIET
+        };
+        self.timers.set(Timer::Pulse(peer), next);
+    }
+
+    pub(super) fn viewed(&mut self, now: Now, peer: PeerKey, anchors: Vec<AnchorInfo>) {
+        let me = self.me;
+        let Some(known) = self.peers.known.get_mut(&peer) else { return };
+        if !known.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor) {
+            return;
+        }
+        known.view = anchors.into_iter().filter(|anchor| anchor.peer != me).collect();
+        self.ring_may_have_changed(now);
+        let listed: Vec<_> = self.peers.known[&peer].view.iter().map(|anchor| anchor.peer).collect();
+        for anchor in listed {
+            self.plan_dial(now, anchor);
+        }
+    }
+
+    pub(super) fn vouched(&mut self, now: Now, peer: PeerKey) {
+        if self.peers.link(peer).is_some_and(|link| link.hello.role == Role::Anchor) {
+            self.peers.vouched_by.insert(peer);
+            self.ring_may_have_changed(now);
+        }
+    }
+
+    pub(super) fn dialled(&mut self, now: Now, peer: PeerKey, reached: bool, actions: &mut Vec<Action>) {
+        let Some(known) = self.peers.known.get_mut(&peer) else { return };
+        known.dialling = false;
+        let anchor = known.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor);
+        if reached && anchor && !known.dialable {
+            known.dialable = true;
+            self.send(peer, Message::Vouched, actions);
+            self.ring_may_have_changed(now);
+        } else if !reached && known.link.is_none() {
+            known.trouble = Some("it could not be dialled");
+            self.plan_dial(now, peer);
+        }
+    }
+
+    /// It is about to go: it is not asked any more, and leaves the ring at once.
+    pub(super) fn leaves(&mut self, now: Now, peer: PeerKey, actions: &mut Vec<Action>) {
+        if let Some(link) = self.peers.known.get_mut(&peer).and_then(|known| known.link.as_mut()) {
+            link.leaving = true;
+        }
+        self.forget_asks_of(now, peer, actions);
+        self.ring_may_have_changed(now);
+    }
+
+    pub(super) fn give_up(&mut self, now: Now, peer: PeerKey) {
+        if let Some(known) = self.peers.known.get_mut(&peer) {
+            known.lost = false;
+        }
+        self.ring_may_have_changed(now);
+    }
+
+    pub(super) fn is_in_ring(&self) -> bool {
+        self.role == Role::Anchor
+            && !self.left
+            && (!self.peers.vouched_by.is_empty() || self.peers.anchors().next().is_none())
+    }
+
+    /// Works out the ring anew. Told to the others a little later: changes come in bursts.
+    pub(super) fn ring_may_have_changed(&mut self, now: Now) {
+        let mut anchors = BTreeMap::new();
+        for peer in self.peers.known.values() {
+            for anchor in peer.view.iter().filter(|anchor| !self.is_leaving(anchor.peer)) {
+                anchors.insert(anchor.peer, anchor.weight.max(1));
+            }
+        }
+        for (key, peer) in &self.peers.known {
+            if self.sees(peer) {
+                anchors.insert(*key, peer.weight);
+            }
+        }
+        if self.is_in_ring() {
+            anchors.insert(self.me, self.weight);
+        }
+        let anchors = anchors.into_iter().take(MAX_ANCHORS).collect();
+        if self.ring.replace(anchors) {
+            self.ring_changed(now);
+        }
+        self.timers.set_before(Timer::TellView, now.mono + VIEW_DELAY);
+    }
+
+    /// Whether this node itself knows that `peer` is a live anchor that can be dialled.
+    fn sees(&self, peer: &Peer) -> bool {
+        peer.dialable
+            && match &peer.link {
+                Some(link) => link.hello.role == Role::Anchor && !link.leaving,
+                None => peer.lost,
+            }
+    }
+
+    fn is_leaving(&self, peer: PeerKey) -> bool {
+        self.peers.link(peer).is_some_and(|link| link.leaving)
+    }
+
+    fn view(&self) -> Vec<AnchorInfo> {
+        let seen = self.peers.known.iter().filter(|(_, peer)| self.sees(peer));
+        seen.map(|(key, peer)| AnchorInfo {
+            peer: *key,
+            weight: peer.weight,
+            addresses: peer.addresses.clone(),
+        })
+        .take(MAX_ANCHORS)
+        .collect()
+    }
+
+    fn send_view(&mut self, to: PeerKey, actions: &mut Vec<Action>) {
+        if self.role == Role::Anchor {
+            let anchors = self.view();
+            self.send(to, Message::View { anchors }, actions);
+        }
+    }
+
+    /// Tells everyone connected, if there is anything new or it is time to say it again.
+    pub(super) fn tell_view(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.role != Role::Anchor {
+            return;
+        }
+        let anchors = self.view();
+        if anchors != self.told.0 || now.mono >= self.told.1 + VIEW_AGAIN {
+            let everyone: Vec<_> = self.peers.connected().map(|(key, _)| key).collect();
+            for peer in everyone {
+                self.send(peer, Message::View { anchors: anchors.clone() }, actions);
+            }
+            self.told = (anchors, now.mono);
+        }
+        self.timers.set_before(Timer::TellView, now.mono + VIEW_AGAIN);
+    }
+
+    /// Dials `peer` after a while, if this node should be connected with it.
+    fn plan_dial(&mut self, now: Now, peer: PeerKey) {
+        if self.left || peer == self.me || self.peers.link(peer).is_some() {
+            return;
+        }
+        if self.role == Role::Leaf && self.peers.anchors().count() >= MAX_LEAF_LINKS {
+            return;
+        }
+        let chance = 0.5 + self.chance() / 2.0;
+        let known = self.peers.known.entry(peer).or_default();
+        if known.dialling {
+            return;
+        }
+        let wait = known.dial_backoff.mul_f64(chance);
+        self.timers.set_before(Timer::Dial(peer), now.mono + wait);
+    }
+
+    pub(super) fn dial(&mut self, peer: PeerKey, actions: &mut Vec<Action>) {
+        let told = self.peers.known.values().flat_map(|known| &known.view);
+        let mut addresses: Vec<_> = told
+            .filter(|anchor| anchor.peer == peer)
+            .flat_map(|anchor| anchor.addresses.iter().cloned())
+            .collect();
+        let Some(known) = self.peers.known.get_mut(&peer) else { return };
+        let wanted = known.lost || !addresses.is_empty();
+        if known.link.is_some() || known.dialling || !wanted || self.left {
+            return;
+        }
+        addresses.extend(known.addresses.iter().cloned());
+        addresses.sort_unstable();
+        addresses.dedup();
+        known.dialling = true;
+        known.dial_backoff = (known.dial_backoff * 2).clamp(REDIAL, REDIAL_MOST);
+        actions.push(Action::Dial { peer, addresses: bounded(addresses) });
+    }
+
+    fn forget_old_peers(&mut self) {
+        let idle = |peer: &Peer| peer.link.is_none() && !peer.lost && !peer.dialling;
+        let count = self.peers.known.values().filter(|peer| idle(peer)).count();
+        let mut extra = count.saturating_sub(MAX_REMEMBERED);
+        self.peers.known.retain(|_, peer| {
+            let goes = extra > 0 && idle(peer);
+            extra -= usize::from(goes);
+            !goes
+        });
+    }
+
+    /// From when on removals that others made are to be told to this node when it connects.
+    pub(crate) fn removals_since(&self, now: Now) -> Timestamp {
+        let away =
+            self.peers.known.values().filter_map(|peer| peer.link.as_ref()).map(|link| link.heard).max();
+        let away = away
+            .or(self.last_heard)
+            .map_or(Duration::from_secs(3600), |heard| now.mono.saturating_sub(heard));
+        now.wall.saturating_sub(away + 2 * SILENT)
+    }
+}
+
+fn bounded(mut addresses: Vec<String>) -> Vec<String> {
+    addresses.retain(|address| address.len() <= MAX_ADDRESS_BYTES);
+    addresses.truncate(MAX_ADDRESSES);
+    addresses
+}

@@ -1,0 +1,182 @@
+//! Removals: everyone connected hears of them at once, whoever was away hears of them on return.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use peercache_api::{Timestamp, Version};
+
+use super::store::Checked;
+use super::timers::Timer;
+use super::{Action, Node, Now, Role};
+use crate::wire::{KeyId, Message, PeerKey};
+
+/// How many removals are remembered to refuse what they bury.
+const MAX_REMOVED: usize = 16 * 1024;
+/// How many are told again to those who were away.
+const MAX_TOLD_AGAIN: usize = 1024;
+/// How many hints are kept of who holds what it is about to push.
+const MAX_HINTS: usize = 16 * 1024;
+/// How many of one peer.
+const MAX_HINTS_OF_A_PEER: usize = 1024;
+/// How long a hint counts: a push that takes longer has failed.
+const HINT_LASTS: Duration = Duration::from_secs(60);
+
+/// Who holds an entry that it has not pushed yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hint {
+    pub(super) peer: PeerKey,
+    until: Duration,
+}
+
+/// The latest removals, to tell them again. In order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    order: BTreeMap<u64, (Timestamp, Bytes)>,
+}
+
+impl Node {
+    /// The user removes something: everyone hears of it. Its owners are sent the tombstone as well.
+    pub(super) fn removed_here(&mut self, now: Now, entry: &Checked, actions: &mut Vec<Action>) {
+        if !self.remember_removal(now, entry) {
+            return;
+        }
+        let forwarded = match self.role {
+            Role::Anchor => true,
+            // With all anchors connected, each tells its own leaves; else they have to tell each other.
+            Role::Leaf => self.ring.anchors().iter().all(|(anchor, _)| self.peers.link(*anchor).is_some()),
+        };
+        self.tell_everyone(entry, forwarded, None, actions);
+    }
+
+    /// A peer says that something was removed.
+    pub(super) fn removal(
+        &mut self,
+        now: Now,
+        peer: PeerKey,
+        envelope: Bytes,
+        forwarded: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.may_write(peer) {
+            self.counters.refused_puts += 1;
+            return;
+        }
+        let entry = Checked::read(envelope).filter(|entry| entry.tombstone && entry.is_current(now.wall));
+        let Some(entry) = entry else {
+            self.counters.refused_entries += 1;
+            return;
+        };
+        if !self.remember_removal(now, &entry) {
+            return;
+        }
+        self.counters.removals += 1;
+        actions.push(Action::Removed { key: entry.key, version: entry.version });
+        if self.role == Role::Anchor {
+            match forwarded {
+                false => self.tell_everyone(&entry, true, Some(peer), actions),
+                true => self.tell_leaves(&entry, peer, actions),
+            }
+            if self.is_owner(entry.key) || self.store.peek(entry.key, now.wall).is_some() {
+                self.keep(now, entry, actions);
+            }
+        }
+    }
+
+    fn tell_everyone(
+        &mut self,
+        entry: &Checked,
+        forwarded: bool,
+        but: Option<PeerKey>,
+        actions: &mut Vec<Action>,
+    ) {
+        let everyone: Vec<_> =
+            self.peers.connected().map(|(peer, _)| peer).filter(|peer| Some(*peer) != but).collect();
+        for peer in everyone {
+            let message = Message::Removal { envelope: entry.envelope.clone(), forwarded };
+            self.send(peer, message, actions);
+        }
+    }
+
+    fn tell_leaves(&mut self, entry: &Checked, but: PeerKey, actions: &mut Vec<Action>) {
+        let leaves: Vec<_> = self
+            .peers
+            .connected()
+            .filter(|(peer, link)| link.hello.role == Role::Leaf && *peer != but)
+            .map(|(peer, _)| peer)
+            .collect();
+        for peer in leaves {
+            let message = Message::Removal { envelope: entry.envelope.clone(), forwarded: true };
+            self.send(peer, message, actions);
+        }
+    }
+
+    /// Takes note of a tombstone. Says whether it was news.
+    pub(super) fn remember_removal(&mut self, now: Now, entry: &Checked) -> bool {
+        if self.removed.get(&entry.key).is_some_and(|known| *known >= entry.version) {
+            return false;
+        }
+        self.removed.insert(entry.key, entry.version);
+        self.hints.remove(&entry.key);
+        let number = self.next_number();
+        self.told_again.order.insert(number, (now.wall, entry.envelope.clone()));
+        self.removed_order.push_back((entry.key, entry.version));
+        while self.told_again.order.len() > MAX_TOLD_AGAIN {
+            self.told_again.order.pop_first();
+        }
+        while self.removed_order.len() > MAX_REMOVED {
+            if let Some((key, version)) = self.removed_order.pop_front()
+                && self.removed.get(&key) == Some(&version)
+            {
+                self.removed.remove(&key);
+            }
+        }
+        true
+    }
+
+    /// A peer is back: it hears of what was removed while it was away.
+    pub(super) fn tell_removals(
+        &mut self,
+        peer: PeerKey,
+        since: Option<Timestamp>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(since) = since else { return };
+        let missed: Vec<_> = self
+            .told_again
+            .order
+            .values()
+            .filter(|(heard, _)| *heard >= since)
+            .map(|(_, it)| it.clone())
+            .collect();
+        for envelope in missed {
+            self.send(peer, Message::Removal { envelope, forwarded: true }, actions);
+        }
+    }
+
+    /// A peer says that it is about to push an entry.
+    pub(super) fn announced(&mut self, now: Now, peer: PeerKey, key: KeyId, version: Version) {
+        let stored = self.store.peek(key, now.wall).is_some_and(|record| record.version >= version);
+        let removed = self.removed.get(&key).is_some_and(|removed| *removed >= version);
+        let theirs = self.hints.values().filter(|hint| hint.peer == peer).count();
+        let full = self.hints.len() >= MAX_HINTS || theirs >= MAX_HINTS_OF_A_PEER;
+        if stored || removed || full || self.role != Role::Anchor || !self.may_write(peer) {
+            return;
+        }
+        let until = now.mono + HINT_LASTS;
+        self.hints.insert(key, Hint { peer, until });
+        self.timers.set_before(Timer::ForgetHints, until);
+    }
+
+    /// Who holds `key` and has not pushed it yet.
+    pub(super) fn hint(&self, now: Now, key: KeyId) -> Option<PeerKey> {
+        self.hints.get(&key).filter(|hint| hint.until > now.mono).map(|hint| hint.peer)
+    }
+
+    pub(super) fn forget_hints(&mut self, now: Now) {
+        self.hints.retain(|_, hint| hint.until > now.mono);
+        if let Some(next) = self.hints.values().map(|hint| hint.until).min() {
+            self.timers.set(Timer::ForgetHints, next);
+        }
+    }
+}
