@@ -40,15 +40,11 @@ impl FromStr for PeerName {
     /// # Errors
     /// [`ErrorKind::Config`] for anything that is not the id of a peer with an Ed25519 key.
     fn from_str(text: &str) -> Result<Self, Error> {
-        text.parse()
-            .ok()
-            .filter(|peer| crate::wire::PeerKey::of(peer).is_some())
-            .map(Self)
-            .ok_or_else(|| {
-                config("this is no peer id")
-                    .with_context("value", short(text))
-                    .with_help("a peer id begins with 12D3Koo; `peercache id` prints a node's own")
-            })
+        text.parse().ok().filter(|peer| crate::wire::PeerKey::of(peer).is_some()).map(Self).ok_or_else(|| {
+            config("this is no peer id")
+                .with_context("value", short(text))
+                .with_help("a peer id begins with 12D3Koo; `peercache id` prints a node's own")
+        })
     }
 }
 
@@ -132,6 +128,13 @@ impl PeerAddress {
         address
     }
 
+    /// As libp2p wants it to listen there; a port of zero is any.
+    pub(crate) fn listener(&self) -> Multiaddr {
+        let mut address = Self { port: 0, ..self.clone() }.to_multiaddr();
+        address.push(Protocol::Tcp(self.port));
+        address
+    }
+
     pub(crate) fn at(ip: IpAddr, port: u16) -> Self {
         Self { host: Host::Ip(ip), port, peer: None }
     }
@@ -145,7 +148,8 @@ impl FromStr for PeerAddress {
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = |what: &'static str| config(what).with_context("value", short(text)).with_help(ACCEPTED);
         let address: Multiaddr = text.trim().parse().map_err(|_| wrong("this is no address of a peer"))?;
-        let parsed = Self::from_multiaddr(&address).ok_or_else(|| wrong("this kind of address is not used here"))?;
+        let parsed =
+            Self::from_multiaddr(&address).ok_or_else(|| wrong("this kind of address is not used here"))?;
         match &parsed.host {
             Host::Ip(ip) if !may_dial(*ip) => Err(wrong("nobody can be dialled at this address")),
             Host::Dns(name) | Host::Dns4(name) | Host::Dns6(name) | Host::DnsAddr(name)
@@ -218,24 +222,35 @@ mod tests {
     #[test]
     fn everything_else_is_refused_and_says_what_is_accepted() {
         for text in [
-            "", "172.17.0.1:9100", "/ip4/172.17.0.1", "/ip4/172.17.0.1/tcp/0", "/ip4/172.17.0.1/udp/9100/quic-v1",
-            "/ip4/300.1.1.1/tcp/1", "/ip4/1.2.3.4/tcp/1/ws", "/ip4/1.2.3.4/tcp/1/p2p/xyz", "/dns4//tcp/1",
-            "/ip4/0.0.0.0/tcp/1", "/ip4/169.254.169.254/tcp/80", "/ip6/fe80::1/tcp/1", "/ip4/224.0.0.1/tcp/1",
-            "/ip6/::ffff:169.254.169.254/tcp/80", "/dnsaddr/a/tcp/1",
+            "",
+            "172.17.0.1:9100",
+            "/ip4/172.17.0.1",
+            "/ip4/172.17.0.1/tcp/0",
+            "/ip4/172.17.0.1/udp/9100/quic-v1",
+            "/ip4/300.1.1.1/tcp/1",
+            "/ip4/1.2.3.4/tcp/1/ws",
+            "/ip4/1.2.3.4/tcp/1/p2p/xyz",
+            "/dns4//tcp/1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/169.254.169.254/tcp/80",
+            "/ip6/fe80::1/tcp/1",
+            "/ip4/224.0.0.1/tcp/1",
+            "/ip6/::ffff:169.254.169.254/tcp/80",
+            "/dnsaddr/a/tcp/1",
         ] {
             let error = text.parse::<PeerAddress>().unwrap_err();
             assert_eq!(error.help(), Some(ACCEPTED), "{text}");
         }
         let error = "172.17.0.1:9100".parse::<PeerAddress>().unwrap_err();
-        insta::assert_snapshot!(error, @"");
+        insta::assert_snapshot!(error, @"peers: configure failed (configuration): this is no address of a peer [value=172.17.0.1:9100]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end");
         let error = "/ip4/169.254.169.254/tcp/80".parse::<PeerAddress>().unwrap_err();
-        insta::assert_snapshot!(error, @"");
+        insta::assert_snapshot!(error, @"peers: configure failed (configuration): nobody can be dialled at this address [value=/ip4/169.254.169.254/tcp/80]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end");
     }
 
     #[test]
     fn a_peers_name_is_its_id() {
         assert_eq!(ID.parse::<PeerName>().unwrap().to_string(), ID);
         let error = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N".parse::<PeerName>().unwrap_err();
-        insta::assert_snapshot!(error, @"");
+        insta::assert_snapshot!(error, @"peers: configure failed (configuration): this is no peer id [value=QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N]; a peer id begins with 12D3Koo; `peercache id` prints a node's own");
     }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use libp2p::identity::{Keypair, PublicKey, ed25519};
 use libp2p::PeerId;
+use libp2p::identity::{Keypair, PublicKey, ed25519};
 use peercache_api::{Error, ErrorKind, Operation};
 use zeroize::Zeroizing;
 
@@ -256,8 +256,9 @@ mod tests {
         let path = dir.path().join("identity");
         Identity::stored(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let error = Identity::stored(&path).unwrap_err().to_string().replace(dir.path().to_str().unwrap(), "DIR");
-        insta::assert_snapshot!(error, @"");
+        let error =
+            Identity::stored(&path).unwrap_err().to_string().replace(dir.path().to_str().unwrap(), "DIR");
+        insta::assert_snapshot!(error, @"peers: open failed (configuration): others can read or change the identity file [file=DIR/identity, mode=0640]; chmod 600 the file, or name another one and let it be made");
     }
 
     #[test]
@@ -265,7 +266,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("identity");
         let good = format!("{MAGIC} {}\n", "ab".repeat(32));
-        for bad in ["", "hello\n", &good[1..], good.trim_end(), &format!("{good}\n"), &good.replace("ab", "zz")] {
+        for bad in
+            ["", "hello\n", &good[1..], good.trim_end(), &format!("{good}\n"), &good.replace("ab", "zz")]
+        {
             write_new(&path, bad.as_bytes()).unwrap();
             let error = Identity::stored(&path).unwrap_err();
             assert!(error.message().contains("no identity file"), "{bad:?}: {error}");
@@ -280,7 +283,7 @@ mod tests {
     fn a_derived_identity_follows_key_and_name() {
         let key = NetworkKey::new([1; 32], None, [0; 8]);
         let name = |key: &NetworkKey, name: &str| Identity::derived(key, name).unwrap().name().to_string();
-        insta::assert_snapshot!(name(&key, "mcp-server"), @"");
+        insta::assert_snapshot!(name(&key, "mcp-server"), @"12D3KooWSVTKKnACKoVvayEC2m5K9x7PYovpgWgk7Diq6ehdAnh1");
         assert_ne!(name(&key, "mcp-server"), name(&key, "other"));
         assert_ne!(name(&key, "mcp-server"), name(&NetworkKey::new([2; 32], None, [0; 8]), "mcp-server"));
         assert!(Identity::derived(&key, "").is_err());

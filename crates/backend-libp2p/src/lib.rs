@@ -7,17 +7,24 @@
 //! each other. `docs/peers.md` has the protocol and the reasons.
 
 mod address;
-#[allow(dead_code, reason = "the driver is on its way")]
+mod builder;
+#[allow(dead_code, reason = "the simulator looks at more than the driver")]
 mod core;
 mod driver;
 mod identity;
 mod network_key;
-#[allow(dead_code, reason = "the driver is on its way")]
+mod peers;
+mod report;
 mod wire;
 
 pub use address::{PeerAddress, PeerName};
+pub use builder::{Limits, PeersBuilder, RoleChoice};
+pub use core::Counters;
+pub use driver::Connections;
 pub use identity::Identity;
 pub use network_key::{MAX_NETWORK_KEYS, NetworkKey};
+pub use peers::{Leased, Peers};
+pub use report::{BootstrapReport, MemberReport, PeersReport};
 
 /// What this backend is called in errors and reports.
 const BACKEND: &str = "peers";

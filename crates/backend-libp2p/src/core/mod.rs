@@ -25,7 +25,8 @@ use peercache_api::{Timestamp, Version};
 
 use crate::wire::{AnchorInfo, KeyId, Message, PeerKey};
 
-pub(crate) use counters::{Counters, MemberState, NodeReport};
+pub use counters::Counters;
+pub(crate) use counters::{MemberState, NodeReport};
 
 use asks::{Ask, Purpose};
 use peers::Peers;

@@ -105,7 +105,8 @@ impl Greeting {
             Ok(id)
         });
         let keys = keys.collect::<Result<_, _>>()?;
-        let addresses = (0..bounded(rest, MAX_ADDRESSES)?).map(|_| address(rest)).collect::<Result<_, _>>()?;
+        let addresses =
+            (0..bounded(rest, MAX_ADDRESSES)?).map(|_| address(rest)).collect::<Result<_, _>>()?;
         Ok(Self {
             role: if flags & ANCHOR == 0 { Role::Leaf } else { Role::Anchor },
             weight,
@@ -220,7 +221,11 @@ impl<'k> Transcript<'k> {
         }
         match self.key.writer_mac() {
             Some(mac) if proof[0] & WRITER != 0 => {
-                if matches(mac, &proof[33..]) { Ok(true) } else { Err(Refused::Proof) }
+                if matches(mac, &proof[33..]) {
+                    Ok(true)
+                } else {
+                    Err(Refused::Proof)
+                }
             }
             _ => Ok(false),
         }
@@ -301,9 +306,17 @@ mod tests {
         assert_eq!(transcript(&key, &A, &B).verify(Side::Dialler, &proof), Err(Refused::Proof), "sent back");
         assert_eq!(transcript(&key, &B, &A).verify(Side::Listener, &proof), Err(Refused::Proof), "turned");
         let later = Party { hello: b"hello of B", ..B };
-        assert_eq!(transcript(&key, &A, &later).verify(Side::Listener, &proof), Err(Refused::Proof), "replayed");
+        assert_eq!(
+            transcript(&key, &A, &later).verify(Side::Listener, &proof),
+            Err(Refused::Proof),
+            "replayed"
+        );
         let other = self::key(3, Some(2), 0);
-        assert_eq!(transcript(&other, &A, &B).verify(Side::Listener, &proof), Err(Refused::Proof), "other key");
+        assert_eq!(
+            transcript(&other, &A, &B).verify(Side::Listener, &proof),
+            Err(Refused::Proof),
+            "other key"
+        );
     }
 
     #[test]

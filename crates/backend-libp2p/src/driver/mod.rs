@@ -4,11 +4,28 @@
 //! peer ([`greet`]) and two that read and write its lanes ([`lane`]); they call the core themselves, so
 //! that no message passes through the swarm's loop.
 
+mod behaviour;
 mod budget;
+mod connection;
+mod dialler;
+mod engine;
+mod fault;
 mod greet;
+mod handler;
 mod hello;
 mod incoming;
 mod lane;
+mod link;
 mod outgoing;
+mod own;
 mod queue;
+mod resolve;
 mod security;
+mod swarm;
+mod tally;
+mod transport;
+pub(crate) use behaviour::ConnectionLimits;
+pub(crate) use engine::{Engine, Setup};
+pub(crate) use link::{Link, QueueLimits};
+pub(crate) use swarm::{Plan, StartError, SwarmTask};
+pub use tally::Connections;

@@ -1,6 +1,7 @@
 //! What waits to be sent on one lane: bounded in bytes, for this peer and over all.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -35,6 +36,8 @@ impl Parcel {
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     reader: AtomicWaker,
+    /// Whether anything was pushed since the lane was woken.
+    fresh: AtomicBool,
     most: usize,
     total: Arc<Budget>,
 }
@@ -50,7 +53,13 @@ struct Waiting {
 impl Queue {
     /// Holds at most `most` bytes, which count towards `total`.
     pub(crate) fn new(most: usize, total: Arc<Budget>) -> Self {
-        Self { waiting: Mutex::default(), reader: AtomicWaker::new(), most, total }
+        Self {
+            waiting: Mutex::default(),
+            reader: AtomicWaker::new(),
+            fresh: AtomicBool::new(false),
+            most,
+            total,
+        }
     }
 
     /// False when there is no room: the parcel is not taken.
@@ -62,12 +71,15 @@ impl Queue {
         }
         waiting.bytes += cost;
         waiting.parcels.push_back(parcel);
+        self.fresh.store(true, Ordering::Release);
         true
     }
 
-    /// Wakes the lane.
+    /// Wakes the lane, if anything was pushed since this was called last.
     pub(crate) fn wake(&self) {
-        self.reader.wake();
+        if self.fresh.swap(false, Ordering::AcqRel) {
+            self.reader.wake();
+        }
     }
 
     /// Whom [`Queue::wake`] wakes. Register before looking.
@@ -90,6 +102,7 @@ impl Queue {
     }
 
     /// Bytes that wait, with those being written.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes
     }

@@ -1,0 +1,6 @@
+//! Nodes on loopback, as their users see them.
+
+mod conformance;
+mod membership;
+mod support;
+mod values;
