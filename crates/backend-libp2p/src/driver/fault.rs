@@ -11,7 +11,9 @@ use super::hello::Refused;
 
 /// What an error of the transport comes down to.
 pub(super) enum Reason {
+    /// There is no protocol in common.
     Stranger,
+    /// There is one, but the handshake failed.
     Key,
     Slow,
     Other,
@@ -23,11 +25,11 @@ pub(super) fn reason(error: &io::Error) -> Reason {
         if error.is::<NegotiationError>() {
             return Reason::Stranger;
         }
-        if let Some(noise::Error::Noise(_) | noise::Error::BadSignature | noise::Error::InvalidPayload(_)) =
-            error.downcast_ref()
-        {
+        // With another prologue it is the dialler who notices, and hangs up: the listener sees the end.
+        if error.is::<noise::Error>() {
             return Reason::Key;
         }
+        // The type of this error has a parameter that cannot be named here.
         if error.to_string() == "Timeout has been reached" {
             return Reason::Slow;
         }

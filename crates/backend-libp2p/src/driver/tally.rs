@@ -42,7 +42,7 @@ tally! {
     greeted,
     /// Refused: no network key in common, or something else than a node of this network.
     refused_strangers,
-    /// Refused: the key's id is known, but not the key.
+    /// Refused: the key's id is known, but the handshake that needs the key was not finished.
     refused_keys,
     /// Refused: a proof that does not fit.
     refused_proofs,
