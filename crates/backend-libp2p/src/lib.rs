@@ -15,6 +15,8 @@ mod identity;
 mod network_key;
 mod peers;
 mod report;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod wire;
 
 pub use address::{PeerAddress, PeerName};

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use super::timers::Timer;
 use super::{Action, Failure, Node, Now};
 use crate::wire::{Message, PeerKey, PutReply};
+
+/// After how long the view is sent again to a peer whose queue had no room for it.
+const VIEW_RETRY: Duration = Duration::from_secs(1);
 
 /// What an operation or a question belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +114,10 @@ impl Node {
         | Message::Lease { req, .. }
         | Message::Summary { req, .. }) = message
         else {
-            // Answers and news: who waits for an answer has a deadline, and news are told again.
+            // Who waits for an answer has a deadline. A change that was not told is made up for by all of it.
+            if matches!(message, Message::View { .. }) {
+                self.timers.set_before(Timer::TellAll(peer), now.mono + VIEW_RETRY);
+            }
             return;
         };
         let Some(ask) = self.asks.get(req).filter(|ask| ask.peer == peer).copied() else { return };

@@ -175,8 +175,8 @@ pub(crate) struct Node {
     peers: Peers,
     ring: Ring,
     ring_changes: u64,
-    /// The view as it was told last, and when.
-    told: (Vec<AnchorInfo>, Duration),
+    /// The view as it was told last.
+    told: BTreeMap<PeerKey, AnchorInfo>,
     /// When anybody was last heard before the connection was lost.
     last_heard: Option<Duration>,
     store: Store,
@@ -218,7 +218,7 @@ impl Node {
             peers: Peers::default(),
             ring: Ring::new(placement),
             ring_changes: 0,
-            told: (Vec::new(), Duration::ZERO),
+            told: BTreeMap::new(),
             last_heard: None,
             store: Store::new(capacity),
             asks: BTreeMap::new(),
@@ -290,7 +290,8 @@ impl Node {
                 Timer::Pulse(peer) => self.pulse(now, peer, actions),
                 Timer::GiveUp(peer) => self.give_up(now, peer),
                 Timer::Dial(peer) => self.dial(peer, actions),
-                Timer::TellView => self.tell_view(now, actions),
+                Timer::TellView => self.tell_view(actions),
+                Timer::TellAll(peer) => self.send_view(peer, actions),
                 Timer::Walk => self.walk(now, actions),
                 Timer::ForgetHints => self.forget_hints(now),
             }
@@ -317,7 +318,7 @@ impl Node {
             }
             Message::Announce { key, version } => self.announced(now, peer, key, version),
             Message::Removal { envelope, forwarded } => self.removal(now, peer, envelope, forwarded, actions),
-            Message::View { anchors } => self.viewed(now, peer, anchors),
+            Message::View { full, anchors, gone } => self.viewed(now, peer, (full, anchors, gone)),
             Message::Lease { req, key, ttl_ms, wait_ms, newer_than } => {
                 self.lease_asked_by(now, peer, (req, key, ttl_ms, wait_ms, newer_than), actions);
             }
@@ -363,8 +364,8 @@ impl Node {
         if removed && !entry.tombstone {
             return false;
         }
-        if entry.tombstone && self.remember_removal(now, &entry) {
-            actions.push(Action::Removed { key: entry.key, version: entry.version });
+        if entry.tombstone {
+            self.learn_removal(now, &entry, None, actions);
         }
         let news = self.store.put(entry.clone());
         if news {

@@ -22,13 +22,13 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 pub(crate) const SILENT: Duration = Duration::from_secs(6);
 /// How long changes of the view are collected before they are told.
 const VIEW_DELAY: Duration = Duration::from_millis(100);
-/// The view is told again so often, in case it was lost.
-const VIEW_AGAIN: Duration = Duration::from_secs(30);
 /// An anchor that others know is dialled again after so long at first, then twice as long each time.
 const REDIAL: Duration = Duration::from_millis(500);
 const REDIAL_MOST: Duration = Duration::from_secs(30);
-/// The most anchors that a leaf keeps connections with; it reaches the others through these.
-pub(crate) const MAX_LEAF_LINKS: usize = 16;
+/// With up to so many anchors, a leaf keeps connections with all of them.
+pub(crate) const SMALL_RING: usize = 16;
+/// With more, it keeps so many, and reaches the others through these.
+const LEAF_LINKS: usize = 4;
 /// The most peers that are remembered without a connection.
 const MAX_REMEMBERED: usize = 4 * MAX_ANCHORS;
 
@@ -43,7 +43,7 @@ pub(super) struct Peer {
     pub(super) weight: u16,
     pub(super) addresses: Vec<String>,
     /// The anchors that it says it is connected with.
-    pub(super) view: Vec<AnchorInfo>,
+    view: BTreeMap<PeerKey, AnchorInfo>,
     pub(super) pace: Pace,
     dial_backoff: Duration,
     dialling: bool,
@@ -67,6 +67,8 @@ pub(super) struct Peers {
     pub(super) known: BTreeMap<PeerKey, Peer>,
     /// The anchors that have told this node that it can be dialled.
     vouched_by: BTreeSet<PeerKey>,
+    /// By how many connected anchors an anchor is seen, and with what weight.
+    listed: BTreeMap<PeerKey, (u32, u16)>,
 }
 
 impl Peers {
@@ -92,6 +94,37 @@ impl Peers {
         })
     }
 
+    /// Takes note that `by` sees `anchor`.
+    fn list(&mut self, by: PeerKey, anchor: AnchorInfo) {
+        let Some(known) = self.known.get_mut(&by) else { return };
+        let listed = self.listed.entry(anchor.peer).or_default();
+        listed.1 = anchor.weight.max(1);
+        if known.view.len() < MAX_ANCHORS && known.view.insert(anchor.peer, anchor).is_none() {
+            listed.0 += 1;
+        }
+    }
+
+    /// Takes note that `by` no longer sees `anchor`.
+    fn unlist(&mut self, by: PeerKey, anchor: PeerKey) {
+        if self.known.get_mut(&by).and_then(|known| known.view.remove(&anchor)).is_none() {
+            return;
+        }
+        if let Some(listed) = self.listed.get_mut(&anchor) {
+            listed.0 -= 1;
+            if listed.0 == 0 {
+                self.listed.remove(&anchor);
+            }
+        }
+    }
+
+    fn unlist_all(&mut self, by: PeerKey) {
+        let seen: Vec<_> =
+            self.known.get(&by).into_iter().flat_map(|known| known.view.keys().copied()).collect();
+        for anchor in seen {
+            self.unlist(by, anchor);
+        }
+    }
+
     fn heard_at(&self, peer: PeerKey) -> Option<Duration> {
         self.link(peer).map(|link| link.heard)
     }
@@ -110,13 +143,13 @@ impl Node {
             actions.push(Action::Drop { peer, why: "this is this node itself" });
             return;
         }
+        self.peers.unlist_all(peer);
         let known = self.peers.known.entry(peer).or_default();
         known.dialable |= dialled;
         (known.lost, known.dialling, known.trouble) = (false, false, None);
         known.dial_backoff = Duration::ZERO;
         known.weight = hello.weight.max(1);
         known.addresses = bounded(hello.addresses.clone());
-        known.view.clear();
         known.pace.well();
         let (role, since) = (hello.role, hello.removals_since);
         known.link = Some(Link { hello, since: now.mono, heard: now.mono, pinged: None, leaving: false });
@@ -141,15 +174,15 @@ impl Node {
         let Some(known) = self.peers.known.get_mut(&peer) else { return };
         let Some(link) = known.link.take() else { return };
         self.last_heard = self.last_heard.max(Some(link.heard));
-        known.view.clear();
         known.trouble.get_or_insert("the connection was lost");
-        self.peers.vouched_by.remove(&peer);
-        self.timers.clear(Timer::Pulse(peer));
         let was_member = link.hello.role == Role::Anchor && known.dialable;
         if was_member && !link.leaving {
             known.lost = true;
             self.timers.set(Timer::GiveUp(peer), now.mono + GRACE);
         }
+        self.peers.vouched_by.remove(&peer);
+        self.peers.unlist_all(peer);
+        self.timers.clear(Timer::Pulse(peer));
         self.forget_asks_of(now, peer, actions);
         self.forget_leases_of(now, peer, actions);
         self.hints.retain(|_, hint| hint.peer != peer);
@@ -201,16 +234,27 @@ impl Node {
         self.timers.set(Timer::Pulse(peer), next);
     }
 
-    pub(super) fn viewed(&mut self, now: Now, peer: PeerKey, anchors: Vec<AnchorInfo>) {
-        let me = self.me;
-        let Some(known) = self.peers.known.get_mut(&peer) else { return };
-        if !known.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor) {
+    pub(super) fn viewed(
+        &mut self,
+        now: Now,
+        peer: PeerKey,
+        (full, anchors, gone): (bool, Vec<AnchorInfo>, Vec<PeerKey>),
+    ) {
+        if !self.peers.link(peer).is_some_and(|link| link.hello.role == Role::Anchor) {
             return;
         }
-        known.view = anchors.into_iter().filter(|anchor| anchor.peer != me).collect();
+        if full {
+            self.peers.unlist_all(peer);
+        }
+        for anchor in gone {
+            self.peers.unlist(peer, anchor);
+        }
+        let new: Vec<_> = anchors.iter().map(|anchor| anchor.peer).collect();
+        for anchor in anchors.into_iter().filter(|anchor| anchor.peer != self.me) {
+            self.peers.list(peer, anchor);
+        }
         self.ring_may_have_changed(now);
-        let listed: Vec<_> = self.peers.known[&peer].view.iter().map(|anchor| anchor.peer).collect();
-        for anchor in listed {
+        for anchor in new {
             self.plan_dial(now, anchor);
         }
     }
@@ -260,12 +304,8 @@ impl Node {
 
     /// Works out the ring anew. Told to the others a little later: changes come in bursts.
     pub(super) fn ring_may_have_changed(&mut self, now: Now) {
-        let mut anchors = BTreeMap::new();
-        for peer in self.peers.known.values() {
-            for anchor in peer.view.iter().filter(|anchor| !self.is_leaving(anchor.peer)) {
-                anchors.insert(anchor.peer, anchor.weight.max(1));
-            }
-        }
+        let listed = self.peers.listed.iter().filter(|(peer, _)| !self.is_leaving(**peer));
+        let mut anchors: BTreeMap<_, _> = listed.map(|(peer, (_, weight))| (*peer, *weight)).collect();
         for (key, peer) in &self.peers.known {
             if self.sees(peer) {
                 anchors.insert(*key, peer.weight);
@@ -294,38 +334,38 @@ impl Node {
         self.peers.link(peer).is_some_and(|link| link.leaving)
     }
 
-    fn view(&self) -> Vec<AnchorInfo> {
+    fn view(&self) -> BTreeMap<PeerKey, AnchorInfo> {
         let seen = self.peers.known.iter().filter(|(_, peer)| self.sees(peer));
-        seen.map(|(key, peer)| AnchorInfo {
-            peer: *key,
-            weight: peer.weight,
-            addresses: peer.addresses.clone(),
+        seen.map(|(key, peer)| {
+            (*key, AnchorInfo { peer: *key, weight: peer.weight, addresses: peer.addresses.clone() })
         })
         .take(MAX_ANCHORS)
         .collect()
     }
 
-    fn send_view(&mut self, to: PeerKey, actions: &mut Vec<Action>) {
+    /// All of it: to who has just connected, or has missed a change.
+    pub(super) fn send_view(&mut self, to: PeerKey, actions: &mut Vec<Action>) {
         if self.role == Role::Anchor {
-            let anchors = self.view();
-            self.send(to, Message::View { anchors }, actions);
+            let anchors = self.view().into_values().collect();
+            self.send(to, Message::View { full: true, anchors, gone: Vec::new() }, actions);
         }
     }
 
-    /// Tells everyone connected, if there is anything new or it is time to say it again.
-    pub(super) fn tell_view(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if self.role != Role::Anchor {
+    /// Tells everyone connected what has changed.
+    pub(super) fn tell_view(&mut self, actions: &mut Vec<Action>) {
+        let view = self.view();
+        if self.role != Role::Anchor || view == self.told {
             return;
         }
-        let anchors = self.view();
-        if anchors != self.told.0 || now.mono >= self.told.1 + VIEW_AGAIN {
-            let everyone: Vec<_> = self.peers.connected().map(|(key, _)| key).collect();
-            for peer in everyone {
-                self.send(peer, Message::View { anchors: anchors.clone() }, actions);
-            }
-            self.told = (anchors, now.mono);
+        let gone: Vec<_> = self.told.keys().filter(|peer| !view.contains_key(peer)).copied().collect();
+        let news = view.iter().filter(|(peer, anchor)| self.told.get(peer) != Some(anchor));
+        let anchors: Vec<_> = news.map(|(_, anchor)| anchor.clone()).collect();
+        self.told = view;
+        let everyone: Vec<_> = self.peers.connected().map(|(key, _)| key).collect();
+        for peer in everyone {
+            let message = Message::View { full: false, anchors: anchors.clone(), gone: gone.clone() };
+            self.send(peer, message, actions);
         }
-        self.timers.set_before(Timer::TellView, now.mono + VIEW_AGAIN);
     }
 
     /// Dials `peer` after a while, if this node should be connected with it.
@@ -333,7 +373,8 @@ impl Node {
         if self.left || peer == self.me || self.peers.link(peer).is_some() {
             return;
         }
-        if self.role == Role::Leaf && self.peers.anchors().count() >= MAX_LEAF_LINKS {
+        let enough = if self.ring.anchors().len() <= SMALL_RING { SMALL_RING } else { LEAF_LINKS };
+        if self.role == Role::Leaf && self.peers.anchors().count() >= enough {
             return;
         }
         let chance = 0.5 + self.chance() / 2.0;
@@ -346,11 +387,8 @@ impl Node {
     }
 
     pub(super) fn dial(&mut self, peer: PeerKey, actions: &mut Vec<Action>) {
-        let told = self.peers.known.values().flat_map(|known| &known.view);
-        let mut addresses: Vec<_> = told
-            .filter(|anchor| anchor.peer == peer)
-            .flat_map(|anchor| anchor.addresses.iter().cloned())
-            .collect();
+        let told = self.peers.known.values().filter_map(|known| known.view.get(&peer));
+        let mut addresses: Vec<_> = told.flat_map(|anchor| anchor.addresses.iter().cloned()).collect();
         let Some(known) = self.peers.known.get_mut(&peer) else { return };
         let wanted = known.lost || !addresses.is_empty();
         if known.link.is_some() || known.dialling || !wanted || self.left {

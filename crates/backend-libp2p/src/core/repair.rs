@@ -321,9 +321,6 @@ impl Node {
         let asked = self.repair.running.get(&req).map(|transfer| transfer.key);
         match Checked::read(envelope) {
             Some(entry) if Some(entry.key) == asked && entry.is_current(now.wall) => {
-                if entry.tombstone && self.remember_removal(now, &entry) {
-                    actions.push(Action::Removed { key: entry.key, version: entry.version });
-                }
                 self.counters.repaired_here += u64::from(self.keep(now, entry, actions));
             }
             _ => self.counters.refused_entries += 1,

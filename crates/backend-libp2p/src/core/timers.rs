@@ -28,6 +28,8 @@ pub(super) enum Timer {
     Dial(PeerKey),
     /// The view is told to everyone connected.
     TellView,
+    /// One peer is told the whole view.
+    TellAll(PeerKey),
     /// The walk over the store goes on.
     Walk,
     /// Hints that are old are forgotten.

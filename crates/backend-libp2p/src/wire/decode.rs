@@ -54,7 +54,7 @@ impl Message {
             }
             ANNOUNCE => Self::Announce { key: rest.key()?, version: rest.version()? },
             REMOVAL => Self::Removal { envelope: rest.remainder(), forwarded: flag },
-            VIEW => Self::View { anchors: rest.anchors()? },
+            VIEW => Self::View { full: flag, anchors: rest.anchors()?, gone: rest.peers()? },
             LEASE => Self::Lease {
                 req,
                 key: rest.key()?,
@@ -133,6 +133,11 @@ impl Reader {
     fn anchors(&mut self) -> Result<Vec<AnchorInfo>, WireError> {
         let count = self.count(MAX_ANCHORS)?;
         (0..count).map(|_| self.anchor()).collect()
+    }
+
+    fn peers(&mut self) -> Result<Vec<PeerKey>, WireError> {
+        let count = self.count(MAX_ANCHORS)?;
+        (0..count).map(|_| self.digest().map(PeerKey)).collect()
     }
 
     fn anchor(&mut self) -> Result<AnchorInfo, WireError> {

@@ -26,7 +26,7 @@ pub(super) const PONG: u8 = 73;
 pub(super) const VOUCHED: u8 = 80;
 pub(super) const LEAVING: u8 = 81;
 
-/// Forwarded, sure, relay or more, by kind.
+/// Forwarded, sure, relay, full or more, by kind.
 pub(super) const FLAG: u8 = 1;
 
 impl Message {
@@ -78,8 +78,8 @@ impl Message {
                 start(REMOVAL, *forwarded, 0);
                 body = envelope.clone();
             }
-            Self::View { anchors } => {
-                start(VIEW, false, 0);
+            Self::View { full, anchors, gone } => {
+                start(VIEW, *full, 0);
                 head.put_u16(short(anchors.len()));
                 for anchor in anchors {
                     head.put_slice(&anchor.peer.0);
@@ -90,6 +90,8 @@ impl Message {
                         head.put_slice(address.as_bytes());
                     }
                 }
+                head.put_u16(short(gone.len()));
+                gone.iter().for_each(|peer| head.put_slice(&peer.0));
             }
             Self::Lease { req, key, ttl_ms, wait_ms, newer_than } => {
                 start(LEASE, false, *req);

@@ -136,10 +136,14 @@ pub(crate) enum Message {
         /// Whether this was passed on already.
         forwarded: bool,
     },
-    /// The anchors that the sender is connected with; replaces what it said before.
+    /// The anchors that the sender is connected with, or what has changed since it last said.
     View {
-        /// At most 256.
+        /// Whether this is all there is: it then replaces what was said before.
+        full: bool,
+        /// Those that are new or have changed; at most 256.
         anchors: Vec<AnchorInfo>,
+        /// Those that are gone; at most 256.
+        gone: Vec<PeerKey>,
     },
     /// Asks to be the one that loads a key, or to be given what another one loads.
     Lease {

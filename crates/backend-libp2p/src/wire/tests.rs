@@ -54,7 +54,12 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), put_reply).prop_map(|(req, reply)| Message::PutDone { req, reply }),
         (key(), version()).prop_map(|(key, version)| Message::Announce { key, version }),
         (bytes(), any::<bool>()).prop_map(|(envelope, forwarded)| Message::Removal { envelope, forwarded }),
-        prop::collection::vec(anchor(), 0..5).prop_map(|anchors| Message::View { anchors }),
+        (any::<bool>(), prop::collection::vec(anchor(), 0..5), prop::collection::vec(digest(), 0..5))
+            .prop_map(|(full, anchors, gone)| Message::View {
+                full,
+                anchors,
+                gone: gone.into_iter().map(PeerKey).collect()
+            }),
         (any::<u64>(), key(), any::<u32>(), any::<u32>(), version()).prop_map(
             |(req, key, ttl_ms, wait_ms, newer_than)| Message::Lease {
                 req,
