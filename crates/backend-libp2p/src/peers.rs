@@ -145,7 +145,7 @@ impl Peers {
             members: members(&node, &links),
             bootstrap: engine.targets(),
             counters: node.counters,
-            connections: engine.tally.read(),
+            connections: engine.connections(),
         }
     }
 

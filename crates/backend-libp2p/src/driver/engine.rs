@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::budget::Budget;
 use super::hello::Greeting;
 use super::link::{Link, QueueLimits};
-use super::tally::Tally;
+use super::tally::{Connections, Tally};
 use crate::core::{Action, Event, Hello, Node, NodeReport, Now, OpId, Outcome, Role, Settings};
 use crate::network_key::NetworkKey;
 use crate::report::BootstrapReport;
@@ -343,6 +343,11 @@ impl Engine {
     pub(crate) async fn anybody(&self) {
         // An error says that the sender is gone, which is `self`.
         let _ = self.connected.subscribe().wait_for(|connected| *connected > 0).await;
+    }
+
+    /// What the connections went through.
+    pub(crate) fn connections(&self) -> Connections {
+        Connections { passed_over: self.arriving.refusals(), ..self.tally.read() }
     }
 
     /// Bytes that wait to be sent.

@@ -68,3 +68,6 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let writer = transcript.verify(meeting.side, &proof)?;
     Ok((theirs, writer))
 }
+
+#[cfg(test)]
+mod tests;

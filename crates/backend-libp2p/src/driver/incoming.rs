@@ -115,7 +115,6 @@ pub(crate) struct Chunks {
     /// What all peers may hold together.
     budget: Arc<Budget>,
     finished: u64,
-    discarded: u64,
 }
 
 #[derive(Debug)]
@@ -143,14 +142,7 @@ impl Chunks {
             declared: 0,
             budget,
             finished: 0,
-            discarded: 0,
         }
-    }
-
-    /// How many messages were passed over for want of memory.
-    #[cfg(test)]
-    pub(crate) const fn discarded(&self) -> u64 {
-        self.discarded
     }
 
     fn begin_chunk(&mut self) -> Result<(), Broken> {
@@ -181,7 +173,6 @@ impl Chunks {
             } else {
                 self.budget.give_back(partial.come - size);
                 partial.bytes = None;
-                self.discarded += 1;
             }
         }
         self.chunk = Some(Chunk { message, left: size });
@@ -257,3 +248,6 @@ impl Drop for Chunks {
 fn number(header: &[u8], at: usize) -> usize {
     header[at..at + 4].iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }
+
+#[cfg(test)]
+mod tests;

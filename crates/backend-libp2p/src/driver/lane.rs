@@ -242,3 +242,6 @@ where
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

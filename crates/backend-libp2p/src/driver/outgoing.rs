@@ -51,6 +51,13 @@ impl Out {
         self.bytes
     }
 
+    /// All of it, for tests of what reads it.
+    #[cfg(test)]
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.seal();
+        self.whole.iter().flat_map(|bytes| bytes.iter().copied()).collect()
+    }
+
     fn seal(&mut self) {
         if !self.gathered.is_empty() {
             self.whole.push_back(self.gathered.split().freeze());
