@@ -2,5 +2,6 @@
 
 mod conformance;
 mod membership;
+mod strangers;
 mod support;
 mod values;

@@ -1,20 +1,19 @@
 //! Starts nodes, and waits for what happens in its own time.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{Clock, Entry, Key, NodeId, SystemClock, Timestamp, VersionClock};
-use peercache_libp2p::{Identity, NetworkKey, PeerAddress, Peers, PeersBuilder, RoleChoice};
+use peercache_libp2p::{NetworkKey, PeerAddress, Peers, PeersBuilder, RoleChoice};
 
 /// How long anything may take before a test fails. No test waits for so long when all is well.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn key() -> NetworkKey {
     NetworkKey::new([1; 32], Some([2; 32]), *b"testnet1")
 }
 
-/// A node that listens on loopback and dials `others`.
+/// A node that dials `others` and, if it is an anchor, listens on loopback.
 pub(crate) fn node(key: NetworkKey, role: RoleChoice, others: &[&Peers]) -> PeersBuilder {
     Peers::builder(key)
         .role(role)
@@ -27,12 +26,26 @@ pub(crate) fn addresses(peers: &Peers) -> Vec<PeerAddress> {
     peers.addresses().iter().map(|text| text.parse().unwrap()).collect()
 }
 
+/// The address of `peers` without its name.
+pub(crate) fn nameless(peers: &Peers) -> PeerAddress {
+    peers.addresses()[0].split("/p2p/").next().unwrap().parse().unwrap()
+}
+
+pub(crate) fn port(peers: &Peers) -> u16 {
+    nameless(peers).to_string().rsplit('/').next().unwrap().parse().unwrap()
+}
+
 pub(crate) async fn anchor(others: &[&Peers]) -> Peers {
     node(key(), RoleChoice::Anchor, others).start().await.unwrap()
 }
 
 pub(crate) async fn leaf(others: &[&Peers]) -> Peers {
     node(key(), RoleChoice::Leaf, others).start().await.unwrap()
+}
+
+/// How many peers are connected.
+pub(crate) fn connected(peers: &Peers) -> usize {
+    peers.report().connected
 }
 
 /// Waits until `what` is so.
@@ -60,12 +73,10 @@ impl Writer {
         self.clock.now()
     }
 
-    pub(crate) fn entry(&self, value: Vec<u8>) -> Entry {
+    pub(crate) fn entry(&self, value: impl Into<Vec<u8>>) -> Entry {
         let now = self.now();
-        Entry::builder(value, self.versions.next(now), now)
-            .fresh_for(Duration::from_secs(60))
-            .build()
-            .unwrap()
+        let entry = Entry::builder(value.into(), self.versions.next(now), now);
+        entry.fresh_for(Duration::from_secs(60)).build().unwrap()
     }
 
     pub(crate) fn tombstone(&self) -> Entry {
@@ -86,12 +97,4 @@ pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
         (state >> 33) as u8
     };
     (0..len).map(|_| next()).collect()
-}
-
-pub(crate) fn identity() -> Identity {
-    Identity::ephemeral().unwrap()
-}
-
-pub(crate) fn shared<T>(value: T) -> Arc<T> {
-    Arc::new(value)
 }

@@ -41,6 +41,9 @@ fn read(incoming: &mut impl Incoming, bytes: &[u8], size: usize) -> Result<Vec<M
 }
 
 proptest! {
+    // Hundreds of kilobytes each.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn frames_survive_however_they_are_cut(lens in prop::collection::vec(0usize..3000, 0..20), size in 1usize..5000) {
         let messages: Vec<_> = lens.iter().enumerate().map(|(at, len)| hit(at as u64, *len)).collect();
@@ -52,7 +55,7 @@ proptest! {
     }
 
     #[test]
-    fn chunks_survive_however_they_are_cut(lens in prop::collection::vec(0usize..400_000, 0..24), size in 1usize..100_000) {
+    fn chunks_survive_however_they_are_cut(lens in prop::collection::vec(0usize..200_000, 0..24), size in 100usize..100_000) {
         let messages: Vec<_> = lens.iter().enumerate().map(|(at, len)| hit(at as u64, *len)).collect();
         let sent = bytes(&messages, outgoing::Chunks::default());
         let budget = budget();
