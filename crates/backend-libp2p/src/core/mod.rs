@@ -7,6 +7,7 @@ mod asks;
 mod counters;
 mod lease;
 mod lookup;
+mod offer;
 mod pace;
 mod peers;
 mod removal;
@@ -30,6 +31,8 @@ pub(crate) use counters::{MemberState, NodeReport};
 
 use asks::{Ask, Purpose};
 use peers::Peers;
+#[cfg(test)]
+pub(crate) use peers::SMALL_RING;
 use removal::{Hint, Told};
 use repair::Repair;
 use ring::Ring;
@@ -328,6 +331,8 @@ impl Node {
             Message::Versions { req, bucket, more, listed } => {
                 self.listed(now, peer, (req, bucket, more, listed), actions);
             }
+            Message::Offer { req, listed } => self.offered(now, peer, (req, listed), actions),
+            Message::Wanted { req, keys } => self.wanted(now, peer, req, keys, actions),
             Message::Ping { nonce } => self.send(peer, Message::Pong { nonce }, actions),
             Message::Pong { nonce } => self.pong(now, peer, nonce),
             Message::Vouched => self.vouched(now, peer),

@@ -11,7 +11,6 @@ use crate::wire::KeyId;
 
 /// Tells how to see a failure again.
 fn holds(name: &str, fleet: Fleet, outcomes: &Outcomes, is_right: bool) {
-    println!("{name} {fleet:?}: {outcomes}");
     assert!(is_right, "{name} {fleet:?}: {outcomes}");
 }
 
@@ -29,7 +28,10 @@ fn a_calm_fleet_finds_everything_and_its_messages_do_not_grow() {
         let bad = it.lost + it.stale + it.resurrected + it.failed + it.apart;
         holds("steady", *fleet, it, bad == 0 && it.hits > 0);
         holds("steady", *fleet, it, it.messages_per_hit < 4.5 && it.messages_per_miss < 4.5);
-        holds("steady", *fleet, it, it.messages_per_put < 6.5 && it.messages_per_removal_and_node < 1.5);
+        holds("steady", *fleet, it, it.messages_per_put < 6.5);
+        // Each anchor tells its own leaves, so a leaf hears of it once from each that it is connected with.
+        let links = fleet.anchors.min(crate::core::SMALL_RING) as f64;
+        holds("steady", *fleet, it, it.messages_per_removal_and_node < links + 1.5);
     }
 }
 
@@ -45,7 +47,7 @@ fn churn_loses_little_and_brings_nothing_back() {
 
 #[test]
 fn a_healed_partition_agrees_on_the_newest_and_brings_nothing_back() {
-    for (nodes, seed) in [(10, 0), (10, 1), (100, 2), (100, 3)] {
+    for (nodes, seed) in [(10, 0), (10, 1), (100, 2), (100, 3), (100, 4), (60, 5), (60, 6)] {
         let fleet = Fleet::of(nodes, seed);
         let it = partition(fleet);
         let bad = it.lost + it.stale + it.resurrected + it.failed + it.apart;

@@ -35,7 +35,11 @@ impl Traffic {
             Message::Put { .. } | Message::PutDone { .. } | Message::Announce { .. } => &mut self.writes,
             Message::Removal { .. } => &mut self.removals,
             Message::View { .. } | Message::Vouched | Message::Leaving => &mut self.views,
-            Message::Summary { .. } | Message::Compared { .. } | Message::Versions { .. } => &mut self.repair,
+            Message::Summary { .. }
+            | Message::Compared { .. }
+            | Message::Versions { .. }
+            | Message::Offer { .. }
+            | Message::Wanted { .. } => &mut self.repair,
             Message::Ping { .. } | Message::Pong { .. } => &mut self.pulse,
             Message::Lease { .. } | Message::Granted { .. } | Message::Release { .. } => &mut self.leases,
         };
