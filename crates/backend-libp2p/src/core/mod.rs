@@ -27,7 +27,6 @@ use peercache_api::{Timestamp, Version};
 use crate::wire::{AnchorInfo, KeyId, Message, PeerKey};
 
 pub use counters::Counters;
-#[allow(unused_imports, reason = "for the report, which the driver makes")]
 pub(crate) use counters::{MemberState, NodeReport};
 
 use asks::{Ask, Purpose};
