@@ -9,6 +9,9 @@ mod conformance;
 mod faults;
 #[path = "cache/fetch.rs"]
 mod fetch;
+#[cfg(feature = "seal")]
+#[path = "cache/journal.rs"]
+mod journal;
 #[path = "cache/support.rs"]
 mod support;
 #[path = "cache/values.rs"]

@@ -80,7 +80,6 @@ impl ConfigError {
 }
 
 /// What went wrong, where the setting at fault has its own advice.
-#[cfg(feature = "disk")]
 pub(super) fn without_help(error: &Error) -> String {
     let text = error.to_string();
     let advice = error.help().map(|help| format!("; {help}")).unwrap_or_default();
