@@ -14,6 +14,7 @@ use peercache::{
 };
 use peercache_testkit::ManualClock;
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
+use tokio::io::AsyncReadExt as _;
 
 use crate::memory_use::{MEMORY_TIER, MOST_KIB, PIECE, alone, mib, piece, status};
 use crate::support::{bytes, drain, key};
@@ -176,12 +177,11 @@ async fn through_a_sealed_tier(mib: u64) {
     let (far, behind) = (&report.chain.tiers[1], report.chain.tiers[1].behind.clone().unwrap());
     println!(
         "{mib} MiB sealed: idle {idle} KiB, {} KiB above it after writing, {} KiB after reading; {} writes tried \
-         again, {misses} reads broken off and taken up again ({} entries forged, {} truncated, {} failures)",
+         again, {misses} reads broken off and taken up again ({} entries refused by the seal, {} failures)",
         written - idle,
         peak - idle,
         behind.retried,
-        seal.forged,
-        seal.truncated,
+        seal.corrupt(),
         far.errors - far.corrupt,
     );
     assert!(peak - idle < MOST_KIB, "it took {} KiB above the idle {idle} KiB", peak - idle);
@@ -190,10 +190,21 @@ async fn through_a_sealed_tier(mib: u64) {
     assert_eq!((report.large.chunks_corrupt, report.large.manifests_unreadable), (0, 0));
     assert_eq!((behind.dropped.total(), behind.unjournalled), (0, 0));
 
-    // Now it lies about everything: what memory does not hold is a miss, and no byte is given.
+    // Now it lies about everything: what memory does not hold is a miss, and not a byte of it is given.
     chaos.replace_plan(Plan::none().undetected().with(Operation::Get, 1.0, Fault::BitFlip));
     let before = sealed.stats().corrupt();
-    assert!(cache.get_stream(&key("k")).await.is_none());
+    if let Some(value) = cache.get_stream(&key("k")).await {
+        let mut reader = value.into_stream().into_reader();
+        let (mut read, mut number) = (vec![0; PIECE], 0);
+        let broken = loop {
+            match reader.read_exact(&mut read).await {
+                Ok(_) => assert!(read == piece(&pattern, number), "piece {number} is another"),
+                Err(error) => break error,
+            }
+            number += 1;
+        };
+        assert!(broken.get_ref().is_some_and(|error| error.is::<LargeError>()), "a short read: {broken}");
+    }
     assert!(sealed.stats().corrupt() > before);
     chaos.replace_plan(Plan::none());
     cache.close().await.unwrap();
