@@ -12,6 +12,9 @@ mod fetch;
 #[cfg(feature = "seal")]
 #[path = "cache/journal.rs"]
 mod journal;
+#[cfg(feature = "seal")]
+#[path = "cache/sealed.rs"]
+mod sealed;
 #[path = "cache/support.rs"]
 mod support;
 #[path = "cache/values.rs"]

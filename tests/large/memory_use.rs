@@ -16,7 +16,7 @@ const CHILD: &str = "PEERCACHE_LARGE_CHILD";
 /// optimisation that is minutes of SHA-256.
 const MIB: &str = "PEERCACHE_LARGE_MIB";
 const DEFAULT_MIB: u64 = 160;
-pub(crate) const MEMORY_TIER: usize = 16 << 20;
+const MEMORY_TIER: usize = 16 << 20;
 /// The most that it may take above what the idle process has, the memory tier included.
 pub(crate) const MOST_KIB: u64 = 64 << 10;
 pub(crate) const PIECE: usize = 256 << 10;

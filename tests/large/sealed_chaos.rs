@@ -16,13 +16,14 @@ use peercache_testkit::ManualClock;
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 use tokio::io::AsyncReadExt as _;
 
-use crate::memory_use::{MEMORY_TIER, MOST_KIB, PIECE, alone, mib, piece, status};
+use crate::memory_use::{MOST_KIB, PIECE, alone, mib, piece, status};
 use crate::support::{bytes, drain, key};
 
 const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
 const SEED: u64 = 20;
 /// `PEERCACHE_LARGE_MIB=1024` takes the full gibibyte.
 const DEFAULT_MIB: u64 = 160;
+const MEMORY: usize = 8 << 20;
 /// A machine that is busy with other things is not among the faults.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -102,7 +103,7 @@ fn store<B: CacheBackend + 'static>(
         Arc::new(Sealed::builder(Secret::parse(SECRET).unwrap(), remote).clock(Arc::clone(&clock)).build());
     let mut builder = Cache::builder().clock(clock).node(NodeId::from_u64(1)).read_budget(PATIENCE);
     if memory {
-        builder = builder.tier(Memory::with_capacity(MEMORY_TIER));
+        builder = builder.tier(Memory::with_capacity(MEMORY));
     }
     let patient = TierOptions {
         read_deadline: Some(PATIENCE),
