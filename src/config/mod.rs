@@ -4,6 +4,7 @@ mod builder;
 mod env;
 mod error;
 mod file;
+mod journal;
 mod names;
 mod open;
 mod read_only;
