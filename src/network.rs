@@ -37,7 +37,7 @@ mod tests {
         let text = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
         let full = Secret::parse(text).unwrap();
         let key = network_key(&Keyring::new(full.clone()));
-        insta::assert_snapshot!(name(&key), @"");
+        insta::assert_snapshot!(name(&key), @"12D3KooWS84DpEjMpvowixkcCrGVWMagavDDkJgTW1QxWCbr9xfp");
         let reader = network_key(&Keyring::new(full.read_only()));
         assert_eq!(name(&reader), name(&key), "whoever reads is a member too");
         assert_eq!((key.can_write(), reader.can_write()), (true, false));

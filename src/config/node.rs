@@ -82,14 +82,11 @@ impl Config {
         ring: Option<&Ring>,
     ) -> Result<(Arc<dyn CacheBackend>, Peers), ConfigError> {
         let key = self.network_key(ring)?;
-        let builder = match self.one_shot {
-            true => self.guest(Peers::builder(key)),
-            false => self.resident(key).await?,
+        let started = match self.one_shot {
+            true => self.start_guest(Peers::builder(key)).await,
+            false => self.resident(key).await?.start().await,
         };
-        let peers = builder.start().await.map_err(|error| self.not_started(&error))?;
-        if self.one_shot {
-            first_peer(&peers).await;
-        }
+        let peers = started.map_err(|error| self.not_started(&error))?;
         let tier: Arc<dyn CacheBackend> = match ring {
             Some(ring) => ring.seal_peers(peers.clone()),
             None => {
@@ -127,16 +124,20 @@ impl Config {
     }
 
     /// A node that leaves nothing behind and takes nothing from the server of this machine.
-    fn guest(&self, builder: PeersBuilder) -> PeersBuilder {
+    async fn start_guest(&self, builder: PeersBuilder) -> Result<Peers, Error> {
         let own_port = self.peers.listen_port.value.filter(|port| *port != 0);
         let server = own_port.map(|port| format!("/ip4/127.0.0.1/tcp/{port}"));
         let addresses = self.peers.bootstrap.value.iter().cloned().chain(server);
         // They were looked at when the settings were read.
-        let bootstrap = addresses.filter_map(|address| address.parse().ok()).collect();
+        let bootstrap: Vec<_> = addresses.filter_map(|address| address.parse().ok()).collect();
+        let targets = bootstrap.len();
         let allowed = self.peers.allowed.value.iter().filter_map(|name| name.parse().ok()).collect();
         let mut limits = Limits::default();
         limits.connect_wait = Duration::ZERO;
-        builder.role(RoleChoice::Leaf).bootstrap(bootstrap).allowed_peers(allowed).limits(limits)
+        let builder = builder.role(RoleChoice::Leaf).bootstrap(bootstrap).allowed_peers(allowed);
+        let peers = builder.limits(limits).start().await?;
+        first_peer(&peers, targets).await;
+        Ok(peers)
     }
 
     fn is_anchor(&self) -> bool {
@@ -236,13 +237,13 @@ async fn of_this_machine(key: &NetworkKey, port: u16) -> Result<Vec<String>, Con
     Ok(addresses.into_iter().filter_map(with_port).collect())
 }
 
-/// Waits for the first peer, as long as one may still answer.
-async fn first_peer(peers: &Peers) {
+/// Waits for the first peer, as long as one of the `targets` addresses may still answer.
+async fn first_peer(peers: &Peers, targets: usize) {
     let settled = async {
         loop {
             let report = peers.report();
-            let all_tried = report.bootstrap.iter().all(|target| target.trouble.is_some());
-            if report.connected > 0 || all_tried {
+            let tried = report.bootstrap.iter().filter(|target| target.trouble.is_some()).count();
+            if report.connected > 0 || tried >= targets {
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -259,7 +260,8 @@ async fn first_peer(peers: &Peers) {
                 format!("{}: {}", target.address, target.trouble.as_deref().unwrap_or("no answer yet"))
             })
             .collect();
-        tracing::warn!("no peer is connected, this goes on without: {}", why.join("; "));
+        let why = if why.is_empty() { "CACHE_BOOTSTRAP_PEERS names none".to_owned() } else { why.join("; ") };
+        tracing::warn!("no peer is connected, this goes on without: {why}");
     }
 }
 

@@ -75,7 +75,7 @@ impl PeerSettings {
             node_name: node_name(sources)?,
             identity_file: identity_file(sources)?,
             announce: addresses(sources, Name::AnnounceAddrs)?,
-            allowed: listed(sources, Name::AllowedPeers, "no peer ids", check::peer)?,
+            allowed: listed(sources, Name::AllowedPeers, check::peer)?,
             mdns: truth(Name::Mdns)?,
             bytes: peer_bytes(sources)?,
             plaintext: truth(Name::InsecurePlaintext)?,
@@ -166,7 +166,7 @@ fn identity_file(sources: &Sources<'_>) -> Result<Set<Option<PathBuf>>, ConfigEr
 }
 
 fn addresses(sources: &Sources<'_>, name: Name) -> Result<Set<Vec<String>>, ConfigError> {
-    listed(sources, name, "no addresses of peers", check::address)
+    listed(sources, name, check::address)
 }
 
 /// The texts of a list. Blank ones are left out, as a workflow makes them of what does not exist; every
@@ -174,7 +174,6 @@ fn addresses(sources: &Sources<'_>, name: Name) -> Result<Set<Vec<String>>, Conf
 fn listed(
     sources: &Sources<'_>,
     name: Name,
-    what: &str,
     check: fn(&str) -> Result<(), check::Wrong>,
 ) -> Result<Set<Vec<String>>, ConfigError> {
     let Some(raw) = sources.get(name) else { return Ok(Set::default(Vec::new())) };
@@ -192,7 +191,7 @@ fn listed(
     };
     let each: Vec<_> =
         wrong.iter().map(|(text, wrong)| format!("{:?} ({})", shortened(text), wrong.problem)).collect();
-    Err(ConfigError::of(&raw, format!("there are {what} among these: {}", each.join(", ")), remedy))
+    Err(ConfigError::of(&raw, format!("not usable: {}", each.join(", ")), remedy))
 }
 
 /// Whether a text is what the peers' crate takes for one.
