@@ -11,7 +11,7 @@ use peercache_testkit::chaos::{Plan, Trace};
 use peercache_testkit::model::{Answer, Model, Taken, TierSpec};
 use tokio::time::timeout;
 
-use crate::scenario::{Mode, Scenario, Step, TierPlan};
+use crate::scenario::{Kind, Mode, Scenario, Step, TierPlan};
 use crate::tally::Tally;
 use crate::world::{World, index_of};
 
@@ -50,6 +50,8 @@ struct Run {
     /// Ours, and another process's.
     versions: [VersionClock; 2],
     orders: Vec<bool>,
+    /// Which tiers are chains.
+    nested: Vec<bool>,
     world: World,
     model: Model,
     tally: Tally,
@@ -63,6 +65,7 @@ impl Run {
         Self {
             versions: [1, 2].map(|node| VersionClock::new(NodeId::from_u64(node))),
             orders: scenario.tiers.iter().map(TierPlan::orders).collect(),
+            nested: scenario.tiers.iter().map(|plan| matches!(plan.kind, Kind::Nested(_))).collect(),
             world: World::build("chain", &scenario.tiers, &clock),
             model: model(Model::new(scenario.tiers.iter().map(spec), clock.now())),
             tally: Tally::new(scenario.tiers.len()),
@@ -168,7 +171,7 @@ impl Run {
         };
         self.tally.put();
         if let Some(outcome) = outcome {
-            self.model.end_put(key, version, &taken(&outcome));
+            self.model.end_put(key, version, &self.taken(&outcome));
         }
     }
 
@@ -188,7 +191,7 @@ impl Run {
         self.tally.put();
         // While the write is under way, what was right before it is right, and the new entry too.
         answers.iter().try_for_each(|lookup| self.judge(key, lookup))?;
-        self.model.end_put(key, version, &taken(&outcome));
+        self.model.end_put(key, version, &self.taken(&outcome));
         Ok(())
     }
 
@@ -200,8 +203,12 @@ impl Run {
         let version = entry.version();
         self.model.begin_put(key, &entry);
         let mut all = vec![Taken::NotAsked; self.orders.len()];
-        if self.world.stores[tier].inner().put(key, entry).await.is_ok() {
-            all[tier] = Taken::Stored;
+        match self.world.stores[tier].inner().put(key, entry).await {
+            Ok(()) => all[tier] = Taken::Stored,
+            // Some of its tiers may have it, or have buried what is older, and our chain knows nothing of
+            // it: as if the other process had gone away.
+            Err(_) if self.nested[tier] => return,
+            Err(_) => {}
         }
         self.model.end_put(key, version, &all);
     }
@@ -210,6 +217,18 @@ impl Run {
         let up = plan.is_none();
         self.world.stores[tier].replace_plan(plan.unwrap_or_else(|| self.world.weather[tier].plan()));
         self.model.set_up(tier, up);
+    }
+
+    fn taken(&self, outcome: &PutOutcome) -> Vec<Taken> {
+        let taken = outcome.tiers.iter().zip(&self.nested).map(|(tier, nested)| match tier.put {
+            TierPut::Stored => Taken::Stored,
+            TierPut::TooLarge => Taken::Buried,
+            TierPut::Failed(_) if *nested => Taken::Partly,
+            TierPut::Failed(_) => Taken::Failed,
+            // Not asked, or not yet: it may have the write later, or never.
+            _ => Taken::NotAsked,
+        });
+        taken.collect()
     }
 
     fn judge(&mut self, key: &Key, lookup: &Lookup) -> Result<(), String> {
@@ -252,15 +271,4 @@ impl Run {
 
 fn name(key: usize) -> Key {
     Key::from_parts(["key", &key.to_string()]).unwrap()
-}
-
-fn taken(outcome: &PutOutcome) -> Vec<Taken> {
-    let taken = outcome.tiers.iter().map(|tier| match tier.put {
-        TierPut::Stored => Taken::Stored,
-        TierPut::TooLarge => Taken::Buried,
-        TierPut::Failed(_) => Taken::Failed,
-        // Not asked, or not yet: it may have the write later, or never.
-        _ => Taken::NotAsked,
-    });
-    taken.collect()
 }

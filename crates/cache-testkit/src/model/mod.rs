@@ -92,6 +92,9 @@ pub enum Taken {
     Buried,
     /// It failed, or did not answer in time: it may hold the version or not.
     Failed,
+    /// It is made of several stores, as a chain is, and failed as a whole: parts of it may hold the
+    /// version, and others a removal of everything older, because the value was too large for them.
+    Partly,
     /// It was not asked.
     NotAsked,
 }
@@ -119,8 +122,8 @@ struct Tier {
 struct History {
     /// Everything that was ever put, by version.
     writes: HashMap<Version, Entry>,
-    /// Versions whose value was, or may have been, too large for some tier: until a put has ended, and
-    /// for ever if it was given up, some tiers may have buried what is older and no tier hold it yet.
+    /// Versions whose value was, or may have been, too large for some tier or a part of one: until a put
+    /// has ended, and for ever if it was given up, some may have buried what is older and none hold it yet.
     buried: Vec<Version>,
     /// By tier: the least that it holds, while that has not expired.
     floors: Vec<Option<Floor>>,
@@ -178,14 +181,14 @@ impl Model {
     /// are left out were not asked.
     pub fn end_put(&mut self, key: &Key, version: Version, taken: &[Taken]) {
         let history = self.history(key);
-        if !taken.contains(&Taken::Buried) {
+        if !taken.iter().any(|taken| matches!(taken, Taken::Buried | Taken::Partly)) {
             history.buried.retain(|buried| *buried != version);
         }
         for (index, taken) in taken.iter().enumerate().take(history.floors.len()) {
             let floor = match taken {
                 Taken::Stored => (version, Held::Entry),
                 Taken::Buried => (version, Held::Burial),
-                Taken::Failed => {
+                Taken::Failed | Taken::Partly => {
                     history.missed[index] = history.missed[index].max(Some(version));
                     continue;
                 }

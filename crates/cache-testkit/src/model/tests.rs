@@ -61,7 +61,7 @@ impl Bench {
     }
 }
 
-use Taken::{Buried, Failed, NotAsked, Stored};
+use Taken::{Buried, Failed, NotAsked, Partly, Stored};
 
 #[test]
 fn what_was_not_put_or_was_changed_is_refused() {
@@ -193,6 +193,16 @@ fn a_burial_hides_what_is_older_and_nothing_else() {
         bench.hit(1, &large),
         Err(Violation::Outdated { version: holds, holds: larger.version(), tier: 0 })
     );
+}
+
+#[test]
+fn a_tier_of_many_parts_that_failed_may_have_buried_what_is_older() {
+    let mut bench = Bench::new(&[TierSpec::doubtful(), TierSpec::keeper()]);
+    let old = bench.put(60, &[Stored, Stored]);
+    bench.put(60, &[Failed, NotAsked]);
+    assert_eq!(bench.miss(), Err(Violation::Lost { version: old.version(), tier: 1 }));
+    bench.put(60, &[Partly, NotAsked]);
+    assert_eq!((bench.miss(), bench.hit(1, &old)), (Ok(()), Ok(())));
 }
 
 #[test]
