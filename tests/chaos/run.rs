@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, Clock, Entry, Key, NodeId, VersionClock};
-use peercache_chain::{Lookup, Outcome, PutOutcome, Report, Skip, TierPut};
+use peercache_chain::{Lookup, Outcome, PutOutcome, Report, Skip, TierPut, TierReport};
 use peercache_testkit::ManualClock;
-use peercache_testkit::chaos::{Plan, Trace};
-use peercache_testkit::model::{Answer, Model, Taken, TierSpec};
+use peercache_testkit::chaos::Trace;
+use peercache_testkit::model::{Answer, Model, Queue, Taken, TierSpec};
 use tokio::time::timeout;
 
-use crate::scenario::{Kind, Mode, Scenario, Step, TierPlan};
+use crate::scenario::{KEYS, Kind, Mode, Room, Scenario, Step, TierPlan};
 use crate::tally::Tally;
 use crate::world::{World, index_of};
 
@@ -23,21 +23,15 @@ thread_local! {
 /// What a run leaves behind, to compare with another run.
 pub(crate) type Record = (Vec<Report>, Vec<Trace>);
 
-/// What the chain is held to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Rules {
-    /// It may believe a tier again that failed to take a write.
-    Forgetful,
-    /// It may not.
-    Strict,
-}
+/// Longer than any pause: that of a breaker and that of a queue, one after the other.
+const LONGEST_PAUSES: Duration = Duration::from_secs(150);
 
 /// Runs a scenario in paused time. The error says at which step what was wrong.
-pub(crate) fn run(scenario: &Scenario, rules: Rules) -> Result<Record, String> {
+pub(crate) fn run(scenario: &Scenario) -> Result<Record, String> {
     let before = PANICS.get();
     let outcome = std::panic::catch_unwind(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.unwrap().block_on(Run::new(scenario, rules).all(&scenario.steps))
+        runtime.unwrap().block_on(Run::new(scenario).all(&scenario.steps))
     });
     match (outcome, PANICS.get() - before) {
         (Ok(outcome), 0) => outcome,
@@ -49,25 +43,26 @@ struct Run {
     clock: Arc<ManualClock>,
     /// Ours, and another process's.
     versions: [VersionClock; 2],
-    orders: Vec<bool>,
-    /// Which tiers are chains.
-    nested: Vec<bool>,
+    plans: Vec<TierPlan>,
     world: World,
     model: Model,
     tally: Tally,
 }
 
 impl Run {
-    fn new(scenario: &Scenario, rules: Rules) -> Self {
+    fn new(scenario: &Scenario) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let model = |model: Model| if rules == Rules::Strict { model } else { model.forgetful() };
-        let spec = |plan: &TierPlan| TierSpec { reads: plan.mode != Mode::WriteOnly, keeps: plan.keeps() };
+        let queue = if scenario.chain.room == Room::Enough { Queue::Roomy } else { Queue::Bounded };
+        let spec = |plan: &TierPlan| TierSpec {
+            reads: plan.mode != Mode::WriteOnly,
+            keeps: plan.keeps(),
+            queue: if plan.is_shared() { queue } else { Queue::None },
+        };
         Self {
             versions: [1, 2].map(|node| VersionClock::new(NodeId::from_u64(node))),
-            orders: scenario.tiers.iter().map(TierPlan::orders).collect(),
-            nested: scenario.tiers.iter().map(|plan| matches!(plan.kind, Kind::Nested(_))).collect(),
-            world: World::build("chain", &scenario.tiers, &clock),
-            model: model(Model::new(scenario.tiers.iter().map(spec), clock.now())),
+            plans: scenario.tiers.clone(),
+            world: World::build("chain", &scenario.chain, &scenario.tiers, &clock),
+            model: Model::new(scenario.tiers.iter().map(spec), clock.now()),
             tally: Tally::new(scenario.tiers.len()),
             clock,
         }
@@ -82,17 +77,48 @@ impl Run {
                 self.tally.check(&self.world.chain.report(), false).map_err(at)?;
             }
         }
+        self.calm().await?;
+        let record = self.world.record();
+        // Whatever it answers, closing ends within the deadlines of the tiers.
+        if timeout(Duration::from_secs(300), self.world.chain.close()).await.is_err() {
+            return Err("closing the chain never ended".to_owned());
+        }
+        let report = self.world.chain.report();
+        let waiting = |tier: &TierReport| tier.behind.as_ref().is_some_and(|behind| behind.waiting > 0);
+        if let Some(tier) = report.tiers.iter().find(|tier| waiting(tier)) {
+            return Err(format!("{}: something waits after the end", tier.name));
+        }
+        Tally::check_sums(&report, false)?;
+        Ok(record)
+    }
+
+    /// Everything is up again and time passes: the tiers that do no wrong have got all that was written
+    /// while they were away, and every count adds up.
+    async fn calm(&mut self) -> Result<(), String> {
+        (0..self.plans.len()).for_each(|tier| self.switch(tier, true));
+        if self.plans.iter().any(TierPlan::is_shared) {
+            tokio::time::sleep(LONGEST_PAUSES).await;
+        }
         self.world.settle().await;
-        self.tally.check(&self.world.chain.report(), true)?;
+        let report = self.world.chain.report();
+        self.tally.check(&report, true)?;
         for within in self.world.all().into_iter().skip(1) {
             Tally::check_sums(&within.chain.report(), true)?;
         }
-        let record = self.world.record();
-        // Whatever it answers, closing ends within the deadlines of the tiers.
-        match timeout(Duration::from_secs(300), self.world.chain.close()).await {
-            Ok(_) => Ok(record),
-            Err(_) => Err("closing the chain never ended".to_owned()),
+        for (index, tier) in report.tiers.iter().enumerate().filter(|(index, _)| self.plans[*index].keeps()) {
+            if let Some(waiting) = tier.behind.as_ref().map(|behind| behind.waiting).filter(|some| *some > 0)
+            {
+                return Err(format!("{}: {waiting} writes wait although it is well again", tier.name));
+            }
+            for key in (0..KEYS).map(name) {
+                let Some(least) = self.model.must_hold(&key, index) else { continue };
+                let held = self.world.doors[index].get(&key).await.ok().flatten();
+                if held.as_ref().is_none_or(|held| held.version() < least.version()) {
+                    return Err(format!("{}: {key:?} is {held:?} there and should be {least:?}", tier.name));
+                }
+            }
         }
+        Ok(())
     }
 
     async fn take(&mut self, step: &Step) -> Result<(), String> {
@@ -137,8 +163,8 @@ impl Run {
                 self.model.advance(Duration::from_secs(seconds));
             }
             Step::Breathe { millis } => tokio::time::sleep(Duration::from_millis(millis)).await,
-            Step::Down { tier } => self.switch(tier, Some(Plan::outage(0..u64::MAX))),
-            Step::Up { tier } => self.switch(tier, None),
+            Step::Down { tier } => self.switch(tier, false),
+            Step::Up { tier } => self.switch(tier, true),
             Step::Settle => self.world.chain.settle().await,
         }
         Ok(())
@@ -162,7 +188,7 @@ impl Run {
 
     /// Writes, and gives up after `patience` if there is one.
     async fn put(&mut self, key: &Key, entry: Entry, patience: Option<Duration>) {
-        let version = entry.version();
+        let (version, bytes) = (entry.version(), entry.value().len());
         self.model.begin_put(key, &entry);
         let write = self.world.chain.write(key, entry);
         let outcome = match patience {
@@ -171,12 +197,12 @@ impl Run {
         };
         self.tally.put();
         if let Some(outcome) = outcome {
-            self.model.end_put(key, version, &self.taken(&outcome));
+            self.model.end_put(key, version, &self.taken(bytes, &outcome));
         }
     }
 
     async fn together(&mut self, key: &Key, entry: Entry, lookups: usize) -> Result<(), String> {
-        let version = entry.version();
+        let (version, bytes) = (entry.version(), entry.value().len());
         self.model.begin_put(key, &entry);
         let chain = &self.world.chain;
         let beside = async {
@@ -191,41 +217,42 @@ impl Run {
         self.tally.put();
         // While the write is under way, what was right before it is right, and the new entry too.
         answers.iter().try_for_each(|lookup| self.judge(key, lookup))?;
-        self.model.end_put(key, version, &self.taken(&outcome));
+        self.model.end_put(key, version, &self.taken(bytes, &outcome));
         Ok(())
     }
 
     /// Writes past the chain and past the chaos, as another process would.
     async fn foreign(&mut self, tier: usize, key: &Key, entry: Entry) {
-        if !self.orders[tier] {
+        if !self.plans[tier].orders() {
             return;
         }
         let version = entry.version();
         self.model.begin_put(key, &entry);
-        let mut all = vec![Taken::NotAsked; self.orders.len()];
-        match self.world.stores[tier].inner().put(key, entry).await {
-            Ok(()) => all[tier] = Taken::Stored,
+        match self.world.doors[tier].put(key, entry).await {
+            Ok(()) => self.model.end_put_elsewhere(key, version, Some(tier)),
             // Some of its tiers may have it, or have buried what is older, and our chain knows nothing of
             // it: as if the other process had gone away.
-            Err(_) if self.nested[tier] => return,
-            Err(_) => {}
+            Err(_) if matches!(self.plans[tier].kind, Kind::Nested(_)) => {}
+            Err(_) => self.model.end_put_elsewhere(key, version, None),
         }
-        self.model.end_put(key, version, &all);
     }
 
-    fn switch(&mut self, tier: usize, plan: Option<Plan>) {
-        let up = plan.is_none();
-        self.world.stores[tier].replace_plan(plan.unwrap_or_else(|| self.world.weather[tier].plan()));
+    fn switch(&mut self, tier: usize, up: bool) {
+        self.world.switch(tier, up);
         self.model.set_up(tier, up);
     }
 
-    fn taken(&self, outcome: &PutOutcome) -> Vec<Taken> {
-        let taken = outcome.tiers.iter().zip(&self.nested).map(|(tier, nested)| match tier.put {
+    /// How each tier took the write of a value of `bytes`.
+    fn taken(&self, bytes: usize, outcome: &PutOutcome) -> Vec<Taken> {
+        let tiers = self.plans.iter().zip(&self.world.doors);
+        let taken = outcome.tiers.iter().zip(tiers).map(|(tier, (plan, door))| match &tier.put {
             TierPut::Stored => Taken::Stored,
             TierPut::TooLarge => Taken::Buried,
-            TierPut::Failed(_) if *nested => Taken::Partly,
+            TierPut::Queued => Taken::Queued,
+            TierPut::Failed(_) if matches!(plan.kind, Kind::Nested(_)) => Taken::Partly,
+            TierPut::Failed(_) if bytes > door.info().capabilities.max_value_bytes => Taken::Partly,
+            TierPut::Failed(error) if plan.is_shared() && error.is_retryable() => Taken::Delayed,
             TierPut::Failed(_) => Taken::Failed,
-            // Not asked, or not yet: it may have the write later, or never.
             _ => Taken::NotAsked,
         });
         taken.collect()
@@ -237,7 +264,7 @@ impl Run {
         for trace in &lookup.trace {
             let tier = index_of(&trace.tier);
             match trace.skip {
-                Skip::Failed(_) | Skip::TimedOut(_) => {
+                Skip::Failed(_) | Skip::TimedOut(_) | Skip::Open => {
                     self.model.judge_silence(tier).map_err(|wrong| wrong.to_string())?;
                     silent.push(tier);
                 }
@@ -248,7 +275,7 @@ impl Run {
                 | Skip::Superseded
                 | Skip::Tagged
                 | Skip::FromFuture => {}
-                // Its mode, an open breaker, a spent budget: the chain did not ask.
+                // Its mode, a spent budget, a race that another won: the chain did not hear it.
                 _ => silent.push(tier),
             }
         }

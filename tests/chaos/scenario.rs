@@ -1,34 +1,14 @@
 //! Random chains and histories, as data that can be printed and cut down.
 
+use std::time::Duration;
+
+use peercache_chain::{WriteBehind, WritePolicy};
 use peercache_testkit::chaos::Plan;
+
+use crate::rng::Rng;
 
 /// The most keys of a history: few, so that they meet.
 pub(crate) const KEYS: usize = 3;
-
-/// Repeatable chance. SplitMix64, as in the chaos backend, but with seeds of its own.
-#[derive(Debug)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end as u64) as usize
-    }
-
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-}
 
 /// What a tier is made of.
 #[derive(Clone, Debug)]
@@ -42,6 +22,8 @@ pub(crate) enum Kind {
     },
     /// The memory tier of the product.
     Memory,
+    /// A map that sees only sealed entries, and lies about them undetected.
+    Sealed,
     Nested(Vec<TierPlan>),
 }
 
@@ -63,13 +45,75 @@ pub(crate) enum Weather {
 }
 
 impl Weather {
-    pub(crate) fn plan(self) -> Plan {
-        match self {
+    /// `undetected`: nothing below the seal notices the lies.
+    pub(crate) fn plan(self, undetected: bool) -> Plan {
+        let plan = match self {
             Self::Fair => Plan::none(),
             Self::Flaky => Plan::flaky(),
             Self::Hostile => Plan::hostile(),
             Self::Tarpit => Plan::tarpit(),
             Self::Outage { from, calls } => Plan::outage(from..from + calls),
+        };
+        if undetected { plan.undetected() } else { plan }
+    }
+}
+
+/// What tiers a chain is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum World {
+    /// Only such as are written before a put returns.
+    Local,
+    /// Also such as are written behind, raced and sealed.
+    Shared,
+}
+
+/// The bounds of what waits for the shared tiers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Room {
+    /// The default ones: only what has expired is given up.
+    Enough,
+    Scarce {
+        entries: usize,
+        bytes: usize,
+        seconds: u64,
+    },
+}
+
+/// How a chain is built over its tiers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ChainPlan {
+    pub(crate) policy: WritePolicy,
+    pub(crate) racing: bool,
+    pub(crate) room: Room,
+}
+
+impl ChainPlan {
+    pub(crate) const USUAL: Self = Self { policy: WritePolicy::Local, racing: true, room: Room::Enough };
+
+    fn random(rng: &mut Rng) -> Self {
+        let scarce = Room::Scarce {
+            entries: rng.pick(&[1, 2, 1000]),
+            bytes: rng.pick(&[900, 3000, 1 << 20]),
+            seconds: rng.pick(&[5, 30, 600]),
+        };
+        let policies = [WritePolicy::Local, WritePolicy::Quorum(1), WritePolicy::All];
+        Self {
+            policy: if rng.percent(60) { WritePolicy::Local } else { rng.pick(&policies) },
+            racing: rng.percent(80),
+            room: if rng.percent(65) { Room::Enough } else { scarce },
+        }
+    }
+
+    pub(crate) fn write_behind(&self) -> WriteBehind {
+        match self.room {
+            Room::Enough => WriteBehind::default(),
+            Room::Scarce { entries, bytes, seconds } => WriteBehind {
+                max_entries: entries,
+                max_bytes: bytes,
+                max_age: Duration::from_secs(seconds),
+                max_removal_age: Duration::from_secs(4 * seconds),
+                ..WriteBehind::default()
+            },
         }
     }
 }
@@ -86,13 +130,15 @@ pub(crate) struct TierPlan {
 }
 
 impl TierPlan {
-    fn random(rng: &mut Rng, depth: usize) -> Self {
-        let kind = match rng.below(10) {
+    fn random(rng: &mut Rng, depth: usize, world: World) -> Self {
+        let shared = world == World::Shared;
+        let kind = match rng.below(if shared { 11 } else { 10 }) {
             0 | 1 if depth == 0 => {
                 let tiers = 1 + rng.below(3);
-                Kind::Nested((0..tiers).map(|_| Self::random(rng, 1)).collect())
+                Kind::Nested((0..tiers).map(|_| Self::random(rng, 1, world)).collect())
             }
             2 => Kind::Memory,
+            10 => Kind::Sealed,
             _ => Kind::Map {
                 ordered: rng.percent(80),
                 expires: rng.percent(70),
@@ -103,9 +149,7 @@ impl TierPlan {
         let outage = Weather::Outage { from: rng.roll() % 30, calls: 1 + rng.roll() % 20 };
         Self {
             kind,
-            // Open: shared tiers are written behind, and a write that waits is served before it is
-            // delivered, which the model does not know yet.
-            shared: false,
+            shared: shared && rng.percent(60),
             durable: rng.percent(50),
             most: rng.pick(&[40, 400, 4000, 4000]),
             mode: rng.pick(&[
@@ -137,7 +181,7 @@ impl TierPlan {
         let within = match &self.kind {
             Kind::Nested(tiers) => tiers.iter().all(|tier| tier.keeps() && tier.mode == Mode::ReadWrite),
             Kind::Map { writable, .. } => *writable,
-            Kind::Memory => true,
+            Kind::Memory | Kind::Sealed => true,
         };
         within && self.weather == Weather::Fair
     }
@@ -147,8 +191,20 @@ impl TierPlan {
         match &self.kind {
             Kind::Nested(tiers) => tiers.iter().all(Self::orders),
             Kind::Map { ordered, .. } => *ordered,
-            Kind::Memory => true,
+            Kind::Memory | Kind::Sealed => true,
         }
+    }
+
+    /// Whether it is written behind.
+    pub(crate) fn is_shared(&self) -> bool {
+        match &self.kind {
+            Kind::Nested(tiers) => tiers.iter().any(Self::is_shared),
+            _ => self.shared,
+        }
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.kind, Kind::Sealed)
     }
 }
 
@@ -209,10 +265,10 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    fn random(rng: &mut Rng, tiers: usize) -> Self {
+    fn random(rng: &mut Rng, tiers: usize, world: World) -> Self {
         let (key, tier, after) = (rng.below(KEYS), rng.below(tiers), rng.roll() % 60);
         let remove = rng.percent(40);
-        match rng.below(40) {
+        match rng.below(if world == World::Shared { 44 } else { 40 }) {
             0..=7 => Self::Put {
                 key,
                 size: rng.pick(&[24, 24, 200, 2000]),
@@ -230,6 +286,9 @@ impl Step {
             35 => Self::Breathe { millis: 1 + rng.roll() % 5000 },
             36 => Self::Down { tier },
             37 | 38 => Self::Up { tier },
+            // What is written behind meets outages more often, and takes longer to come right.
+            40 | 41 => Self::Down { tier },
+            42 => Self::Breathe { millis: 1 + rng.roll() % 60_000 },
             _ => Self::Settle,
         }
     }
@@ -238,19 +297,21 @@ impl Step {
 /// A chain and what happens to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
+    pub(crate) chain: ChainPlan,
     pub(crate) tiers: Vec<TierPlan>,
     pub(crate) steps: Vec<Step>,
 }
 
 impl Scenario {
     /// The scenario of a seed: 1 to 4 tiers, 20 to 60 steps.
-    pub(crate) fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64, world: World) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let chain = if world == World::Shared { ChainPlan::random(&mut rng) } else { ChainPlan::USUAL };
         let tiers = 1 + rng.below(4);
-        let tiers: Vec<_> = (0..tiers).map(|_| TierPlan::random(&mut rng, 0)).collect();
+        let tiers: Vec<_> = (0..tiers).map(|_| TierPlan::random(&mut rng, 0, world)).collect();
         let steps = 20 + rng.below(41);
-        let steps = (0..steps).map(|_| Step::random(&mut rng, tiers.len())).collect();
-        Self { tiers, steps }
+        let steps = (0..steps).map(|_| Step::random(&mut rng, tiers.len(), world)).collect();
+        Self { chain, tiers, steps }
     }
 
     /// The same failure with as few steps and as little weather as can be found by leaving out one thing
@@ -272,6 +333,10 @@ impl Scenario {
             if fails(&fairer) {
                 self = fairer;
             }
+        }
+        let plainer = Self { chain: ChainPlan::USUAL, ..self.clone() };
+        if fails(&plainer) {
+            self = plainer;
         }
         self
     }

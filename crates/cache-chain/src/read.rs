@@ -79,11 +79,16 @@ impl Scan {
         if entry.is_from_future(now) {
             return Skip::FromFuture;
         }
-        if self.newest < Some(entry.version()) {
+        self.hears_of(entry, now);
+        Skip::Superseded
+    }
+
+    /// There is such an entry, somewhere: nothing older is served.
+    fn hears_of(&mut self, entry: &Entry, now: Timestamp) {
+        if self.newest < Some(entry.version()) && !entry.is_from_future(now) {
             self.newest = Some(entry.version());
             self.stale = None;
         }
-        Skip::Superseded
     }
 
     /// What a read that found no value to serve says to a chain around this one: a removal; or that
@@ -263,20 +268,21 @@ impl Chain {
         skip
     }
 
-    /// Takes in what waits to be written to shared tiers, before the first of them, at `index`, is asked:
-    /// this process sees what it has written, and no older version comes back from a tier that the newer
-    /// one, or a removal, has not reached yet. Whether that is the answer.
+    /// Takes in what waits to be written to any shared tier, before the one at `index` is asked: this
+    /// process sees what it has written, and no older version comes back from a tier that the newer one, or
+    /// a removal, has not reached yet. Whether that is the answer: at a tier that is not read it hides what
+    /// is older, and is served at the next one that is.
     fn weigh_waiting(&self, index: usize, key: &Key, scan: &mut Scan) -> bool {
-        let waiting = self.tiers[index..].iter().filter_map(|tier| tier.pending(key));
+        let waiting = self.tiers.iter().filter_map(|tier| tier.pending(key));
         let Some(entry) = waiting.max_by_key(Entry::version) else { return false };
+        if !self.tiers[index].reads() && !entry.is_tombstone() {
+            scan.hears_of(&entry, self.clock.now());
+            return false;
+        }
         let answered = scan.answered;
         let fresh = scan.judge(index, Some(entry), self.clock.now()).is_none();
         // No tier has said anything yet.
         scan.answered = answered;
-        if fresh && !self.tiers[index].reads() {
-            scan.found = None;
-            return false;
-        }
         fresh
     }
 
