@@ -4,6 +4,8 @@
 //! `PEERCACHE_CHAOS_SEEDS=100000` tries more seeds, `PEERCACHE_CHAOS_SEED=42` one alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
+#[path = "chaos/coverage.rs"]
+mod coverage;
 #[path = "chaos/rng.rs"]
 mod rng;
 #[path = "chaos/run.rs"]
@@ -18,11 +20,14 @@ mod world;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use coverage::Coverage;
 use run::{PANICS, run};
 use scenario::{Scenario, World};
 
 /// How many seeds are tried of each world unless `PEERCACHE_CHAOS_SEEDS` says otherwise.
 const SEEDS: u64 = 10_000;
+/// From so many seeds on, everything that can happen must have happened.
+const ENOUGH_SEEDS: u64 = 1_000;
 /// How many failures are worth reading.
 const MOST_FAILURES: usize = 3;
 
@@ -74,7 +79,8 @@ fn try_seeds(world: World) {
         Some(seed) => (seed, seed + 1),
         None => (0, number_from("PEERCACHE_CHAOS_SEEDS").unwrap_or(SEEDS)),
     };
-    let (next, failures) = (AtomicU64::new(first), Mutex::new(Vec::new()));
+    let (next, failures, coverage) =
+        (AtomicU64::new(first), Mutex::new(Vec::new()), Mutex::new(Coverage::default()));
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -84,9 +90,9 @@ fn try_seeds(world: World) {
                     if seed >= end || failures.lock().unwrap().len() >= MOST_FAILURES {
                         return;
                     }
-                    if let Err(wrong) = run(&Scenario::of(seed, world)) {
-                        let explained = explain(seed, world, &wrong);
-                        failures.lock().unwrap().push(explained);
+                    match run(&Scenario::of(seed, world)) {
+                        Ok((reports, _)) => coverage.lock().unwrap().add(&reports[0], world),
+                        Err(wrong) => failures.lock().unwrap().push(explain(seed, world, &wrong)),
                     }
                 }
             });
@@ -94,6 +100,11 @@ fn try_seeds(world: World) {
     });
     let failures = failures.into_inner().unwrap();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    let coverage = coverage.into_inner().unwrap();
+    if end - first >= ENOUGH_SEEDS {
+        assert!(coverage.missing().is_empty(), "never happened: {:?} in {coverage:#?}", coverage.missing());
+    }
+    println!("{world:?}: {coverage:#?}");
 }
 
 #[test]

@@ -78,7 +78,6 @@ impl Run {
             }
         }
         self.calm().await?;
-        let record = self.world.record();
         // Whatever it answers, closing ends within the deadlines of the tiers.
         if timeout(Duration::from_secs(300), self.world.chain.close()).await.is_err() {
             return Err("closing the chain never ended".to_owned());
@@ -89,7 +88,7 @@ impl Run {
             return Err(format!("{}: something waits after the end", tier.name));
         }
         Tally::check_sums(&report, false)?;
-        Ok(record)
+        Ok(self.world.record())
     }
 
     /// Everything is up again and time passes: the tiers that do no wrong have got all that was written
@@ -142,6 +141,12 @@ impl Run {
             Step::Lookup { key } => {
                 let lookup = self.world.chain.lookup(&name(key)).await;
                 return self.judge(&name(key), &lookup);
+            }
+            Step::Often { key, times } => {
+                for _ in 0..times {
+                    let lookup = self.world.chain.lookup(&name(key)).await;
+                    self.judge(&name(key), &lookup)?;
+                }
             }
             Step::DroppedLookup { key, after } => {
                 let name = name(key);

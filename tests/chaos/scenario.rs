@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use peercache_api::Operation;
 use peercache_chain::{WriteBehind, WritePolicy};
 use peercache_testkit::chaos::Plan;
 
@@ -41,7 +42,12 @@ pub(crate) enum Weather {
     Flaky,
     Hostile,
     Tarpit,
-    Outage { from: u64, calls: u64 },
+    Outage {
+        from: u64,
+        calls: u64,
+    },
+    /// Right, and now and then much slower than usual: what makes tiers race.
+    Uneven,
 }
 
 impl Weather {
@@ -53,6 +59,10 @@ impl Weather {
             Self::Hostile => Plan::hostile(),
             Self::Tarpit => Plan::tarpit(),
             Self::Outage { from, calls } => Plan::outage(from..from + calls),
+            Self::Uneven => {
+                let slow = Duration::from_millis(5)..=Duration::from_millis(300);
+                Plan::none().latency(Operation::Get, 0.1, slow)
+            }
         };
         if undetected { plan.undetected() } else { plan }
     }
@@ -146,7 +156,16 @@ impl TierPlan {
                 writable: rng.percent(93),
             },
         };
-        let outage = Weather::Outage { from: rng.roll() % 30, calls: 1 + rng.roll() % 20 };
+        let weathers = [
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Flaky,
+            Weather::Hostile,
+            Weather::Hostile,
+            Weather::Tarpit,
+            Weather::Outage { from: rng.roll() % 30, calls: 1 + rng.roll() % 20 },
+        ];
         Self {
             kind,
             shared: shared && rng.percent(60),
@@ -162,16 +181,7 @@ impl TierPlan {
                 Mode::ReadOnly,
                 Mode::WriteOnly,
             ]),
-            weather: rng.pick(&[
-                Weather::Fair,
-                Weather::Fair,
-                Weather::Fair,
-                Weather::Flaky,
-                Weather::Hostile,
-                Weather::Hostile,
-                Weather::Tarpit,
-                outage,
-            ]),
+            weather: if shared && rng.percent(25) { Weather::Uneven } else { rng.pick(&weathers) },
             seed: rng.roll(),
         }
     }
@@ -222,6 +232,11 @@ pub(crate) enum Step {
     Lookup {
         key: usize,
     },
+    /// Lookups one after the other, so that it is known what is usual.
+    Often {
+        key: usize,
+        times: usize,
+    },
     /// A put or a removal, and lookups that run beside it.
     Together {
         key: usize,
@@ -268,7 +283,7 @@ impl Step {
     fn random(rng: &mut Rng, tiers: usize, world: World) -> Self {
         let (key, tier, after) = (rng.below(KEYS), rng.below(tiers), rng.roll() % 60);
         let remove = rng.percent(40);
-        match rng.below(if world == World::Shared { 44 } else { 40 }) {
+        match rng.below(if world == World::Shared { 46 } else { 40 }) {
             0..=7 => Self::Put {
                 key,
                 size: rng.pick(&[24, 24, 200, 2000]),
@@ -289,6 +304,7 @@ impl Step {
             // What is written behind meets outages more often, and takes longer to come right.
             40 | 41 => Self::Down { tier },
             42 => Self::Breathe { millis: 1 + rng.roll() % 60_000 },
+            43..=45 => Self::Often { key, times: 6 + rng.below(8) },
             _ => Self::Settle,
         }
     }
@@ -311,7 +327,25 @@ impl Scenario {
         let tiers: Vec<_> = (0..tiers).map(|_| TierPlan::random(&mut rng, 0, world)).collect();
         let steps = 20 + rng.below(41);
         let steps = (0..steps).map(|_| Step::random(&mut rng, tiers.len(), world)).collect();
-        Self { chain, tiers, steps }
+        let scenario = Self { chain, tiers, steps };
+        if world == World::Shared && rng.percent(20) { scenario.racing(&mut rng) } else { scenario }
+    }
+
+    /// The same, but with tiers that race each other, and enough lookups to know what is usual.
+    fn racing(mut self, rng: &mut Rng) -> Self {
+        self.chain.racing = true;
+        for tier in &mut self.tiers {
+            tier.shared = true;
+            if rng.percent(60) {
+                tier.weather = Weather::Uneven;
+            }
+        }
+        for step in &mut self.steps {
+            if let Step::Lookup { key } = *step {
+                *step = Step::Often { key, times: 4 + rng.below(6) };
+            }
+        }
+        self
     }
 
     /// The same failure with as few steps and as little weather as can be found by leaving out one thing
