@@ -42,8 +42,12 @@ impl Coverage {
                 None => self.count("puts that were dropped", tier.put_cancelled),
             }
             if world == World::Shared {
-                let raced = [("overtaken", tier.overtaken), ("asked in vain", tier.spare)];
-                raced.into_iter().for_each(|(what, times)| self.count(what, times));
+                let more = [
+                    ("overtaken", tier.overtaken),
+                    ("asked in vain", tier.spare),
+                    ("removed with their tags", tier.tagged),
+                ];
+                more.into_iter().for_each(|(what, times)| self.count(what, times));
             }
         }
     }

@@ -122,16 +122,23 @@ impl Run {
 
     async fn take(&mut self, step: &Step) -> Result<(), String> {
         match *step {
-            Step::Put { key, size, fresh, stale } => {
-                let entry = self.entry(0, size, fresh, stale);
+            Step::Put { key, size, fresh, stale, tag } => {
+                let entry = self.entry(0, size, fresh, stale, tag);
                 self.put(&name(key), entry, None).await;
             }
             Step::Remove { key } => {
                 let entry = self.tombstone(0);
                 self.put(&name(key), entry, None).await;
             }
+            Step::Invalidate { tag } => {
+                let version = self.versions[0].next(self.clock.now());
+                self.model.invalidate_tag(&tag_name(tag), version);
+                let written = self.world.chain.invalidate_tag(&tag_name(tag), version).await;
+                self.tally.put();
+                written.map_err(|error| error.to_string())?;
+            }
             Step::DroppedPut { key, after } => {
-                let entry = self.entry(0, 24, 30, 30);
+                let entry = self.entry(0, 24, 30, 30, None);
                 self.put(&name(key), entry, Some(Duration::from_millis(after))).await;
             }
             Step::DroppedRemove { key, after } => {
@@ -156,11 +163,11 @@ impl Run {
                 }
             }
             Step::Together { key, remove, lookups } => {
-                let entry = if remove { self.tombstone(0) } else { self.entry(0, 24, 30, 30) };
+                let entry = if remove { self.tombstone(0) } else { self.entry(0, 24, 30, 30, None) };
                 return self.together(&name(key), entry, lookups).await;
             }
             Step::Foreign { tier, key, remove } => {
-                let entry = if remove { self.tombstone(1) } else { self.entry(1, 24, 30, 30) };
+                let entry = if remove { self.tombstone(1) } else { self.entry(1, 24, 30, 30, None) };
                 self.foreign(tier, &name(key), entry).await;
             }
             Step::Wait { seconds } => {
@@ -175,15 +182,14 @@ impl Run {
         Ok(())
     }
 
-    fn entry(&self, writer: usize, size: usize, fresh: u64, stale: u64) -> Entry {
+    fn entry(&self, writer: usize, size: usize, fresh: u64, stale: u64, tag: Option<usize>) -> Entry {
         let now = self.clock.now();
         let version = self.versions[writer].next(now);
         let value = format!("{version:?}{:size$}", "");
-        Entry::builder(value, version, now)
+        let entry = Entry::builder(value, version, now)
             .fresh_for(Duration::from_secs(fresh))
-            .stale_for(Duration::from_secs(stale))
-            .build()
-            .unwrap()
+            .stale_for(Duration::from_secs(stale));
+        tag.into_iter().fold(entry, |entry, tag| entry.tag(tag_name(tag))).build().unwrap()
     }
 
     fn tombstone(&self, writer: usize) -> Entry {
@@ -299,6 +305,10 @@ impl Run {
             format!("{wrong}; answered {answer:?}, right would be {right:?}, the lookup: {:?}", lookup.trace)
         })
     }
+}
+
+fn tag_name(tag: usize) -> String {
+    format!("tag {tag}")
 }
 
 fn name(key: usize) -> Key {

@@ -10,6 +10,8 @@ use crate::rng::Rng;
 
 /// The most keys of a history: few, so that they meet.
 pub(crate) const KEYS: usize = 3;
+/// How many tags there are.
+const TAGS: usize = 2;
 
 /// What a tier is made of.
 #[derive(Clone, Debug)]
@@ -225,9 +227,14 @@ pub(crate) enum Step {
         size: usize,
         fresh: u64,
         stale: u64,
+        tag: Option<usize>,
     },
     Remove {
         key: usize,
+    },
+    /// Every entry with this tag is removed.
+    Invalidate {
+        tag: usize,
     },
     Lookup {
         key: usize,
@@ -283,12 +290,13 @@ impl Step {
     fn random(rng: &mut Rng, tiers: usize, world: World) -> Self {
         let (key, tier, after) = (rng.below(KEYS), rng.below(tiers), rng.roll() % 60);
         let remove = rng.percent(40);
-        match rng.below(if world == World::Shared { 46 } else { 40 }) {
+        match rng.below(if world == World::Shared { 48 } else { 40 }) {
             0..=7 => Self::Put {
                 key,
                 size: rng.pick(&[24, 24, 200, 2000]),
                 fresh: rng.roll() % 60,
                 stale: rng.pick(&[0, 0, 30]),
+                tag: (world == World::Shared && rng.percent(40)).then(|| rng.below(TAGS)),
             },
             8..=11 => Self::Remove { key },
             12..=23 => Self::Lookup { key },
@@ -304,6 +312,7 @@ impl Step {
             // What is written behind meets outages more often, and takes longer to come right.
             40 | 41 => Self::Down { tier },
             42 => Self::Breathe { millis: 1 + rng.roll() % 60_000 },
+            46 | 47 => Self::Invalidate { tag: rng.below(TAGS) },
             43..=45 => Self::Often { key, times: 6 + rng.below(8) },
             _ => Self::Settle,
         }

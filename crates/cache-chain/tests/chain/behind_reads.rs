@@ -147,3 +147,30 @@ async fn what_was_replaced_by_a_write_that_found_no_room_is_neither_served_nor_d
     assert_eq!((behind.queued, behind.delivered, behind.dropped.queue_full), (2, 1, 1));
     assert_adds_up(&chain.report());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_not_served_once_its_tag_is_invalidated_or_a_local_tier_knows_its_removal() {
+    let world = World::default();
+    let (shared, disk) = (world.tier("shared", SHARED), world.tier("disk", DURABLE));
+    let chain = world.chain(&[Arc::clone(&shared), Arc::clone(&disk)]);
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    disk.writes(Mood::Fail(ErrorKind::Unavailable));
+    let tagged = Entry::builder("tagged", world.version(1), world.at(1))
+        .fresh_for(Duration::from_secs(100))
+        .tag("acme")
+        .build()
+        .unwrap();
+    let _ = chain.write(&key("tagged"), tagged).await;
+    let _ = chain.write(&key("removed"), world.entry(1, "value")).await;
+    for name in ["tagged", "removed"] {
+        assert!(chain.lookup(&key(name)).await.is_hit());
+    }
+    let _ = chain.invalidate_tag("acme", world.version(2)).await.unwrap();
+    // By another process with the same disk.
+    disk.plant(&key("removed"), world.tombstone(2));
+    for name in ["tagged", "removed"] {
+        assert_eq!(chain.lookup(&key(name)).await.outcome, Outcome::Miss, "{name}");
+        assert_eq!(chain.explain(&key(name)).await.outcome, Outcome::Miss, "{name}");
+    }
+    assert_adds_up(&chain.report());
+}

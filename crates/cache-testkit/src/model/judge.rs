@@ -70,6 +70,9 @@ impl Model {
         if entry.is_tombstone() {
             return Err(Violation::Removal { version });
         }
+        if let Some(removal) = self.removed_by_tag(entry) {
+            return Err(Violation::Invalidated { version, removal });
+        }
         if entry.is_from_future(self.now) {
             return Err(Violation::FromFuture { version });
         }
@@ -138,6 +141,7 @@ impl Model {
             let entry = history.writes.get(&version)?;
             let found = held == Held::Entry
                 && !entry.is_tombstone()
+                && self.removed_by_tag(entry).is_none()
                 && !entry.is_from_future(self.now)
                 && !self.may_be_hidden(history, version);
             found.then_some((tier, version))
@@ -145,11 +149,18 @@ impl Model {
         lost.map_or(Ok(()), |(tier, version)| Err(Violation::Lost { version, tier }))
     }
 
+    /// As of which version `entry` was removed by one of its tags.
+    fn removed_by_tag(&self, entry: &Entry) -> Option<Version> {
+        let removals = entry.metadata().tags.iter().filter_map(|tag| self.tags.get(tag).copied());
+        removals.filter(|removal| *removal >= entry.version()).max()
+    }
+
     /// Whether something newer than `version` may be known that is not itself an answer.
     fn may_be_hidden(&self, history: &History, version: Version) -> bool {
         let hides = |(other, entry): (&Version, &Entry)| {
             *other > version
                 && (entry.is_tombstone()
+                    || self.removed_by_tag(entry).is_some()
                     || entry.freshness(self.now) == Freshness::Expired
                     || self.may_be_disbelieved(history, *other))
         };

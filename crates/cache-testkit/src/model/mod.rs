@@ -18,6 +18,7 @@
 //! - A tier that is written behind ([`Queue`]) counts as holding what waits for it: the writer sees it
 //!   before it looks into that tier or any below, whether the tier answers or not; and whatever becomes
 //!   of a write that waits, such a tier never again shows what that write replaced.
+//! - What was removed with one of its tags is not served again, and hides what is older.
 //! - What a tier missed while it was down waits until it is up, and then arrives
 //!   ([`Model::must_hold`]).
 //!
@@ -80,6 +81,8 @@ pub struct Model {
     tiers: Vec<Tier>,
     now: Timestamp,
     keys: HashMap<Key, History>,
+    /// Up to where entries that carry a tag are removed.
+    tags: HashMap<String, Version>,
     forgetful: bool,
 }
 
@@ -87,7 +90,7 @@ impl Model {
     /// A chain of these tiers, from the one that is asked first to the last, all up and empty.
     pub fn new(tiers: impl IntoIterator<Item = TierSpec>, now: Timestamp) -> Self {
         let tiers = tiers.into_iter().map(|spec| Tier { spec, up: true, was_down: false }).collect();
-        Self { tiers, now, keys: HashMap::new(), forgetful: false }
+        Self { tiers, now, keys: HashMap::new(), tags: HashMap::new(), forgetful: false }
     }
 
     /// Judges a chain that does not remember which writes a tier failed to take: it may believe that
@@ -133,6 +136,13 @@ impl Model {
     /// the one that holds it now, if one does.
     pub fn end_put_elsewhere(&mut self, key: &Key, version: Version, tier: Option<usize>) {
         self.history(key).end_elsewhere(version, tier);
+    }
+
+    /// Takes note that the writer of the chain removed every entry that carries `tag` and is not newer than
+    /// `version`.
+    pub fn invalidate_tag(&mut self, tag: &str, version: Version) {
+        let removed = self.tags.entry(tag.to_owned()).or_insert(version);
+        *removed = version.max(*removed);
     }
 
     /// What tier `tier`, which is up, must show at the least once nothing waits for it any more: what it
