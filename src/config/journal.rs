@@ -39,7 +39,8 @@ impl Config {
     }
 }
 
-#[cfg(all(test, feature = "memory", feature = "disk"))]
+#[cfg(test)]
+#[cfg(all(feature = "memory", feature = "disk"))]
 mod tests {
     use std::path::Path;
     use std::sync::Arc;
