@@ -6,6 +6,7 @@ use std::time::Duration;
 use peercache_api::{CacheBackend, Error};
 use peercache_libp2p::{Identity, Limits, NetworkKey, PeerName, Peers, PeersBuilder, RoleChoice};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use super::Config;
 use super::error::{ConfigError, without_help};
@@ -73,6 +74,20 @@ impl Config {
             name,
             listen_port: port,
             addresses: addresses.into_iter().map(whole).collect(),
+        })
+    }
+
+    /// A key for `purpose` that every machine of the fleet comes to by itself: from the secret, full or
+    /// read-only. Without a secret there is none, except for peers that share in clear, where anybody can
+    /// compute it.
+    ///
+    /// # Errors
+    /// A secret that cannot be used.
+    pub async fn fleet_key(&self, purpose: &str) -> Result<Option<Zeroizing<[u8; 32]>>, ConfigError> {
+        let in_clear = self.peers.plaintext.value && self.backends.value.contains(&BackendName::Libp2p);
+        Ok(match self.secrets.ring_off_the_runtime().await? {
+            Some(ring) => Some(ring.keyring.current().derive(purpose)),
+            None => in_clear.then(|| Zeroizing::new(key_of_nobody(purpose, &self.namespace.value))),
         })
     }
 
@@ -267,11 +282,13 @@ async fn first_peer(peers: &Peers, targets: usize) {
 
 /// A key that anybody can compute: for networks that are open on purpose.
 fn network_key_of_nobody(namespace: &str) -> NetworkKey {
-    let derive = |purpose: &str| {
-        let text = format!("peercache peers in clear 1: {purpose}\0{namespace}");
-        <[u8; 32]>::from(Sha256::digest(text.as_bytes()))
-    };
+    let derive = |purpose: &str| key_of_nobody(purpose, namespace);
     NetworkKey::new(derive("network"), Some(derive("writers")), *b"in clear")
+}
+
+fn key_of_nobody(purpose: &str, namespace: &str) -> [u8; 32] {
+    let text = format!("peercache peers in clear 1: {purpose}\0{namespace}");
+    Sha256::digest(text.as_bytes()).into()
 }
 
 #[cfg(test)]
