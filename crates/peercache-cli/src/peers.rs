@@ -141,8 +141,26 @@ mod tests {
                 { "address": "/dns4/b/tcp/9100", "connected": false, "trouble": "no such host" },
             ],
         });
-        insta::assert_snapshot!(render(&report), @"");
+        insta::assert_snapshot!(render(&report), @r"
+    this node is the anchor 12D3KooWself
+    connected with 1 peer, 2 anchors in the ring, 1 entry held (20 KiB)
+    others find it with CACHE_BOOTSTRAP_PEERS=/ip4/10.0.0.1/tcp/9100/p2p/12D3KooWself
+    
+    PEER             ROLE  ROUND TRIP  RECEIVED  SENT    STATE                     WHERE
+    12D3KooWone      leaf  212 us      5 B       20 KiB  connected                 /ip4/10.0.0.2/tcp/50000
+    12D3KooWanother  -     -           0 B       0 B     away (it did not answer)  -
+    
+    BOOTSTRAP         STATE
+    /dns4/a/tcp/9100  connected
+    /dns4/b/tcp/9100  not connected: no such host
+    ");
         let alone = json!({ "name": "12D3KooWself", "role": "leaf", "writer": false, "members": [] });
-        insta::assert_snapshot!(render(&alone), @"");
+        insta::assert_snapshot!(render(&alone), @r"
+    this node is the leaf 12D3KooWself
+    connected with 0 peers, 0 anchors in the ring, 0 entries held (0 B)
+    it may not write: its secret is read-only
+    
+    no other member is known yet
+    ");
     }
 }
