@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key, MAX_VALUE_BYTES, Operation,
-    Scope, SystemClock, async_trait,
+    BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Fleet, Key, MAX_VALUE_BYTES,
+    Operation, Scope, SystemClock, async_trait,
 };
 use tokio::sync::Semaphore;
 
@@ -378,6 +378,15 @@ impl CacheBackend for Chain {
         }))
         .await;
         closed.into_iter().chain([flushed]).collect()
+    }
+
+    /// That of the first shared tier that has one, and rather of one that may be written.
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        let shared = || self.tiers.iter().filter(|tier| !tier.is_local());
+        let fleet = |tier: &'_ Arc<Tier>| tier.backend.fleet().is_some();
+        let tier =
+            shared().find(|tier| tier.writes() && fleet(tier)).or_else(|| shared().find(|tier| fleet(tier)));
+        tier?.backend.fleet()
     }
 }
 

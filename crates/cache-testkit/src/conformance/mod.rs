@@ -31,6 +31,7 @@
 //! #     }
 //! #     async fn probe(&self) -> Result<(), Error> { self.open(Operation::Probe) }
 //! #     async fn close(&self) -> Result<(), Error> { self.1.store(true, std::sync::atomic::Ordering::SeqCst); Ok(()) }
+//! #     fn fleet(&self) -> Option<&dyn Fleet> { None }
 //! # }
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
 //! let clock = Arc::new(ManualClock::default());

@@ -178,6 +178,10 @@ impl CacheBackend for Map {
         }
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 fn full() -> Capabilities {
