@@ -33,9 +33,9 @@ pub use peercache_api::{
 };
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
-    Held, Journal, LatencyReport, Lookup, Mode, Outcome, PromotionReport, PutOutcome, PutResult, Report,
-    SingleFlight, Skip, TagReport, TierExplanation, TierOptions, TierPut, TierReport, TierTrace, WriteBehind,
-    WritePolicy,
+    Held, Journal, LEASE_TTL, LEASE_WAIT, LatencyReport, Lease, LeaseReport, Leased, Lookup, Mode, Outcome,
+    PromotionReport, PutOutcome, PutResult, RemovalReport, Report, SingleFlight, Skip, TagReport,
+    TierExplanation, TierOptions, TierPut, TierReport, TierTrace, WriteBehind, WritePolicy,
 };
 
 /// The local tiers.

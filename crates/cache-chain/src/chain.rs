@@ -8,17 +8,20 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use peercache_api::{
     BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Fleet, Key, MAX_VALUE_BYTES,
-    Operation, Scope, SystemClock, async_trait,
+    Operation, RemovalWatcher, Scope, SystemClock, async_trait,
 };
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::behind::{self, Behind};
 use crate::budget::DEFAULT_BUDGET;
 use crate::journal::Journal;
+use crate::lease::{Leases, fleet_tier};
 use crate::lookup::TierPut;
 use crate::policy::{WriteBehind, WritePolicy};
 use crate::promote::Promoter;
 use crate::race::MAX_STRAGGLERS;
+use crate::removals::Removals;
 use crate::report::{PromotionReport, Report, tier_report};
 use crate::stats::ChainStats;
 use crate::tags::Tags;
@@ -47,6 +50,10 @@ pub struct Chain {
     pub(crate) policy: WritePolicy,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) tags: Arc<Tags>,
+    pub(crate) removals: Arc<Removals>,
+    pub(crate) leases: Arc<Leases>,
+    /// The tier that coordinates a fleet.
+    pub(crate) fleet: Option<usize>,
     /// Whether a local tier lies below a shared one, so that what it knows is not seen first.
     pub(crate) local_below_shared: bool,
     /// How long one read may wait in all.
@@ -200,9 +207,17 @@ impl ChainBuilder {
         if let Some(journal) = &journal {
             behind::replay(journal, &tiers);
         }
+        let removals = Removals::new(&self.namespace, &tiers, &clock);
+        let watcher: Arc<dyn RemovalWatcher> = Arc::clone(&removals) as _;
+        for fleet in tiers.iter().filter_map(|tier| tier.backend.fleet()) {
+            fleet.watch(Arc::downgrade(&watcher));
+        }
         let local_below_shared = tiers.iter().skip_while(|tier| tier.is_local()).any(|tier| tier.is_local());
         Chain {
             info: BackendInfo::new(self.name, combined(&tiers)),
+            fleet: fleet_tier(&tiers),
+            leases: Leases::new(&clock),
+            removals,
             tiers,
             clock,
             promoter: Promoter::new(),
@@ -276,6 +291,7 @@ impl Chain {
     /// Waits until every copy that is being carried up has been written or given up, and every write
     /// that waits for a shared tier has been written or waits for a tier that is unwell.
     pub async fn settle(&self) {
+        self.removals.settle().await;
         self.promoter.settle().await;
         for tier in &self.tiers {
             if let Some(behind) = &tier.behind {
@@ -304,6 +320,8 @@ impl Chain {
                 dropped: self.stats.promotions_dropped.get(),
             },
             tags: self.tags.report(),
+            removals: self.removals.report(),
+            leases: self.leases.report(),
             journal_bytes: self.journal.as_ref().map(|journal| journal.bytes()),
             tiers: self.tiers.iter().map(|tier| tier_report(tier)).collect(),
         }
@@ -353,7 +371,7 @@ impl CacheBackend for Chain {
     async fn probe(&self) -> Result<(), Error> {
         let mut first = None;
         for tier in &self.tiers {
-            match tokio::time::timeout(tier.read_deadline, tier.backend.probe()).await {
+            match timeout(tier.read_deadline, tier.backend.probe()).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => first = first.or(Some(error)),
                 Err(_) => {
@@ -370,6 +388,8 @@ impl CacheBackend for Chain {
     async fn close(&self) -> Result<(), Error> {
         self.tiers.iter().for_each(|tier| tier.breaker.stop());
         self.promoter.settle().await;
+        // Local writes, and so quick; a disk that hangs is not waited for.
+        let _buried = timeout(Duration::from_secs(1), self.removals.settle()).await;
         let flushed = behind::finish(&self.tiers, self.journal.as_ref()).await;
         let closed = join_all(self.tiers.iter().map(async |tier| match tier.close().await {
             Call::Done(()) => Ok(()),
@@ -380,13 +400,9 @@ impl CacheBackend for Chain {
         closed.into_iter().chain([flushed]).collect()
     }
 
-    /// That of the first shared tier that has one, and rather of one that may be written.
+    /// Where a tier coordinates a fleet, the chain does too.
     fn fleet(&self) -> Option<&dyn Fleet> {
-        let shared = || self.tiers.iter().filter(|tier| !tier.is_local());
-        let fleet = |tier: &'_ Arc<Tier>| tier.backend.fleet().is_some();
-        let tier =
-            shared().find(|tier| tier.writes() && fleet(tier)).or_else(|| shared().find(|tier| fleet(tier)));
-        tier?.backend.fleet()
+        self.fleet.map(|_| self as &dyn Fleet)
     }
 }
 

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::behind::BehindReport;
 use crate::breaker::BreakerReport;
+use crate::lease::LeaseReport;
+use crate::removals::RemovalReport;
 use crate::stats::Count;
 use crate::tags::TagReport;
 use crate::tier::Tier;
@@ -34,6 +36,10 @@ pub struct Report {
     pub promotions: PromotionReport,
     /// Tags invalidated and looked up.
     pub tags: TagReport,
+    /// Removals heard of from other machines.
+    pub removals: RemovalReport,
+    /// Loads coordinated with other machines.
+    pub leases: LeaseReport,
     /// Bytes in the journal that wait for shared tiers; none without a journal.
     pub journal_bytes: Option<u64>,
     /// The tiers, in reading order.

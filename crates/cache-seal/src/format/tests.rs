@@ -306,7 +306,10 @@ fn the_page_that_describes_the_format_has_these_numbers() {
         format!("The associated data are these {ASSOCIATED_BYTES} bytes"),
         format!("and a line feed ({} bytes)", DOMAIN.len()),
         format!("length of the envelope, at most {} |", envelope::MAX_ENVELOPE_BYTES),
-        format!("at least {smallest} bytes (`truncated`)"),
+        format!(
+            "at least {smallest} bytes, or {} for a tombstone of version 2 (`truncated`)",
+            smallest + NAME_BYTES
+        ),
         format!("by {} bytes and its metadata", smallest + envelope::HEADER_BYTES),
         format!("less\n{MAX_OVERHEAD_BYTES} bytes"),
         format!(
