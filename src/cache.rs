@@ -163,7 +163,7 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
-        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone());
+        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
         if let Some(dir) = self.journal {
             chain = chain.journal(Journal::open(dir)?);
         }
@@ -389,6 +389,12 @@ impl Cache {
 
     pub(crate) fn large_stats(&self) -> &LargeStats {
         &self.inner.large
+    }
+
+    /// Waits until what was written and carried up so far has reached every tier that is well; see
+    /// [`Chain::settle`].
+    pub async fn settle(&self) {
+        self.inner.chain.settle().await;
     }
 
     /// Writes out what is pending and closes every tier; from then on reads are misses and writes are

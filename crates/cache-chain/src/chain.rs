@@ -78,6 +78,7 @@ pub struct ChainBuilder {
     journal: Option<Journal>,
     read_only: bool,
     namespace: String,
+    everything: bool,
 }
 
 impl ChainBuilder {
@@ -163,6 +164,15 @@ impl ChainBuilder {
         self
     }
 
+    /// Whether this chain looks for removals of everything ([`Chain::invalidate_all`]) that it was not told
+    /// of: with the first hit in a durable local tier and the first one in a shared tier, each of which
+    /// waits for that for 250 ms at most; and from then on, while it is used, every second in the durable
+    /// local tiers and every 30 s, in the background, in the shared ones. Default: no.
+    pub fn everything(mut self, look: bool) -> Self {
+        self.everything = look;
+        self
+    }
+
     /// The chain. Without any tier every read is a miss and nothing is stored.
     ///
     /// With a journal this blocks for as long as it takes to read what is left there.
@@ -207,7 +217,7 @@ impl ChainBuilder {
         if let Some(journal) = &journal {
             behind::replay(journal, &tiers);
         }
-        let removals = Removals::new(&self.namespace, &tiers, &clock);
+        let removals = Removals::new(&self.namespace, self.everything, &tiers, &clock);
         let watcher: Arc<dyn RemovalWatcher> = Arc::clone(&removals) as _;
         for fleet in tiers.iter().filter_map(|tier| tier.backend.fleet()) {
             fleet.watch(Arc::downgrade(&watcher));
@@ -279,6 +289,7 @@ impl Chain {
             journal: None,
             read_only: false,
             namespace: String::new(),
+            everything: false,
         }
     }
 

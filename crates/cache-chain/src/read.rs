@@ -291,10 +291,11 @@ impl Chain {
     ) -> Option<Skip> {
         if let Call::Done(Some(_)) = &call
             && let second = self.tiers[index].recent.second()
-            && self.removals.floor.is_due(second)
+            && let shared = !self.tiers[index].is_local()
+            && self.removals.floor.is_due(second, shared)
         {
             // Boxed, so that a hit in memory does not carry the room for it.
-            Box::pin(self.look_for_floor(second, !self.tiers[index].is_local())).await;
+            Box::pin(self.look_for_floor(second, shared)).await;
             self.recall(key, scan);
         }
         if let Call::Done(Some(entry)) = &call

@@ -33,6 +33,8 @@ pub struct RemovalReport {
     pub unburied: u64,
     /// How often everything was removed through this chain.
     pub everything: u64,
+    /// Reads of tiers to see whether everything was removed elsewhere. They are not among the lookups.
+    pub lookups: u64,
 }
 
 /// What a chain knows about removals besides what its tiers hold.
@@ -43,6 +45,7 @@ pub(crate) struct Removals {
     local: Vec<Arc<Tier>>,
     heard: Heard,
     pub(crate) floor: Floor,
+    pub(crate) floor_lookups: Count,
     waiting: Mutex<Waiting>,
     /// Told when nothing waits any more.
     rest: Notify,
@@ -63,14 +66,20 @@ struct Waiting {
 }
 
 impl Removals {
-    pub(crate) fn new(namespace: &str, tiers: &[Arc<Tier>], clock: &Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(
+        namespace: &str,
+        looks: bool,
+        tiers: &[Arc<Tier>],
+        clock: &Arc<dyn Clock>,
+    ) -> Arc<Self> {
         let local = tiers.iter().filter(|tier| tier.is_local() && tier.writes()).cloned().collect();
         Arc::new_cyclic(|myself| Self {
             myself: Weak::clone(myself),
             clock: Arc::clone(clock),
             local,
             heard: Heard::default(),
-            floor: Floor::new(namespace),
+            floor: Floor::new(namespace, looks, tiers),
+            floor_lookups: Count::default(),
             waiting: Mutex::default(),
             rest: Notify::new(),
             runtime: Handle::try_current().ok(),
@@ -115,6 +124,7 @@ impl Removals {
             buried: self.buried.get(),
             unburied: self.unburied.get(),
             everything: self.everything.get(),
+            lookups: self.floor_lookups.get(),
         }
     }
 
