@@ -323,10 +323,22 @@ impl Cache {
         }
     }
 
+    /// As [`Cache::put_entry`], and says for this entry alone how many shared tiers must have acknowledged it.
+    pub async fn put_entry_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
+        match large::refusal(&entry) {
+            Some(refused) => refused,
+            None => self.write_entry_with(key, entry, policy).await,
+        }
+    }
+
     /// As [`Cache::put_entry`], for the cache's own entries too.
     pub(crate) async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
+        self.write_entry_with(key, entry, self.inner.chain.policy()).await
+    }
+
+    async fn write_entry_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
         let (key, removal) = (&self.scope(key), entry.is_tombstone());
-        let outcome = self.inner.chain.write(key, entry).await;
+        let outcome = self.inner.chain.write_with(key, entry, policy).await;
         if removal {
             // Who asks from now on must not be given what was loaded before.
             self.inner.loads.forget(key);

@@ -299,6 +299,13 @@ impl Chain {
         &self.clock
     }
 
+    /// How many shared tiers must have acknowledged a write before it returns, unless the write says so
+    /// itself.
+    #[must_use]
+    pub fn policy(&self) -> WritePolicy {
+        self.policy
+    }
+
     /// Waits until every copy that is being carried up has been written or given up, and every write
     /// that waits for a shared tier has been written or waits for a tier that is unwell.
     pub async fn settle(&self) {
