@@ -41,6 +41,10 @@ impl CacheBackend for Archive {
     async fn close(&self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        None
+    }
 }
 
 #[tokio::main]

@@ -144,6 +144,10 @@ impl CacheBackend for Files {
         self.inner.closed.store(true, Ordering::SeqCst);
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        None
+    }
 }
 
 #[tokio::main]

@@ -10,7 +10,7 @@ use peercache_api::{
     SystemClock, Timestamp, Version, VersionClock,
 };
 use peercache_chain::{
-    Chain, ChainBuilder, Explanation, Lookup, PutOutcome, TierOptions, WriteBehind, WritePolicy,
+    Chain, ChainBuilder, Explanation, Leased, Lookup, PutOutcome, TierOptions, WriteBehind, WritePolicy,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -158,17 +158,19 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
-        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone());
+        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
         if let Some(journal) = self.journal {
             chain = chain.journal(journal.open()?);
         }
+        let (chain, loads) = (chain.build(), Loads::new());
+        loads.watch(&chain);
         Ok(Cache {
             inner: Arc::new(Inner {
-                chain: chain.build(),
+                chain,
                 versions: VersionClock::new(node),
                 namespace: self.namespace,
                 default_ttl: self.default_ttl,
-                loads: Loads::new(),
+                loads,
                 decode_errors: AtomicU64::new(0),
                 large: LargeStats::default(),
                 details: self.details,
@@ -252,6 +254,35 @@ impl Cache {
         self.inner.chain.invalidate_tag(tag, self.next_version()).await
     }
 
+    /// Removes everything in this cache's namespace that was written before now, by one small write; see
+    /// [`Chain::invalidate_all`] for who notices when. A value whose loader began before this is not kept.
+    ///
+    /// Without a namespace that is everything which was stored without one.
+    pub async fn invalidate_all(&self) -> PutOutcome {
+        let outcome = self.inner.chain.invalidate_all(self.next_version()).await;
+        self.inner.loads.forget_all();
+        outcome
+    }
+
+    /// Asks the other machines, where a tier coordinates them, who loads what was not found under `key`;
+    /// for loaders that do not go through [`Cache::get_or_fetch`], which does this by itself. Only a value
+    /// above `newer_than`, which is the lookup's [`newest`](Lookup::newest), is of use. Cannot fail; see
+    /// [`Chain::lease`] for how long it may take.
+    pub async fn lease(&self, key: &Key, newer_than: Option<Version>) -> Leased {
+        let leased = self.inner.chain.lease(&self.scope(key), newer_than).await;
+        if let Leased::Found(entry) = &leased {
+            self.observe(entry.version());
+        }
+        leased
+    }
+
+    /// Whether a tier coordinates loads with other machines and was not found unwell by `lookup`. Where
+    /// none does, [`Cache::lease`] need not be asked.
+    #[must_use]
+    pub fn coordinates_after(&self, lookup: &Lookup) -> bool {
+        self.inner.chain.coordinates_after(lookup)
+    }
+
     /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is its
     /// manifest; [`Cache::open_entry`] gives the value.
     pub async fn lookup(&self, key: &Key) -> Lookup {
@@ -259,10 +290,18 @@ impl Cache {
         // Also for a removal: what this process loads next is newer than that. What this process wrote
         // itself is known, and the chain has passed over what comes from the future: so a hit in
         // memory neither locks the version clock nor reads the time for it.
-        if let Some(newest) = lookup.newest.filter(|newest| newest.node != self.inner.versions.node()) {
-            self.inner.versions.observe(newest, newest.wall);
+        if let Some(newest) = lookup.newest {
+            self.observe(newest);
         }
         lookup
+    }
+
+    /// Writes what comes above a version that others have made, which the chain has found not to be from the
+    /// future.
+    fn observe(&self, version: Version) {
+        if version.node != self.inner.versions.node() {
+            self.inner.versions.observe(version, version.wall);
+        }
     }
 
     /// Says tier by tier what a read of `key` would do now and why. Reads every tier, counts and changes
@@ -281,10 +320,22 @@ impl Cache {
         }
     }
 
+    /// As [`Cache::put_entry`], and says for this entry alone how many shared tiers must have acknowledged it.
+    pub async fn put_entry_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
+        match large::refusal(&entry) {
+            Some(refused) => refused,
+            None => self.write_entry_with(key, entry, policy).await,
+        }
+    }
+
     /// As [`Cache::put_entry`], for the cache's own entries too.
     pub(crate) async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
+        self.write_entry_with(key, entry, self.inner.chain.policy()).await
+    }
+
+    async fn write_entry_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
         let (key, removal) = (&self.scope(key), entry.is_tombstone());
-        let outcome = self.inner.chain.write(key, entry).await;
+        let outcome = self.inner.chain.write_with(key, entry, policy).await;
         if removal {
             // Who asks from now on must not be given what was loaded before.
             self.inner.loads.forget(key);
@@ -353,6 +404,12 @@ impl Cache {
 
     pub(crate) fn large_stats(&self) -> &LargeStats {
         &self.inner.large
+    }
+
+    /// Waits until what was written and carried up so far has reached every tier that is well; see
+    /// [`Chain::settle`].
+    pub async fn settle(&self) {
+        self.inner.chain.settle().await;
     }
 
     /// Writes out what is pending and closes every tier; from then on reads are misses and writes are

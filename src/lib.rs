@@ -37,15 +37,16 @@ pub use large::fuzzing;
 
 pub use peercache_api::{
     BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Clock, Entry, EntryBuilder, EntryKind,
-    Error, ErrorKind, Freshness, Key, MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata,
-    NodeId, Operation, Scope, SystemClock, Timestamp, Validators, Version, VersionClock, async_trait,
-    envelope,
+    Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer, LeaseRequest, LeaseToken, MAX_CLOCK_SKEW,
+    MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation, RemovalWatcher, Scope,
+    SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
 };
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
-    Held, Journal, JournalReport, JournalSeal, LatencyReport, Lookup, MAX_JOURNAL_SEAL_BYTES, Mode, Outcome,
-    PromotionReport, PutOutcome, PutResult, Report, SingleFlight, Skip, TagReport, TierExplanation,
-    TierOptions, TierPut, TierReport, TierTrace, WriteBehind, WritePolicy,
+    Held, Journal, JournalReport, JournalSeal, LEASE_TTL, LEASE_WAIT, LatencyReport, Lease, LeaseReport,
+    Leased, Lookup, MAX_JOURNAL_SEAL_BYTES, Mode, Outcome, PromotionReport, PutOutcome, PutResult,
+    RemovalReport, Report, SingleFlight, Skip, TagReport, TierExplanation, TierOptions, TierPut, TierReport,
+    TierTrace, WriteBehind, WritePolicy,
 };
 
 /// The local tiers.

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use peercache_api::{Entry, Error, ErrorKind, Key, Version};
-use peercache_chain::{Flight, Outcome, SingleFlight};
+use peercache_api::{CacheBackend, Entry, Error, ErrorKind, Key, RemovalWatcher, Version};
+use peercache_chain::{Chain, Flight, Lease, Leased, Lookup, Outcome, SingleFlight};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -22,10 +22,29 @@ use crate::ttl::Ttl;
 /// the next caller tries again.
 const MAX_REFRESHES: usize = 64;
 
+/// The loaders that run. It hears of removals by other machines, like a removal here: who asks after it is
+/// not given what was loaded before.
+#[derive(Debug, Default)]
+struct Flights {
+    running: SingleFlight<Result<Bytes, FetchError>>,
+    /// What is told when everything is removed.
+    everything: OnceLock<[u8; 32]>,
+}
+
+impl RemovalWatcher for Flights {
+    fn removed(&self, key: &[u8; 32], _: &Entry) {
+        if self.everything.get() == Some(key) {
+            self.running.forget_all();
+        } else {
+            self.running.forget(&Key::from_digest(*key));
+        }
+    }
+}
+
 /// The loaders of a cache that run, and what became of those that have ended.
 #[derive(Debug)]
 pub(crate) struct Loads {
-    flights: SingleFlight<Result<Bytes, FetchError>>,
+    flights: Arc<Flights>,
     /// The keys that are being refreshed in the background; at most [`MAX_REFRESHES`].
     refreshing: Mutex<HashSet<Key>>,
     room: Arc<Semaphore>,
@@ -43,7 +62,7 @@ pub(crate) struct Loads {
 impl Loads {
     pub(crate) fn new() -> Self {
         Self {
-            flights: SingleFlight::new(),
+            flights: Arc::default(),
             refreshing: Mutex::default(),
             room: Arc::new(Semaphore::new(MAX_REFRESHES)),
             ended: AtomicU64::new(0),
@@ -60,7 +79,21 @@ impl Loads {
 
     /// Lets nobody else join the loader that runs for `key`.
     pub(crate) fn forget(&self, key: &Key) {
-        self.flights.forget(key);
+        self.flights.running.forget(key);
+    }
+
+    /// As [`Loads::forget`], for every key.
+    pub(crate) fn forget_all(&self) {
+        self.flights.running.forget_all();
+    }
+
+    /// Hears of what other machines remove from now on.
+    pub(crate) fn watch(&self, chain: &Chain) {
+        if let Some(fleet) = chain.fleet() {
+            self.flights.everything.get_or_init(|| chain.everything());
+            let watcher: Arc<dyn RemovalWatcher> = Arc::clone(&self.flights) as _;
+            fleet.watch(Arc::downgrade(&watcher));
+        }
     }
 
     pub(crate) fn report(&self) -> RefreshReport {
@@ -98,14 +131,31 @@ struct Order<'a, T> {
     options: &'a FetchOptions,
     /// The version of what is to be replaced: a value that is newer than it is as good as loaded.
     seen: Option<Version>,
+    /// What the lookup before says about asking other machines.
+    fleet: Ask,
     /// Whether a value says that there is none.
     is_absent: fn(&T) -> bool,
+}
+
+/// Whether other machines are asked who loads, and which value of theirs would do.
+#[derive(Clone, Copy)]
+struct Ask {
+    lease: bool,
+    newer_than: Option<Version>,
+}
+
+impl Ask {
+    fn after(cache: &Cache, lookup: &Lookup) -> Self {
+        Self { lease: cache.chain().coordinates_after(lookup), newer_than: lookup.newest }
+    }
 }
 
 impl Cache {
     /// The fresh value under `key`, or what `load` gives, which is then stored.
     ///
-    /// Concurrent calls for one key run one loader: the others wait and get its result, or its error.
+    /// Concurrent calls for one key run one loader: the others wait and get its result, or its error. Where
+    /// a tier coordinates a fleet, so do concurrent calls on all its machines, as far as that takes no longer
+    /// than loading; see [`Cache::lease`].
     /// Cancel-safe: dropping the future of the caller whose loader runs makes the next caller that
     /// waits run its own. A removal wins over a loader that was running already: its value is not
     /// kept, and who asks after the removal loads anew.
@@ -190,12 +240,14 @@ impl Cache {
         let options = options.into();
         let lookup = self.lookup(key).await;
         let (outcome, age) = (lookup.outcome, lookup.age);
+        let fleet = Ask::after(self, &lookup);
+        let order = || Order { key, options: &options, seen: None, fleet, is_absent: never };
         let Some(entry) = lookup.entry else {
-            return self.load(Order { key, options: &options, seen: None, is_absent: never }, load).await;
+            return self.load(order(), load).await;
         };
         let (version, fresh_for) = (entry.version(), entry.metadata().fresh_for);
         let Some(value) = self.value_of::<T>(entry).await else {
-            return self.load(Order { key, options: &options, seen: None, is_absent: never }, load).await;
+            return self.load(order(), load).await;
         };
         let from = match outcome {
             Outcome::Hit if !options.is_eager(age, fresh_for) => {
@@ -207,12 +259,12 @@ impl Cache {
                 FetchedFrom::StaleWhileRevalidating
             }
         };
-        self.refresh(key, options, version, load);
+        self.refresh(key, options, version, fleet, load);
         Ok(Fetched { value, from })
     }
 
     /// Loads in the background what is under `key` as `version`, unless that is being done already.
-    fn refresh<T, E, F, Fut>(&self, key: &Key, options: FetchOptions, version: Version, load: F)
+    fn refresh<T, E, F, Fut>(&self, key: &Key, options: FetchOptions, version: Version, fleet: Ask, load: F)
     where
         T: Serialize + DeserializeOwned + Send + 'static,
         E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
@@ -229,7 +281,8 @@ impl Cache {
         add_one(&loads.refreshes);
         let guard = Refreshing { cache: self.clone(), key: key.clone() };
         tokio::spawn(async move {
-            let order = Order { key: &guard.key, options: &options, seen: Some(version), is_absent: never };
+            let order =
+                Order { key: &guard.key, options: &options, seen: Some(version), fleet, is_absent: never };
             if let Err(error) = guard.cache.load::<T, E, F, Fut>(order, load).await {
                 tracing::debug!(%error, "a value could not be refreshed");
                 add_one(&guard.cache.loads().refresh_errors);
@@ -252,6 +305,7 @@ impl Cache {
         Fut: Future<Output = Result<T, E>>,
     {
         let lookup = self.lookup(key).await;
+        let fleet = Ask::after(self, &lookup);
         let mut stale = None;
         match (lookup.outcome, lookup.entry) {
             (Outcome::Hit, Some(entry)) => {
@@ -262,7 +316,7 @@ impl Cache {
             (_, entry) => stale = entry.filter(|_| options.serves_stale_if_error()),
         }
         let seen = stale.as_ref().map(Entry::version);
-        let error = match self.load(Order { key, options, seen, is_absent }, load).await {
+        let error = match self.load(Order { key, options, seen, fleet, is_absent }, load).await {
             Err(error @ FetchError::Load(_)) => error,
             ended => return ended,
         };
@@ -292,6 +346,7 @@ impl Cache {
         let loaded = &mut own;
         let (result, flight) = loads
             .flights
+            .running
             .run(scoped, || async move {
                 // A flight may have landed between this caller's lookup and its own start.
                 if let Some(entry) = self.chain().peek_local(scoped).await
@@ -302,6 +357,24 @@ impl Cache {
                     *loaded = Some((value, FetchedFrom::Cache));
                     return Ok(json);
                 }
+                let lease = match order.fleet.lease {
+                    // Boxed, so that a load that nobody coordinates does not carry the room for it.
+                    true => Box::pin(self.lease(order.key, order.fleet.newer_than)).await,
+                    false => Leased::Alone,
+                };
+                let lease = match lease {
+                    Leased::Granted(lease) => Some(lease),
+                    Leased::Alone => None,
+                    Leased::Found(entry) => {
+                        if let Some(json) = self.whole(entry).await
+                            && let Ok(value) = serde_json::from_slice(&json)
+                        {
+                            *loaded = Some((value, FetchedFrom::Joined));
+                            return Ok(json);
+                        }
+                        None
+                    }
+                };
                 // As of now: what is removed while the loader runs stays removed.
                 let version = self.next_version();
                 let value = load().await;
@@ -312,7 +385,7 @@ impl Cache {
                         let absent = (order.is_absent)(&value);
                         // Before the first wait, so that a value need not be `Sync`.
                         *loaded = Some((value, FetchedFrom::Loaded));
-                        self.store_loaded(order.key, order.options, json, absent, version).await
+                        self.store_loaded(&order, json, absent, version, lease).await
                     }
                     Err(error) => Err(FetchError::Load(Arc::from(error.into()))),
                 };
@@ -337,14 +410,17 @@ impl Cache {
 
     /// Stores a value that a loader gave, and returns its JSON for those who waited. A value that is
     /// too large for an entry is handed out all the same; what it replaces is removed.
-    async fn store_loaded(
+    ///
+    /// Ends the lease, with the value if it is for other machines too.
+    async fn store_loaded<T>(
         &self,
-        key: &Key,
-        options: &FetchOptions,
+        order: &Order<'_, T>,
         json: Result<Bytes, Error>,
         absent: bool,
         version: Version,
+        lease: Option<Lease>,
     ) -> Result<Bytes, FetchError> {
+        let (key, options) = (order.key, order.options);
         let failed = |error| FetchError::Encode(Arc::new(error));
         let json = json.map_err(failed)?;
         let ttl = options.lifetime(absent, self.default_ttl(), key, version);
@@ -353,7 +429,12 @@ impl Cache {
                 add_one(&self.loads().too_large);
                 drop(self.put_entry(key, Entry::tombstone(version, self.now())).await);
             }
-            stored => drop(stored.map_err(failed)?),
+            stored => {
+                let outcome = stored.map_err(failed)?;
+                if let Some(lease) = lease {
+                    lease.resolve(&outcome);
+                }
+            }
         }
         Ok(json)
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use aes_gcm::aead::KeyInit;
 use aes_gcm::{AeadInOut, Aes256Gcm};
 use futures_util::future::join_all;
+use peercache::Fleet;
 use peercache::seal::{Sealed, Secret};
 use peercache::{
     BackendInfo, BreakerOptions, Bytes, Cache, CacheBackend, Capabilities, Entry, Error, ErrorKind, Key,
@@ -219,6 +220,10 @@ impl Broken {
 impl CacheBackend for Broken {
     fn info(&self) -> &BackendInfo {
         &self.0
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        None
     }
 
     async fn get(&self, _: &Key) -> Result<Option<Entry>, Error> {

@@ -69,6 +69,10 @@ impl CacheBackend for Slot {
     async fn close(&self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 #[derive(Debug)]

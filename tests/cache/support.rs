@@ -78,4 +78,8 @@ impl CacheBackend for Broken {
     async fn close(&self) -> Result<(), Error> {
         self.fail(Operation::Close)
     }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        None
+    }
 }

@@ -72,6 +72,10 @@ impl CacheBackend for Map {
     async fn close(&self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        None
+    }
 }
 
 /// A tier: whatever it is, with chaos around it.
@@ -266,5 +270,9 @@ impl<B: CacheBackend> CacheBackend for Named<B> {
 
     async fn close(&self) -> Result<(), Error> {
         self.inner.close().await
+    }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        self.inner.fleet()
     }
 }

@@ -235,4 +235,8 @@ impl CacheBackend for Drawer {
     async fn close(&self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        None
+    }
 }

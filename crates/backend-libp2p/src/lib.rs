@@ -28,7 +28,7 @@ pub use core::Counters;
 pub use driver::Connections;
 pub use identity::Identity;
 pub use network_key::{MAX_NETWORK_KEYS, NetworkKey};
-pub use peers::{Leased, Peers};
+pub use peers::Peers;
 pub use report::{BootstrapReport, MemberReport, PeersReport};
 
 /// What this backend is called in errors and reports.

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Entry, Error, ErrorKind, Freshness, Key, MAX_VALUE_BYTES,
-    Operation, Version, envelope,
+    BackendInfo, CacheBackend, Capabilities, Entry, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer,
+    LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, envelope,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -42,23 +42,6 @@ struct Inner {
     limits: Limits,
     closed: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What came of asking for a lease.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Leased {
-    /// Somebody else has loaded it.
-    Found(Entry),
-    /// The caller is to load it within `ttl`, and to store it or to call [`Peers::release`] with `token`.
-    Granted {
-        /// Names the lease.
-        token: u64,
-        /// How long others wait for it.
-        ttl: Duration,
-    },
-    /// There is no lease to be had: the caller loads.
-    Refused,
 }
 
 impl Peers {
@@ -164,41 +147,6 @@ impl Peers {
         }
     }
 
-    /// Calls `watcher` with the digest of each key that is removed anywhere, so that tiers above can
-    /// forget it. It is called on the threads that move bytes, and must return at once.
-    pub fn watch_removals(&self, watcher: impl Fn(&[u8; 32]) + Send + Sync + 'static) {
-        self.0.engine.watch_removals(Arc::new(watcher));
-    }
-
-    /// Asks whether the caller should load what is under `key`: at most one node is told so at a time, for
-    /// `ttl`. Whoever asks meanwhile waits up to `wait` for its value, as long as it is newer than
-    /// `newer_than`. A lease saves work and promises nothing.
-    ///
-    /// # Errors
-    /// As [`CacheBackend::get`]. Whoever gets one loads. May be cancelled.
-    pub async fn lease(
-        &self,
-        key: &Key,
-        ttl: Duration,
-        wait: Duration,
-        newer_than: Version,
-    ) -> Result<Leased, Error> {
-        let id = KeyId::from(key);
-        let outcome =
-            self.run(Operation::Get, |op| Event::Lease { op, key: id, ttl, wait, newer_than }).await?;
-        match outcome {
-            Outcome::Found(bytes) => Ok(self.read(key, bytes)?.map_or(Leased::Refused, Leased::Found)),
-            Outcome::Granted { token, ttl } => Ok(Leased::Granted { token, ttl }),
-            Outcome::Absent | Outcome::Stored(_) => Ok(Leased::Refused),
-            Outcome::Failed(failure) => Err(failed(failure, Operation::Get)),
-        }
-    }
-
-    /// Gives a lease back without a value: somebody else loads then.
-    pub fn release(&self, key: &Key, token: u64) {
-        self.0.engine.tell(Event::Release { key: KeyId::from(key), token });
-    }
-
     /// Runs an operation to its end; the node itself ends it at its deadline. May be cancelled.
     async fn run(&self, operation: Operation, event: impl FnOnce(OpId) -> Event) -> Result<Outcome, Error> {
         self.refuse_if_closed(operation)?;
@@ -236,6 +184,10 @@ impl Drop for Running<'_> {
 impl CacheBackend for Peers {
     fn info(&self) -> &BackendInfo {
         &self.0.info
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
@@ -295,6 +247,32 @@ impl CacheBackend for Peers {
             }
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Fleet for Peers {
+    async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error> {
+        let (id, LeaseRequest { ttl, wait, newer_than, .. }) = (KeyId::from(key), request);
+        let outcome =
+            self.run(Operation::Get, |op| Event::Lease { op, key: id, ttl, wait, newer_than }).await?;
+        match outcome {
+            Outcome::Found(bytes) => match self.read(key, bytes)? {
+                Some(entry) => Ok(LeaseAnswer::Found(entry)),
+                None => Err(failed(Failure::Busy, Operation::Get)),
+            },
+            Outcome::Granted { token, .. } => Ok(LeaseAnswer::Granted(LeaseToken::from_u64(token))),
+            Outcome::Failed(failure) => Err(failed(failure, Operation::Get)),
+            Outcome::Absent | Outcome::Stored(_) => Err(failed(Failure::Busy, Operation::Get)),
+        }
+    }
+
+    fn release(&self, key: &Key, token: LeaseToken) {
+        self.0.engine.tell(Event::Release { key: KeyId::from(key), token: token.as_u64() });
+    }
+
+    fn watch(&self, watcher: Weak<dyn RemovalWatcher>) {
+        self.0.engine.watch_removals(watcher);
     }
 }
 

@@ -157,6 +157,10 @@ impl CacheBackend for Memory {
         self.cache.clear();
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 /// Builds a [`Memory`].

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use crate::entry::{Entry, MAX_VALUE_BYTES};
 use crate::error::Error;
+use crate::fleet::Fleet;
 use crate::key::Key;
 use crate::time::Timestamp;
 use crate::version::Version;
@@ -50,6 +51,10 @@ pub trait CacheBackend: fmt::Debug + Send + Sync {
     /// Flushes what was accepted, then refuses everything with kind `Unavailable`. Calling it again
     /// is not an error.
     async fn close(&self) -> Result<(), Error>;
+
+    /// What coordinates the machines that share this backend: leases, and notices of removals. `None`
+    /// for a backend that coordinates nothing, which is most. Constant for its lifetime.
+    fn fleet(&self) -> Option<&dyn Fleet>;
 }
 
 /// Sugar over [`CacheBackend`], available on every implementation.
@@ -185,6 +190,10 @@ macro_rules! forward_through_pointer {
 
             async fn close(&self) -> Result<(), Error> {
                 (**self).close().await
+            }
+
+            fn fleet(&self) -> Option<&dyn Fleet> {
+                (**self).fleet()
             }
         }
     )*};

@@ -69,6 +69,8 @@ pub enum Operation {
     Get,
     /// Writing an entry or a tombstone.
     Put,
+    /// Asking to be the only one that loads a key.
+    Lease,
     /// Asking whether the store is well.
     Probe,
     /// Flushing and closing.
@@ -88,6 +90,7 @@ impl Operation {
             Self::Open => "open",
             Self::Get => "get",
             Self::Put => "put",
+            Self::Lease => "lease",
             Self::Probe => "probe",
             Self::Close => "close",
             Self::Encode => "encode",

@@ -77,6 +77,14 @@ impl Key {
         Self { text, digest }
     }
 
+    /// The key of which only the digest is known, as from a notice of a removal: equal to the key that has
+    /// it, while its text is another. Stores find it by [`Key::digest`]; one that goes by the text does
+    /// not.
+    #[must_use]
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        Self { text: format!("\u{1}digest/{}", hex(&digest)).into(), digest }
+    }
+
     /// The text, in clear. Not for logs, errors or reports.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -168,6 +176,15 @@ mod tests {
         assert_ne!(key.scoped("a"), key.scoped("b"));
         assert_ne!(key.scoped("a"), key);
         assert_eq!(Key::new(key.scoped("a").as_str()).unwrap(), key.scoped("a"));
+    }
+
+    #[test]
+    fn a_key_known_by_its_digest_is_the_same_key() {
+        let key = Key::new("repos/acme/rocket").unwrap();
+        let known = Key::from_digest(*key.digest());
+        assert_eq!(known, key);
+        assert_eq!(known.scoped("a"), key.scoped("a"));
+        assert_ne!(known.as_str(), key.as_str());
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! The contract of peercache: one small trait that every storage backend implements, and the types
 //! that travel through it.
 //!
-//! - [`CacheBackend`]: five methods. A memory map, a directory, a bucket, a chain of other backends
+//! - [`CacheBackend`]: six methods. A memory map, a directory, a bucket, a chain of other backends
 //!   and a sealing wrapper all are one, so they compose and one conformance suite judges them all.
 //! - [`Key`], [`Entry`], [`Version`]: what is stored, under which name, and which of two writes wins.
+//! - [`Fleet`]: what a backend adds that coordinates machines: leases and notices of removals.
 //! - [`Error`]: a kind that a caller can act on, whether a retry can help, and what to do next.
 //! - [`envelope`]: the bytes that every tier stores, described in `docs/format.md`.
 //!
@@ -31,6 +32,7 @@ mod backend;
 mod entry;
 pub mod envelope;
 mod error;
+mod fleet;
 mod key;
 mod time;
 mod version;
@@ -44,6 +46,7 @@ pub use entry::{
     MAX_TAG_BYTES, MAX_TAGS, MAX_VALIDATOR_BYTES, MAX_VALUE_BYTES, Metadata, TOMBSTONE_LIFETIME, Validators,
 };
 pub use error::{Error, ErrorKind, Operation};
+pub use fleet::{Fleet, LeaseAnswer, LeaseRequest, LeaseToken, RemovalWatcher};
 pub use key::{Key, MAX_KEY_BYTES};
 pub use time::{Clock, MAX_CLOCK_SKEW, SystemClock, Timestamp};
 pub use version::{NodeId, Version, VersionClock};

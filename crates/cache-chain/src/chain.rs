@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key, MAX_VALUE_BYTES, Operation,
-    Scope, SystemClock, async_trait,
+    BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Fleet, Key, MAX_VALUE_BYTES,
+    Operation, RemovalWatcher, Scope, SystemClock, async_trait,
 };
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::behind::{self, Behind};
 use crate::budget::DEFAULT_BUDGET;
 use crate::journal::Journal;
+use crate::lease::{Leases, fleet_tier};
 use crate::lookup::TierPut;
 use crate::policy::{WriteBehind, WritePolicy};
 use crate::promote::Promoter;
 use crate::race::MAX_STRAGGLERS;
+use crate::removals::Removals;
 use crate::report::{PromotionReport, Report, tier_report};
 use crate::stats::ChainStats;
 use crate::tags::Tags;
@@ -47,6 +50,10 @@ pub struct Chain {
     pub(crate) policy: WritePolicy,
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) tags: Arc<Tags>,
+    pub(crate) removals: Arc<Removals>,
+    pub(crate) leases: Arc<Leases>,
+    /// The tier that coordinates a fleet.
+    pub(crate) fleet: Option<usize>,
     /// Whether a local tier lies below a shared one, so that what it knows is not seen first.
     pub(crate) local_below_shared: bool,
     /// How long one read may wait in all.
@@ -71,6 +78,7 @@ pub struct ChainBuilder {
     journal: Option<Journal>,
     read_only: bool,
     namespace: String,
+    everything: bool,
 }
 
 impl ChainBuilder {
@@ -156,6 +164,15 @@ impl ChainBuilder {
         self
     }
 
+    /// Whether this chain looks for removals of everything ([`Chain::invalidate_all`]) that it was not told
+    /// of: with the first hit in a durable local tier and the first one in a shared tier, each of which
+    /// waits for that for 250 ms at most; and from then on, while it is used, every second in the durable
+    /// local tiers and every 30 s, in the background, in the shared ones. Default: no.
+    pub fn everything(mut self, look: bool) -> Self {
+        self.everything = look;
+        self
+    }
+
     /// The chain. Without any tier every read is a miss and nothing is stored.
     ///
     /// With a journal this blocks for as long as it takes to read what is left there.
@@ -200,9 +217,17 @@ impl ChainBuilder {
         if let Some(journal) = &journal {
             behind::replay(journal, &tiers);
         }
+        let removals = Removals::new(&self.namespace, self.everything, &tiers, &clock);
+        let watcher: Arc<dyn RemovalWatcher> = Arc::clone(&removals) as _;
+        for fleet in tiers.iter().filter_map(|tier| tier.backend.fleet()) {
+            fleet.watch(Arc::downgrade(&watcher));
+        }
         let local_below_shared = tiers.iter().skip_while(|tier| tier.is_local()).any(|tier| tier.is_local());
         Chain {
             info: BackendInfo::new(self.name, combined(&tiers)),
+            fleet: fleet_tier(&tiers),
+            leases: Leases::new(&clock),
+            removals,
             tiers,
             clock,
             promoter: Promoter::new(),
@@ -264,6 +289,7 @@ impl Chain {
             journal: None,
             read_only: false,
             namespace: String::new(),
+            everything: false,
         }
     }
 
@@ -273,9 +299,17 @@ impl Chain {
         &self.clock
     }
 
+    /// How many shared tiers must have acknowledged a write before it returns, unless the write says so
+    /// itself.
+    #[must_use]
+    pub fn policy(&self) -> WritePolicy {
+        self.policy
+    }
+
     /// Waits until every copy that is being carried up has been written or given up, and every write
     /// that waits for a shared tier has been written or waits for a tier that is unwell.
     pub async fn settle(&self) {
+        self.removals.settle().await;
         self.promoter.settle().await;
         for tier in &self.tiers {
             if let Some(behind) = &tier.behind {
@@ -305,6 +339,8 @@ impl Chain {
             },
             tags: self.tags.report(),
             journal: self.journal.as_ref().map(|journal| journal.report()),
+            removals: self.removals.report(),
+            leases: self.leases.report(),
             tiers: self.tiers.iter().map(|tier| tier_report(tier)).collect(),
         }
     }
@@ -353,7 +389,7 @@ impl CacheBackend for Chain {
     async fn probe(&self) -> Result<(), Error> {
         let mut first = None;
         for tier in &self.tiers {
-            match tokio::time::timeout(tier.read_deadline, tier.backend.probe()).await {
+            match timeout(tier.read_deadline, tier.backend.probe()).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => first = first.or(Some(error)),
                 Err(_) => {
@@ -370,6 +406,8 @@ impl CacheBackend for Chain {
     async fn close(&self) -> Result<(), Error> {
         self.tiers.iter().for_each(|tier| tier.breaker.stop());
         self.promoter.settle().await;
+        // Local writes, and so quick; a disk that hangs is not waited for.
+        let _buried = timeout(Duration::from_secs(1), self.removals.settle()).await;
         let flushed = behind::finish(&self.tiers, self.journal.as_ref()).await;
         let closed = join_all(self.tiers.iter().map(async |tier| match tier.close().await {
             Call::Done(()) => Ok(()),
@@ -378,6 +416,11 @@ impl CacheBackend for Chain {
         }))
         .await;
         closed.into_iter().chain([flushed]).collect()
+    }
+
+    /// Where a tier coordinates a fleet, the chain does too.
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        self.fleet.map(|_| self as &dyn Fleet)
     }
 }
 

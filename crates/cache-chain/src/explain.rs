@@ -83,7 +83,7 @@ impl Chain {
     ///
     /// Cancel-safe.
     pub async fn explain(&self, key: &Key) -> Explanation {
-        let mut scan = Scan::default();
+        let mut scan = self.begin(key);
         let mut left = self.read_budget;
         let mut tiers = Vec::with_capacity(self.tiers.len());
         for (index, tier) in self.tiers.iter().enumerate() {
@@ -187,7 +187,8 @@ fn reason(skip: &Skip) -> String {
         Skip::Removed => "removed: hides what is older below".to_owned(),
         Skip::Tagged => "removed with one of its tags".to_owned(),
         Skip::Superseded => {
-            "superseded by what a tier above holds, or by a write that this one missed".to_owned()
+            "superseded by what a tier above holds, by a write that this one missed, or by a removal"
+                .to_owned()
         }
         Skip::FromFuture => "passed over: it claims to come from the future".to_owned(),
         Skip::Failed(error) => format!("failed: {error}"),

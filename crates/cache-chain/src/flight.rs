@@ -63,6 +63,11 @@ impl<T: Clone> SingleFlight<T> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
+    /// As [`SingleFlight::forget`], for every flight.
+    pub fn forget_all(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn join<'a>(&'a self, key: &'a Key) -> Seat<'a, T> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = Arc::clone(slots.entry(key.clone()).or_default());

@@ -142,7 +142,7 @@ impl Chain {
     /// A fresh value from a local tier, if there is one. Nothing is counted or carried up: this is
     /// for a second look just before something expensive.
     pub async fn peek_local(&self, key: &Key) -> Option<Entry> {
-        let mut scan = Scan::default();
+        let mut scan = self.begin(key);
         let local = |tier: &Tier| tier.is_local() && tier.reads() && tier.breaker.allow();
         for (index, tier) in self.tiers.iter().enumerate().filter(|(_, tier)| local(tier)) {
             let call = tier.peek(key).await;
@@ -179,7 +179,7 @@ impl Chain {
     /// Writes a hit in tier `index` to the tiers above that could use it: not to those that were left
     /// out of the read, which may hold it, nor to those that are unwell, for which it is too old, or which
     /// would not be believed about it.
-    async fn carry_up(&self, index: usize, key: &Key, entry: &Entry, scan: &Scan) {
+    pub(crate) async fn carry_up(&self, index: usize, key: &Key, entry: &Entry, scan: &Scan) {
         let age = entry.age(self.clock.now());
         let wants = |(index, tier): &(usize, &Arc<Tier>)| {
             !scan.unheard.contains(index)
@@ -193,7 +193,7 @@ impl Chain {
     }
 
     async fn scan(&self, key: &Key) -> Scan {
-        let mut scan = Scan::default();
+        let mut scan = self.begin(key);
         let mut budget = Budget::new(self.read_budget);
         let mut index = 0;
         while index < self.tiers.len() && scan.found.is_none() {
@@ -314,6 +314,15 @@ impl Chain {
         call: Call<Option<Entry>>,
         scan: &mut Scan,
     ) -> Option<Skip> {
+        if let Call::Done(Some(_)) = &call
+            && let second = self.tiers[index].recent.second()
+            && let shared = !self.tiers[index].is_local()
+            && self.removals.floor.is_due(second, shared)
+        {
+            // Boxed, so that a hit in memory does not carry the room for it.
+            Box::pin(self.look_for_floor(second, shared)).await;
+            self.recall(key, scan);
+        }
         if let Call::Done(Some(entry)) = &call
             && !self.tiers[index].missed.outdates(key, entry.version())
         {

@@ -38,6 +38,14 @@ impl Recent {
         self.ring[place].store((now.as_secs() + 1) << 32 | micros, Ordering::Relaxed);
     }
 
+    /// The second of the latest answer, in monotonic time: what the time is, to those who have just had
+    /// one and do not want to read the clock for it.
+    #[inline]
+    pub(crate) fn second(&self) -> u64 {
+        let last = self.next.load(Ordering::Relaxed).wrapping_sub(1) % WINDOW;
+        (self.ring[last].load(Ordering::Relaxed) >> 32).saturating_sub(1)
+    }
+
     /// What is usual, if enough is known about the last half minute.
     pub(crate) fn usual(&self, now: Duration) -> Option<Usual> {
         let oldest = (now.as_secs() + 1).saturating_sub(MEMORY_SECONDS);

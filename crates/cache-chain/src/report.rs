@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use crate::behind::BehindReport;
 use crate::breaker::BreakerReport;
+use crate::lease::LeaseReport;
+use crate::removals::RemovalReport;
 use crate::stats::Count;
 use crate::tags::TagReport;
 use crate::tier::Tier;
@@ -36,6 +38,10 @@ pub struct Report {
     pub tags: TagReport,
     /// What is kept on disk for shared tiers; none without a journal.
     pub journal: Option<JournalReport>,
+    /// Removals heard of from other machines.
+    pub removals: RemovalReport,
+    /// Loads coordinated with other machines.
+    pub leases: LeaseReport,
     /// The tiers, in reading order.
     pub tiers: Vec<TierReport>,
 }

@@ -65,6 +65,8 @@ struct Seen {
     near: Option<Duration>,
     /// When the shared tiers were.
     far: Option<Duration>,
+    /// The digest of the tag's key, once it was asked for.
+    digest: Option<[u8; 32]>,
 }
 
 impl Known {
@@ -153,35 +155,56 @@ impl Tags {
     /// The greatest version under which any of `tiers` knows `tag` to be invalidated, read without being
     /// counted as lookups.
     async fn ask(&self, tag: &str, tiers: &[Arc<Tier>], clock: &dyn Clock) -> Option<Entry> {
-        let key = self.key(tag).ok()?;
-        let key = &key;
-        let held = join_all(tiers.iter().map(async |tier| {
-            let waiting = tier.pending(key);
-            if !tier.breaker.allow() {
-                return waiting;
-            }
-            self.lookups.add(1);
-            let held = match tier.peek(key).await {
-                Call::Done(held) => held,
-                // Nothing is known, which is what was known before.
-                Call::Failed(_) | Call::TimedOut(_) => None,
-            };
-            waiting.into_iter().chain(held).max_by_key(Entry::version)
-        }));
-        let now = clock.now();
-        let newest = held.await.into_iter().flatten().filter(|entry| !entry.is_from_future(now));
-        let newest = newest.max_by_key(Entry::version)?;
+        let newest = ask_tiers(&self.key(tag).ok()?, tiers, clock, &self.lookups).await?;
         self.learn(tag, Some(newest.version()));
         Some(newest)
     }
+
+    /// The digest of the tag's key.
+    fn digest(&self, tag: &str, seen: Seen) -> Option<[u8; 32]> {
+        seen.digest.or_else(|| {
+            let digest = *self.key(tag).ok()?.digest();
+            let mut known = self.known();
+            let seen = known.get(tag);
+            known.set(tag, Seen { digest: Some(digest), ..seen });
+            Some(digest)
+        })
+    }
+}
+
+/// The newest that any of `tiers` holds or is to be given under `key`, read without being counted as
+/// lookups, except in `lookups`.
+pub(crate) async fn ask_tiers(
+    key: &Key,
+    tiers: &[Arc<Tier>],
+    clock: &dyn Clock,
+    lookups: &Count,
+) -> Option<Entry> {
+    let held = join_all(tiers.iter().map(async |tier| {
+        let waiting = tier.pending(key);
+        if !tier.breaker.allow() {
+            return waiting;
+        }
+        lookups.add(1);
+        let held = match tier.peek(key).await {
+            Call::Done(held) => held,
+            // Nothing is known, which is what was known before.
+            Call::Failed(_) | Call::TimedOut(_) => None,
+        };
+        waiting.into_iter().chain(held).max_by_key(Entry::version)
+    }));
+    let now = clock.now();
+    let newest = held.await.into_iter().flatten().filter(|entry| !entry.is_from_future(now));
+    newest.max_by_key(Entry::version)
 }
 
 impl Chain {
     /// Removes every entry that carries `tag` and is not newer than `version`, by one small write that
     /// goes to every tier and lives for [`TOMBSTONE_LIFETIME`](peercache_api::TOMBSTONE_LIFETIME).
     ///
-    /// In this process at once. Another process on this machine notices within a second, another machine
-    /// within 30 s after the write has reached a tier that both share.
+    /// In this process at once, and so on every machine that hears of it through a fleet. Another process on
+    /// this machine notices within a second, another machine without a fleet within 30 s after the write has
+    /// reached a tier that both share.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a tag that no entry can have. Never because a tier failed.
@@ -208,11 +231,22 @@ impl Chain {
     async fn tag_version(&self, tag: &str, shared: bool) -> Option<Version> {
         let (tags, now) = (&self.tags, self.clock.monotonic());
         let (seen, near, far) = tags.consult(tag, now);
+        let heard = self.tag_heard(tag, seen);
         if !near && !far {
-            return seen.version;
+            return seen.version.max(heard);
         }
         // Boxed, so that a hit in memory does not carry the room for it.
         Box::pin(self.look_up_tag(tag, shared, near, far, now)).await
+    }
+
+    /// Up to where other machines were heard to have invalidated `tag`.
+    fn tag_heard(&self, tag: &str, seen: Seen) -> Option<Version> {
+        if !self.removals.has_heard() {
+            return None;
+        }
+        let heard = self.removals.heard(&self.tags.digest(tag, seen)?)?.version;
+        self.tags.learn(tag, Some(heard));
+        Some(heard)
     }
 
     async fn look_up_tag(

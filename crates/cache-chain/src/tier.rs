@@ -194,7 +194,7 @@ impl Tier {
     }
 
     /// `entry` as this tier may show it: fresh for no longer than its cap.
-    fn capped(&self, entry: Entry) -> Entry {
+    pub(crate) fn capped(&self, entry: Entry) -> Entry {
         match self.max_ttl {
             Some(cap) if entry.metadata().fresh_for > cap && !entry.is_tombstone() => shortened(&entry, cap),
             _ => entry,

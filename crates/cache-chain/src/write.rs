@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::behind::{Taken, pump};
 use crate::chain::Chain;
 use crate::lookup::{PutOutcome, PutResult, TierPut};
+use crate::policy::WritePolicy;
 use crate::stats::CancelGuard;
 use crate::tier::{Call, Tier, timeout_error};
 
@@ -25,6 +26,11 @@ impl Chain {
     ///
     /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is unknown.
     pub async fn write(&self, key: &Key, entry: Entry) -> PutOutcome {
+        self.write_with(key, entry, self.policy).await
+    }
+
+    /// As [`Chain::write`], with a policy of its own.
+    pub async fn write_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
         self.stats.puts.add(1);
         let version = entry.version();
         let (local, shared): (Vec<_>, Vec<_>) =
@@ -52,7 +58,7 @@ impl Chain {
             puts[index] = put;
             told.extend(receiver.map(|receiver| (index, receiver)));
         }
-        let wanted = self.policy.acknowledgements(told.len(), held);
+        let wanted = policy.acknowledgements(told.len(), held);
         if wanted > 0 {
             self.wait_for(wanted, told, &mut puts).await;
         }

@@ -46,6 +46,10 @@ impl CacheBackend for Slot {
     async fn close(&self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 fn main() {

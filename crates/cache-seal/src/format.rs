@@ -16,14 +16,19 @@ use crate::xaes::{NONCE_BYTES, TAG_BYTES};
 
 /// The first bytes of a sealed value. The first is not ASCII, as in an envelope.
 pub(crate) const MAGIC: [u8; 4] = [0x89, b'P', b'C', b'S'];
-/// The format that this build writes, and the only one that it reads.
+/// The format of values, and of the tombstones of before [`REMOVAL_VERSION`], which are still read.
 pub(crate) const FORMAT_VERSION: u8 = 1;
+/// The format of tombstones: they name their place, so that who is only told that one was stored can open
+/// it and learn which key was removed.
+pub(crate) const REMOVAL_VERSION: u8 = 2;
 
 const KEY_ID_AT: usize = 5;
 const NONCE_AT: usize = KEY_ID_AT + 8;
 const SIGNATURE_AT: usize = NONCE_AT + NONCE_BYTES;
 pub(crate) const HEADER_BYTES: usize = SIGNATURE_AT + SIGNATURE_BYTES;
 const SIGNATURE_BYTES: usize = 64;
+/// The place's name, behind the header of a tombstone.
+const NAME_BYTES: usize = 32;
 /// Before the envelope in the plaintext: how it is compressed, and its length.
 const PREFIX_BYTES: usize = 8;
 const STORED: u8 = 0;
@@ -68,35 +73,74 @@ pub(crate) fn seal_with_nonce(
     compress: bool,
     nonce: &[u8; NONCE_BYTES],
 ) -> Result<Sealing, Error> {
-    let (mut sealed, compressed) = plaintext_after_header(key, entry, compress);
-    let associated = associated_data(keys.id(), place, entry);
-    let tag = keys.cipher.encrypt(nonce, &associated, &mut sealed[HEADER_BYTES..]).map_err(|_| {
+    let (format, body_at) = layout(entry.metadata().kind);
+    let (mut sealed, compressed) = plaintext_after(body_at, key, entry, compress);
+    let associated = associated_data(format, keys.id(), place, entry);
+    let tag = keys.cipher.encrypt(nonce, &associated, &mut sealed[body_at..]).map_err(|_| {
         Error::new(ErrorKind::TooLarge, Operation::Encode, "the entry is longer than AES-GCM takes")
     })?;
     sealed.extend_from_slice(&tag);
-    let statement = statement(&associated, nonce, &sealed[HEADER_BYTES..]);
+    let statement = statement(&associated, nonce, &sealed[body_at..]);
     let Some(signature) = keys.sign(&statement) else {
         return Err(Error::new(ErrorKind::Denied, Operation::Encode, "a read-only secret cannot seal"));
     };
     sealed[..4].copy_from_slice(&MAGIC);
-    sealed[4] = FORMAT_VERSION;
+    sealed[4] = format;
     sealed[KEY_ID_AT..NONCE_AT].copy_from_slice(keys.id().as_bytes());
     sealed[NONCE_AT..SIGNATURE_AT].copy_from_slice(nonce);
     sealed[SIGNATURE_AT..HEADER_BYTES].copy_from_slice(&signature);
+    sealed[HEADER_BYTES..body_at].copy_from_slice(&place.name[..body_at - HEADER_BYTES]);
     Ok(Sealing { entry: outer_entry(entry, sealed)?, compressed })
 }
 
 /// Opens what was found at `place`, where an entry of `key` is expected.
 pub(crate) fn open(keys: &Keys, key: &Key, place: &Place, outer: Entry) -> Result<Entry, Rejection> {
+    open_with(keys, place, outer, |envelope| envelope::decode(key, envelope))
+}
+
+/// Opens a tombstone of which only the digest of its place's key is known. Gives the digest of the key
+/// that was removed.
+pub(crate) fn open_removal(
+    keys: &Keys,
+    stored_under: &[u8; 32],
+    outer: Entry,
+) -> Result<([u8; 32], Entry), Rejection> {
+    let header = Header::read(outer.value())?;
+    let place = header.name.and_then(Place::named).ok_or(Rejection::UnknownFormat)?;
+    if place.key.digest() != stored_under {
+        return Err(Rejection::Forged);
+    }
+    let mut removed = None;
+    let tombstone = open_with(keys, &place, outer, |envelope| {
+        let (key, entry) = envelope::decode_unkeyed(envelope)?;
+        removed = Some(key);
+        Ok(entry)
+    })?;
+    // The writer's word, and one that is easily checked.
+    let named = |key: &[u8; 32]| keys.place(&Key::from_digest(*key)).is_ok_and(|own| own.name == place.name);
+    removed.filter(named).map(|key| (key, tombstone)).ok_or(Rejection::Malformed)
+}
+
+fn open_with(
+    keys: &Keys,
+    place: &Place,
+    outer: Entry,
+    decode: impl FnOnce(Bytes) -> Result<Entry, Error>,
+) -> Result<Entry, Rejection> {
     let header = Header::read(outer.value())?;
     if header.key_id != keys.id() {
         return Err(Rejection::Foreign);
     }
-    let associated = associated_data(keys.id(), place, &outer);
+    if header.name.is_some_and(|name| name != place.name) {
+        return Err(Rejection::Forged);
+    }
+    if header.name.is_some() && !outer.is_tombstone() {
+        return Err(Rejection::UnknownFormat);
+    }
+    let (format, body_at) = (header.format, header.body_at());
+    let associated = associated_data(format, keys.id(), place, &outer);
     // The writer before the bytes: nothing that a stranger made is ever decrypted.
-    if !keys
-        .verifies(&statement(&associated, &header.nonce, &outer.value()[HEADER_BYTES..]), &header.signature)
-    {
+    if !keys.verifies(&statement(&associated, &header.nonce, &outer.value()[body_at..]), &header.signature) {
         return Err(Rejection::Forged);
     }
     let (kind, version, created) = (outer.metadata().kind, outer.version(), outer.metadata().created);
@@ -108,10 +152,10 @@ pub(crate) fn open(keys: &Keys, key: &Key, place: &Place, outer: Entry) -> Resul
     let mut tag = [0; TAG_BYTES];
     tag.copy_from_slice(&sealed[body..]);
     keys.cipher
-        .decrypt(&header.nonce, &associated, &mut sealed[HEADER_BYTES..body], &tag)
+        .decrypt(&header.nonce, &associated, &mut sealed[body_at..body], &tag)
         .map_err(|_| Rejection::Undecryptable)?;
-    let envelope = unpack(&sealed.freeze().slice(HEADER_BYTES..body))?;
-    let entry = envelope::decode(key, envelope).map_err(|_| Rejection::Malformed)?;
+    let envelope = unpack(&sealed.freeze().slice(body_at..body))?;
+    let entry = decode(envelope).map_err(|_| Rejection::Malformed)?;
     let meta = entry.metadata();
     let same_life = kind == EntryKind::Tombstone || (meta.fresh_for, meta.stale_for) == lifetime;
     if meta.kind == kind && meta.version == version && meta.created == created && same_life {
@@ -121,15 +165,26 @@ pub(crate) fn open(keys: &Keys, key: &Key, place: &Place, outer: Entry) -> Resul
     }
 }
 
+/// The format of what this build writes, and where the ciphertext begins.
+fn layout(kind: EntryKind) -> (u8, usize) {
+    match kind {
+        EntryKind::Value => (FORMAT_VERSION, HEADER_BYTES),
+        EntryKind::Tombstone => (REMOVAL_VERSION, HEADER_BYTES + NAME_BYTES),
+    }
+}
+
 /// Which secret something at `place` was sealed with, according to itself; nothing is verified.
 pub(crate) fn peek_key_id(outer: &Entry) -> Result<KeyId, Rejection> {
     Header::read(outer.value()).map(|header| header.key_id)
 }
 
 struct Header {
+    format: u8,
     key_id: KeyId,
     nonce: [u8; NONCE_BYTES],
     signature: [u8; SIGNATURE_BYTES],
+    /// Of a tombstone: which place it is for, according to itself.
+    name: Option<[u8; NAME_BYTES]>,
 }
 
 impl Header {
@@ -137,17 +192,26 @@ impl Header {
         if sealed.len() <= MAGIC.len() || sealed[..MAGIC.len()] != MAGIC {
             return Err(Rejection::NotSealed);
         }
-        if sealed[4] != FORMAT_VERSION {
-            return Err(Rejection::UnknownFormat);
-        }
-        if sealed.len() < HEADER_BYTES + PREFIX_BYTES + TAG_BYTES {
+        let named = match sealed[4] {
+            FORMAT_VERSION => 0,
+            REMOVAL_VERSION => NAME_BYTES,
+            _ => return Err(Rejection::UnknownFormat),
+        };
+        if sealed.len() < HEADER_BYTES + named + PREFIX_BYTES + TAG_BYTES {
             return Err(Rejection::Truncated);
         }
         Ok(Self {
+            format: sealed[4],
             key_id: KeyId::from_bytes(field(sealed, KEY_ID_AT)),
             nonce: field(sealed, NONCE_AT),
             signature: field(sealed, SIGNATURE_AT),
+            name: (named > 0).then(|| field(sealed, HEADER_BYTES)),
         })
+    }
+
+    /// Where the ciphertext begins.
+    const fn body_at(&self) -> usize {
+        HEADER_BYTES + if self.name.is_some() { NAME_BYTES } else { 0 }
     }
 }
 
@@ -159,7 +223,7 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 /// Room for the header, then the plaintext, with room for the tag behind it. Says whether it shrank.
-fn plaintext_after_header(key: &Key, entry: &Entry, compress: bool) -> (Vec<u8>, bool) {
+fn plaintext_after(header: usize, key: &Key, entry: &Entry, compress: bool) -> (Vec<u8>, bool) {
     let head = envelope::encode_head(key, entry);
     let value = entry.value();
     let whole = head.len() + value.len();
@@ -170,8 +234,8 @@ fn plaintext_after_header(key: &Key, entry: &Entry, compress: bool) -> (Vec<u8>,
         None => [&head[..], &value[..]],
     };
     let body: usize = parts.iter().map(|part| part.len()).sum();
-    let mut buffer = Vec::with_capacity(HEADER_BYTES + PREFIX_BYTES + body + TAG_BYTES);
-    buffer.resize(HEADER_BYTES, 0);
+    let mut buffer = Vec::with_capacity(header + PREFIX_BYTES + body + TAG_BYTES);
+    buffer.resize(header, 0);
     buffer.extend_from_slice(&[if frame.is_some() { ZSTD } else { STORED }, 0, 0, 0]);
     // Fits: an envelope is bounded far below 4 GiB.
     buffer.extend_from_slice(&u32::try_from(whole).unwrap_or(u32::MAX).to_be_bytes());
@@ -195,7 +259,7 @@ fn unpack(plaintext: &Bytes) -> Result<Bytes, Rejection> {
 }
 
 /// What the store keeps beside the bytes, and could change: it takes part in encryption and signature.
-fn associated_data(id: KeyId, place: &Place, entry: &Entry) -> [u8; ASSOCIATED_BYTES] {
+fn associated_data(format: u8, id: KeyId, place: &Place, entry: &Entry) -> [u8; ASSOCIATED_BYTES] {
     let meta = entry.metadata();
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let kind = match meta.kind {
@@ -204,7 +268,7 @@ fn associated_data(id: KeyId, place: &Place, entry: &Entry) -> [u8; ASSOCIATED_B
     };
     joined(&[
         &MAGIC,
-        &[FORMAT_VERSION],
+        &[format],
         id.as_bytes(),
         &place.name,
         &[kind],

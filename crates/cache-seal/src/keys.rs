@@ -4,7 +4,7 @@ use std::fmt;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
-use peercache_api::{Error, Key};
+use peercache_api::{Error, ErrorKind, Key, Operation};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -42,7 +42,8 @@ impl Keys {
     /// Under which name an entry is stored: nobody without the secret can tell of which key.
     pub(crate) fn place(&self, key: &Key) -> Result<Place, Error> {
         let name: [u8; 32] = self.blinding.clone().chain_update(key.digest()).finalize().into_bytes().into();
-        Ok(Place { key: Key::new(hex(&name))?, name })
+        Place::named(name)
+            .ok_or_else(|| Error::new(ErrorKind::Config, Operation::Encode, "a blinded name is no key"))
     }
 
     /// `None` with a read-only secret.
@@ -76,6 +77,13 @@ fn hmac(key: &Bytes32) -> Hmac<Sha256> {
 pub(crate) struct Place {
     pub(crate) key: Key,
     pub(crate) name: [u8; 32],
+}
+
+impl Place {
+    /// The place with this name. Always there: 64 digits are a key.
+    pub(crate) fn named(name: [u8; 32]) -> Option<Self> {
+        Key::new(hex(&name)).ok().map(|key| Self { key, name })
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@
 
 mod canary;
 mod compress;
+mod fleet;
 mod format;
 mod hex;
 mod keyring;

@@ -1,16 +1,17 @@
 //! The backend that seals what goes into another one, and opens what comes out.
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 use peercache_api::{
-    BackendInfo, CacheBackend, Clock, Entry, Error, ErrorKind, Freshness, Key, Operation, SystemClock,
+    BackendInfo, CacheBackend, Clock, Entry, Error, ErrorKind, Fleet, Freshness, Key, Operation, SystemClock,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::fleet::Unsealing;
 use crate::format::{self, MAX_OVERHEAD_BYTES};
 use crate::keyring::Keyring;
 use crate::keys::{Keys, Place};
@@ -46,7 +47,9 @@ pub struct Sealed<B> {
     info: BackendInfo,
     /// The current one first. Never empty.
     pub(crate) ring: Ring,
-    counters: Counters,
+    pub(crate) counters: Arc<Counters>,
+    /// Those who were given to the inner backend, kept for as long as who listens to them is there.
+    watchers: Mutex<Vec<Arc<Unsealing>>>,
     pub(crate) clock: Arc<dyn Clock>,
     compress: bool,
 }
@@ -149,6 +152,13 @@ impl<B: CacheBackend> Sealed<B> {
         .map(drop)
     }
 
+    /// Keeps `watcher`, and lets go of those that nobody listens to any more.
+    pub(crate) fn keep_watcher(&self, watcher: Arc<Unsealing>) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|watcher| watcher.is_heard());
+        watchers.push(watcher);
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind, operation: Operation, message: impl Into<String>) -> Error {
         Error::new(kind, operation, message.into()).with_backend(self.info.name.clone())
     }
@@ -231,6 +241,10 @@ impl<B: CacheBackend> CacheBackend for Sealed<B> {
     async fn close(&self) -> Result<(), Error> {
         self.inner.close().await
     }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        self.inner.fleet().map(|_| self as &dyn Fleet)
+    }
 }
 
 impl<B: fmt::Debug> fmt::Debug for Sealed<B> {
@@ -285,7 +299,8 @@ impl<B: CacheBackend> SealedBuilder<B> {
             info: BackendInfo::new(format!("sealed({})", inner.name), capabilities),
             inner: self.inner,
             ring,
-            counters: Counters::default(),
+            counters: Arc::default(),
+            watchers: Mutex::default(),
             clock: self.clock,
             compress: self.compress,
         }

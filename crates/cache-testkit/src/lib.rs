@@ -3,6 +3,7 @@
 //! - [`conformance`]: the suite that judges every backend and every wrapper, its cases picked by the
 //!   capabilities that the backend declares.
 //! - [`chaos`]: a backend that fails, stalls, loses and lies, the same way for the same seed.
+//! - [`fleet`]: many machines in one process, with leases and notices of removals.
 //! - [`model`]: what a read of a chain may answer, given all that happened to its tiers.
 //! - [`ManualClock`]: time that moves only when a test says so.
 //! - [`fakehub`]: an origin that serves recorded GitHub exchanges and keeps the true count of calls.
@@ -12,6 +13,7 @@ mod clock;
 pub mod conformance;
 #[cfg(feature = "fakehub")]
 pub mod fakehub;
+pub mod fleet;
 pub mod model;
 
 pub use clock::ManualClock;

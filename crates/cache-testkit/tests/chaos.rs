@@ -74,6 +74,10 @@ impl CacheBackend for Map {
         *self.closed.lock().unwrap() = true;
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 /// A chaos-wrapped map, and entries for it.

@@ -8,6 +8,7 @@ use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use http::{Method, Response, StatusCode};
+use peercache::{Lease, PutOutcome};
 use reqwest::Url;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -38,6 +39,8 @@ pub(crate) struct Fetch {
     pub(crate) marked: bool,
     /// Set when others may wait for this one.
     pub(crate) leader: Option<Leader>,
+    /// Set when other machines may wait for this one. Given back when it is dropped.
+    pub(crate) lease: Option<Lease>,
 }
 
 /// What came of it.
@@ -74,7 +77,7 @@ impl Fetch {
             let (found, stored) =
                 self.inner.store.extend(&self.place, &sent, known, &headers, &self.request).await;
             match stored {
-                Ok(()) => self.land(Landing::Stored),
+                Ok(outcome) => self.land_stored(&outcome),
                 Err(reason) => {
                     self.inner.stats.count_not_stored(reason);
                     self.inner.store.revoke(&self.place, &sent).await;
@@ -86,7 +89,17 @@ impl Fetch {
         self.take(answer, sent, reply).await;
     }
 
+    /// Tells those who wait that it is stored, here and on other machines.
+    fn land_stored(&mut self, outcome: &PutOutcome) {
+        if let Some(lease) = self.lease.take() {
+            lease.resolve(outcome);
+        }
+        self.land(Landing::Stored);
+    }
+
     fn land(&mut self, landing: Landing) {
+        // What was not stored is for nobody else.
+        drop(self.lease.take());
         if let Some(leader) = self.leader.take() {
             leader.land(landing);
         }
@@ -222,8 +235,9 @@ impl Fetch {
         }
         drop(source);
         if let Some((keep, headers)) = keep {
-            match self.inner.store.save(&self.place, &sent, keep, &headers, &parts).await {
-                Ok(()) => self.land(Landing::Stored),
+            let awaited = self.lease.is_some();
+            match self.inner.store.save(&self.place, &sent, keep, &headers, &parts, awaited).await {
+                Ok(outcome) => self.land_stored(&outcome),
                 Err(reason) => {
                     self.inner.stats.count_not_stored(reason);
                     self.land(Landing::Nothing);

@@ -8,7 +8,7 @@ use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TY
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
-use peercache::{Cache, CacheReport};
+use peercache::{Cache, CacheReport, Lease, Leased};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -221,7 +221,7 @@ impl Inner {
         // A client that insists must not get what was asked for before it came, and the answer to a
         // condition of its own would be of no use to others.
         if ask.directives.insists() {
-            return self.fetch(ask, read, why, None).await;
+            return self.fetch(ask, read, why, None, None).await;
         }
         match self.flights.join(&ask.place.grant) {
             Seat::Lead(leader) => {
@@ -232,8 +232,15 @@ impl Inner {
                     return Ok(response);
                 }
                 let selfish = read.found.is_none() && is_conditional(&ask.headers);
-                let leader = (!selfish).then_some(leader);
-                self.fetch(ask, read, why, leader).await
+                if selfish {
+                    drop(leader);
+                    return self.fetch(ask, read, why, None, None).await;
+                }
+                match self.store.lease(&ask.place, &read).await {
+                    Leased::Granted(lease) => self.fetch(ask, read, why, Some(leader), Some(lease)).await,
+                    Leased::Alone => self.fetch(ask, read, why, Some(leader), None).await,
+                    Leased::Found(_) => self.found_elsewhere(ask, why, leader).await,
+                }
             }
             Seat::Follow(follower) => {
                 let landing = timeout(self.upstream.limits().coalesce, follower.landing()).await;
@@ -245,8 +252,26 @@ impl Inner {
                     self.stats.coalesced.add(1);
                     return Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()));
                 }
-                self.fetch(ask, read, why, None).await
+                self.fetch(ask, read, why, None, None).await
             }
+        }
+    }
+
+    /// Another machine has asked GitHub with this token meanwhile: its answer is this one's.
+    async fn found_elsewhere(
+        self: &Arc<Self>,
+        ask: Ask,
+        why: Forward,
+        leader: Leader,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        let read = self.store.read(&ask.place, &ask.headers).await;
+        match &read.found {
+            Some(found) if found.satisfies_follower(&ask.directives, self.store.now()) => {
+                leader.land(Landing::Stored);
+                self.stats.coalesced.add(1);
+                Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()))
+            }
+            _ => self.fetch(ask, read, why, Some(leader), None).await,
         }
     }
 
@@ -298,6 +323,7 @@ impl Inner {
         read: Read,
         why: Forward,
         leader: Option<Leader>,
+        lease: Option<Lease>,
     ) -> Result<Response<ResponseBody>, Problem> {
         let replaced = read.found.is_some();
         let fetch = Fetch {
@@ -308,6 +334,7 @@ impl Inner {
             known: read.found,
             marked: read.marked,
             leader,
+            lease,
         };
         let (reply, answer) = oneshot::channel();
         self.tasks.spawn(fetch.run(reply));

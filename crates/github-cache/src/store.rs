@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
-use peercache::{Cache, Entry, Key, MAX_LIFETIME, Timestamp, Version};
+use peercache::{Cache, Entry, Key, Leased, MAX_LIFETIME, PutOutcome, Timestamp, Version, WritePolicy};
+use tokio::time::timeout;
 
 use crate::directives::CacheControl;
 use crate::freshness::Freshness;
@@ -20,6 +22,8 @@ use crate::token::TokenId;
 
 /// How many decoded grants are kept beside the store, about 3 KiB each; the least used go first.
 const MAX_DECODED: usize = 4096;
+/// The longest that the end of a body waits until other machines can find it.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(250);
 
 /// Where one token's answer to one request is stored.
 #[derive(Clone, Debug)]
@@ -120,6 +124,10 @@ pub(crate) struct Read {
     pub(crate) found: Option<Found>,
     /// Whether the path has a mark at all. Without one, nothing is believed: it may have been evicted.
     pub(crate) marked: bool,
+    /// Only a grant above this is of use.
+    newest: Option<Version>,
+    /// Whether other machines are worth asking.
+    fleet: bool,
 }
 
 /// Grants, representations and marks over one cache.
@@ -155,12 +163,22 @@ impl Store {
     /// What is stored for a request: three lookups, and nothing decoded that was before.
     pub(crate) async fn read(&self, place: &Place, request: &HeaderMap) -> Read {
         let grant = self.cache.lookup(&place.grant).await;
+        let (newest, fleet) = (grant.newest, self.cache.coordinates_after(&grant));
         let mark = self.cache.lookup(&place.mark).await.hit().map(|mark| mark.version());
         let found = match grant.hit() {
             Some(entry) => self.find(place, &entry, mark, request).await,
             None => None,
         };
-        Read { found, marked: mark.is_some() }
+        Read { found, marked: mark.is_some(), newest: newest.max(mark), fleet }
+    }
+
+    /// Asks the other machines, after `read`, which of them asks GitHub with this token: only a grant for it
+    /// is of use, so nobody waits for what another token may see.
+    pub(crate) async fn lease(&self, place: &Place, read: &Read) -> Leased {
+        match read.fleet {
+            true => self.cache.lease(&place.grant, read.newest).await,
+            false => Leased::Alone,
+        }
     }
 
     async fn find(
@@ -253,7 +271,8 @@ impl Store {
         }
     }
 
-    /// Stores a response with status 200: first the representation, then the grant that names it.
+    /// Stores a response with status 200: first the representation, then the grant that names it. Where other
+    /// machines wait for the grant (`awaited`), they must find the representation when they have it.
     pub(crate) async fn save(
         &self,
         place: &Place,
@@ -261,14 +280,15 @@ impl Store {
         keep: Keep,
         headers: &HeaderMap,
         body: &[Bytes],
-    ) -> Result<(), NotStored> {
+        awaited: bool,
+    ) -> Result<PutOutcome, NotStored> {
         let representation = Representation::new(headers, body).ok_or(NotStored::TooLarge)?;
         let key = representation_key(&representation.digest);
         let entry = Entry::builder(representation.value, sent.version, self.cache.now())
             .fresh_for(MAX_LIFETIME)
             .build()
             .map_err(|_| NotStored::TooLarge)?;
-        if !self.cache.put_entry(&key, entry).await.is_stored() {
+        if !self.put_representation(key, entry, awaited).await {
             return Err(NotStored::Refused);
         }
         let grant = Grant {
@@ -277,21 +297,36 @@ impl Store {
             headers: granted_headers(headers),
             without: keep.without,
         };
-        self.put_grant(place, sent, &grant).await?;
+        let outcome = self.put_grant(place, sent, &grant).await?;
         self.stats.stored.add(1);
-        Ok(())
+        Ok(outcome)
     }
 
-    async fn put_grant(&self, place: &Place, sent: &Sent, grant: &Grant) -> Result<(), NotStored> {
+    /// Whether it is stored here.
+    async fn put_representation(&self, key: Key, entry: Entry, awaited: bool) -> bool {
+        if !awaited {
+            return self.cache.put_entry(&key, entry).await.is_stored();
+        }
+        let cache = self.cache.clone();
+        // In a task of its own, so that it goes on when a shared tier takes longer than the client is to wait.
+        let put =
+            tokio::spawn(async move { cache.put_entry_with(&key, entry, WritePolicy::Quorum(1)).await });
+        match timeout(ACKNOWLEDGED_WITHIN, put).await {
+            Ok(Ok(outcome)) => outcome.is_stored(),
+            Ok(Err(_)) => false,
+            // The local tiers come first, and what they did not take is found out by who reads it.
+            Err(_) => true,
+        }
+    }
+
+    async fn put_grant(&self, place: &Place, sent: &Sent, grant: &Grant) -> Result<PutOutcome, NotStored> {
         let bytes = grant.encode().ok_or(NotStored::TooLarge)?;
         let entry = Entry::builder(bytes, sent.version, self.cache.now())
             .fresh_for(MAX_LIFETIME)
             .build()
             .map_err(|_| NotStored::TooLarge)?;
-        match self.cache.put_entry(&place.grant, entry).await.is_stored() {
-            true => Ok(()),
-            false => Err(NotStored::Refused),
-        }
+        let outcome = self.cache.put_entry(&place.grant, entry).await;
+        if outcome.is_stored() { Ok(outcome) } else { Err(NotStored::Refused) }
     }
 
     /// Extends a grant by a 304, and gives what is now to be served. The second part says whether it
@@ -303,7 +338,7 @@ impl Store {
         found: &Found,
         not_modified: &HeaderMap,
         request: &HeaderMap,
-    ) -> (Found, Result<(), NotStored>) {
+    ) -> (Found, Result<PutOutcome, NotStored>) {
         let old = &found.held.grant;
         let mut headers = merge_304(&old.headers, not_modified);
         // The age of what was stored is past; only the one that comes with the 304 counts.

@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Get(GetArgs),
     /// Store a value under a key
     Put(PutArgs),
-    /// Remove the values under keys
+    /// Remove the values under keys, or everything
     Invalidate(InvalidateArgs),
     /// Show what a running `peercache serve` saved, or what the disk tier holds
     Stats(StatsArgs),
@@ -137,8 +137,12 @@ pub(crate) struct PutArgs {
 #[derive(Args, Debug)]
 pub(crate) struct InvalidateArgs {
     /// The keys
-    #[arg(required = true)]
+    #[arg(required_unless_present = "all")]
     pub(crate) keys: Vec<String>,
+
+    /// Everything in CACHE_NAMESPACE that was written before now
+    #[arg(long, conflicts_with = "keys")]
+    pub(crate) all: bool,
 }
 
 #[derive(Args, Debug)]

@@ -142,9 +142,13 @@ pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit,
         let outcome = cache.remove(key).await;
         require_durable(&outcome)?;
     }
+    if args.all {
+        require_durable(&cache.invalidate_all().await)?;
+    }
     once::close(&cache).await?;
     if json {
-        output::json(&json!({ "invalidated": keys.len() }))?;
+        let what = if args.all { json!("all") } else { json!(keys.len()) };
+        output::json(&json!({ "invalidated": what }))?;
     }
     Ok(Exit::Ok)
 }

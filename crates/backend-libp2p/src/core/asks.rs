@@ -60,7 +60,9 @@ impl Node {
             },
             Message::Miss { req, sure } => match self.answered(now, peer, req) {
                 Some(Purpose::Lookup(id)) => self.lookup_missed(now, id, sure, actions),
-                Some(Purpose::Lease(id)) => self.lease_failed(id, Failure::Busy, actions),
+                Some(Purpose::Lease(id)) => {
+                    self.lease_failed(id, if sure { Failure::Busy } else { Failure::Timeout }, actions);
+                }
                 Some(Purpose::Repair) => self.repair_ended(now, req, actions),
                 Some(Purpose::Write(_)) | None => {}
             },

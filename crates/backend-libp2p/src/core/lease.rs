@@ -21,6 +21,8 @@ use crate::wire::{KeyId, Message, PeerKey};
 const MAX_LEASES: usize = 16 * 1024;
 /// The most that wait for one key.
 const MAX_WAITERS: usize = 1024;
+/// What is allowed for the way to the owner and back, at least.
+const WAY: Duration = Duration::from_millis(100);
 /// No lease lasts longer.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -71,7 +73,8 @@ impl Node {
         let req = self.next_number();
         self.ops.insert(op, Purpose::Lease(id));
         self.lease_waits.insert(id, (op, Some(req)));
-        self.timers.set(Timer::LeaseWaitEnds(id), now.mono + wait);
+        let way = self.peers.known.get(&peer).map_or(WAY, |known| known.pace.hedge_after().max(WAY));
+        self.timers.set(Timer::LeaseWaitEnds(id), now.mono + wait + way);
         self.asks.insert(req, Ask { peer, purpose: Purpose::Lease(id), sent: now.mono });
         let millis = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
         let message = Message::Lease { req, key, ttl_ms: millis(ttl), wait_ms: millis(wait), newer_than };
@@ -101,6 +104,9 @@ impl Node {
             return self.resolve(waiter.origin, Resolved::Found(envelope), actions);
         }
         if let Some(lease) = self.leases.get_mut(&key) {
+            if waiter.until <= now.mono {
+                return self.resolve(waiter.origin, Resolved::Waited, actions);
+            }
             if lease.waiters.len() < MAX_WAITERS {
                 self.counters.lease_waits += 1;
                 return lease.waiters.push_back(waiter);
@@ -134,18 +140,19 @@ impl Node {
         (!record.tombstone && record.version > than).then(|| record.envelope.clone())
     }
 
-    /// The value arrived: whoever waits for it gets it.
-    pub(super) fn lease_fulfilled(&mut self, stored: &Checked, actions: &mut Vec<Action>) {
-        if stored.tombstone {
-            return;
+    /// A value was stored under `key`: the lease is over. Those to whom it is of use get what is there now,
+    /// and one of the others loads.
+    pub(super) fn lease_fulfilled(&mut self, now: Now, key: KeyId, actions: &mut Vec<Action>) {
+        let Some(lease) = self.leases.remove(&key) else { return };
+        self.timers.clear(Timer::LeaseEnds(key));
+        let mut others = VecDeque::new();
+        for waiter in lease.waiters {
+            match self.newer_value(now, key, waiter.newer_than) {
+                Some(envelope) => self.resolve(waiter.origin, Resolved::Found(envelope), actions),
+                None => others.push_back(waiter),
+            }
         }
-        let Some(mut lease) = self.leases.remove(&stored.key) else { return };
-        self.timers.clear(Timer::LeaseEnds(stored.key));
-        for waiter in std::mem::take(&mut lease.waiters) {
-            let useful = stored.version > waiter.newer_than;
-            let resolved = if useful { Resolved::Found(stored.envelope.clone()) } else { Resolved::Refused };
-            self.resolve(waiter.origin, resolved, actions);
-        }
+        self.grant_next(now, key, others, actions);
     }
 
     /// The holder gives the lease back: the next one loads.
@@ -178,11 +185,15 @@ impl Node {
 
     /// The lease is over without a value.
     pub(super) fn lease_ends(&mut self, now: Now, key: KeyId, actions: &mut Vec<Action>) {
-        let Some(mut lease) = self.leases.remove(&key) else { return };
+        let Some(lease) = self.leases.remove(&key) else { return };
         self.timers.clear(Timer::LeaseEnds(key));
-        while let Some(next) = lease.waiters.pop_front() {
+        self.grant_next(now, key, lease.waiters, actions);
+    }
+
+    fn grant_next(&mut self, now: Now, key: KeyId, mut waiters: VecDeque<Waiter>, actions: &mut Vec<Action>) {
+        while let Some(next) = waiters.pop_front() {
             if next.until > now.mono && self.is_reachable(next.origin) {
-                return self.grant(now, key, next, lease.waiters, actions);
+                return self.grant(now, key, next, waiters, actions);
             }
         }
     }
@@ -262,6 +273,7 @@ impl Node {
                         Message::Granted { req, token, ttl_ms }
                     }
                     Resolved::Refused => Message::Miss { req, sure: true },
+                    Resolved::Waited => Message::Miss { req, sure: false },
                 };
                 self.send(peer, message, actions);
             }
@@ -271,6 +283,7 @@ impl Node {
                     Resolved::Found(envelope) => Outcome::Found(envelope),
                     Resolved::Granted { token, ttl } => Outcome::Granted { token, ttl },
                     Resolved::Refused => Outcome::Failed(Failure::Busy),
+                    Resolved::Waited => Outcome::Failed(Failure::Timeout),
                 };
                 self.end_lease_wait(id, outcome, actions);
             }
@@ -282,4 +295,5 @@ enum Resolved {
     Found(Bytes),
     Granted { token: u64, ttl: Duration },
     Refused,
+    Waited,
 }

@@ -118,8 +118,8 @@ pub(crate) enum Action {
     Probe { peer: PeerKey, addresses: Vec<String> },
     /// Closes the connection with a peer that breaks the rules.
     Drop { peer: PeerKey, why: &'static str },
-    /// Something was removed, here or elsewhere: tiers above must forget it.
-    Removed { key: KeyId, version: Version },
+    /// Something was removed elsewhere: tiers above must forget it. With the tombstone's envelope.
+    Removed { key: KeyId, envelope: Bytes },
 }
 
 /// How an operation ended.
@@ -373,8 +373,8 @@ impl Node {
             self.learn_removal(now, &entry, None, actions);
         }
         let news = self.store.put(entry.clone());
-        if news {
-            self.lease_fulfilled(&entry, actions);
+        if !entry.tombstone {
+            self.lease_fulfilled(now, entry.key, actions);
         }
         news
     }

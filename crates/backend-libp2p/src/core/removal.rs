@@ -94,7 +94,7 @@ impl Node {
     ) -> bool {
         let news = self.remember_removal(now, entry);
         if news {
-            actions.push(Action::Removed { key: entry.key, version: entry.version });
+            actions.push(Action::Removed { key: entry.key, envelope: entry.envelope.clone() });
             if self.role == Role::Anchor {
                 self.tell(
                     entry,

@@ -240,7 +240,7 @@ fn a_removal_that_was_heard_of_hides_what_a_peer_still_has() {
     leaf.connect(A, Role::Anchor, true, true);
     let later = WALL.saturating_add(SECOND);
     let heard = leaf.hears(A, Message::Removal { envelope: tombstone(&key("k"), later), forwarded: true });
-    assert_eq!(heard, [Action::Removed { key: (&key("k")).into(), version: version(later) }]);
+    assert_eq!(heard, [Action::Removed { key: (&key("k")).into(), envelope: tombstone(&key("k"), later) }]);
     let first = asked(&leaf.get(&key("k")));
     let end = leaf.hears(A, Message::Hit { req: first[0].1, envelope: value(&key("k"), WALL) });
     assert_eq!(outcome(&end), Some(Outcome::Absent));

@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use peercache_api::Clock;
+use bytes::Bytes;
+use peercache_api::{Clock, RemovalWatcher, envelope};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -34,8 +35,8 @@ pub(crate) enum Command {
     Probe { peer: PeerKey, addresses: Vec<String> },
 }
 
-/// What is called with the digest of each key that is removed.
-pub(crate) type Watcher = Arc<dyn Fn(&[u8; 32]) + Send + Sync>;
+/// What is told of each removal.
+pub(crate) type Watcher = Weak<dyn RemovalWatcher>;
 
 /// How the driver is set up.
 #[derive(Clone, Debug)]
@@ -99,7 +100,8 @@ struct State {
 struct After {
     wake: Vec<Arc<Link>>,
     commands: Vec<Command>,
-    removed: Vec<[u8; 32]>,
+    /// The envelopes of tombstones.
+    removed: Vec<Bytes>,
     dropped: u64,
 }
 
@@ -218,10 +220,18 @@ impl Engine {
             }
         }
         if !after.removed.is_empty() {
-            let watchers = self.watchers.read().unwrap_or_else(PoisonError::into_inner).clone();
-            for key in &after.removed {
-                watchers.iter().for_each(|watcher| watcher(key));
-            }
+            self.tell_watchers(after.removed);
+        }
+    }
+
+    fn tell_watchers(&self, removed: Vec<Bytes>) {
+        let watchers: Vec<_> = {
+            let known = self.watchers.read().unwrap_or_else(PoisonError::into_inner);
+            known.iter().filter_map(Weak::upgrade).collect()
+        };
+        // The core has read them already, so they are whole.
+        for (key, tombstone) in removed.into_iter().filter_map(|it| envelope::decode_unkeyed(it).ok()) {
+            watchers.iter().for_each(|watcher| watcher.removed(&key, &tombstone));
         }
     }
 
@@ -360,7 +370,9 @@ impl Engine {
     }
 
     pub(crate) fn watch_removals(&self, watcher: Watcher) {
-        self.watchers.write().unwrap_or_else(PoisonError::into_inner).push(watcher);
+        let mut watchers = self.watchers.write().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|known| known.strong_count() > 0);
+        watchers.push(watcher);
     }
 
     pub(crate) fn report(&self) -> (NodeReport, HashMap<PeerKey, Arc<Link>>) {
@@ -439,7 +451,7 @@ impl State {
                     link.close(why);
                 }
             }
-            Action::Removed { key, .. } => after.removed.push(key.0),
+            Action::Removed { envelope, .. } => after.removed.push(envelope),
         }
     }
 }

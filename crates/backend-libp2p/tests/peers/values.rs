@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use peercache_api::{CacheBackend, MAX_VALUE_BYTES, NodeId, Timestamp, Version};
-use peercache_libp2p::Leased;
+use peercache_api::{
+    CacheBackend, Entry, Fleet, LeaseAnswer, LeaseRequest, LeaseToken, MAX_VALUE_BYTES, RemovalWatcher,
+};
 
 use crate::support::{Writer, anchor, connected, leaf, name, noise, until};
 
@@ -52,23 +53,33 @@ async fn many_puts_at_once_arrive_whole() {
     }
 }
 
+#[derive(Debug)]
+struct Heard {
+    digest: [u8; 32],
+    times: AtomicUsize,
+}
+
+impl RemovalWatcher for Heard {
+    fn removed(&self, key: &[u8; 32], tombstone: &Entry) {
+        assert!(*key == self.digest && tombstone.is_tombstone());
+        self.times.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removal_is_heard_by_everyone() {
     let anchor = anchor(&[]).await;
     let (one, other) = (leaf(&[&anchor]).await, leaf(&[&anchor]).await);
     until("all are there", || connected(&anchor) == 2).await;
-    let heard = Arc::new(AtomicUsize::new(0));
+    let heard = Arc::new(Heard { digest: *name("k").digest(), times: AtomicUsize::new(0) });
     for peers in [&one, &other, &anchor] {
-        let (heard, digest) = (Arc::clone(&heard), *name("k").digest());
-        peers.watch_removals(move |key| {
-            assert_eq!(*key, digest);
-            heard.fetch_add(1, Ordering::SeqCst);
-        });
+        let watcher: Arc<dyn RemovalWatcher> = Arc::<Heard>::clone(&heard);
+        peers.fleet().unwrap().watch(Arc::downgrade(&watcher));
     }
     let writer = Writer::new(1);
     one.put(&name("k"), writer.entry("v")).await.unwrap();
     one.put(&name("k"), writer.tombstone()).await.unwrap();
-    until("both others have heard", || heard.load(Ordering::SeqCst) >= 2).await;
+    until("both others have heard", || heard.times.load(Ordering::SeqCst) >= 2).await;
     assert!(other.get(&name("k")).await.unwrap().unwrap().is_tombstone());
 }
 
@@ -76,27 +87,29 @@ async fn a_removal_is_heard_by_everyone() {
 async fn of_many_that_miss_one_loads_and_the_others_wait() {
     let anchor = anchor(&[]).await;
     let (one, other) = (leaf(&[&anchor]).await, leaf(&[&anchor]).await);
-    let nothing = Version { wall: Timestamp::EPOCH, counter: 0, node: NodeId::from_u64(0) };
-    let (ttl, wait) = (Duration::from_secs(20), Duration::from_secs(20));
-    let first = one.lease(&name("k"), ttl, wait, nothing).await.unwrap();
-    let Leased::Granted { token, .. } = first else { panic!("{first:?}") };
+    let request = LeaseRequest::new(Duration::from_secs(20), Duration::from_secs(20));
+    granted(one.lease(&name("k"), request).await);
     let waiting = tokio::spawn({
         let other = other.clone();
-        async move { other.lease(&name("k"), ttl, wait, nothing).await.unwrap() }
+        async move { other.lease(&name("k"), request).await.unwrap() }
     });
     until("the other waits", || anchor.report().counters.lease_waits == 1).await;
     let entry = Writer::new(1).entry("loaded");
     one.put(&name("k"), entry.clone()).await.unwrap();
-    assert_eq!(waiting.await.unwrap(), Leased::Found(entry));
-    one.release(&name("k"), token);
+    assert_eq!(waiting.await.unwrap(), LeaseAnswer::Found(entry));
     // A lease that is given back goes to the next one.
-    let Leased::Granted { token, .. } = one.lease(&name("l"), ttl, wait, nothing).await.unwrap() else {
-        panic!()
-    };
-    let waiting = tokio::spawn(async move { other.lease(&name("l"), ttl, wait, nothing).await.unwrap() });
+    let token = granted(one.lease(&name("l"), request).await);
+    let waiting = tokio::spawn(async move { other.lease(&name("l"), request).await });
     until("the other waits", || anchor.report().counters.lease_waits == 2).await;
     one.release(&name("l"), token);
-    assert!(matches!(waiting.await.unwrap(), Leased::Granted { .. }));
+    granted(waiting.await.unwrap());
+}
+
+fn granted(answer: Result<LeaseAnswer, peercache_api::Error>) -> LeaseToken {
+    match answer {
+        Ok(LeaseAnswer::Granted(token)) => token,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -189,6 +189,10 @@ impl CacheBackend for Disk {
         });
         done.await.unwrap_or_else(|broken| Err(unfinished(Operation::Close, broken)))
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 /// Builds a [`Disk`].

@@ -95,7 +95,7 @@ async fn every_end_has_its_words() {
         words,
         [
             "removed: hides what is older below",
-            "superseded by what a tier above holds, or by a write that this one missed",
+            "superseded by what a tier above holds, by a write that this one missed, or by a removal",
             "no answer within 500 ms"
         ]
     );

@@ -140,6 +140,10 @@ impl CacheBackend for Scripted {
         self.closes.fetch_add(1, Ordering::SeqCst);
         self.act(2, Operation::Close, || self.closed.store(true, Ordering::SeqCst)).await
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 /// Lets tasks in the background go on; with time standing still, nothing else moves.

@@ -37,17 +37,21 @@ fn entry(value: impl Into<Bytes>) -> Entry {
         .unwrap()
 }
 
-/// The three golden entries: as it is, compressed, and a tombstone.
+/// The golden entries of values, as they are and compressed, and of a tombstone.
 fn golden() -> [(&'static str, Entry, &'static str); 3] {
     let json = "{\"full_name\":\"acme/rocket\",\"private\":true}\n".repeat(40);
     [
         (
-            "stored",
+            "v1-stored",
             entry("{\"full_name\":\"acme/rocket\"}"),
             include_str!("../../tests/golden/v1-stored.hex"),
         ),
-        ("compressed", entry(json), include_str!("../../tests/golden/v1-compressed.hex")),
-        ("tombstone", Entry::tombstone(version(), NOW), include_str!("../../tests/golden/v1-tombstone.hex")),
+        ("v1-compressed", entry(json), include_str!("../../tests/golden/v1-compressed.hex")),
+        (
+            "v2-tombstone",
+            Entry::tombstone(version(), NOW),
+            include_str!("../../tests/golden/v2-tombstone.hex"),
+        ),
     ]
 }
 
@@ -60,10 +64,46 @@ fn golden_entries_are_readable_for_ever() {
     let (keys, key) = (keys(), key());
     let place = keys.place(&key).unwrap();
     assert_eq!(place.key.as_str(), "294f8a2af0e14920ede0c7ba4ccbaf865294b1cd4e61d3d7d3df67b9822f4824");
-    for (name, entry, file) in golden() {
+    let former = Entry::tombstone(version(), NOW);
+    let former = ("v1-tombstone", former, include_str!("../../tests/golden/v1-tombstone.hex"));
+    for (name, entry, file) in golden().into_iter().chain([former]) {
         let outer = sealed_with(&entry, unhex(file));
         assert_eq!(open(&keys, &key, &place, outer), Ok(entry), "{name}");
     }
+}
+
+#[test]
+fn a_tombstone_says_which_key_was_removed_to_who_has_the_secret() {
+    let (keys, key) = (keys(), key());
+    let place = keys.place(&key).unwrap();
+    let tombstone = Entry::tombstone(version(), NOW);
+    let outer = seal(&keys, &key, &place, &tombstone, true).unwrap().entry;
+    let (stored_under, told) = (place.key.digest(), |outer: &Entry| outer.clone());
+    assert_eq!(
+        open_removal(&keys, stored_under, told(&outer)),
+        Ok((*key.digest(), tombstone.clone())),
+        "with nothing but the digest of the blinded key"
+    );
+    assert_eq!(
+        open_removal(&keys, key.digest(), told(&outer)),
+        Err(Rejection::Forged),
+        "told under another key"
+    );
+    let former = unhex(include_str!("../../tests/golden/v1-tombstone.hex"));
+    let former = sealed_with(&tombstone, former);
+    assert_eq!(open_removal(&keys, stored_under, former), Err(Rejection::UnknownFormat));
+    let stranger = Keys::new(&Secret::generate().unwrap());
+    assert_eq!(open_removal(&stranger, stored_under, told(&outer)), Err(Rejection::Foreign));
+    for at in 0..outer.value().len() {
+        let mut damaged = outer.value().to_vec();
+        damaged[at] ^= 1;
+        let damaged = sealed_with(&tombstone, damaged);
+        assert!(open_removal(&keys, stored_under, damaged.clone()).is_err(), "byte {at}");
+        assert!(open(&keys, &key, &place, damaged).is_err(), "byte {at}");
+    }
+    let newer = Entry::tombstone(Version { counter: 8, ..version() }, NOW);
+    let stretched = sealed_with(&newer, outer.value().to_vec());
+    assert_eq!(open_removal(&keys, stored_under, stretched), Err(Rejection::Forged));
 }
 
 #[test]
@@ -72,7 +112,7 @@ fn golden_entries_are_what_this_build_writes() {
     let place = keys.place(&key).unwrap();
     for (name, entry, file) in golden() {
         let sealing = seal_with_nonce(&keys, &key, &place, &entry, true, &NONCE).unwrap();
-        assert_eq!(sealing.compressed, name == "compressed");
+        assert_eq!(sealing.compressed, name == "v1-compressed");
         // Another version of zstd may compress otherwise; what it wrote before must stay readable.
         if !sealing.compressed {
             assert_eq!(hex(sealing.entry.value()), file.split_whitespace().collect::<String>(), "{name}");
@@ -89,7 +129,10 @@ fn write_golden_files() {
         let sealing = seal_with_nonce(&keys, &key, &place, &entry, true, &NONCE).unwrap();
         let text = hex(sealing.entry.value());
         let lines: Vec<_> = text.as_bytes().chunks(96).map(|line| String::from_utf8_lossy(line)).collect();
-        let path = format!("{}/tests/golden/v1-{name}.hex", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/tests/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+        if std::path::Path::new(&path).metadata().is_ok_and(|file| file.len() > 0) {
+            continue;
+        }
         std::fs::write(path, lines.join("\n") + "\n").unwrap();
     }
 }
@@ -154,7 +197,7 @@ fn a_tombstone_that_carries_a_large_proof_already_is_refused() {
 
 /// Signs and encrypts any plaintext, as a writer with a defect or a grudge could.
 fn signed(keys: &Keys, place: &Place, outer: &Entry, plaintext: &[u8]) -> Entry {
-    let associated = associated_data(keys.id(), place, outer);
+    let associated = associated_data(FORMAT_VERSION, keys.id(), place, outer);
     let mut sealed = [&[0; HEADER_BYTES][..], plaintext].concat();
     let tag = keys.cipher.encrypt(&NONCE, &associated, &mut sealed[HEADER_BYTES..]).unwrap();
     sealed.extend_from_slice(&tag);
@@ -218,7 +261,7 @@ fn a_signature_over_a_wrong_tag_does_not_decrypt() {
     let entry = entry("v");
     let envelope = envelope::encode(&key, &entry);
     let good = signed(&keys, &place, &entry, &plaintext(STORED, envelope.len(), &envelope));
-    let associated = associated_data(keys.id(), &place, &entry);
+    let associated = associated_data(FORMAT_VERSION, keys.id(), &place, &entry);
     let mut sealed = good.value().to_vec();
     let last = sealed.len() - 1;
     sealed[last] ^= 1;
@@ -237,7 +280,7 @@ fn a_reader_cannot_make_an_entry() {
     assert_eq!(seal(&reader, &key, &place, &entry, true).unwrap_err().kind(), ErrorKind::Denied);
 
     let envelope = envelope::encode(&key, &entry);
-    let associated = associated_data(reader.id(), &place, &entry);
+    let associated = associated_data(FORMAT_VERSION, reader.id(), &place, &entry);
     let mut sealed = [&[0; HEADER_BYTES][..], &plaintext(STORED, envelope.len(), &envelope)].concat();
     let tag = reader.cipher.encrypt(&NONCE, &associated, &mut sealed[HEADER_BYTES..]).unwrap();
     sealed.extend_from_slice(&tag);
@@ -263,9 +306,15 @@ fn the_page_that_describes_the_format_has_these_numbers() {
         format!("The associated data are these {ASSOCIATED_BYTES} bytes"),
         format!("and a line feed ({} bytes)", DOMAIN.len()),
         format!("length of the envelope, at most {} |", envelope::MAX_ENVELOPE_BYTES),
-        format!("at least {smallest} bytes (`truncated`)"),
+        format!(
+            "at least {smallest} bytes, or {} for a tombstone of version 2 (`truncated`)",
+            smallest + NAME_BYTES
+        ),
         format!("by {} bytes and its metadata", smallest + envelope::HEADER_BYTES),
         format!("less\n{MAX_OVERHEAD_BYTES} bytes"),
+        format!(
+            "format version {REMOVAL_VERSION}, and {NAME_BYTES} bytes more behind the header, at offset {HEADER_BYTES}"
+        ),
     ] {
         assert!(page.contains(&text), "docs/sealing.md does not say: {text}");
     }

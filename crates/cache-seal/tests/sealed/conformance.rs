@@ -39,6 +39,17 @@ async fn sealed_memory_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_fleet_conforms_and_coordinates_as_before() {
+    let hub = |clock| peercache_testkit::fleet::Hub::new(clock).member("member");
+    conforms(secret().into(), move |clock| hub(clock)).await;
+    let ring = Keyring::new(secret()).with_old(secret()).unwrap();
+    conforms(ring, move |clock| hub(clock)).await;
+    let clock = Arc::new(ManualClock::default());
+    assert!(Sealed::new(secret(), hub(clock.clone())).fleet().is_some());
+    assert!(Sealed::new(secret(), Map::new(clock, 100_000)).fleet().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ring_with_old_secrets_conforms() {
     let ring = Keyring::new(secret()).with_old(secret()).unwrap().with_old(secret().read_only()).unwrap();
     conforms(ring, |clock| Map::new(clock, 100_000)).await;

@@ -108,6 +108,10 @@ impl CacheBackend for Map {
         self.state.lock().unwrap().closed = true;
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 pub(crate) fn key(text: &str) -> Key {

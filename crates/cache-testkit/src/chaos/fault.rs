@@ -57,7 +57,10 @@ impl Fault {
     pub const fn applies_to(self, operation: Operation) -> bool {
         match self {
             Self::Fail(_) | Self::Hang | Self::FailAfter(_) | Self::Stall => {
-                matches!(operation, Operation::Get | Operation::Put | Operation::Probe | Operation::Close)
+                matches!(
+                    operation,
+                    Operation::Get | Operation::Put | Operation::Lease | Operation::Probe | Operation::Close
+                )
             }
             Self::Truncated
             | Self::BitFlip

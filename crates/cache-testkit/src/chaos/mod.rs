@@ -34,10 +34,13 @@ mod trace;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
-use peercache_api::{BackendInfo, CacheBackend, Entry, Error, ErrorKind, Key, Operation};
+use peercache_api::{
+    BackendInfo, CacheBackend, Entry, Error, ErrorKind, Fleet, Key, LeaseAnswer, LeaseRequest, LeaseToken,
+    Operation, RemovalWatcher,
+};
 
 use dice::Dice;
 pub use fault::Fault;
@@ -62,7 +65,7 @@ pub struct Chaos<B> {
 #[derive(Default)]
 struct State {
     plan: Arc<Plan>,
-    /// Gets, puts and probes under this plan.
+    /// Gets, puts, leases and probes under this plan.
     arrivals: u64,
     /// Calls under this plan, by operation.
     calls: HashMap<Operation, u64>,
@@ -263,6 +266,36 @@ impl<B: CacheBackend> CacheBackend for Chaos<B> {
     async fn close(&self) -> Result<(), Error> {
         let turn = self.begin(Operation::Close, None).await;
         self.take(&turn, self.inner.close()).await
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        self.inner.fleet().map(|_| self as &dyn Fleet)
+    }
+}
+
+/// A lease meets the faults and delays of [`Operation::Lease`]; what it finds is never a lie. Releases and
+/// notices pass as they are.
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl<B: CacheBackend> Fleet for Chaos<B> {
+    async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error> {
+        let turn = self.begin(Operation::Lease, Some(key)).await;
+        let Some(fleet) = self.inner.fleet() else {
+            return Err(self.error(ErrorKind::Unsupported, Operation::Lease));
+        };
+        self.take(&turn, fleet.lease(key, request)).await
+    }
+
+    fn release(&self, key: &Key, token: LeaseToken) {
+        if let Some(fleet) = self.inner.fleet() {
+            fleet.release(key, token);
+        }
+    }
+
+    fn watch(&self, watcher: Weak<dyn RemovalWatcher>) {
+        if let Some(fleet) = self.inner.fleet() {
+            fleet.watch(watcher);
+        }
     }
 }
 

@@ -41,6 +41,7 @@ struct Odds {
 pub struct Plan {
     get: Odds,
     put: Odds,
+    lease: Odds,
     probe: Odds,
     close: Odds,
     down: Vec<Range<u64>>,
@@ -55,6 +56,10 @@ pub(super) struct Decision {
     pub(super) fault: Option<Fault>,
 }
 
+/// What can go wrong.
+const EVERY: [Operation; 5] =
+    [Operation::Get, Operation::Put, Operation::Lease, Operation::Probe, Operation::Close];
+
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
@@ -68,7 +73,7 @@ impl Plan {
     /// A store on a bad day, that never lies: calls fail now and then, half of them are slow (up to
     /// 30 ms), some writes are done although they are reported as failed.
     pub fn flaky() -> Self {
-        [Operation::Get, Operation::Put, Operation::Probe].into_iter().fold(
+        [Operation::Get, Operation::Put, Operation::Lease, Operation::Probe].into_iter().fold(
             Self::none(),
             |plan, operation| {
                 plan.with(operation, 0.1, Fault::Fail(ErrorKind::Unavailable))
@@ -102,7 +107,7 @@ impl Plan {
             ErrorKind::Unsupported,
         ];
         let mut plan = Self::none();
-        for operation in [Operation::Get, Operation::Put, Operation::Probe, Operation::Close] {
+        for operation in EVERY {
             for kind in refusals {
                 plan = plan.with(operation, 0.02, Fault::Fail(kind));
             }
@@ -123,9 +128,7 @@ impl Plan {
 
     /// Takes every call and answers none, closing included.
     pub fn tarpit() -> Self {
-        [Operation::Get, Operation::Put, Operation::Probe, Operation::Close]
-            .into_iter()
-            .fold(Self::none(), |plan, operation| plan.with(operation, 1.0, Fault::Hang))
+        EVERY.into_iter().fold(Self::none(), |plan, operation| plan.with(operation, 1.0, Fault::Hang))
     }
 
     /// Lets `fault` happen to calls of `operation` with this probability, 0 to 1. Of all the faults of
@@ -179,7 +182,7 @@ impl Plan {
         self
     }
 
-    /// Makes the store unreachable for the calls with these numbers: gets, puts and probes in the order
+    /// Makes the store unreachable for the calls with these numbers: gets, puts, leases and probes in the order
     /// in which they arrive, from 0. Closing is not among them: it is a matter of this process.
     pub fn down(mut self, calls: Range<u64>) -> Self {
         self.down.push(calls);
@@ -247,6 +250,7 @@ impl Plan {
         match operation {
             Operation::Get => &self.get,
             Operation::Put => &self.put,
+            Operation::Lease => &self.lease,
             Operation::Probe => &self.probe,
             _ => &self.close,
         }
@@ -256,9 +260,12 @@ impl Plan {
         match operation {
             Operation::Get => &mut self.get,
             Operation::Put => &mut self.put,
+            Operation::Lease => &mut self.lease,
             Operation::Probe => &mut self.probe,
             Operation::Close => &mut self.close,
-            other => panic!("a backend has no operation `{other}`: get, put, probe and close can go wrong"),
+            other => {
+                panic!("a backend has no operation `{other}`: get, put, lease, probe and close can go wrong")
+            }
         }
     }
 }

@@ -31,6 +31,7 @@
 //! #     }
 //! #     async fn probe(&self) -> Result<(), Error> { self.open(Operation::Probe) }
 //! #     async fn close(&self) -> Result<(), Error> { self.1.store(true, std::sync::atomic::Ordering::SeqCst); Ok(()) }
+//! #     fn fleet(&self) -> Option<&dyn Fleet> { None }
 //! # }
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
 //! let clock = Arc::new(ManualClock::default());
@@ -50,6 +51,7 @@ mod basics;
 mod concurrency;
 mod context;
 mod keys;
+mod leases;
 mod lifecycle;
 mod lifetime;
 mod report;
@@ -263,6 +265,11 @@ cases! {
         concurrent_writers_on_many_keys
         readers_see_only_whole_values
         cancelled_put_is_whole_or_absent;
+    leases:
+        lease_is_granted_once_and_given_back
+        lease_that_is_given_back_passes_on
+        lease_ends_with_the_value
+        lease_finds_only_what_is_newer;
     lifecycle:
         close_twice_then_refuse
         acknowledged_entries_survive_reopening;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use peercache_api::{
-    BackendInfo, Capabilities, Clock, Entry, Error, ErrorKind, Freshness, Key, MAX_VALUE_BYTES, Operation,
-    SystemClock,
+    BackendInfo, Capabilities, Clock, Entry, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer,
+    LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, SystemClock,
 };
 
 use super::*;
@@ -178,6 +178,10 @@ impl CacheBackend for Map {
         }
         Ok(())
     }
+
+    fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+        None
+    }
 }
 
 fn full() -> Capabilities {
@@ -218,12 +222,88 @@ async fn caught(flaw: Flaw, expected: &[&str]) {
     }
 }
 
+/// The cases for a backend that coordinates a fleet.
+const LEASES: [&str; 4] = [
+    "lease_is_granted_once_and_given_back",
+    "lease_that_is_given_back_passes_on",
+    "lease_ends_with_the_value",
+    "lease_finds_only_what_is_newer",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_passes_every_case_and_one_that_grants_twice_does_not() {
+    let clock = Arc::new(ManualClock::default());
+    let hub = crate::fleet::Hub::new(clock.clone());
+    let open = move || {
+        let member = hub.member("member");
+        async move { Ok(Arc::new(member) as Arc<dyn CacheBackend>) }
+    };
+    let report = run(from_fn(Time::Manual(clock.clone()), open)).await;
+    assert!(report.conforms(), "{report}");
+    let skipped: Vec<_> = report.skipped().map(|(name, _)| name).collect();
+    assert!(LEASES.iter().all(|case| !skipped.contains(case)), "{report}");
+
+    let time = Time::Manual(clock.clone());
+    let open = move || {
+        let member = crate::fleet::Hub::new(clock.clone()).member("member");
+        async move { Ok(Arc::new(Generous(member, Default::default())) as Arc<dyn CacheBackend>) }
+    };
+    let report = run(from_fn(time, open)).await;
+    let failed: Vec<_> = report.failed().map(|(name, _)| name).collect();
+    assert_eq!(failed, [LEASES[0], LEASES[2], LEASES[3]], "{report}");
+}
+
+/// Grants a lease to everyone who asks.
+#[derive(Debug)]
+struct Generous(crate::fleet::Member, std::sync::atomic::AtomicU64);
+
+#[async_trait]
+impl CacheBackend for Generous {
+    fn info(&self) -> &BackendInfo {
+        self.0.info()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
+        self.0.get(key).await
+    }
+
+    async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
+        self.0.put(key, entry).await
+    }
+
+    async fn probe(&self) -> Result<(), Error> {
+        self.0.probe().await
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        self.0.close().await
+    }
+
+    fn fleet(&self) -> Option<&dyn Fleet> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Fleet for Generous {
+    async fn lease(&self, _: &Key, _: LeaseRequest) -> Result<LeaseAnswer, Error> {
+        let token = self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Ok(LeaseAnswer::Granted(LeaseToken::from_u64(token)))
+    }
+
+    fn release(&self, _: &Key, _: LeaseToken) {}
+
+    fn watch(&self, watcher: std::sync::Weak<dyn RemovalWatcher>) {
+        self.0.watch(watcher);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_correct_backend_passes_every_case() {
     let report = judge(Flaw::None, full(), manual()).await;
     assert!(report.conforms(), "{report}");
     let skipped: Vec<_> = report.skipped().map(|(name, _)| name).collect();
-    assert_eq!(skipped, ["read_only_refuses_writes"], "{report}");
+    assert_eq!(skipped, [&["read_only_refuses_writes"][..], &LEASES].concat(), "{report}");
     assert_eq!(report.cases().count(), CASES.len());
 }
 
@@ -246,7 +326,8 @@ async fn with_a_real_clock_only_the_passing_of_time_is_skipped() {
     let report = judge(Flaw::None, full(), Time::Real(Arc::new(SystemClock::new()))).await;
     assert!(report.conforms(), "{report}");
     let skipped: Vec<_> = report.skipped().map(|(name, _)| name).collect();
-    assert_eq!(skipped, ["read_only_refuses_writes", "entry_expires_as_time_passes"], "{report}");
+    let expected = [&["read_only_refuses_writes", "entry_expires_as_time_passes"][..], &LEASES].concat();
+    assert_eq!(skipped, expected, "{report}");
 }
 
 macro_rules! catches {

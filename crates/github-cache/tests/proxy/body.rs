@@ -199,6 +199,10 @@ impl CacheBackend for Lying {
     async fn close(&self) -> Result<(), Error> {
         self.inner.close().await
     }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        self.inner.fleet()
+    }
 }
 
 fn over(tier: Lying, upstream: String) -> GitHubCache {

@@ -8,6 +8,7 @@ mod conditions;
 mod fleet;
 mod fresh;
 mod isolated;
+mod machines;
 mod passing;
 mod routing;
 mod serving;

@@ -19,6 +19,32 @@ fn what_is_put_is_got_until_it_is_invalidated() {
 }
 
 #[test]
+fn everything_is_invalidated_at_once_within_its_namespace() {
+    let dir = tempfile::tempdir().unwrap();
+    for key in ["a", "b"] {
+        assert!(run_in(dir.path(), &["put", key], b"v").status.success());
+    }
+    let mut other = peercache(&["put", "a"]);
+    other.env("CACHE_DIR", dir.path()).env("CACHE_NAMESPACE", "other");
+    assert!(run(other, b"v").status.success());
+
+    let all = run_in(dir.path(), &["--json", "invalidate", "--all"], b"");
+    assert!(all.status.success(), "{}", stderr(&all));
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&all.stdout).unwrap()["invalidated"], "all");
+    for key in ["a", "b"] {
+        assert_eq!(run_in(dir.path(), &["get", key], b"").status.code(), Some(1), "{key}");
+    }
+    let mut other = peercache(&["get", "a"]);
+    other.env("CACHE_DIR", dir.path()).env("CACHE_NAMESPACE", "other");
+    assert_eq!(run(other, b"").stdout, b"v");
+
+    assert!(run_in(dir.path(), &["put", "a"], b"new").status.success());
+    assert_eq!(run_in(dir.path(), &["get", "a"], b"").stdout, b"new");
+    assert_eq!(run_in(dir.path(), &["invalidate", "--all", "a"], b"").status.code(), Some(2));
+    assert_eq!(run_in(dir.path(), &["invalidate"], b"").status.code(), Some(2));
+}
+
+#[test]
 fn files_go_in_and_out() {
     let dir = tempfile::tempdir().unwrap();
     let (source, target) = (dir.path().join("in"), dir.path().join("out"));
