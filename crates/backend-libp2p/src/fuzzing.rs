@@ -40,7 +40,8 @@ pub fn node(data: &[u8]) {
     let mut node = Node::new(settings, now);
     let mut actions = Vec::new();
     for (number, role) in [(1, Role::Anchor), (2, Role::Leaf), (3, Role::Anchor)] {
-        let hello = Hello { role, weight: 100, writer: number != 2, addresses: Vec::new(), removals_since: None };
+        let hello =
+            Hello { role, weight: 100, writer: number != 2, addresses: Vec::new(), removals_since: None };
         let peer = PeerKey([number; 32]);
         node.step(now, Event::Connected { peer, hello, dialled: number == 1 }, &mut actions);
     }
