@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, ConfigError};
+use crate::details::Details;
 use crate::journal::Journalled;
 use crate::large::{self, LargeStats, MAX_WHOLE_BYTES, StreamOptions};
 use crate::load::Loads;
@@ -43,6 +44,7 @@ struct Inner {
     loads: Loads,
     decode_errors: AtomicU64,
     large: LargeStats,
+    details: Details,
 }
 
 /// Composes a [`Cache`] in code, from the fastest tier to the slowest.
@@ -55,6 +57,7 @@ pub struct CacheBuilder {
     default_ttl: Duration,
     node: Option<NodeId>,
     pub(crate) journal: Option<Journalled>,
+    pub(crate) details: Details,
 }
 
 impl CacheBuilder {
@@ -170,6 +173,7 @@ impl CacheBuilder {
                 loads,
                 decode_errors: AtomicU64::new(0),
                 large: LargeStats::default(),
+                details: self.details,
             }),
         })
     }
@@ -185,6 +189,7 @@ impl Cache {
             default_ttl: Duration::from_secs(300),
             node: None,
             journal: None,
+            details: Details::default(),
         }
     }
 
@@ -380,6 +385,7 @@ impl Cache {
             refresh: self.inner.loads.report(),
             decode_errors: count(&self.inner.decode_errors),
             large: self.inner.large.report(),
+            backends: self.inner.details.read(),
         }
     }
 
@@ -389,6 +395,11 @@ impl Cache {
 
     pub(crate) fn loads(&self) -> &Loads {
         &self.inner.loads
+    }
+
+    #[cfg(feature = "libp2p")]
+    pub(crate) fn details(&self) -> &Details {
+        &self.inner.details
     }
 
     pub(crate) fn large_stats(&self) -> &LargeStats {

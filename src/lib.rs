@@ -2,22 +2,31 @@
 
 mod cache;
 mod config;
+mod details;
 mod fetch;
 mod journal;
 mod large;
 mod load;
+#[cfg(feature = "libp2p")]
+mod network;
 mod options;
 mod report;
 mod size;
 mod ttl;
 
 pub use cache::{Cache, CacheBuilder};
-pub use config::{BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, Origin, Setting};
+#[cfg(feature = "libp2p")]
+pub use config::NodeSummary;
+pub use config::{
+    BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, NodeRole, Origin, Setting,
+};
 pub use fetch::FetchError;
 pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
     MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, StreamOptions,
 };
+#[cfg(feature = "libp2p")]
+pub use network::network_key;
 pub use options::{FetchOptions, Fetched, FetchedFrom};
 pub use report::{CacheReport, RefreshReport};
 pub use ttl::Ttl;
@@ -44,10 +53,16 @@ pub use peercache_chain::{
 #[cfg(any(feature = "memory", feature = "disk"))]
 pub use peercache_local as local;
 
+/// The peers tier: nodes, identities, addresses, reports.
+#[cfg(feature = "libp2p")]
+pub use peercache_libp2p as peers;
+
 /// Sealed entries: secrets, and a backend around any other.
 #[cfg(feature = "seal")]
 pub use peercache_seal as seal;
 
+#[cfg(feature = "libp2p")]
+pub use peercache_libp2p::Peers;
 #[cfg(feature = "disk")]
 pub use peercache_local::Disk;
 #[cfg(feature = "memory")]

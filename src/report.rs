@@ -1,5 +1,7 @@
 //! The report of a cache: its chain's, and what its loaders did.
 
+use std::collections::BTreeMap;
+
 use peercache_chain::Report;
 use serde::Serialize;
 
@@ -26,6 +28,10 @@ pub struct CacheReport {
     pub decode_errors: u64,
     /// Large values that could not be served.
     pub large: LargeReport,
+    /// What backends tell of themselves, by name: `peers` for the node of the peers tier, as
+    /// `peers::PeersReport` has it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub backends: BTreeMap<String, serde_json::Value>,
 }
 
 /// Stale values that were served, and refreshes in the background.

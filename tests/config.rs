@@ -5,12 +5,15 @@ use peercache::{Config, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
 #[path = "config/file.rs"]
 mod file;
-#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
 #[path = "config/origin.rs"]
 mod origin;
+#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
+#[path = "config/peers.rs"]
+mod peers;
 #[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
 #[path = "config/sealed.rs"]
 mod sealed;
@@ -24,8 +27,9 @@ fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
     })
 }
 
-#[cfg(all(feature = "memory", feature = "disk"))]
-mod with_both_tiers {
+/// The names of backends that errors list are those of this build.
+#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
+mod with_every_tier {
     use std::path::Path;
     use std::time::Duration;
 
@@ -88,19 +92,19 @@ mod with_both_tiers {
 
     #[test]
     fn mistakes_in_the_list() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,none")]), @"CACHE_BACKEND=\"memory,none\": `none` stands alone; name it without others, or list backends only");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
     }
 
     #[test]
     fn a_backend_that_this_release_does_not_have() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,s3")]), @r#"CACHE_BACKEND="memory,s3": this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
-        for (alias, name) in [("p2p", "libp2p"), ("kubo", "ipfs"), ("web3storage", "storacha")] {
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,s3")]), @r#"CACHE_BACKEND="memory,s3": this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
+        for (alias, name) in [("kubo", "ipfs"), ("web3storage", "storacha")] {
             let text = complaint(&[("CACHE_BACKEND", alias)]);
             assert!(
                 text.starts_with(&format!("CACHE_BACKEND=\"{alias}\": this build has no `{name}`")),
@@ -135,10 +139,7 @@ mod with_both_tiers {
     #[test]
     fn settings_of_later_releases_are_warned_about() {
         let warned = |name| read(&[(name, "true")]).unwrap().warnings().join("\n");
-        assert_snapshot!(warned("CACHE_BOOTSTRAP_PEERS"), @"CACHE_BOOTSTRAP_PEERS is set, but this release has no peers yet");
-        assert_snapshot!(warned("CACHE_ENABLE_P2P"), @"CACHE_ENABLE_P2P is true, but this release has no peers yet");
         for name in [
-            "CACHE_P2P_BOOTSTRAP",
             "AWS_S3_BUCKET",
             "CACHE_S3_BUCKET",
             "S3_BUCKET",
@@ -149,7 +150,6 @@ mod with_both_tiers {
         ] {
             assert!(warned(name).starts_with(&format!("{name} is set, but this release ")), "{name}");
         }
-        assert!(read(&[("CACHE_ENABLE_P2P", "false")]).unwrap().warnings().is_empty());
         assert!(!warned("WEB3_STORAGE_TOKEN").contains("true"), "a secret is not repeated");
     }
 
@@ -234,7 +234,26 @@ fn a_feature_that_is_off_is_named_with_its_line() {
     assert!(!read(&[]).unwrap().backends().contains(&disk), "`auto` takes what there is");
 }
 
-const VARIABLES: [&str; 15] = [
+#[cfg(not(feature = "libp2p"))]
+#[test]
+fn peers_that_this_build_does_not_have() {
+    let line = "peercache = { version = \"0.1.0\", features = [\"libp2p\"] }";
+    let text = read(&[("CACHE_BACKEND", "p2p")]).unwrap_err().to_string();
+    let expected = format!(
+        "CACHE_BACKEND=\"p2p\": this build has no `libp2p`, its cargo feature is off; in Cargo.toml: {line}"
+    );
+    assert_eq!(text, expected);
+    let config = read(&[("CACHE_ENABLE_P2P", "true"), ("CACHE_ROLE", "leaf")]).unwrap();
+    assert!(config.backends().iter().all(|name| name.as_str() != "libp2p"), "`auto` takes what there is");
+    let expected = format!(
+        "CACHE_ENABLE_P2P, CACHE_ROLE are set, but this build has no peers, its cargo feature `libp2p` is off; \
+         in Cargo.toml: {line}"
+    );
+    assert_eq!(config.warnings(), [expected]);
+    assert!(read(&[("CACHE_ENABLE_P2P", "false")]).unwrap().warnings().is_empty());
+}
+
+const VARIABLES: [&str; 26] = [
     "CACHE_BACKEND",
     "CACHE_BACKENDS",
     "CACHE_DIR",
@@ -244,6 +263,17 @@ const VARIABLES: [&str; 15] = [
     "CACHE_DEFAULT_TTL",
     "CACHE_NAMESPACE",
     "CACHE_ENABLE_P2P",
+    "CACHE_LISTEN_PORT",
+    "CACHE_BOOTSTRAP_PEERS",
+    "CACHE_P2P_BOOTSTRAP",
+    "CACHE_ROLE",
+    "CACHE_NODE_NAME",
+    "CACHE_IDENTITY_FILE",
+    "CACHE_ANNOUNCE_ADDRS",
+    "CACHE_ALLOWED_PEERS",
+    "CACHE_MDNS",
+    "CACHE_PEER_BYTES",
+    "CACHE_INSECURE_PLAINTEXT",
     "CACHE_SECRET",
     "CACHE_SECRET_OLD",
     "CACHE_CONFIG",
@@ -270,6 +300,7 @@ proptest! {
             "[a-z0-9, ]{0,20}",
             "[0-9]{0,20} ?[kmgtKMGT]?(i?[bB])?",
             "(memory|disk|auto|none|p2p|s3)(,(memory|disk|auto|none|p2p|s3)){0,3}",
+            "(true|false|anchor|leaf|/ip4/10\\.0\\.0\\.1/tcp/[0-9]{1,5})(,/dns4/a/tcp/[0-9]{1,5}){0,2}",
         ]), VARIABLES.len())
     ) {
         let set = |name: &str| {
@@ -296,7 +327,8 @@ proptest! {
             "[ -~\n]{0,200}",
             prop::collection::vec(
                 prop_oneof![
-                    "(backend|dir|memory_bytes|disk_bytes|default_ttl|namespace|secret|secret_old|x) = \
+                    "(backend|dir|memory_bytes|disk_bytes|default_ttl|namespace|secret|secret_old|listen_port|\
+                     bootstrap_peers|role|mdns|peer_bytes|identity_file|x) = \
                      (\"[a-z0-9/, ]{0,20}\"|-?[0-9]{1,20}|true|\\[\"[a-z]{0,9}\"\\]|1\\.5|\\{\\}|1979-05-27)",
                     "#[ -~]{0,20}",
                 ],

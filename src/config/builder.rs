@@ -9,6 +9,7 @@ use super::env::{self, Env};
 use super::error::ConfigError;
 use super::file::{Choice, File};
 use super::names::{BackendName, Name};
+use super::peers::{self, PeerSettings};
 use super::source::{Given, Sources};
 use super::{Config, read_only, secret, values};
 
@@ -122,8 +123,13 @@ impl ConfigBuilder {
     fn read(&self, env: &Env<'_>) -> Result<Config, ConfigError> {
         let file = File::find(&self.file, env)?;
         let sources = Sources { code: &self.given, env, file: &file };
+        let peers = PeerSettings::read(&sources)?;
+        let backends = values::backends(&sources, &peers)?;
+        let with_peers = backends.value.contains(&BackendName::Libp2p);
+        let warnings = env::warnings(env).into_iter().chain(peers::warnings(&sources, with_peers));
         Ok(Config {
-            backends: values::backends(&sources)?,
+            warnings: file.warning.iter().cloned().chain(warnings).collect(),
+            backends,
             dir: values::dir(self.dir.as_deref(), &sources)?,
             memory_bytes: values::memory_bytes(&sources)?,
             disk_bytes: values::disk_bytes(&sources)?,
@@ -131,12 +137,13 @@ impl ConfigBuilder {
             namespace: values::namespace(&sources)?,
             read_only: read_only::read_only(&sources)?,
             secrets: secret::Secrets::read(&sources)?,
-            warnings: file.warning.into_iter().chain(env::warnings(env)).collect(),
+            peers,
+            one_shot: false,
             file: file.path,
         })
     }
 
-    fn with(mut self, name: Name, given: Given) -> Self {
+    pub(super) fn with(mut self, name: Name, given: Given) -> Self {
         self.given.insert(name, given);
         self
     }

@@ -57,12 +57,8 @@ pub(super) fn warnings(env: &Env<'_>) -> Vec<String> {
             warnings.push(format!("{name} is set, but {text}"));
         }
     };
-    warn(&["CACHE_BOOTSTRAP_PEERS", "CACHE_P2P_BOOTSTRAP"], "this release has no peers yet");
     warn(&["AWS_S3_BUCKET", "CACHE_S3_BUCKET", "S3_BUCKET"], "this release has no s3 backend yet");
     warn(&["IPFS_API", "CACHE_IPFS_API"], "this release has no ipfs backend yet");
     warn(&["WEB3_STORAGE_TOKEN", "STORACHA_TOKEN"], "this release has no storacha backend yet");
-    if env.one("CACHE_ENABLE_P2P").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        warnings.push("CACHE_ENABLE_P2P is true, but this release has no peers yet".to_owned());
-    }
     warnings
 }

@@ -31,20 +31,7 @@ impl fmt::Debug for ConfigError {
 impl ConfigError {
     /// Of a value that was given.
     pub(super) fn of(raw: &Raw, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
-        let (key, first) = (raw.name.key(), raw.name.variables()[0]);
-        let value = (!raw.name.is_secret()).then(|| shown(&raw.given));
-        let (variable, setting) = match (&raw.origin, value) {
-            (Origin::Environment { variable }, Some(value)) => (*variable, format!("{variable}={value}")),
-            (Origin::Environment { variable }, None) => (*variable, (*variable).to_owned()),
-            (_, Some(value)) => (first, format!("{key} = {value}")),
-            (_, None) => (first, key.to_owned()),
-        };
-        let place = match &raw.origin {
-            // As compilers say it, so that editors jump there.
-            Origin::File { path, line } => format!("{path}:{line}: {setting}"),
-            Origin::Code => format!("{setting}, set in code"),
-            Origin::Environment { .. } | Origin::Default => setting,
-        };
+        let (variable, place) = place(raw);
         Self { variable, place, problem: problem.into(), remedy: remedy.into(), source: None }
     }
 
@@ -77,6 +64,25 @@ impl ConfigError {
     pub fn variable(&self) -> &str {
         self.variable
     }
+}
+
+/// The variable of a setting, and where it was made, with its value.
+pub(super) fn place(raw: &Raw) -> (&'static str, String) {
+    let (key, first) = (raw.name.key(), raw.name.variables()[0]);
+    let value = (!raw.name.is_secret()).then(|| shown(&raw.given));
+    let (variable, setting) = match (&raw.origin, value) {
+        (Origin::Environment { variable }, Some(value)) => (*variable, format!("{variable}={value}")),
+        (Origin::Environment { variable }, None) => (*variable, (*variable).to_owned()),
+        (_, Some(value)) => (first, format!("{key} = {value}")),
+        (_, None) => (first, key.to_owned()),
+    };
+    let place = match &raw.origin {
+        // As compilers say it, so that editors jump there.
+        Origin::File { path, line } => format!("{path}:{line}: {setting}"),
+        Origin::Code => format!("{setting}, set in code"),
+        Origin::Environment { .. } | Origin::Default => setting,
+    };
+    (variable, place)
 }
 
 /// What went wrong, where the setting at fault has its own advice.

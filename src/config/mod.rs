@@ -6,7 +6,11 @@ mod error;
 mod file;
 mod journal;
 mod names;
+#[cfg(feature = "libp2p")]
+mod node;
 mod open;
+mod peers;
+mod peers_builder;
 mod read_only;
 #[cfg(not(feature = "seal"))]
 #[path = "no_secret.rs"]
@@ -26,6 +30,9 @@ pub use builder::ConfigBuilder;
 pub use error::ConfigError;
 pub use file::MAX_CONFIG_FILE_BYTES;
 pub use names::BackendName;
+#[cfg(feature = "libp2p")]
+pub use node::NodeSummary;
+pub use peers::NodeRole;
 pub use show::Setting;
 pub use source::Origin;
 
@@ -70,6 +77,9 @@ pub struct Config {
     namespace: Set<String>,
     read_only: Set<bool>,
     secrets: secret::Secrets,
+    peers: peers::PeerSettings,
+    /// Whether this process does one thing and ends.
+    one_shot: bool,
     warnings: Vec<String>,
 }
 

@@ -15,10 +15,21 @@ pub(super) enum Name {
     Secret,
     SecretOld,
     ReadOnly,
+    InsecurePlaintext,
+    EnableP2p,
+    ListenPort,
+    BootstrapPeers,
+    Role,
+    NodeName,
+    IdentityFile,
+    AnnounceAddrs,
+    AllowedPeers,
+    Mdns,
+    PeerBytes,
 }
 
 impl Name {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Backend,
         Self::Dir,
         Self::MemoryBytes,
@@ -28,6 +39,31 @@ impl Name {
         Self::Secret,
         Self::SecretOld,
         Self::ReadOnly,
+        Self::InsecurePlaintext,
+        Self::EnableP2p,
+        Self::ListenPort,
+        Self::BootstrapPeers,
+        Self::Role,
+        Self::NodeName,
+        Self::IdentityFile,
+        Self::AnnounceAddrs,
+        Self::AllowedPeers,
+        Self::Mdns,
+        Self::PeerBytes,
+    ];
+
+    /// Those that say something about the peers and nothing about other tiers.
+    pub(super) const OF_PEERS: [Self; 10] = [
+        Self::EnableP2p,
+        Self::ListenPort,
+        Self::BootstrapPeers,
+        Self::Role,
+        Self::NodeName,
+        Self::IdentityFile,
+        Self::AnnounceAddrs,
+        Self::AllowedPeers,
+        Self::Mdns,
+        Self::PeerBytes,
     ];
 
     /// The key in the file.
@@ -42,6 +78,17 @@ impl Name {
             Self::Secret => "secret",
             Self::SecretOld => "secret_old",
             Self::ReadOnly => "read_only",
+            Self::InsecurePlaintext => "insecure_plaintext",
+            Self::EnableP2p => "enable_p2p",
+            Self::ListenPort => "listen_port",
+            Self::BootstrapPeers => "bootstrap_peers",
+            Self::Role => "role",
+            Self::NodeName => "node_name",
+            Self::IdentityFile => "identity_file",
+            Self::AnnounceAddrs => "announce_addrs",
+            Self::AllowedPeers => "allowed_peers",
+            Self::Mdns => "mdns",
+            Self::PeerBytes => "peer_bytes",
         }
     }
 
@@ -57,6 +104,17 @@ impl Name {
             Self::Secret => &["CACHE_SECRET", "CACHE_P2P_SHARED_SECRET"],
             Self::SecretOld => &["CACHE_SECRET_OLD"],
             Self::ReadOnly => &["CACHE_READ_ONLY"],
+            Self::InsecurePlaintext => &["CACHE_INSECURE_PLAINTEXT"],
+            Self::EnableP2p => &["CACHE_ENABLE_P2P"],
+            Self::ListenPort => &["CACHE_LISTEN_PORT"],
+            Self::BootstrapPeers => &["CACHE_BOOTSTRAP_PEERS", "CACHE_P2P_BOOTSTRAP"],
+            Self::Role => &["CACHE_ROLE"],
+            Self::NodeName => &["CACHE_NODE_NAME"],
+            Self::IdentityFile => &["CACHE_IDENTITY_FILE"],
+            Self::AnnounceAddrs => &["CACHE_ANNOUNCE_ADDRS"],
+            Self::AllowedPeers => &["CACHE_ALLOWED_PEERS"],
+            Self::Mdns => &["CACHE_MDNS"],
+            Self::PeerBytes => &["CACHE_PEER_BYTES"],
         }
     }
 
@@ -66,15 +124,21 @@ impl Name {
     }
 
     pub(super) const fn takes_number(self) -> bool {
-        matches!(self, Self::MemoryBytes | Self::DiskBytes | Self::DefaultTtl)
+        matches!(
+            self,
+            Self::MemoryBytes | Self::DiskBytes | Self::DefaultTtl | Self::ListenPort | Self::PeerBytes
+        )
     }
 
     pub(super) const fn takes_truth(self) -> bool {
-        matches!(self, Self::ReadOnly)
+        matches!(self, Self::ReadOnly | Self::InsecurePlaintext | Self::EnableP2p | Self::Mdns)
     }
 
     pub(super) const fn takes_list(self) -> bool {
-        matches!(self, Self::Backend | Self::SecretOld)
+        matches!(
+            self,
+            Self::Backend | Self::SecretOld | Self::BootstrapPeers | Self::AnnounceAddrs | Self::AllowedPeers
+        )
     }
 
     pub(super) fn from_key(key: &str) -> Option<Self> {
@@ -120,16 +184,22 @@ impl BackendName {
         match self {
             Self::Memory => cfg!(feature = "memory"),
             Self::Disk => cfg!(feature = "disk"),
-            Self::Libp2p | Self::Ipfs | Self::S3 | Self::Storacha => false,
+            Self::Libp2p => cfg!(feature = "libp2p"),
+            Self::Ipfs | Self::S3 | Self::Storacha => false,
         }
     }
 
     /// Whether this release has it at all, behind its cargo feature.
     pub(super) const fn is_released(self) -> bool {
-        matches!(self, Self::Memory | Self::Disk)
+        matches!(self, Self::Memory | Self::Disk | Self::Libp2p)
     }
 
-    /// The local ones of this build, in reading order: what `auto` gives.
+    /// Those of this build, in the order in which `auto` reads them.
+    pub(super) fn built() -> Vec<Self> {
+        [Self::Memory, Self::Disk, Self::Libp2p].into_iter().filter(|name| name.is_built()).collect()
+    }
+
+    /// The local ones of this build, in reading order.
     pub(super) fn local() -> Vec<Self> {
         [Self::Memory, Self::Disk].into_iter().filter(|name| name.is_built()).collect()
     }

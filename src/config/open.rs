@@ -1,8 +1,10 @@
 //! From settings to the cache that they describe.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use peercache_api::{CacheBackend, Error, ErrorKind, Operation, Scope};
+use peercache_chain::{WriteBehind, WritePolicy};
 
 use crate::cache::{Cache, CacheBuilder};
 
@@ -11,11 +13,17 @@ use super::error::{ConfigError, without_help};
 use super::names::BackendName;
 use super::secret::Ring;
 
+/// How long a process that does one thing goes on writing at its end: what it waited for is there by then,
+/// and the journal has the rest.
+const LAST_FLUSH: Duration = Duration::from_secs(1);
+
 impl Config {
-    /// Opens the cache that these settings describe.
+    /// Opens the cache that these settings describe. With peers in the chain this waits up to 1.5 s for the
+    /// first of them, and goes on without.
     ///
     /// # Errors
-    /// A store that cannot be opened or a secret that cannot be used, in terms of the setting to change.
+    /// A store that cannot be opened, a port that is taken, a secret that cannot be used, or none where
+    /// one is needed, in terms of the setting to change. Never because a peer does not answer.
     pub async fn open(&self) -> Result<Cache, ConfigError> {
         for warning in &self.warnings {
             tracing::warn!("{warning}");
@@ -26,13 +34,33 @@ impl Config {
             .namespace(self.namespace.value.clone())
             .default_ttl(self.default_ttl.value)
             .read_only(self.read_only.value);
+        if self.one_shot {
+            let limits = WriteBehind { flush_deadline: LAST_FLUSH, ..WriteBehind::default() };
+            builder = builder.write_policy(WritePolicy::Quorum(1)).write_behind(limits);
+        }
         let mut shared = false;
         for name in &self.backends.value {
-            let backend = self.open_backend(*name, seal.as_ref()).await?;
+            let backend;
+            (backend, builder) = self.open_tier(*name, seal.as_ref(), builder).await?;
             shared |= backend.info().capabilities.scope == Scope::Shared;
             builder = builder.shared_tier(backend);
         }
         self.build(self.journal_for(builder, shared, seal.as_ref())).await
+    }
+
+    /// The tier called `name`, and the builder with what the tier has to tell.
+    async fn open_tier(
+        &self,
+        name: BackendName,
+        seal: Option<&Ring>,
+        builder: CacheBuilder,
+    ) -> Result<(Arc<dyn CacheBackend>, CacheBuilder), ConfigError> {
+        #[cfg(feature = "libp2p")]
+        if name == BackendName::Libp2p {
+            let (tier, peers) = self.open_peers(seal).await?;
+            return Ok((tier, builder.peers(peers)));
+        }
+        Ok((self.open_backend(name, seal).await?, builder))
     }
 
     /// Builds the cache, which reads what is left in its journal if there is one.

@@ -9,7 +9,7 @@ use super::env::Env;
 use super::error::ConfigError;
 use super::names::Name;
 use super::source::{Origin, Set, Sources};
-use super::values::accepted;
+use super::values::truth;
 
 /// What is read of the file that describes the event, in bytes. GitHub's payloads have at most 25 MB.
 const MAX_EVENT_BYTES: u64 = 32 << 20;
@@ -40,12 +40,7 @@ struct Repo {
 
 pub(super) fn read_only(sources: &Sources<'_>) -> Result<Set<bool>, ConfigError> {
     let Some(raw) = sources.get(Name::ReadOnly) else { return Ok(by_event(sources.env)) };
-    let value = match raw.given.text().to_ascii_lowercase().as_str() {
-        "true" => true,
-        "false" => false,
-        _ => return Err(ConfigError::of(&raw, "this is neither yes nor no", accepted(Name::ReadOnly))),
-    };
-    Ok(Set { value, origin: raw.origin })
+    Ok(Set { value: truth(&raw)?, origin: raw.origin })
 }
 
 /// Whether this is a job of GitHub Actions for a pull request from another repository. Where the event

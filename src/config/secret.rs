@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+#[cfg(any(feature = "disk", feature = "libp2p"))]
+use peercache_api::CacheBackend;
 use peercache_api::Error;
 #[cfg(feature = "disk")]
-use peercache_api::{CacheBackend, NodeId, VersionClock};
-#[cfg(feature = "disk")]
+use peercache_api::{NodeId, VersionClock};
+#[cfg(any(feature = "disk", feature = "libp2p"))]
 use peercache_seal::Sealed;
 use peercache_seal::{KeyId, Keyring, MAX_OLD_SECRETS, Secret};
 use sha2::{Digest as _, Sha256};
@@ -137,6 +139,14 @@ impl Ring {
     /// Gives `builder` a journal in `dir` that is sealed with these secrets.
     pub(super) fn journal(&self, builder: CacheBuilder, dir: PathBuf) -> CacheBuilder {
         builder.sealed_journal(dir, &self.keyring)
+    }
+}
+
+#[cfg(feature = "libp2p")]
+impl Ring {
+    /// Seals what goes to peers.
+    pub(super) fn seal_peers(&self, peers: peercache_libp2p::Peers) -> Arc<dyn CacheBackend> {
+        Arc::new(Sealed::new(self.keyring.clone(), peers))
     }
 }
 

@@ -55,7 +55,7 @@ impl Config {
         let dir = self.dir.value.as_deref().map(Path::display).map(|dir| dir.to_string());
         let [current, old] = self.secrets.show()?;
         let secret = |name, Set { value, origin }: Set<String>| named(name, value, &origin);
-        Ok(vec![
+        Ok([
             file,
             named(Name::Backend, list, &self.backends.origin),
             named(Name::Dir, dir.unwrap_or_else(unset), &self.dir.origin),
@@ -70,7 +70,35 @@ impl Config {
             secret(Name::Secret, current),
             secret(Name::SecretOld, old),
             named(Name::ReadOnly, self.read_only.value.to_string(), &self.read_only.origin),
-        ])
+        ]
+        .into_iter()
+        .chain(self.peer_settings().map(|(name, value, origin)| named(name, value, origin)))
+        .collect())
+    }
+
+    fn peer_settings(&self) -> impl Iterator<Item = (Name, String, &Origin)> {
+        let peers = &self.peers;
+        let maybe = |value: Option<String>| value.unwrap_or_else(unset);
+        let list = |values: &[String]| Some(values.join(",")).filter(|list| !list.is_empty());
+        let file = peers.identity_file.value.as_deref().map(|path| path.display().to_string());
+        [
+            (Name::InsecurePlaintext, peers.plaintext.value.to_string(), &peers.plaintext.origin),
+            (Name::EnableP2p, maybe(peers.enabled.value.map(|on| on.to_string())), &peers.enabled.origin),
+            (
+                Name::ListenPort,
+                maybe(peers.listen_port.value.map(|port| port.to_string())),
+                &peers.listen_port.origin,
+            ),
+            (Name::BootstrapPeers, maybe(list(&peers.bootstrap.value)), &peers.bootstrap.origin),
+            (Name::Role, peers.role.value.to_string(), &peers.role.origin),
+            (Name::NodeName, maybe(peers.node_name.value.clone()), &peers.node_name.origin),
+            (Name::IdentityFile, maybe(file), &peers.identity_file.origin),
+            (Name::AnnounceAddrs, maybe(list(&peers.announce.value)), &peers.announce.origin),
+            (Name::AllowedPeers, maybe(list(&peers.allowed.value)), &peers.allowed.origin),
+            (Name::Mdns, peers.mdns.value.to_string(), &peers.mdns.origin),
+            (Name::PeerBytes, bytes(peers.bytes.value), &peers.bytes.origin),
+        ]
+        .into_iter()
     }
 }
 

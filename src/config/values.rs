@@ -8,14 +8,17 @@ use peercache_api::MAX_LIFETIME;
 use crate::size;
 
 use super::env::Env;
-use super::error::{ConfigError, on_one_line, shortened};
+use super::error::{ConfigError, on_one_line, place, shortened};
 use super::names::{BackendName, Name};
+use super::peers::PeerSettings;
 use super::source::{Origin, Raw, Set, Sources};
 
 const MEMORY_BYTES: u64 = 64 << 20;
 const MIN_MEMORY_BYTES: u64 = 1 << 20;
 const DISK_BYTES: u64 = 1 << 30;
 const MIN_DISK_BYTES: u64 = 16 << 20;
+const PEER_BYTES: u64 = 256 << 20;
+const MIN_PEER_BYTES: u64 = 16 << 20;
 const DEFAULT_TTL: Duration = Duration::from_secs(300);
 const MAX_NAMESPACE_BYTES: usize = 128;
 
@@ -29,15 +32,43 @@ pub(super) fn accepted(name: Name) -> String {
         Name::DefaultTtl => format!("give whole seconds from 1 to {}", MAX_LIFETIME.as_secs()),
         Name::Namespace => "give a name as text".to_owned(),
         Name::Secret => "give the secret as text, as `peercache keygen` prints it".to_owned(),
-        Name::ReadOnly => "give true or false".to_owned(),
+        Name::ReadOnly | Name::InsecurePlaintext | Name::EnableP2p | Name::Mdns => {
+            "give true or false".to_owned()
+        }
+        Name::ListenPort => "give a port from 1 to 65535, or 0 for any that is free".to_owned(),
+        Name::BootstrapPeers | Name::AnnounceAddrs => {
+            "give addresses such as /ip4/172.17.0.1/tcp/9100 or /dns4/mcp-server/tcp/9100".to_owned()
+        }
+        Name::Role => "give anchor, leaf or auto".to_owned(),
+        Name::NodeName => "give a name as text".to_owned(),
+        Name::IdentityFile => "give a path as text".to_owned(),
+        Name::AllowedPeers => "give peer ids, which begin with 12D3Koo".to_owned(),
+        Name::PeerBytes => accepted_bytes(PEER_BYTES),
         Name::SecretOld => "give the former secrets as a list of texts, or one text with commas".to_owned(),
     }
 }
 
-pub(super) fn backends(sources: &Sources<'_>) -> Result<Set<Vec<BackendName>>, ConfigError> {
-    let auto = BackendName::local();
+/// The tiers. `auto` has those whose settings are present: local ones need none.
+pub(super) fn backends(
+    sources: &Sources<'_>,
+    peers: &PeerSettings,
+) -> Result<Set<Vec<BackendName>>, ConfigError> {
+    let mut auto = BackendName::local();
+    if BackendName::Libp2p.is_built() && peers.are_present() {
+        auto.push(BackendName::Libp2p);
+    }
     let Some(raw) = sources.get(Name::Backend) else { return Ok(Set::default(auto)) };
     let value = read_backends(&raw, auto)?;
+    if value.contains(&BackendName::Libp2p)
+        && peers.enabled.value == Some(false)
+        && let Some(switch) = sources.get(Name::EnableP2p)
+    {
+        return Err(ConfigError::of(
+            &raw,
+            format!("the list asks for `libp2p`, and {} switches it off", place(&switch).1),
+            "leave `libp2p` out of the list, or set CACHE_ENABLE_P2P=true",
+        ));
+    }
     Ok(Set { value, origin: raw.origin })
 }
 
@@ -74,14 +105,14 @@ fn read_backends(raw: &Raw, auto: Vec<BackendName>) -> Result<Vec<BackendName>, 
         backends.push(backend);
     }
     if !backends.iter().any(|name| matches!(name, BackendName::Memory | BackendName::Disk)) {
-        backends.splice(0..0, auto);
+        backends.splice(0..0, BackendName::local());
     }
     Ok(backends)
 }
 
 /// What `CACHE_BACKEND` takes in this build.
 fn accepted_backends() -> String {
-    let names: Vec<_> = BackendName::local().into_iter().map(BackendName::as_str).collect();
+    let names: Vec<_> = BackendName::built().into_iter().map(BackendName::as_str).collect();
     format!("a comma-separated list of {}, or `auto`, or `none`", names.join(", "))
 }
 
@@ -116,6 +147,11 @@ pub(super) fn memory_bytes(sources: &Sources<'_>) -> Result<Set<u64>, ConfigErro
 
 pub(super) fn disk_bytes(sources: &Sources<'_>) -> Result<Set<u64>, ConfigError> {
     bytes(sources, Name::DiskBytes, DISK_BYTES, MIN_DISK_BYTES)
+}
+
+/// What an anchor holds for itself and others.
+pub(super) fn peer_bytes(sources: &Sources<'_>) -> Result<Set<u64>, ConfigError> {
+    bytes(sources, Name::PeerBytes, PEER_BYTES, MIN_PEER_BYTES)
 }
 
 fn bytes(sources: &Sources<'_>, name: Name, default: u64, least: u64) -> Result<Set<u64>, ConfigError> {
@@ -171,6 +207,11 @@ pub(super) fn dir(code: Option<&Path>, sources: &Sources<'_>) -> Result<Set<Opti
         let usual = place_of("XDG_CACHE_HOME", ".cache", sources.env).map(|dir| dir.join("peercache"));
         return Ok(Set::default(usual));
     };
+    Ok(Set { value: Some(path_in(&raw, sources)?), origin: raw.origin })
+}
+
+/// The path that was given.
+pub(super) fn path_in(raw: &Raw, sources: &Sources<'_>) -> Result<PathBuf, ConfigError> {
     let text = raw.given.text();
     let mut path = PathBuf::from(text.trim());
     if matches!(raw.origin, Origin::File { .. }) {
@@ -180,13 +221,27 @@ pub(super) fn dir(code: Option<&Path>, sources: &Sources<'_>) -> Result<Set<Opti
         // The variable is relative to where the process is started. In a file nobody could tell.
         if !path.is_absolute() {
             return Err(ConfigError::of(
-                &raw,
+                raw,
                 "a path in a file must not depend on where the process is started",
                 "give an absolute path, or one that begins with ~/ where HOME is set",
             ));
         }
     }
-    Ok(Set { value: Some(path), origin: raw.origin })
+    Ok(path)
+}
+
+/// A truth value; unset where it was not given.
+pub(super) fn switch(sources: &Sources<'_>, name: Name) -> Result<Set<Option<bool>>, ConfigError> {
+    let Some(raw) = sources.get(name) else { return Ok(Set::default(None)) };
+    Ok(Set { value: Some(truth(&raw)?), origin: raw.origin })
+}
+
+pub(super) fn truth(raw: &Raw) -> Result<bool, ConfigError> {
+    match raw.given.text().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(ConfigError::of(raw, "this is neither yes nor no", accepted(raw.name))),
+    }
 }
 
 /// A base directory (XDG Base Directory Specification): from its variable, which must be absolute to

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use peercache::{BackendName, Config, ConfigBuilder, Setting};
+use peercache::{BackendName, Config, ConfigBuilder, NodeRole, Setting};
 
 const SECRETS: [&str; 4] = [
     "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug",
@@ -11,6 +11,8 @@ const SECRETS: [&str; 4] = [
     "the-hidden-secret",
     "another-hidden-secret",
 ];
+
+const PEER: &str = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
 
 /// A setting, with a value for each source.
 struct Row {
@@ -23,7 +25,7 @@ struct Row {
     shown: [&'static str; 4],
 }
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 20] = [
     Row {
         name: "backend",
         code: |builder| builder.backends([BackendName::Disk, BackendName::Memory]),
@@ -106,6 +108,104 @@ const ROWS: [Row; 9] = [
         file: "true",
         shown: ["true", "true", "true", "false"],
     },
+    Row {
+        name: "insecure_plaintext",
+        code: |builder| builder.insecure_plaintext(true),
+        variables: &["CACHE_INSECURE_PLAINTEXT"],
+        environment: "TRUE",
+        file: "true",
+        shown: ["true", "true", "true", "false"],
+    },
+    Row {
+        name: "enable_p2p",
+        code: |builder| builder.enable_p2p(false),
+        variables: &["CACHE_ENABLE_P2P"],
+        environment: "true",
+        file: "'false'",
+        shown: ["false", "true", "false", "not set"],
+    },
+    Row {
+        name: "listen_port",
+        code: |builder| builder.listen_port(0),
+        variables: &["CACHE_LISTEN_PORT"],
+        environment: "9100",
+        file: "9101",
+        shown: ["0", "9100", "9101", "not set"],
+    },
+    Row {
+        name: "bootstrap_peers",
+        code: |builder| builder.bootstrap_peers(["/dns4/a/tcp/1", "/ip6/fd00::1/tcp/2"]),
+        variables: &["CACHE_BOOTSTRAP_PEERS", "CACHE_P2P_BOOTSTRAP"],
+        environment: "/dns4/mcp-server/tcp/9100, ,/ip4/172.17.0.1/tcp/9100",
+        file: "['/dnsaddr/peers.example.org']",
+        shown: [
+            "/dns4/a/tcp/1,/ip6/fd00::1/tcp/2",
+            "/dns4/mcp-server/tcp/9100,/ip4/172.17.0.1/tcp/9100",
+            "/dnsaddr/peers.example.org",
+            "not set",
+        ],
+    },
+    Row {
+        name: "role",
+        code: |builder| builder.role(NodeRole::Leaf),
+        variables: &["CACHE_ROLE"],
+        environment: "Leaf",
+        file: "'auto'",
+        shown: ["leaf", "leaf", "auto", "auto"],
+    },
+    Row {
+        name: "node_name",
+        code: |builder| builder.node_name("code"),
+        variables: &["CACHE_NODE_NAME"],
+        environment: "mcp-server",
+        file: "'file'",
+        shown: ["code", "mcp-server", "file", "not set"],
+    },
+    Row {
+        name: "identity_file",
+        code: |builder| builder.identity_file("/code"),
+        variables: &["CACHE_IDENTITY_FILE"],
+        environment: "here",
+        file: "'/file'",
+        shown: ["/code", "here", "/file", "not set"],
+    },
+    Row {
+        name: "announce_addrs",
+        code: |builder| builder.announce_addrs(["/ip4/10.0.0.1/tcp/1"]),
+        variables: &["CACHE_ANNOUNCE_ADDRS"],
+        environment: "/ip4/10.0.0.2/tcp/1",
+        file: "'/ip4/10.0.0.3/tcp/1,/ip4/10.0.0.4/tcp/1'",
+        shown: [
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/10.0.0.2/tcp/1",
+            "/ip4/10.0.0.3/tcp/1,/ip4/10.0.0.4/tcp/1",
+            "not set",
+        ],
+    },
+    Row {
+        name: "allowed_peers",
+        code: |builder| builder.allowed_peers([PEER]),
+        variables: &["CACHE_ALLOWED_PEERS"],
+        environment: PEER,
+        file: "['12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA']",
+        shown: [PEER, PEER, PEER, "not set"],
+    },
+    Row {
+        name: "mdns",
+        code: |builder| builder.mdns(true),
+        variables: &["CACHE_MDNS"],
+        environment: "true",
+        file: "true",
+        shown: ["true", "true", "true", "false"],
+    },
+    Row {
+        name: "peer_bytes",
+        code: |builder| builder.peer_bytes(20 << 20),
+        variables: &["CACHE_PEER_BYTES"],
+        environment: "2G",
+        file: "'300MiB'",
+        shown: ["20MiB", "2GiB", "300MiB", "256MiB"],
+    },
 ];
 
 /// The setting `row`, made in these places.
@@ -176,7 +276,7 @@ fn mistakes_in_code_say_so() {
     let builder = Config::builder;
     assert_snapshot!(complaint(builder().memory_bytes(5)), @"memory_bytes = 5, set in code: this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
     assert_snapshot!(complaint(builder().default_ttl(Duration::from_millis(999))), @"default_ttl = 0, set in code: this is not a time to live; give whole seconds from 1 to 2592000");
-    assert_snapshot!(complaint(builder().backends([BackendName::S3])), @r#"backend = "s3", set in code: this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
+    assert_snapshot!(complaint(builder().backends([BackendName::S3])), @r#"backend = "s3", set in code: this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
     assert_snapshot!(complaint(builder().secret_old(["the-hidden-secret"])), @"secret_old, set in code: there are former secrets, and no secret to write with; give that one as CACHE_SECRET");
     let blank = builder().secret(" ").read_vars(|_| None).unwrap().settings().unwrap_err();
     assert_snapshot!(blank, @"secret, set in code: the secret is empty; make a secret with `peercache keygen`");
@@ -184,10 +284,15 @@ fn mistakes_in_code_say_so() {
 
 #[test]
 fn what_code_leaves_empty_is_meant_so() {
-    let vars = |_: &str| Some("disk".to_owned());
+    let vars = |name: &str| {
+        let other =
+            ["CACHE_BACKEND", "CACHE_DIR", "CACHE_NAMESPACE", "CACHE_SECRET", "CACHE_BOOTSTRAP_PEERS"];
+        other.contains(&name).then(|| "disk".to_owned())
+    };
     let config = Config::builder().without_file().backends([]).namespace("").dir("/d").memory_bytes(1 << 20);
     let config = config.disk_bytes(1 << 30).default_ttl(Duration::from_secs(1)).secret(SECRETS[0]);
-    let config = config.secret_old([""; 0]).read_only(false).read_vars(vars).unwrap();
+    let config =
+        config.secret_old([""; 0]).read_only(false).bootstrap_peers([""; 0]).read_vars(vars).unwrap();
     assert!(config.backends().is_empty() && config.dir().is_none());
     let settings = config.settings().unwrap();
     assert_eq!(settings[0].to_string(), "config = none (code)");

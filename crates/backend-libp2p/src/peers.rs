@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::address::PeerName;
 use crate::builder::{Limits, PeersBuilder};
-use crate::core::{Event, Failure, OpId, Outcome};
+use crate::core::{Event, Failure, OpId, Outcome, Role};
 use crate::driver::Engine;
 use crate::network_key::NetworkKey;
 use crate::report::{PeersReport, members, role_name};
@@ -61,6 +61,10 @@ impl Peers {
             .with_ordered_writes()
             .with_native_expiry()
             .with_max_value_bytes(MAX_VALUE_BYTES);
+        // What a leaf has written is with somebody else, so it outlives the leaf. An anchor may be alone.
+        if engine.setup.role == Role::Leaf {
+            capabilities = capabilities.with_durable();
+        }
         if !engine.setup.key.can_write() {
             capabilities = capabilities.with_read_only();
         }
@@ -88,7 +92,11 @@ impl Peers {
             }
         }
         let wait = self.0.limits.connect_wait;
-        if has_bootstrap && tokio::time::timeout(wait, self.0.engine.anybody()).await.is_err() {
+        // Who does not wait here looks after it by itself.
+        if has_bootstrap
+            && !wait.is_zero()
+            && tokio::time::timeout(wait, self.0.engine.anybody()).await.is_err()
+        {
             tracing::warn!(
                 waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                 "no bootstrap peer answered yet; this node starts without and goes on trying"

@@ -52,6 +52,12 @@ impl Keyring {
     pub const fn current(&self) -> &Secret {
         &self.current
     }
+
+    /// The former secrets, in the order in which they were given.
+    #[must_use]
+    pub fn old(&self) -> &[Secret] {
+        &self.old
+    }
 }
 
 impl From<Secret> for Keyring {

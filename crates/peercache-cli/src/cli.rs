@@ -47,6 +47,10 @@ pub(crate) enum Command {
     Invalidate(InvalidateArgs),
     /// Show what a running `peercache serve` saved, or what the disk tier holds
     Stats(StatsArgs),
+    /// Show the peers that a running `peercache serve` knows: role, round trip, bytes, state
+    Peers(ServerArgs),
+    /// Print this node's peer id, and what others put into CACHE_BOOTSTRAP_PEERS to find it
+    Id,
     /// Say tier by tier what a read of a key would do, and why
     Explain(ExplainArgs),
     /// Show every setting and where it came from
@@ -142,17 +146,23 @@ pub(crate) struct InvalidateArgs {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct StatsArgs {
+pub(crate) struct ServerArgs {
     /// The running `peercache serve` to ask
-    #[arg(long, value_name = "URL", conflicts_with = "disk")]
+    #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 
     /// The unix socket of the running `peercache serve` to ask
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["url", "disk"])]
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatsArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 
     /// Look at the disk tier of CACHE_DIR instead of asking a server
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["url", "socket"])]
     pub(crate) disk: bool,
 }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use futures_util::StreamExt as _;
 use peercache::{
-    Cache, Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError, Skip,
+    Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError, Skip,
     StreamOptions, TierPut, Ttl,
 };
 use serde_json::{Value, json};
@@ -15,12 +15,12 @@ use tokio::io::AsyncRead;
 
 use crate::cli::{GetArgs, InvalidateArgs, PutArgs};
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::{once, output};
 
 /// Prints the fresh value under the key. A miss prints nothing to standard output and exits with 1.
 pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Exit, Failure> {
     let key = parse_key(args.key)?;
-    let cache = Cache::from_env().await?;
+    let cache = once::open().await?;
     let lookup = cache.lookup(&key).await;
     let mut answer = lookup_json(&lookup);
     for skipped in &lookup.trace {
@@ -48,7 +48,7 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Exit, Failure> {
     if json {
         output::json(&answer)?;
     }
-    close(&cache).await?;
+    once::close(&cache).await?;
     Ok(if found { Exit::Ok } else { Exit::Miss })
 }
 
@@ -109,7 +109,7 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::config(format!("cannot read {}: {error}", args.file.display())))?,
         )
     };
-    let cache = Cache::from_env().await?;
+    let cache = once::open().await?;
     let mut options = StreamOptions::from(args.ttl.map_or_else(Ttl::default, Ttl::new));
     if let Some(content_type) = args.content_type {
         options = options.content_type(content_type);
@@ -120,7 +120,7 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
         }
         error => Failure::config(error),
     })?;
-    close(&cache).await?;
+    once::close(&cache).await?;
     require_durable(&stored.outcome)?;
     if !stored.stored {
         return Err(Failure::failed("not stored: a part of the value was taken by no tier"));
@@ -137,7 +137,7 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
 /// Removes values. Exits with 0 only when every removal is in a tier that outlives this process.
 pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit, Failure> {
     let keys = args.keys.into_iter().map(parse_key).collect::<Result<Vec<_>, _>>()?;
-    let cache = Cache::from_env().await?;
+    let cache = once::open().await?;
     for key in &keys {
         let outcome = cache.remove(key).await;
         require_durable(&outcome)?;
@@ -145,7 +145,7 @@ pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit,
     if args.all {
         require_durable(&cache.invalidate_all().await)?;
     }
-    close(&cache).await?;
+    once::close(&cache).await?;
     if json {
         let what = if args.all { json!("all") } else { json!(keys.len()) };
         output::json(&json!({ "invalidated": what }))?;
@@ -159,6 +159,9 @@ fn parse_key(text: String) -> Result<Key, Failure> {
 
 fn require_durable(outcome: &PutOutcome) -> Result<(), Failure> {
     if outcome.is_durable() {
+        for error in outcome.errors() {
+            tracing::warn!("stored, though not everywhere: {error}");
+        }
         return Ok(());
     }
     let errors: Vec<_> = outcome.errors().map(ToString::to_string).collect();
@@ -169,15 +172,13 @@ fn require_durable(outcome: &PutOutcome) -> Result<(), Failure> {
             "not stored: what outlives this process is read-only here; a read-only CACHE_SECRET opens entries and \
              cannot make them",
         )
+    } else if outcome.is_queued() {
+        Failure::failed("not stored: the tier that outlives this process is left alone because it was unwell")
     } else {
         Failure::config(
             "not stored: no tier of this chain outlives this process; add `disk` to CACHE_BACKEND".to_owned(),
         )
     })
-}
-
-async fn close(cache: &Cache) -> Result<(), Failure> {
-    cache.close().await.map_err(|error| Failure::failed(format!("the cache did not close cleanly: {error}")))
 }
 
 fn lookup_json(lookup: &Lookup) -> Value {

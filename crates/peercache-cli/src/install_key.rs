@@ -1,19 +1,34 @@
-//! The key under which this installation names tokens: 32 random bytes beside the disk tier.
+//! The key under which tokens are named: the fleet's where there is a secret, else 32 random bytes beside
+//! the disk tier.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
+
+use peercache::Config;
 
 use crate::exit::Failure;
 
 const FILE: &str = "install.key";
 const BYTES: usize = 32;
 
+/// What the fleet's key is derived for. Another text, and nobody finds what others fetched.
+const PURPOSE: &str = "github token names";
+
+/// The key of these settings: the same on every machine of a fleet, so that a token finds on one what it
+/// fetched on another.
+pub(crate) async fn of(config: &Config) -> Result<[u8; BYTES], Failure> {
+    match config.fleet_key(PURPOSE).await? {
+        Some(key) => Ok(*key),
+        None => load_or_create(config.dir()),
+    }
+}
+
 /// The key in `dir`, made on first use; without a directory a random one for this process.
 ///
 /// Every process on one directory gets the same key, also when several start at once: each writes a
 /// file of its own, and giving it the final name succeeds for exactly one.
-pub(crate) fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure> {
+fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure> {
     let fresh = random()?;
     let Some(dir) = dir else { return Ok(fresh) };
     let path = dir.join(FILE);

@@ -1,5 +1,6 @@
 //! The command `peercache`: share GitHub API responses between CI runners through a chain of caches.
 
+mod ask;
 mod cli;
 mod config;
 mod demo;
@@ -7,9 +8,12 @@ mod entries;
 mod exit;
 mod explain;
 mod http;
+mod id;
 mod install_key;
 mod keygen;
+mod once;
 mod output;
+mod peers;
 mod serve;
 mod stats;
 
@@ -46,6 +50,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Put(args) => entries::put(args, cli.json).await,
         Command::Invalidate(args) => entries::invalidate(args, cli.json).await,
         Command::Stats(args) => stats::run(args, cli.json).await,
+        Command::Peers(args) => peers::run(args, cli.json).await,
+        Command::Id => id::run(cli.json).await,
         Command::Explain(args) => explain::run(args, cli.json).await,
         Command::Config => config::run(cli.json).await,
         Command::Keygen(args) => keygen::run(args, cli.json).await,

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use peercache::Config;
+use peercache::{Config, Peers};
 use peercache_github::{GitHubCache, Server};
 use peercache_testkit::fakehub::{self, FakeHubArgs};
 use serde_json::json;
@@ -11,23 +11,25 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
+use crate::id::bootstrap;
+use crate::peers::counted;
 use crate::{install_key, output};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 
 /// Serves until SIGTERM or SIGINT, then lets running requests end.
 pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
+    // Before anything is opened: what is under way then ends in order.
+    let stop = stop_signal()?;
     let config = Config::from_env()?;
     let cache = config.open().await?;
     let mut proxy = GitHubCache::builder(cache.clone())
         .upstream(&args.upstream)
-        .install_key(install_key::load_or_create(config.dir())?);
+        .install_key(install_key::of(&config).await?);
     for (host, url) in &args.route {
         proxy = proxy.route(host, url);
     }
     let proxy = proxy.build().map_err(Failure::config)?;
-    // Before the first line is printed: whoever waits for it may send the signal at once.
-    let stop = stop_signal()?;
     let mut server = Server::new(proxy.clone()).drain_timeout(args.drain_timeout);
     let tcp = match (args.listen, &args.socket) {
         (Some(address), _) => Some(address),
@@ -41,7 +43,7 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     if let Some(path) = &args.socket {
         server.listen_unix(path, args.socket_mode).map_err(Failure::config)?;
     }
-    announce(url.as_deref(), args.socket.as_deref(), json)?;
+    announce(cache.peers(), url.as_deref(), args.socket.as_deref(), json)?;
     let drained = server.serve(stop).await.map_err(Failure::failed)?;
     cache
         .close()
@@ -62,9 +64,31 @@ pub(crate) async fn fakehub(args: FakeHubArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn announce(url: Option<&str>, socket: Option<&Path>, json: bool) -> Result<(), Failure> {
+/// Says who this is and where it listens; where the proxy listens comes last, so that who waits for that
+/// has read the rest.
+fn announce(
+    peers: Option<&Peers>,
+    url: Option<&str>,
+    socket: Option<&Path>,
+    json: bool,
+) -> Result<(), Failure> {
+    let node = peers.map(Peers::report);
     if json {
-        return output::json(&json!({ "listening": { "url": url, "socket": socket } }));
+        let node = node.map(|node| {
+            json!({ "peer_id": node.name, "role": node.role, "addresses": node.addresses, "connected": node.connected })
+        });
+        return output::json(&json!({ "listening": { "url": url, "socket": socket }, "peers": node }));
+    }
+    if let Some(node) = node {
+        let connected = counted(node.connected as u64, "peer");
+        let found = match node.addresses.is_empty() {
+            true => String::new(),
+            false => format!("; others find it with {}", bootstrap(&node.addresses)),
+        };
+        output::line(format_args!(
+            "peercache is the {} {}, {connected} connected{found}",
+            node.role, node.name
+        ))?;
     }
     if let Some(url) = url {
         output::line(format_args!("peercache listening on {url}"))?;

@@ -1,30 +1,25 @@
 //! `peercache stats`: what a running server saved, or what the disk tier holds.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::time::Duration;
 
 use peercache::{Config, Disk};
 use serde_json::{Value, json};
 
 use crate::cli::StatsArgs;
 use crate::exit::{Exit, Failure};
-use crate::{http, output};
-
-const DEFAULT_URL: &str = "http://127.0.0.1:9180";
-const PATH: &str = "/-/peercache/stats";
-const WITHIN: Duration = Duration::from_secs(10);
-/// The most that a stats answer may have, in bytes. A real one has a few KiB.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
+use crate::{ask, output};
 
 /// Prints the statistics.
 pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
     let stats = if args.disk {
         disk().await?
-    } else if let Some(socket) = &args.socket {
-        ask(None, Some(socket)).await?
     } else {
-        ask(args.url.as_deref(), None).await?
+        let mut stats = ask::server(&args.server).await?;
+        let degraded = degraded(&stats);
+        if let Some(fields) = stats.as_object_mut().filter(|_| !degraded.is_empty()) {
+            fields.shift_insert(0, "degraded".to_owned(), json!(degraded));
+        }
+        stats
     };
     if json {
         output::json(&stats)?;
@@ -32,6 +27,27 @@ pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
         output::write(render(&stats).as_bytes())?;
     }
     Ok(Exit::Ok)
+}
+
+/// What does not work as it should, and why: a line for each tier that is left alone, and for each address
+/// of a peer that nobody answers at while no peer is connected.
+fn degraded(stats: &Value) -> Vec<String> {
+    let list = |pointer: &str| stats.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+    let tiers = list("/cache/tiers").filter(|tier| tier["breaker"]["state"] != "closed").map(|tier| {
+        let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
+        let state = text(&tier["breaker"]["state"]);
+        format!(
+            "{} is left alone (breaker {state}): {}",
+            text(&tier["name"]),
+            text(&tier["breaker"]["last_cause"])
+        )
+    });
+    let alone = stats.pointer("/cache/backends/peers/connected").is_some_and(|count| *count == 0);
+    let peers = list("/cache/backends/peers/bootstrap").filter(|_| alone).map(|target| {
+        let address = target["address"].as_str().unwrap_or("?");
+        format!("no peer at {address}: {}", target["trouble"].as_str().unwrap_or("being dialled"))
+    });
+    tiers.chain(peers).collect()
 }
 
 async fn disk() -> Result<Value, Failure> {
@@ -57,52 +73,6 @@ fn stats_json(stats: &peercache::local::DiskStats) -> Value {
         "healed": stats.healed,
         "orphans_removed": stats.orphans_removed,
     })
-}
-
-async fn ask(url: Option<&str>, socket: Option<&Path>) -> Result<Value, Failure> {
-    let base = url.unwrap_or(DEFAULT_URL).trim_end_matches('/');
-    if !base.starts_with("http://") {
-        return Err(Failure::config(format!("--url {base}: give a URL such as {DEFAULT_URL}")));
-    }
-    let asked = socket.map_or_else(|| base.to_owned(), |path| path.display().to_string());
-    let client = http::client(|client| match socket {
-        Some(path) => client.timeout(WITHIN).unix_socket(path),
-        None => client.timeout(WITHIN),
-    })?;
-    // Over a socket the host only has to be none of GitHub's.
-    let url = if socket.is_some() { format!("http://peercache{PATH}") } else { format!("{base}{PATH}") };
-    let response = client.get(url).send().await.map_err(|error| {
-        if error.is_builder() {
-            return Failure::config(format!("--url {base}: this is not a URL; give one such as {DEFAULT_URL}"));
-        }
-        Failure::failed(format!(
-            "no peercache answers at {asked}; start one with `peercache serve`, or name another with --url or --socket, \
-             or look at the disk tier with --disk"
-        ))
-    })?;
-    if !response.status().is_success() {
-        return Err(Failure::failed(format!(
-            "{asked} answered {}; is that a peercache?",
-            response.status().as_u16()
-        )));
-    }
-    let body = bounded(response).await.ok_or_else(|| {
-        Failure::failed(format!("{asked} did not give a whole answer of at most {MAX_ANSWER_BYTES} bytes"))
-    })?;
-    serde_json::from_slice(&body).map_err(|error| {
-        Failure::failed(format!("{asked} did not answer with JSON ({error}); is that a peercache?"))
-    })
-}
-
-async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return None;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Some(body)
 }
 
 /// The numbers as an indented list: an object is a heading, everything else a line.
@@ -154,6 +124,28 @@ fn leaf_text(name: &str, leaf: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_degraded_says_why() {
+        let breaker = |state: &str, cause| json!({ "state": state, "last_cause": cause });
+        let stats = json!({ "cache": {
+            "tiers": [
+                { "name": "memory", "breaker": breaker("closed", None) },
+                { "name": "sealed(peers)", "breaker": breaker("open", Some("peers: get failed")) },
+            ],
+            "backends": { "peers": { "connected": 0, "bootstrap": [
+                { "address": "/dns4/a/tcp/1", "trouble": "no such host" },
+                { "address": "/dns4/b/tcp/1", "trouble": null },
+            ] } },
+        } });
+        let expected = [
+            "sealed(peers) is left alone (breaker open): peers: get failed",
+            "no peer at /dns4/a/tcp/1: no such host",
+            "no peer at /dns4/b/tcp/1: being dialled",
+        ];
+        assert_eq!(degraded(&stats), expected);
+        assert_eq!(degraded(&json!({ "cache": { "tiers": [] } })), [""; 0]);
+    }
 
     #[test]
     fn numbers_are_listed_under_their_headings() {

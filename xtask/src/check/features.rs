@@ -22,24 +22,30 @@ struct Promise {
     without: &'static [&'static str],
 }
 
-const PROMISES: [Promise; 4] = [
+const PROMISES: [Promise; 5] = [
     Promise {
         package: FACADE,
         features: "",
         with: &["peercache-api", "peercache-chain"],
-        without: &["rusqlite", "quick_cache", "hyper", "reqwest"],
+        without: &["rusqlite", "quick_cache", "libp2p", "hyper", "reqwest"],
     },
     Promise {
         package: FACADE,
         features: "memory",
         with: &["quick_cache"],
-        without: &["rusqlite", "hyper", "reqwest"],
+        without: &["rusqlite", "libp2p", "hyper", "reqwest"],
     },
     Promise {
         package: FACADE,
         features: "disk",
         with: &["rusqlite"],
-        without: &["quick_cache", "hyper", "reqwest"],
+        without: &["quick_cache", "libp2p", "hyper", "reqwest"],
+    },
+    Promise {
+        package: FACADE,
+        features: "libp2p",
+        with: &["libp2p", "aes-gcm"],
+        without: &["rusqlite", "quick_cache", "hyper", "reqwest"],
     },
     Promise { package: "peercache-api", features: "", with: &["minicbor"], without: &["tokio", "serde"] },
 ];

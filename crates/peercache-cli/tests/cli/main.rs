@@ -11,5 +11,6 @@ mod explain;
 mod gh;
 mod http;
 mod keygen;
+mod peers;
 mod serve;
 mod support;

@@ -41,6 +41,8 @@ pub(crate) fn stderr(output: &Output) -> String {
 pub(crate) struct Server {
     child: Child,
     pub(crate) url: String,
+    /// What it printed up to the line with its URL.
+    pub(crate) printed: Vec<String>,
     scratch: Option<TempDir>,
 }
 
@@ -49,14 +51,16 @@ impl Server {
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut printed = Vec::new();
         let url = loop {
             let line = lines.next().expect("the server ended before it listened").unwrap();
+            printed.push(line.clone());
             if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
                 break url.to_owned();
             }
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url, scratch: None }
+        Self { child, url, printed, scratch: None }
     }
 
     /// The GitHub-like origin, serving `corpus`. Returns its log's path too.

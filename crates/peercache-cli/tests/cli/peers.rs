@@ -1,0 +1,303 @@
+//! Peers as processes over loopback: an anchor, leaves, and commands beside them.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Server, peercache, run, stderr};
+
+const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
+const READ_ONLY: &str = "pc-readonly-1-7tBscmJ9uWR8O7Ftom88QiW5TsDCTuJ8fAJ9xzfGvNH_ZpbqxPJOR9UsZXxb1DO8IF5gWsWXGDCGb91FHWQruG5bSRM";
+/// How long anything may take before a test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A machine: its own cache directory, and how it finds the others.
+pub(crate) struct Machine {
+    dir: TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Machine {
+    pub(crate) fn new(env: &[(&str, &str)]) -> Self {
+        let secret = [("CACHE_SECRET", SECRET)];
+        let env = secret.iter().chain(env).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self { dir: tempfile::tempdir().unwrap(), env: env.collect() }
+    }
+
+    /// A machine whose server is the anchor of the others, on a port of its own.
+    pub(crate) fn anchor() -> Self {
+        // Bound and dropped: free just now.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let announced = format!("/ip4/127.0.0.1/tcp/{port}");
+        Self::new(&[
+            ("CACHE_LISTEN_PORT", &port),
+            ("CACHE_NODE_NAME", "mcp-server"),
+            ("CACHE_ANNOUNCE_ADDRS", &announced),
+        ])
+    }
+
+    /// A machine that dials `anchor`.
+    pub(crate) fn leaf(anchor: &Self) -> Self {
+        let port = anchor.var("CACHE_LISTEN_PORT");
+        Self::new(&[("CACHE_BOOTSTRAP_PEERS", &format!("/ip4/127.0.0.1/tcp/{port}"))])
+    }
+
+    fn var(&self, name: &str) -> &str {
+        &self.env.iter().find(|(known, _)| known == name).unwrap().1
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = peercache(args);
+        command.env("CACHE_DIR", self.dir.path()).envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        run(self.command(args), input)
+    }
+
+    pub(crate) fn serve(&self, upstream: &str) -> Server {
+        Server::start(self.command(&["serve", "--listen", "127.0.0.1:0", "--upstream", upstream]))
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The text without what differs from run to run.
+    fn plain(&self, text: &str) -> String {
+        let text = text.replace(self.path().to_str().unwrap(), "DIR");
+        match self.env.iter().find(|(name, _)| name == "CACHE_LISTEN_PORT") {
+            Some((_, port)) => text.replace(port, "PORT"),
+            None => text,
+        }
+    }
+}
+
+/// Nobody listens there; no request of these tests is for it.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn text(output: Output) -> String {
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let give_up = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < give_up, "it never came about that {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn peers_of(server: &Server) -> Value {
+    json(&run(peercache(&["--json", "peers", "--url", &server.url]), b""))
+}
+
+#[test]
+fn what_one_machine_puts_another_gets() {
+    let anchor = Machine::anchor();
+    let server = anchor.serve(NOWHERE);
+    let (one, other) = (Machine::leaf(&anchor), Machine::leaf(&anchor));
+    let put = one.run(&["--json", "put", "k", "--ttl", "600"], b"from one");
+    let tiers = &json(&put)["tiers"];
+    let stored = serde_json::json!({ "tier": "sealed(peers)", "put": "stored" });
+    assert!(tiers.as_array().unwrap().contains(&stored), "acknowledged before it ended: {tiers}");
+    let got = json(&other.run(&["--json", "get", "k"], b""));
+    assert_eq!((&got["value"], &got["tier"]), (&"from one".into(), &"sealed(peers)".into()));
+
+    // Whoever comes later than the one that put it is gone finds it too; large values travel in parts.
+    let large: Vec<u8> = (0..9_000_000_u32).map(|n| (n / 251 + n % 251) as u8).collect();
+    assert_eq!(stderr(&one.run(&["put", "large", "--ttl", "600"], &large)), "");
+    assert!(Machine::leaf(&anchor).run(&["get", "large"], b"").stdout == large);
+
+    // On the anchor's own machine, the same settings as the server's: neither its port nor its name is taken.
+    let beside = json(&anchor.run(&["--json", "get", "k"], b""));
+    assert_eq!(beside["value"], "from one");
+    assert_eq!(stderr(&anchor.run(&["put", "k2", "--ttl", "600"], b"from the host")), "");
+    assert_eq!(one.run(&["get", "k2"], b"").stdout, b"from the host");
+
+    assert!(other.run(&["invalidate", "k"], b"").status.success());
+    let late = Machine::leaf(&anchor);
+    assert_eq!(late.run(&["get", "k"], b"").status.code(), Some(1));
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn without_a_disk_a_put_counts_when_a_peer_has_it() {
+    let anchor = Machine::anchor();
+    let memory_alone = Machine::new(&[
+        ("CACHE_BACKEND", "memory,libp2p"),
+        ("CACHE_BOOTSTRAP_PEERS", &format!("/ip4/127.0.0.1/tcp/{}", anchor.var("CACHE_LISTEN_PORT"))),
+    ]);
+    let alone = memory_alone.run(&["put", "k"], b"v");
+    assert_eq!(alone.status.code(), Some(3), "{}", stderr(&alone));
+    assert!(stderr(&alone).contains("not stored: "), "{}", stderr(&alone));
+    let _server = anchor.serve(NOWHERE);
+    let put = memory_alone.run(&["put", "k"], b"v");
+    assert!(put.status.success(), "{}", stderr(&put));
+    assert_eq!(memory_alone.run(&["get", "k"], b"").stdout, b"v");
+}
+
+#[test]
+fn servers_know_each_other_and_say_so() {
+    let anchor = Machine::anchor();
+    let id = text(anchor.run(&["id"], b""));
+    assert_snapshot!(anchor.plain(&id), @r"
+    peer id  12D3KooWS84DpEjMpvowixkcCrGVWMagavDDkJgTW1QxWCbr9xfp
+    role     anchor
+    paste    CACHE_BOOTSTRAP_PEERS=/ip4/127.0.0.1/tcp/PORT/p2p/12D3KooWS84DpEjMpvowixkcCrGVWMagavDDkJgTW1QxWCbr9xfp
+    ");
+    let address = id.trim_end().rsplit('=').next().unwrap().to_owned();
+    let ids = json(&anchor.run(&["--json", "id"], b""));
+    assert_eq!(ids["addresses"], serde_json::json!([address]));
+
+    let host = anchor.serve(NOWHERE);
+    let said = host.printed[0].replace(&host.url, "URL");
+    assert_snapshot!(anchor.plain(&said), @"peercache is the anchor 12D3KooWS84DpEjMpvowixkcCrGVWMagavDDkJgTW1QxWCbr9xfp, 0 peers connected; others find it with CACHE_BOOTSTRAP_PEERS=/ip4/127.0.0.1/tcp/PORT/p2p/12D3KooWS84DpEjMpvowixkcCrGVWMagavDDkJgTW1QxWCbr9xfp");
+    // The address of `id` leads there, its peer id included.
+    let runner = Machine::new(&[("CACHE_BOOTSTRAP_PEERS", &address)]);
+    let server = runner.serve(NOWHERE);
+    assert!(server.printed[0].starts_with("peercache is the leaf 12D3Koo"), "{:?}", server.printed);
+    assert!(server.printed[0].ends_with(", 1 peer connected"), "{:?}", server.printed);
+
+    let known = peers_of(&server);
+    assert_eq!((&known["role"], &known["connected"]), (&"leaf".into(), &1.into()));
+    assert_eq!(known["members"][0]["name"], ids["peer_id"]);
+    until("the round trip is measured", || peers_of(&server)["members"][0]["round_trip_us"].is_u64());
+    until("the anchor knows the leaf", || peers_of(&host)["members"][0]["state"] == "connected");
+    let table = text(run(peercache(&["peers", "--url", &server.url]), b""));
+    let shape: Vec<_> =
+        table.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
+    assert_eq!(shape[0..2], ["this", "connected"], "{table}");
+    assert!(table.contains("PEER") && table.contains("anchor") && table.contains(" us "), "{table}");
+    assert!(table.contains("BOOTSTRAP") && table.trim_end().ends_with("connected"), "{table}");
+
+    let stats = json(&run(peercache(&["--json", "stats", "--url", &server.url]), b""));
+    assert_eq!(stats["cache"]["backends"]["peers"]["name"], known["name"]);
+    assert_eq!(stats["degraded"], Value::Null);
+
+    // Without its anchor the leaf goes on, and says what is wrong.
+    assert_eq!(host.terminate(), Some(0));
+    until("it is noticed", || peers_of(&server)["connected"] == 0);
+    until("it is said", || {
+        let stats = text(run(peercache(&["stats", "--url", &server.url]), b""));
+        stats.starts_with("degraded\n") && stats.contains(&format!("no peer at {address}: "))
+    });
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn a_server_without_peers_says_what_to_set() {
+    let plain = tempfile::tempdir().unwrap();
+    let server = Server::serve(plain.path(), NOWHERE, &[]);
+    let output = run(peercache(&["peers", "--url", &server.url]), b"");
+    assert_eq!(output.status.code(), Some(2));
+    assert_snapshot!(stderr(&output), @"peercache: that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/settings.md) and start it again");
+    assert_eq!(server.printed.len(), 1, "{:?}", server.printed);
+}
+
+#[test]
+fn an_identity_that_does_not_last_is_no_answer() {
+    let nobody = Machine::new(&[("CACHE_LISTEN_PORT", "9100")]).run(&["id"], b"");
+    assert_eq!(nobody.status.code(), Some(2));
+    assert_snapshot!(stderr(&nobody), @"peercache: this node has no lasting identity, each start makes another one; set CACHE_NODE_NAME to derive it from the secret (each node of a fleet needs a name of its own), or CACHE_IDENTITY_FILE to keep it in a file");
+    let leaf = Machine::new(&[("CACHE_NODE_NAME", "runner-1"), ("CACHE_ENABLE_P2P", "true")]);
+    assert_snapshot!(text(leaf.run(&["id"], b"")), @r"
+    peer id  12D3KooWJtKmRsAN3jMLLstg3PWf5jNBe4PqV7RHXtkZgG1aEHcQ
+    role     leaf
+    paste    nothing: this node only dials out; CACHE_LISTEN_PORT=9100 lets others dial it
+    ");
+    let any_port = Machine::new(&[("CACHE_NODE_NAME", "runner-1"), ("CACHE_LISTEN_PORT", "0")]);
+    assert_snapshot!(text(any_port.run(&["id"], b"")), @r"
+    peer id  12D3KooWJtKmRsAN3jMLLstg3PWf5jNBe4PqV7RHXtkZgG1aEHcQ
+    role     leaf
+    paste    nothing yet: with CACHE_LISTEN_PORT=0 the port is another one at each start, `peercache peers` shows it
+    ");
+    let stored = Machine::new(&[("CACHE_ENABLE_P2P", "true")]);
+    let file = stored.path().join("identity");
+    let id = || {
+        let mut command = stored.command(&["id"]);
+        command.env("CACHE_IDENTITY_FILE", &file);
+        text(run(command, b""))
+    };
+    assert_eq!(id(), id(), "the file is made once");
+    assert!(file.exists());
+}
+
+/// Runs a command that must fail with code 2 and one line, and gives the line.
+fn mistake(machine: &Machine, args: &[&str]) -> String {
+    let output = machine.run(args, b"v");
+    let text = stderr(&output);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+    machine.plain(&text)
+}
+
+#[test]
+fn mistakes_say_what_to_do() {
+    let serve = ["serve", "--listen", "127.0.0.1:0"];
+    assert_snapshot!(mistake(&Machine::new(&[("CACHE_ROLE", "server")]), &serve), @r#"peercache: CACHE_ROLE="server": there is no such role; give anchor, leaf or auto"#);
+    assert_snapshot!(mistake(&Machine::new(&[("CACHE_BOOTSTRAP_PEERS", "172.17.0.1:9100")]), &serve), @r#"peercache: CACHE_BOOTSTRAP_PEERS="172.17.0.1:9100": not usable: "172.17.0.1:9100" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
+    assert_snapshot!(mistake(&Machine::new(&[("CACHE_SECRET", ""), ("CACHE_ENABLE_P2P", "true")]), &serve), @"peercache: CACHE_SECRET: peers share entries with other machines, and there is no secret to seal them with; make one with `peercache keygen` and give it to every machine as CACHE_SECRET, or set CACHE_BACKEND=memory,disk to do without peers (CACHE_INSECURE_PLAINTEXT=true shares in clear, with whoever can reach the port)");
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    assert_snapshot!(mistake(&Machine::new(&[("CACHE_LISTEN_PORT", &port)]), &serve), @"peercache: CACHE_LISTEN_PORT=PORT: peers: open failed (configuration): the port is in use by another process [port=PORT, address=0.0.0.0]: Address already in use (os error 98); stop that process, set CACHE_LISTEN_PORT to another port, or 0 for any");
+}
+
+#[test]
+fn a_read_only_secret_reads_and_cannot_write() {
+    let anchor = Machine::anchor();
+    let _server = anchor.serve(NOWHERE);
+    assert!(Machine::leaf(&anchor).run(&["put", "k", "--ttl", "600"], b"v").status.success());
+    let mut reader = Machine::leaf(&anchor);
+    reader.env.push(("CACHE_SECRET".to_owned(), READ_ONLY.to_owned()));
+    assert_eq!(reader.run(&["get", "k"], b"").stdout, b"v");
+    assert_snapshot!(mistake(&reader, &["put", "k"]), @"peercache: not stored: what outlives this process is read-only here; a read-only CACHE_SECRET opens entries and cannot make them");
+    assert_eq!(Machine::leaf(&anchor).run(&["get", "k"], b"").stdout, b"v");
+}
+
+#[test]
+fn whoever_has_another_secret_is_told_why_nobody_talks_to_him() {
+    let anchor = Machine::anchor();
+    let server = anchor.serve(NOWHERE);
+    let mut stranger = Machine::leaf(&anchor);
+    stranger.env.push(("CACHE_SECRET".to_owned(), "somebody else's secret".to_owned()));
+    let output = stranger.run(&["get", "k"], b"");
+    assert_eq!(output.status.code(), Some(1), "a miss, and no error");
+    assert!(stderr(&output).contains("no peer is connected"), "{}", stderr(&output));
+    until("it is counted", || {
+        let connections = &peers_of(&server)["connections"];
+        connections["refused_strangers"].as_u64().unwrap() + connections["refused_keys"].as_u64().unwrap() > 0
+    });
+}
+
+#[test]
+fn sharing_in_clear_is_asked_for_and_warned_about() {
+    let clear = |machine: &mut Machine| {
+        machine.env.push(("CACHE_SECRET".to_owned(), String::new()));
+        machine.env.push(("CACHE_INSECURE_PLAINTEXT".to_owned(), "true".to_owned()));
+    };
+    let mut anchor = Machine::anchor();
+    clear(&mut anchor);
+    let _server = anchor.serve(NOWHERE);
+    let (mut one, mut other) = (Machine::leaf(&anchor), Machine::leaf(&anchor));
+    clear(&mut one);
+    clear(&mut other);
+    let put = one.run(&["put", "k", "--ttl", "600"], b"v");
+    assert!(
+        put.status.success() && stderr(&put).contains("CACHE_INSECURE_PLAINTEXT is true"),
+        "{}",
+        stderr(&put)
+    );
+    assert_eq!(other.run(&["get", "k"], b"").stdout, b"v");
+}
