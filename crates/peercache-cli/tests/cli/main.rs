@@ -11,5 +11,7 @@ mod explain;
 mod gh;
 mod http;
 mod keygen;
+#[path = "../shared/part.rs"]
+mod part;
 mod serve;
 mod support;
