@@ -21,7 +21,7 @@ impl Namespace {
         command.args([
             "--net",
             "--mount",
-            "sh",
+            "bash",
             "-c",
             "ip link set lo up && echo ready && exec sleep infinity",
         ]);
@@ -51,7 +51,7 @@ impl Namespace {
     /// Runs a shell script inside; it must succeed.
     #[track_caller]
     pub(crate) fn script(&self, script: &str) -> Output {
-        let mut command = self.command("sh");
+        let mut command = self.command("bash");
         command.args(["-euc", script]);
         run(command, b"").ok(script)
     }

@@ -49,7 +49,7 @@ impl Tools {
         if !rustix::process::geteuid().is_root() {
             return Some("network namespaces need root".to_owned());
         }
-        let missing = ["unshare", "nsenter", "setpriv", "ip", "iptables", "sh"]
+        let missing = ["unshare", "nsenter", "setpriv", "ip", "iptables", "bash"]
             .into_iter()
             .find(|program| self.find(program).is_none())?;
         Some(format!("there is no `{missing}`"))
