@@ -6,9 +6,27 @@
 //! libp2p with TCP, Noise and Yamux, two long-lived lanes per connection. `wire` is what nodes say to
 //! each other. `docs/peers.md` has the protocol and the reasons.
 
-#[allow(dead_code, reason = "the driver is on its way")]
+mod address;
+mod builder;
+#[allow(dead_code, reason = "the simulator looks at more than the driver")]
 mod core;
-#[allow(dead_code, reason = "the driver is on its way")]
+mod driver;
+mod identity;
+mod network_key;
+mod peers;
+mod report;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 mod wire;
 
+pub use address::{PeerAddress, PeerName};
+pub use builder::{Limits, PeersBuilder, RoleChoice};
 pub use core::Counters;
+pub use driver::Connections;
+pub use identity::Identity;
+pub use network_key::{MAX_NETWORK_KEYS, NetworkKey};
+pub use peers::{Leased, Peers};
+pub use report::{BootstrapReport, MemberReport, PeersReport};
+
+/// What this backend is called in errors and reports.
+const BACKEND: &str = "peers";

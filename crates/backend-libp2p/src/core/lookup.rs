@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use peercache_api::{Version, envelope};
 
 use super::asks::{Ask, Purpose};
 use super::store::Checked;
@@ -76,10 +77,11 @@ impl Node {
         let (candidates, may_forward) = self.candidates(now, key);
         if candidates.is_empty() {
             self.counters.unreachable += 1;
-            let outcome = match self.is_in_ring() {
+            let outcome = match self.stored(now, key) {
+                Some((_, envelope)) => Outcome::Found(envelope),
                 // What the others held is out of reach, and nobody could say more.
-                true => Outcome::Absent,
-                false => Outcome::Failed(Failure::Unreachable),
+                None if self.is_in_ring() => Outcome::Absent,
+                None => Outcome::Failed(Failure::Unreachable),
             };
             return actions.push(Action::Done { op, outcome });
         }
@@ -102,7 +104,10 @@ impl Node {
         (req, key, deadline, forwarded): (u64, KeyId, Duration, bool),
         actions: &mut Vec<Action>,
     ) {
-        if let Some(envelope) = self.held(now, key) {
+        // Who passes a question on asks for what this node itself holds.
+        let held =
+            if forwarded { self.stored(now, key).map(|(_, envelope)| envelope) } else { self.held(now, key) };
+        if let Some(envelope) = held {
             self.counters.served += 1;
             return self.send(peer, Message::Hit { req, envelope }, actions);
         }
@@ -125,8 +130,12 @@ impl Node {
             return self.send(peer, Message::Busy { req, retry_ms: RETRY_MS }, actions);
         }
         if candidates.is_empty() {
-            self.counters.served_misses += 1;
-            return self.send(peer, Message::Miss { req, sure: self.is_owner(key) }, actions);
+            let message = match self.stored(now, key) {
+                Some((_, envelope)) => Message::Hit { req, envelope },
+                None => Message::Miss { req, sure: self.is_owner(key) },
+            };
+            self.counters.served_misses += u64::from(matches!(message, Message::Miss { .. }));
+            return self.send(peer, message, actions);
         }
         self.counters.forwarded += 1;
         let deadline = deadline.min(LONGEST).saturating_sub(WAY_HOME);
@@ -309,6 +318,15 @@ impl Node {
 
     fn end_lookup(&mut self, now: Now, id: u64, ended: Ended, actions: &mut Vec<Action>) {
         let Some(lookup) = self.take_lookup(id, actions) else { return };
+        let ended = match (self.stored(now, lookup.key), ended) {
+            // What this node holds of other owners' keys may be newer than what they have heard of.
+            (Some((own, envelope)), Ended::Found(found)) => {
+                let newer = envelope::peek_version(&found).is_ok_and(|version| version < own);
+                Ended::Found(if newer { envelope } else { found })
+            }
+            (Some((_, envelope)), _) => Ended::Found(envelope),
+            (None, ended) => ended,
+        };
         match lookup.origin {
             Origin::User(op) => {
                 let outcome = match ended {
@@ -344,12 +362,19 @@ impl Node {
         }
     }
 
-    /// What this node holds itself, or is about to push.
+    /// What this node may answer with by itself: an entry of which it is an owner, or that it is about to
+    /// push. What it holds of other owners' keys may be older than theirs.
     fn held(&mut self, now: Now, key: KeyId) -> Option<Bytes> {
+        let own = !self.is_in_ring() || self.is_owner(key);
+        self.stored(now, key).filter(|_| own).map(|(_, envelope)| envelope)
+    }
+
+    /// What is in this node's store, or about to be pushed.
+    fn stored(&mut self, now: Now, key: KeyId) -> Option<(Version, Bytes)> {
         if let Some(record) = self.store.get(key, now.wall) {
-            return Some(record.envelope.clone());
+            return Some((record.version, record.envelope.clone()));
         }
-        self.outgoing.get(&key).map(|(_, envelope)| envelope.clone())
+        self.outgoing.get(&key).cloned()
     }
 
     /// Whether what this node does not hold is held by nobody.

@@ -7,6 +7,7 @@ mod asks;
 mod counters;
 mod lease;
 mod lookup;
+mod offer;
 mod pace;
 mod peers;
 mod removal;
@@ -26,11 +27,12 @@ use peercache_api::{Timestamp, Version};
 use crate::wire::{AnchorInfo, KeyId, Message, PeerKey};
 
 pub use counters::Counters;
-#[allow(unused_imports, reason = "for the report, which the driver makes")]
 pub(crate) use counters::{MemberState, NodeReport};
 
 use asks::{Ask, Purpose};
 use peers::Peers;
+#[cfg(test)]
+pub(crate) use peers::SMALL_RING;
 use removal::{Hint, Told};
 use repair::Repair;
 use ring::Ring;
@@ -329,6 +331,8 @@ impl Node {
             Message::Versions { req, bucket, more, listed } => {
                 self.listed(now, peer, (req, bucket, more, listed), actions);
             }
+            Message::Offer { req, listed } => self.offered(now, peer, (req, listed), actions),
+            Message::Wanted { req, keys } => self.wanted(now, peer, req, keys, actions),
             Message::Ping { nonce } => self.send(peer, Message::Pong { nonce }, actions),
             Message::Pong { nonce } => self.pong(now, peer, nonce),
             Message::Vouched => self.vouched(now, peer),
@@ -365,8 +369,8 @@ impl Node {
         if removed && !entry.tombstone {
             return false;
         }
-        if entry.tombstone && self.remember_removal(now, &entry) {
-            actions.push(Action::Removed { key: entry.key, version: entry.version });
+        if entry.tombstone {
+            self.learn_removal(now, &entry, None, actions);
         }
         let news = self.store.put(entry.clone());
         if news {

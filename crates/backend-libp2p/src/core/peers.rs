@@ -29,6 +29,8 @@ const REDIAL_MOST: Duration = Duration::from_secs(30);
 pub(crate) const SMALL_RING: usize = 16;
 /// With more, it keeps so many, and reaches the others through these.
 const LEAF_LINKS: usize = 4;
+/// Within how long a leaf dials an anchor that it has heard of.
+const LEAF_DIALS_WITHIN: Duration = Duration::from_millis(500);
 /// The most peers that are remembered without a connection.
 const MAX_REMEMBERED: usize = 4 * MAX_ANCHORS;
 
@@ -373,8 +375,7 @@ impl Node {
         if self.left || peer == self.me || self.peers.link(peer).is_some() {
             return;
         }
-        let enough = if self.ring.anchors().len() <= SMALL_RING { SMALL_RING } else { LEAF_LINKS };
-        if self.role == Role::Leaf && self.peers.anchors().count() >= enough {
+        if self.has_enough_links() {
             return;
         }
         let chance = 0.5 + self.chance() / 2.0;
@@ -382,15 +383,27 @@ impl Node {
         if known.dialling {
             return;
         }
-        let wait = known.dial_backoff.mul_f64(chance);
+        let mut wait = known.dial_backoff.mul_f64(chance);
+        if self.role == Role::Leaf && known.dial_backoff.is_zero() {
+            // So that leaves do not all choose the same ones.
+            wait = LEAF_DIALS_WITHIN.mul_f64(2.0 * chance - 1.0);
+        }
         self.timers.set_before(Timer::Dial(peer), now.mono + wait);
     }
 
+    /// Whether this is a leaf that reaches the other anchors well enough through those it is connected with.
+    fn has_enough_links(&self) -> bool {
+        let enough = if self.ring.anchors().len() <= SMALL_RING { SMALL_RING } else { LEAF_LINKS };
+        let dialling = self.peers.known.values().filter(|peer| peer.dialling).count();
+        self.role == Role::Leaf && self.peers.anchors().count() + dialling >= enough
+    }
+
     pub(super) fn dial(&mut self, peer: PeerKey, actions: &mut Vec<Action>) {
+        let enough = self.has_enough_links();
         let told = self.peers.known.values().filter_map(|known| known.view.get(&peer));
         let mut addresses: Vec<_> = told.flat_map(|anchor| anchor.addresses.iter().cloned()).collect();
         let Some(known) = self.peers.known.get_mut(&peer) else { return };
-        let wanted = known.lost || !addresses.is_empty();
+        let wanted = (known.lost || !addresses.is_empty()) && !enough;
         if known.link.is_some() || known.dialling || !wanted || self.left {
             return;
         }

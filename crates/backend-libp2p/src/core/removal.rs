@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peercache_api::{Timestamp, Version};
 
+use super::peers::Link;
 use super::store::Checked;
 use super::timers::Timer;
 use super::{Action, Node, Now, Role};
@@ -46,7 +47,7 @@ impl Node {
             // With all anchors connected, each tells its own leaves; else they have to tell each other.
             Role::Leaf => self.ring.anchors().iter().all(|(anchor, _)| self.peers.link(*anchor).is_some()),
         };
-        self.tell_everyone(entry, forwarded, None, actions);
+        self.tell(entry, forwarded, |_, _| true, actions);
     }
 
     /// A peer says that something was removed.
@@ -67,46 +68,55 @@ impl Node {
             self.counters.refused_entries += 1;
             return;
         };
-        if !self.remember_removal(now, &entry) {
+        if !self.learn_removal(now, &entry, Some(peer), actions) {
             return;
         }
         self.counters.removals += 1;
-        actions.push(Action::Removed { key: entry.key, version: entry.version });
-        if self.role == Role::Anchor {
-            match forwarded {
-                false => self.tell_everyone(&entry, true, Some(peer), actions),
-                true => self.tell_leaves(&entry, peer, actions),
-            }
-            if self.is_owner(entry.key) || self.store.peek(entry.key, now.wall).is_some() {
-                self.keep(now, entry, actions);
-            }
+        if self.role != Role::Anchor {
+            return;
+        }
+        if !forwarded {
+            self.tell(&entry, true, |other, link| link.hello.role == Role::Anchor && other != peer, actions);
+        }
+        if self.is_owner(entry.key) || self.store.peek(entry.key, now.wall).is_some() {
+            self.keep(now, entry, actions);
         }
     }
 
-    fn tell_everyone(
+    /// Takes note of a tombstone that came from elsewhere, and tells the user and the leaves if it is
+    /// news. Says whether it is.
+    pub(super) fn learn_removal(
+        &mut self,
+        now: Now,
+        entry: &Checked,
+        from: Option<PeerKey>,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let news = self.remember_removal(now, entry);
+        if news {
+            actions.push(Action::Removed { key: entry.key, version: entry.version });
+            if self.role == Role::Anchor {
+                self.tell(
+                    entry,
+                    true,
+                    |peer, link| link.hello.role == Role::Leaf && Some(peer) != from,
+                    actions,
+                );
+            }
+        }
+        news
+    }
+
+    fn tell(
         &mut self,
         entry: &Checked,
         forwarded: bool,
-        but: Option<PeerKey>,
+        whom: impl Fn(PeerKey, &Link) -> bool,
         actions: &mut Vec<Action>,
     ) {
-        let everyone: Vec<_> =
-            self.peers.connected().map(|(peer, _)| peer).filter(|peer| Some(*peer) != but).collect();
-        for peer in everyone {
+        let told = self.peers.connected().filter(|(peer, link)| whom(*peer, link));
+        for peer in told.map(|(peer, _)| peer).collect::<Vec<_>>() {
             let message = Message::Removal { envelope: entry.envelope.clone(), forwarded };
-            self.send(peer, message, actions);
-        }
-    }
-
-    fn tell_leaves(&mut self, entry: &Checked, but: PeerKey, actions: &mut Vec<Action>) {
-        let leaves: Vec<_> = self
-            .peers
-            .connected()
-            .filter(|(peer, link)| link.hello.role == Role::Leaf && *peer != but)
-            .map(|(peer, _)| peer)
-            .collect();
-        for peer in leaves {
-            let message = Message::Removal { envelope: entry.envelope.clone(), forwarded: true };
             self.send(peer, message, actions);
         }
     }

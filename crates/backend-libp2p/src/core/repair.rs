@@ -15,6 +15,7 @@ use peercache_api::Version;
 use siphasher::sip::SipHasher13;
 
 use super::asks::{Ask, Purpose};
+use super::offer::Offers;
 use super::store::Checked;
 use super::timers::Timer;
 use super::{Action, Node, Now, Role};
@@ -22,8 +23,10 @@ use crate::wire::{BUCKETS, KeyId, MAX_LISTED, Message, PeerKey};
 
 /// Between the end of a walk and the next.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
+/// The same while there are anchors with which no comparison has ended since the ring changed.
+const UNSYNCED: Duration = Duration::from_secs(5);
 /// The same while something is known to be missing.
-const SOON: Duration = Duration::from_secs(1);
+pub(super) const SOON: Duration = Duration::from_secs(1);
 /// How long after a change of the ring the walk begins: changes come in bursts.
 const RING_RESTS: Duration = Duration::from_millis(200);
 /// So many records are looked at in one go, and so long is the pause after them.
@@ -40,7 +43,7 @@ const SETTLES: Duration = Duration::from_secs(60);
 const WINDOW: usize = 32;
 const MAX_QUEUED: usize = 64 * 1024;
 /// How long one may take.
-const TRANSFER_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const TRANSFER_DEADLINE: Duration = Duration::from_secs(10);
 
 type Summary = Vec<u64>;
 
@@ -59,14 +62,15 @@ struct Partner {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Transfer {
-    peer: PeerKey,
-    key: KeyId,
-    pull: bool,
+pub(super) struct Transfer {
+    pub(super) peer: PeerKey,
+    pub(super) key: KeyId,
+    pub(super) pull: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Repair {
+    pub(super) offers: Offers,
     /// Where the walk is; none while there is none.
     walking: Option<Option<KeyId>>,
     building: BTreeMap<PeerKey, Summary>,
@@ -103,10 +107,13 @@ impl Node {
         let repair = &mut self.repair;
         repair.partners.retain(|peer, _| others.contains(peer));
         for peer in others {
-            repair.partners.entry(peer).or_default().synced = false;
+            let partner = repair.partners.entry(peer).or_default();
+            // What is being compared was summed up for another ring.
+            (partner.synced, partner.comparing) = (false, None);
         }
         repair.changed = now.mono;
         repair.summaries = None;
+        repair.offers.planned.clear();
         repair.walking = None;
         repair.building.clear();
         if repair.partners.is_empty() {
@@ -127,6 +134,7 @@ impl Node {
         for (key, version) in &some {
             let owners = self.ring.owners(*key);
             if !owners.contains(&self.me) {
+                self.plan_offer(*key, *version, &owners);
                 continue;
             }
             let digest = self.digest(*key, *version);
@@ -142,7 +150,8 @@ impl Node {
         }
         self.repair.walking = None;
         self.repair.summaries = Some(std::mem::take(&mut self.repair.building));
-        let rest = EVERY.mul_f64(0.75 + self.chance() / 2.0);
+        let rest = if self.unsynced() > 0 { UNSYNCED } else { EVERY };
+        let rest = rest.mul_f64(0.75 + self.chance() / 2.0);
         self.timers.set(Timer::Walk, now.mono + rest);
         let partners: Vec<_> = self.repair.partners.keys().copied().collect();
         for peer in partners {
@@ -152,6 +161,7 @@ impl Node {
             }
             self.send_summary(now, peer, actions);
         }
+        self.send_offers(now, actions);
     }
 
     fn digest(&self, key: KeyId, version: Version) -> u64 {
@@ -275,15 +285,26 @@ impl Node {
             }
         }
         transfers.extend(theirs.into_keys().map(|key| Transfer { peer, key, pull: true }));
+        self.queue_transfers(now, peer, transfers, actions);
+        self.look_at_partner(now, peer);
+    }
+
+    /// What finds no room is found missing again.
+    pub(super) fn queue_transfers(
+        &mut self,
+        now: Now,
+        peer: PeerKey,
+        mut transfers: Vec<Transfer>,
+        actions: &mut Vec<Action>,
+    ) {
         let room = MAX_QUEUED.saturating_sub(self.repair.queue.len());
         if let Some(partner) = self.repair.partners.get_mut(&peer) {
             partner.incomplete |= transfers.len() > room;
             transfers.truncate(room);
             partner.transfers += transfers.len();
+            self.repair.queue.extend(transfers);
         }
-        self.repair.queue.extend(transfers);
         self.transfer(now, actions);
-        self.look_at_partner(now, peer);
     }
 
     /// Starts what there is room for.
@@ -321,9 +342,6 @@ impl Node {
         let asked = self.repair.running.get(&req).map(|transfer| transfer.key);
         match Checked::read(envelope) {
             Some(entry) if Some(entry.key) == asked && entry.is_current(now.wall) => {
-                if entry.tombstone && self.remember_removal(now, &entry) {
-                    actions.push(Action::Removed { key: entry.key, version: entry.version });
-                }
                 self.counters.repaired_here += u64::from(self.keep(now, entry, actions));
             }
             _ => self.counters.refused_entries += 1,
@@ -339,6 +357,7 @@ impl Node {
             self.transferred(now, transfer.peer);
             return self.transfer(now, actions);
         }
+        self.repair.offers.sent.remove(&req);
         for partner in self.repair.partners.values_mut() {
             partner.comparing.take_if(|(sent, _)| *sent == req);
         }

@@ -23,6 +23,8 @@ pub(super) struct Record {
     pub(super) envelope: Bytes,
     /// Its place in the order of use, or of arrival for a tombstone.
     place: u64,
+    /// To which of its owners it was offered, by rank, and in which ring.
+    offered: (u64, u8),
 }
 
 /// An entry that was looked at and found whole.
@@ -130,7 +132,7 @@ impl Store {
             self.value_bytes += size;
         }
         let Checked { key, version, tombstone, expires, envelope, .. } = entry;
-        self.records.insert(key, Record { version, tombstone, expires, envelope, place });
+        self.records.insert(key, Record { version, tombstone, expires, envelope, place, offered: (0, 0) });
         self.make_room();
         true
     }
@@ -193,6 +195,20 @@ impl Store {
                 (key, version)
             })
             .collect()
+    }
+
+    /// Whether `key` was offered to its owner of this rank in the ring with this number.
+    pub(super) fn was_offered(&self, key: KeyId, ring: u64, rank: usize) -> bool {
+        let offered = self.records.get(&key).map_or((0, 0), |record| record.offered);
+        offered.0 == ring && offered.1 & (1 << rank) != 0
+    }
+
+    /// Takes note that `version` was offered.
+    pub(super) fn offered(&mut self, key: KeyId, version: Version, ring: u64, rank: usize) {
+        if let Some(record) = self.records.get_mut(&key).filter(|record| record.version == version) {
+            let before = if record.offered.0 == ring { record.offered.1 } else { 0 };
+            record.offered = (ring, before | 1 << rank);
+        }
     }
 
     /// The keys whose first byte is `bucket`, in order.

@@ -4,8 +4,8 @@ use bytes::{Buf, Bytes};
 use peercache_api::{NodeId, Timestamp, Version};
 
 use super::encode::{
-    ANNOUNCE, BUSY, CANCEL, COMPARED, FLAG, GET, GRANTED, HIT, LEASE, LEAVING, MISS, PING, PONG, PUT,
-    PUT_DONE, RELEASE, REMOVAL, SUMMARY, VERSIONS, VIEW, VOUCHED,
+    ANNOUNCE, BUSY, CANCEL, COMPARED, FLAG, GET, GRANTED, HIT, LEASE, LEAVING, MISS, OFFER, PING, PONG, PUT,
+    PUT_DONE, RELEASE, REMOVAL, SUMMARY, VERSIONS, VIEW, VOUCHED, WANTED,
 };
 use super::message::{
     AnchorInfo, BUCKETS, KeyId, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, MAX_LISTED, Message, PeerKey,
@@ -68,11 +68,11 @@ impl Message {
                 Self::Summary { req, buckets: (0..BUCKETS).map(|_| rest.u64()).collect::<Result<_, _>>()? }
             }
             COMPARED => Self::Compared { req, differing: rest.u16()? },
-            VERSIONS => {
-                let bucket = rest.u8()?;
+            VERSIONS => Self::Versions { req, bucket: rest.u8()?, more: flag, listed: rest.list()? },
+            OFFER => Self::Offer { req, listed: rest.list()? },
+            WANTED => {
                 let count = rest.count(MAX_LISTED)?;
-                let listed = (0..count).map(|_| Ok((rest.key()?, rest.version()?)));
-                Self::Versions { req, bucket, more: flag, listed: listed.collect::<Result<_, _>>()? }
+                Self::Wanted { req, keys: (0..count).map(|_| rest.key()).collect::<Result<_, _>>()? }
             }
             PING => Self::Ping { nonce: req },
             PONG => Self::Pong { nonce: req },
@@ -119,6 +119,11 @@ impl Reader {
             counter: self.u32()?,
             node: NodeId::from_u64(self.u64()?),
         })
+    }
+
+    fn list(&mut self) -> Result<Vec<(KeyId, Version)>, WireError> {
+        let count = self.count(MAX_LISTED)?;
+        (0..count).map(|_| Ok((self.key()?, self.version()?))).collect()
     }
 
     fn count(&mut self, most: usize) -> Result<usize, WireError> {

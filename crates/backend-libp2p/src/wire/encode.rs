@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use peercache_api::Version;
 
-use super::message::{Message, PutReply};
+use super::message::{KeyId, Message, PutReply};
 
 pub(super) const GET: u8 = 16;
 pub(super) const CANCEL: u8 = 17;
@@ -21,6 +21,8 @@ pub(super) const RELEASE: u8 = 58;
 pub(super) const SUMMARY: u8 = 64;
 pub(super) const VERSIONS: u8 = 65;
 pub(super) const COMPARED: u8 = 66;
+pub(super) const OFFER: u8 = 67;
+pub(super) const WANTED: u8 = 68;
 pub(super) const PING: u8 = 72;
 pub(super) const PONG: u8 = 73;
 pub(super) const VOUCHED: u8 = 80;
@@ -121,11 +123,16 @@ impl Message {
             Self::Versions { req, bucket, more, listed } => {
                 start(VERSIONS, *more, *req);
                 head.put_u8(*bucket);
-                head.put_u16(short(listed.len()));
-                for (key, version) in listed {
-                    head.put_slice(&key.0);
-                    put_version(&mut head, *version);
-                }
+                put_list(&mut head, listed);
+            }
+            Self::Offer { req, listed } => {
+                start(OFFER, false, *req);
+                put_list(&mut head, listed);
+            }
+            Self::Wanted { req, keys } => {
+                start(WANTED, false, *req);
+                head.put_u16(short(keys.len()));
+                keys.iter().for_each(|key| head.put_slice(&key.0));
             }
             Self::Ping { nonce } => start(PING, false, *nonce),
             Self::Pong { nonce } => start(PONG, false, *nonce),
@@ -139,6 +146,14 @@ impl Message {
 /// What is counted here is bounded far below; a message beyond its bounds is refused by its reader.
 fn short(count: usize) -> u16 {
     u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+fn put_list(head: &mut BytesMut, listed: &[(KeyId, Version)]) {
+    head.put_u16(short(listed.len()));
+    for (key, version) in listed {
+        head.put_slice(&key.0);
+        put_version(head, *version);
+    }
 }
 
 fn put_version(head: &mut BytesMut, version: Version) {

@@ -199,6 +199,20 @@ pub(crate) enum Message {
         /// At most 1024, in order.
         listed: Vec<(KeyId, Version)>,
     },
+    /// What the sender holds and no longer owns, and the receiver does.
+    Offer {
+        /// The number of the request.
+        req: u64,
+        /// At most 1024.
+        listed: Vec<(KeyId, Version)>,
+    },
+    /// Answers an offer: what the sender lacks, or holds in an older version.
+    Wanted {
+        /// The number of the request.
+        req: u64,
+        /// At most 1024.
+        keys: Vec<KeyId>,
+    },
     /// Asks for a sign of life.
     Ping {
         /// Comes back in the answer.

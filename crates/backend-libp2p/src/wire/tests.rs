@@ -80,6 +80,10 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), any::<u8>(), any::<bool>(), prop::collection::vec((key(), version()), 0..20))
             .prop_map(|(req, bucket, more, listed)| Message::Versions { req, bucket, more, listed }),
         (any::<u64>(), any::<u16>()).prop_map(|(req, differing)| Message::Compared { req, differing }),
+        (any::<u64>(), prop::collection::vec((key(), version()), 0..20))
+            .prop_map(|(req, listed)| Message::Offer { req, listed }),
+        (any::<u64>(), prop::collection::vec(key(), 0..20))
+            .prop_map(|(req, keys)| Message::Wanted { req, keys }),
         any::<u64>().prop_map(|nonce| Message::Ping { nonce }),
         any::<u64>().prop_map(|nonce| Message::Pong { nonce }),
         Just(Message::Vouched),

@@ -1,0 +1,31 @@
+//! The driver: moves the bytes that the core speaks of, over libp2p.
+//!
+//! One task owns the swarm: it listens, dials and closes. Each connection has a task that greets the
+//! peer ([`greet`]) and two that read and write its lanes ([`lane`]); they call the core themselves, so
+//! that no message passes through the swarm's loop.
+
+mod behaviour;
+mod budget;
+mod connection;
+mod dialler;
+mod engine;
+mod fault;
+mod greet;
+mod handler;
+mod hello;
+mod incoming;
+mod lane;
+mod link;
+mod outgoing;
+mod own;
+mod queue;
+mod resolve;
+mod security;
+mod swarm;
+mod tally;
+mod transport;
+pub(crate) use behaviour::ConnectionLimits;
+pub(crate) use engine::{Engine, Setup};
+pub(crate) use link::{Link, QueueLimits};
+pub(crate) use swarm::{Plan, StartError, SwarmTask};
+pub use tally::Connections;

@@ -1,0 +1,440 @@
+//! The task that owns the swarm: listens, dials, and gives each connection its task.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use libp2p::core::transport::TransportError;
+use libp2p::core::{ConnectedPoint, Multiaddr};
+use libp2p::identity::Keypair;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, ListenError, Swarm, SwarmEvent};
+use libp2p::{PeerId, noise};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::behaviour::{Behaviour, BehaviourEvent, ConnectionLimits, remote};
+use super::connection::{Connection, serve};
+use super::dialler::{Dialler, Target};
+use super::engine::{Addresses, Command, Engine};
+use super::fault::{Reason, explain, reason};
+use super::hello::Side;
+use super::own::OwnCalls;
+use super::resolve::resolve;
+use super::transport::build;
+use crate::address::{Host, PeerAddress, may_dial};
+use crate::core::Event;
+use crate::report::BootstrapReport;
+use crate::wire::PeerKey;
+
+/// How often a look is taken at what no event tells of.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// What the swarm needs to know.
+pub(crate) struct Plan {
+    pub(crate) keypair: Keypair,
+    /// Where to listen, the port included; empty for a node that only dials.
+    pub(crate) listen: Vec<(IpAddr, u16)>,
+    pub(crate) bootstrap: Vec<PeerAddress>,
+    /// Told to others instead of the addresses of this machine.
+    pub(crate) announce: Vec<PeerAddress>,
+    pub(crate) allowed: HashSet<PeerId>,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) mdns: bool,
+}
+
+/// Why a swarm could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("Noise could not be set up")]
+    Noise(#[from] noise::Error),
+    #[error("this address cannot be listened on")]
+    Listen(IpAddr, u16, #[source] io::Error),
+    #[cfg(feature = "mdns")]
+    #[error("multicast DNS could not be set up")]
+    Mdns(#[source] io::Error),
+}
+
+/// The swarm with its listeners, ready to run.
+pub(crate) struct SwarmTask {
+    swarm: Swarm<Behaviour>,
+    engine: Arc<Engine>,
+    commands: mpsc::Receiver<Command>,
+    dialler: Dialler,
+    announce: Vec<PeerAddress>,
+    listening: BTreeSet<PeerAddressText>,
+    /// For whom a connection was asked.
+    dials: HashMap<ConnectionId, Purpose>,
+    resolving: JoinSet<(Target, Result<Vec<PeerAddress>, String>)>,
+    /// Dials of one target that are under way.
+    tries: HashMap<Target, usize>,
+    connections: JoinSet<ConnectionId>,
+    own: OwnCalls,
+    origin: Instant,
+    me: PeerId,
+}
+
+type PeerAddressText = String;
+
+/// Why a dial was made.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Bootstrap(Target),
+    /// The core asked; see [`crate::core::Action::Dial`].
+    Dial(PeerKey),
+    /// The core asked; see [`crate::core::Action::Probe`].
+    Probe(PeerKey),
+    #[cfg(feature = "mdns")]
+    Discovered,
+}
+
+impl SwarmTask {
+    /// Listens. Must be called within a tokio runtime.
+    pub(crate) fn new(
+        plan: Plan,
+        engine: Arc<Engine>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Self, StartError> {
+        let swarm = build(&plan, &engine)?;
+        let me = *swarm.local_peer_id();
+        let mut task = Self {
+            swarm,
+            engine,
+            commands,
+            dialler: Dialler::new(plan.bootstrap, Duration::ZERO),
+            announce: plan.announce,
+            listening: BTreeSet::new(),
+            dials: HashMap::new(),
+            resolving: JoinSet::new(),
+            tries: HashMap::new(),
+            connections: JoinSet::new(),
+            own: OwnCalls::default(),
+            origin: Instant::now(),
+            me,
+        };
+        task.listen(&plan.listen)?;
+        task.tell_addresses();
+        Ok(task)
+    }
+
+    fn listen(&mut self, addresses: &[(IpAddr, u16)]) -> Result<(), StartError> {
+        let mut failed = None;
+        let mut listens = false;
+        for (ip, port) in addresses {
+            match self.listen_at(*ip, *port) {
+                Ok(()) => listens = true,
+                Err(error) => {
+                    tracing::debug!(%ip, port, %error, "this address cannot be listened on");
+                    // A machine without IPv6 is no error, and a port in use says so for IPv4 as well.
+                    failed.get_or_insert(StartError::Listen(*ip, *port, error));
+                }
+            }
+            // The first one counts.
+            if !listens && let Some(error) = failed.take() {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn listen_at(&mut self, ip: IpAddr, port: u16) -> io::Result<()> {
+        // libp2p shares ports between processes (SO_REUSEPORT), and would not notice that it is taken.
+        drop(std::net::TcpListener::bind((ip, port))?);
+        let address = PeerAddress::at(ip, port).listener();
+        self.swarm.listen_on(address).map(|_| ()).map_err(|error| match error {
+            TransportError::Other(error) => error,
+            TransportError::MultiaddrNotSupported(_) => io::ErrorKind::Unsupported.into(),
+        })
+    }
+
+    /// Runs for ever.
+    pub(crate) async fn run(mut self) {
+        let mut pulse = tokio::time::interval(PULSE);
+        pulse.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.dial_due();
+            let due = self.dialler.next().map_or(PULSE, |due| due.saturating_sub(self.origin.elapsed()));
+            tokio::select! {
+                () = tokio::time::sleep(due) => {}
+                event = self.swarm.select_next_some() => self.on_event(event),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.on_command(command),
+                    None => return,
+                },
+                Some(resolved) = self.resolving.join_next(), if !self.resolving.is_empty() => {
+                    if let Ok((target, addresses)) = resolved {
+                        self.on_resolved(target, addresses);
+                    }
+                }
+                Some(ended) = self.connections.join_next(), if !self.connections.is_empty() => {
+                    if let Ok(id) = ended {
+                        self.swarm.close_connection(id);
+                    }
+                }
+                _ = pulse.tick() => {
+                    self.tell_targets();
+                    if self.own.somebody_else(self.origin.elapsed()) {
+                        tracing::warn!(
+                            me = %self.me,
+                            "another node uses this node's identity: give each its own name or identity file"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn dial_due(&mut self) {
+        let now = self.origin.elapsed();
+        let connected = |peer: &PeerId| PeerKey::of(peer).is_some_and(|key| self.engine.is_connected(key));
+        self.dialler.observe(now, connected, chance());
+        for (target, address) in self.dialler.due(now) {
+            self.resolving.spawn(async move { (target, resolve(&address).await) });
+        }
+    }
+
+    fn on_resolved(&mut self, target: Target, addresses: Result<Vec<PeerAddress>, String>) {
+        let addresses = match addresses {
+            Ok(addresses) => addresses,
+            Err(why) => return self.dialler.ended(target, self.origin.elapsed(), Err(why), chance()),
+        };
+        let mut tries = 0;
+        let mut why = "it is one of this node's own addresses".to_owned();
+        for address in addresses {
+            if self.is_own(&address) {
+                continue;
+            }
+            let opts = match address.peer {
+                Some(peer) => DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(vec![address.to_multiaddr()])
+                    .allocate_new_port()
+                    .build(),
+                None => {
+                    DialOpts::unknown_peer_id().address(address.to_multiaddr()).allocate_new_port().build()
+                }
+            };
+            match self.dial(opts, Purpose::Bootstrap(target)) {
+                Ok(()) => tries += 1,
+                Err(error) => why = explain(&error),
+            }
+        }
+        if tries == 0 {
+            self.dialler.ended(target, self.origin.elapsed(), Err(why), chance());
+        } else {
+            self.tries.insert(target, tries);
+        }
+    }
+
+    fn dial(&mut self, opts: DialOpts, purpose: Purpose) -> Result<(), DialError> {
+        let id = opts.connection_id();
+        self.swarm.dial(opts)?;
+        self.engine.tally.dials.up();
+        self.dials.insert(id, purpose);
+        Ok(())
+    }
+
+    fn on_command(&mut self, command: Command) {
+        let (peer, addresses, purpose, condition) = match command {
+            Command::Dial { peer, addresses } => {
+                (peer, addresses, Purpose::Dial(peer), PeerCondition::DisconnectedAndNotDialing)
+            }
+            Command::Probe { peer, addresses } => {
+                (peer, addresses, Purpose::Probe(peer), PeerCondition::Always)
+            }
+        };
+        let addresses: Vec<_> = addresses.iter().filter_map(|text| self.may_dial(text)).collect();
+        let Some(id) = peer.to_peer_id().filter(|id| *id != self.me && !addresses.is_empty()) else {
+            return self.engine.tell(Event::Dialled { peer, reached: false });
+        };
+        let opts =
+            DialOpts::peer_id(id).condition(condition).addresses(addresses).allocate_new_port().build();
+        if let Err(error) = self.dial(opts, purpose) {
+            tracing::debug!(peer = %id, %error, "not dialled");
+            let reached = self.engine.is_connected(peer);
+            self.engine.tell(Event::Dialled { peer, reached });
+        }
+    }
+
+    /// An address that a peer told of, if it may be dialled: of numbers, since names of others are not
+    /// looked up.
+    fn may_dial(&self, text: &str) -> Option<Multiaddr> {
+        let address: PeerAddress = text.parse().ok()?;
+        let Host::Ip(ip) = address.host else { return None };
+        let address = PeerAddress { peer: None, ..address };
+        (may_dial(ip) && !self.is_own(&address)).then(|| address.to_multiaddr())
+    }
+
+    fn is_own(&self, address: &PeerAddress) -> bool {
+        self.listening.contains(&PeerAddress { peer: None, ..address.clone() }.to_string())
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connection(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.on_dial_failed(connection_id, peer_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                self.on_refused(&send_back_addr, &error);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                if let Some(address) = PeerAddress::from_multiaddr(&address) {
+                    self.listening.insert(address.to_string());
+                    self.tell_addresses();
+                }
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                if let Some(address) = PeerAddress::from_multiaddr(&address) {
+                    self.listening.remove(&address.to_string());
+                    self.tell_addresses();
+                }
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::error!(?addresses, ?reason, "this node no longer listens here");
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener had trouble"),
+            #[cfg(feature = "mdns")]
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(libp2p::mdns::Event::Discovered(found))) => {
+                self.on_discovered(found);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let purpose = self.dials.remove(&id);
+        let lanes = self.swarm.behaviour_mut().links.take_lanes(id);
+        if let Some(Purpose::Bootstrap(target)) = purpose {
+            self.tries.remove(&target);
+            self.dialler.ended(target, self.origin.elapsed(), Ok(peer), chance());
+        }
+        if let Some(Purpose::Dial(peer) | Purpose::Probe(peer)) = purpose {
+            self.engine.tell(Event::Dialled { peer, reached: true });
+        }
+        let (Some(lanes), Some(key)) = (lanes, PeerKey::of(&peer)) else {
+            self.swarm.close_connection(id);
+            return;
+        };
+        if let Some(Purpose::Probe(_)) = purpose {
+            self.swarm.close_connection(id);
+            return;
+        }
+        let at = PeerAddress::from_multiaddr(&without_peer(remote(endpoint)));
+        let connection = Connection {
+            peer: key,
+            side: if endpoint.is_dialer() { Side::Dialler } else { Side::Listener },
+            remote: at.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ip: at.and_then(|address| match address.host {
+                Host::Ip(ip) => Some(ip),
+                _ => None,
+            }),
+        };
+        let engine = Arc::clone(&self.engine);
+        self.connections.spawn(async move {
+            serve(engine, connection, lanes).await;
+            id
+        });
+    }
+
+    fn on_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+        self.engine.tally.dials_failed.up();
+        let now = self.origin.elapsed();
+        if matches!(error, DialError::LocalPeerId { .. }) {
+            self.engine.tally.own.up();
+            self.own.called(now);
+        }
+        let why = explain(error);
+        tracing::debug!(peer = ?peer.map(|peer| peer.to_string()), why, "a dial failed");
+        match self.dials.remove(&id) {
+            Some(Purpose::Bootstrap(target)) => {
+                let Some(left) = self.tries.get_mut(&target) else { return };
+                *left -= 1;
+                if *left == 0 {
+                    self.tries.remove(&target);
+                    self.dialler.ended(target, now, Err(why), chance());
+                }
+            }
+            Some(Purpose::Dial(peer) | Purpose::Probe(peer)) => {
+                self.engine.tell(Event::Dialled { peer, reached: false });
+            }
+            #[cfg(feature = "mdns")]
+            Some(Purpose::Discovered) => {}
+            None => {}
+        }
+    }
+
+    fn on_refused(&mut self, from: &Multiaddr, error: &ListenError) {
+        let tally = &self.engine.tally;
+        let why = match error {
+            ListenError::LocalPeerId { .. } => {
+                return self.own.was_called(self.origin.elapsed());
+            }
+            // Counted where it was denied.
+            ListenError::Denied { .. } => return,
+            ListenError::Transport(TransportError::Other(error)) => reason(error),
+            _ => Reason::Other,
+        };
+        match why {
+            Reason::Stranger => tally.refused_strangers.up(),
+            Reason::Key => tally.refused_keys.up(),
+            Reason::Slow => tally.refused_slow.up(),
+            Reason::Other => {}
+        }
+        tracing::debug!(%from, %error, "a connection was refused");
+    }
+
+    #[cfg(feature = "mdns")]
+    fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        for (peer, address) in found.into_iter().take(64) {
+            let known = PeerKey::of(&peer).is_none_or(|key| self.engine.is_connected(key));
+            let address = self.may_dial(&without_peer(&address).to_string());
+            let (false, Some(address)) = (known || peer == self.me, address) else { continue };
+            let opts = DialOpts::peer_id(peer).addresses(vec![address]).allocate_new_port().build();
+            if let Err(error) = self.dial(opts, Purpose::Discovered) {
+                tracing::debug!(%peer, %error, "not dialled");
+            }
+        }
+    }
+
+    fn tell_targets(&self) {
+        let targets = self.dialler.report().map(|(address, connected, trouble)| BootstrapReport {
+            address: address.to_string(),
+            connected,
+            trouble: trouble.map(str::to_owned),
+        });
+        self.engine.set_targets(targets.collect());
+    }
+
+    /// Says anew where this node can be dialled.
+    fn tell_addresses(&self) {
+        let listening = || self.listening.iter().filter_map(|text| text.parse::<PeerAddress>().ok());
+        let addresses = if self.announce.is_empty() {
+            let is_local = |address: &PeerAddress| matches!(address.host, Host::Ip(ip) if ip.is_loopback());
+            let public = listening().filter(|address| !is_local(address));
+            Addresses {
+                public: public.map(|address| address.to_string()).collect(),
+                local: listening().map(|address| address.to_string()).collect(),
+            }
+        } else {
+            let announced: Vec<_> = self.announce.iter().map(ToString::to_string).collect();
+            Addresses { public: announced.clone(), local: announced }
+        };
+        self.engine.set_addresses(addresses);
+    }
+}
+
+fn without_peer(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect()
+}
+
+/// Between 0 and 1, to spread what many nodes would do at once.
+fn chance() -> f64 {
+    f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
+}

@@ -1,0 +1,59 @@
+//! Sets up libp2p: TCP, Noise for this network, Yamux, and lazy negotiation, which saves a round trip
+//! for each stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::core::Transport;
+use libp2p::core::upgrade::Version;
+use libp2p::swarm::Swarm;
+use libp2p::{tcp, yamux};
+
+use super::behaviour::{Behaviour, Links};
+use super::engine::Engine;
+use super::security::PrivateNoise;
+use super::swarm::{Plan, StartError};
+
+/// How long a dial may take, with TCP, Noise and Yamux.
+const DIAL_LIMIT: Duration = Duration::from_secs(2);
+/// How long others have to secure a connection that they opened.
+const ACCEPT_LIMIT: Duration = Duration::from_secs(3);
+/// More streams than the two lanes are nobody's business.
+const MAX_STREAMS: usize = 8;
+
+pub(super) fn build(plan: &Plan, engine: &Arc<Engine>) -> Result<Swarm<Behaviour>, StartError> {
+    let noise = PrivateNoise::new(&plan.keypair, &engine.setup.key)?;
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(MAX_STREAMS);
+    let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux)
+        .outbound_timeout(DIAL_LIMIT)
+        .inbound_timeout(ACCEPT_LIMIT)
+        .boxed();
+    let me = plan.keypair.public().to_peer_id();
+    let behaviour = Behaviour {
+        links: Links::new(plan.limits, plan.allowed.clone(), Arc::clone(engine)),
+        #[cfg(feature = "mdns")]
+        mdns: mdns(plan.mdns, me)?,
+    };
+    #[cfg(not(feature = "mdns"))]
+    if plan.mdns {
+        tracing::warn!("this build cannot look for peers by multicast DNS: it lacks the feature `mdns`");
+    }
+    let config = libp2p::swarm::Config::with_tokio_executor()
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        .with_max_negotiating_inbound_streams(4)
+        .with_idle_connection_timeout(Duration::from_secs(1));
+    Ok(Swarm::new(transport, behaviour, me, config))
+}
+
+#[cfg(feature = "mdns")]
+fn mdns(
+    wanted: bool,
+    me: libp2p::PeerId,
+) -> Result<libp2p::swarm::behaviour::toggle::Toggle<libp2p::mdns::tokio::Behaviour>, StartError> {
+    let made = wanted.then(|| libp2p::mdns::tokio::Behaviour::new(libp2p::mdns::Config::default(), me));
+    made.transpose().map(Into::into).map_err(StartError::Mdns)
+}

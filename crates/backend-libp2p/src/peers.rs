@@ -1,0 +1,342 @@
+//! The backend: a handle on a running node.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use peercache_api::{
+    BackendInfo, CacheBackend, Capabilities, Entry, Error, ErrorKind, Freshness, Key, MAX_VALUE_BYTES,
+    Operation, Version, envelope,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::address::PeerName;
+use crate::builder::{Limits, PeersBuilder};
+use crate::core::{Event, Failure, OpId, Outcome};
+use crate::driver::Engine;
+use crate::network_key::NetworkKey;
+use crate::report::{PeersReport, members, role_name};
+use crate::wire::KeyId;
+
+/// How often is looked whether everything has been sent.
+const LOOK: Duration = Duration::from_millis(5);
+/// What was handed to the connections still has to be encrypted and written.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// A node of the network, as a cache backend. Clones are handles on the same node, which stops with the
+/// last of them, or with [`CacheBackend::close`].
+///
+/// A read asks the anchors that own the key, over connections that are open already: nothing is ever
+/// dialled for a read, and with nobody connected it fails at once, with kind `Unavailable`. A miss is an
+/// answer of an owner. A write returns when an owner has it.
+#[derive(Clone)]
+pub struct Peers(Arc<Inner>);
+
+struct Inner {
+    name: PeerName,
+    info: BackendInfo,
+    engine: Arc<Engine>,
+    limits: Limits,
+    closed: AtomicBool,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// What came of asking for a lease.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Leased {
+    /// Somebody else has loaded it.
+    Found(Entry),
+    /// The caller is to load it within `ttl`, and to store it or to call [`Peers::release`] with `token`.
+    Granted {
+        /// Names the lease.
+        token: u64,
+        /// How long others wait for it.
+        ttl: Duration,
+    },
+    /// There is no lease to be had: the caller loads.
+    Refused,
+}
+
+impl Peers {
+    /// Sets up a node of the network of `key`.
+    #[must_use]
+    pub fn builder(key: NetworkKey) -> PeersBuilder {
+        PeersBuilder::new(key)
+    }
+
+    pub(crate) fn new(
+        name: PeerName,
+        engine: Arc<Engine>,
+        limits: Limits,
+        tasks: [JoinHandle<()>; 2],
+    ) -> Self {
+        let mut capabilities = Capabilities::shared()
+            .with_ordered_writes()
+            .with_native_expiry()
+            .with_max_value_bytes(MAX_VALUE_BYTES);
+        if !engine.setup.key.can_write() {
+            capabilities = capabilities.with_read_only();
+        }
+        let info = BackendInfo::new(crate::BACKEND, capabilities);
+        Self(Arc::new(Inner { name, info, engine, limits, closed: AtomicBool::new(false), tasks }))
+    }
+
+    /// Waits until the node knows where it listens, and for the first peer.
+    pub(crate) async fn settle(&self, listens: Option<Duration>, has_bootstrap: bool) {
+        if let Some(limit) = listens {
+            let listening = async {
+                while self.addresses().is_empty() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if tokio::time::timeout(limit, listening).await.is_err() {
+                tracing::warn!("this node does not know yet where it listens");
+            }
+        }
+        let wait = self.0.limits.connect_wait;
+        if has_bootstrap && tokio::time::timeout(wait, self.0.engine.anybody()).await.is_err() {
+            tracing::warn!(
+                waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                "no bootstrap peer answered yet; this node starts without and goes on trying"
+            );
+        }
+    }
+
+    /// This node's name.
+    #[must_use]
+    pub fn name(&self) -> PeerName {
+        self.0.name
+    }
+
+    /// Where others can dial this node, to paste into their bootstrap addresses. Empty for a node that
+    /// only dials out.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<String> {
+        let addresses = self.0.engine.addresses();
+        let all = if addresses.public.is_empty() { addresses.local } else { addresses.public };
+        let suffix = format!("/p2p/{}", self.0.name);
+        all.into_iter()
+            .map(|address| if address.ends_with(&suffix) { address } else { address + &suffix })
+            .collect()
+    }
+
+    /// How the node is doing.
+    #[must_use]
+    pub fn report(&self) -> PeersReport {
+        let engine = &self.0.engine;
+        let (node, links) = engine.report();
+        PeersReport {
+            name: self.0.name,
+            role: role_name(engine.setup.role),
+            addresses: self.addresses(),
+            writer: engine.setup.key.can_write(),
+            in_ring: node.in_ring,
+            settled: node.settled,
+            anchors: node.anchors,
+            connected: links.len(),
+            entries: node.records,
+            bytes: node.bytes,
+            evicted: node.evicted,
+            unsent_bytes: engine.unsent(),
+            members: members(&node, &links),
+            bootstrap: engine.targets(),
+            counters: node.counters,
+            connections: engine.connections(),
+        }
+    }
+
+    /// Calls `watcher` with the digest of each key that is removed anywhere, so that tiers above can
+    /// forget it. It is called on the threads that move bytes, and must return at once.
+    pub fn watch_removals(&self, watcher: impl Fn(&[u8; 32]) + Send + Sync + 'static) {
+        self.0.engine.watch_removals(Arc::new(watcher));
+    }
+
+    /// Asks whether the caller should load what is under `key`: at most one node is told so at a time, for
+    /// `ttl`. Whoever asks meanwhile waits up to `wait` for its value, as long as it is newer than
+    /// `newer_than`. A lease saves work and promises nothing.
+    ///
+    /// # Errors
+    /// As [`CacheBackend::get`]. Whoever gets one loads. May be cancelled.
+    pub async fn lease(
+        &self,
+        key: &Key,
+        ttl: Duration,
+        wait: Duration,
+        newer_than: Version,
+    ) -> Result<Leased, Error> {
+        let id = KeyId::from(key);
+        let outcome =
+            self.run(Operation::Get, |op| Event::Lease { op, key: id, ttl, wait, newer_than }).await?;
+        match outcome {
+            Outcome::Found(bytes) => Ok(self.read(key, bytes)?.map_or(Leased::Refused, Leased::Found)),
+            Outcome::Granted { token, ttl } => Ok(Leased::Granted { token, ttl }),
+            Outcome::Absent | Outcome::Stored(_) => Ok(Leased::Refused),
+            Outcome::Failed(failure) => Err(failed(failure, Operation::Get)),
+        }
+    }
+
+    /// Gives a lease back without a value: somebody else loads then.
+    pub fn release(&self, key: &Key, token: u64) {
+        self.0.engine.tell(Event::Release { key: KeyId::from(key), token });
+    }
+
+    /// Runs an operation to its end; the node itself ends it at its deadline. May be cancelled.
+    async fn run(&self, operation: Operation, event: impl FnOnce(OpId) -> Event) -> Result<Outcome, Error> {
+        self.refuse_if_closed(operation)?;
+        let (op, outcome) = self.0.engine.begin(event);
+        let mut running = Running { engine: &self.0.engine, op, outcome };
+        (&mut running.outcome).await.map_err(|_| closed(operation))
+    }
+
+    /// The entry in what a peer or this node holds under `key`.
+    fn read(&self, key: &Key, bytes: bytes::Bytes) -> Result<Option<Entry>, Error> {
+        let entry = envelope::decode(key, bytes).map_err(|error| error.with_backend(crate::BACKEND))?;
+        Ok((entry.freshness(self.0.engine.now().wall) != Freshness::Expired).then_some(entry))
+    }
+
+    fn refuse_if_closed(&self, operation: Operation) -> Result<(), Error> {
+        if self.0.closed.load(Ordering::Acquire) { Err(closed(operation)) } else { Ok(()) }
+    }
+}
+
+/// An operation that is given up when nobody waits for it any more.
+struct Running<'a> {
+    engine: &'a Engine,
+    op: OpId,
+    outcome: oneshot::Receiver<Outcome>,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.engine.cancel(self.op);
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl CacheBackend for Peers {
+    fn info(&self) -> &BackendInfo {
+        &self.0.info
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
+        let (id, deadline) = (KeyId::from(key), self.0.limits.read_deadline);
+        match self.run(Operation::Get, |op| Event::Get { op, key: id, deadline }).await? {
+            Outcome::Found(bytes) => self.read(key, bytes),
+            Outcome::Absent | Outcome::Stored(_) | Outcome::Granted { .. } => Ok(None),
+            Outcome::Failed(failure) => Err(failed(failure, Operation::Get)),
+        }
+    }
+
+    async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
+        self.refuse_if_closed(Operation::Put)?;
+        if !self.0.info.capabilities.writable {
+            return Err(failed(Failure::Refused, Operation::Put));
+        }
+        if entry.value().len() > MAX_VALUE_BYTES {
+            let error =
+                Error::new(ErrorKind::TooLarge, Operation::Put, "the value is larger than peers take");
+            let error =
+                error.with_context("bytes", entry.value().len()).with_context("most", MAX_VALUE_BYTES);
+            return Err(error.with_backend(crate::BACKEND));
+        }
+        let (envelope, deadline) = (envelope::encode(key, &entry), self.0.limits.write_deadline);
+        match self.run(Operation::Put, |op| Event::Put { op, envelope, deadline }).await? {
+            Outcome::Failed(failure) => Err(failed(failure, Operation::Put)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), Error> {
+        self.refuse_if_closed(Operation::Probe)?;
+        if self.0.engine.is_of_use() { Ok(()) } else { Err(failed(Failure::Unreachable, Operation::Probe)) }
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        if self.0.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let engine = &self.0.engine;
+        engine.tell(Event::Leave);
+        let sent = async {
+            while engine.unsent() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        if tokio::time::timeout(self.0.limits.close_wait, sent).await.is_err() {
+            tracing::warn!(bytes = engine.unsent(), "not everything was sent before this node closed");
+        }
+        self.0.stop();
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.engine.stop();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers")
+            .field("name", &self.0.name)
+            .field("role", &role_name(self.0.engine.setup.role))
+            .finish_non_exhaustive()
+    }
+}
+
+fn closed(operation: Operation) -> Error {
+    Error::new(ErrorKind::Unavailable, operation, "this node is closed")
+        .with_backend(crate::BACKEND)
+        .with_temporary(false)
+}
+
+fn failed(failure: Failure, operation: Operation) -> Error {
+    let (kind, message, help) = match failure {
+        Failure::Unreachable => (
+            ErrorKind::Unavailable,
+            "no peer is connected",
+            "check CACHE_BOOTSTRAP_PEERS and that an anchor listens there; `peercache peers` shows each address and what hinders it",
+        ),
+        Failure::Timeout => (ErrorKind::Timeout, "no peer answered in time", ""),
+        Failure::Busy => (ErrorKind::RateLimited, "the peers that could answer have too much to do", ""),
+        Failure::Refused => (
+            ErrorKind::Denied,
+            "this node may not write",
+            "its secret is read-only, or the peers have another one",
+        ),
+        Failure::Overloaded => (ErrorKind::Unavailable, "too many operations wait already", ""),
+    };
+    let error = Error::new(kind, operation, message).with_backend(crate::BACKEND);
+    if help.is_empty() { error } else { error.with_help(help) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_failure_says_what_it_is() {
+        let text = |failure| failed(failure, Operation::Put).to_string();
+        insta::assert_snapshot!(text(Failure::Unreachable), @"peers: put failed (unavailable): no peer is connected; check CACHE_BOOTSTRAP_PEERS and that an anchor listens there; `peercache peers` shows each address and what hinders it");
+        insta::assert_snapshot!(text(Failure::Timeout), @"peers: put failed (timeout): no peer answered in time");
+        insta::assert_snapshot!(text(Failure::Busy), @"peers: put failed (rate limited): the peers that could answer have too much to do");
+        insta::assert_snapshot!(text(Failure::Refused), @"peers: put failed (denied): this node may not write; its secret is read-only, or the peers have another one");
+        insta::assert_snapshot!(text(Failure::Overloaded), @"peers: put failed (unavailable): too many operations wait already");
+        assert!(failed(Failure::Overloaded, Operation::Put).is_retryable());
+        assert!(!failed(Failure::Refused, Operation::Put).is_retryable());
+    }
+}
