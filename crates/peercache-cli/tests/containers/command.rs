@@ -160,7 +160,7 @@ impl Drop for Daemon {
 
 /// The same command, ended by the kernel when the thread that starts it ends: also when the whole test is killed.
 /// Its environment is what was set for it, nothing of ours.
-fn leashed(command: &Command) -> Command {
+pub(crate) fn leashed(command: &Command) -> Command {
     let mut leashed = Command::new("setpriv");
     leashed.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args()).env_clear();
     for (name, value) in command.get_envs() {

@@ -95,13 +95,14 @@ impl Engine {
         run(self.client(args), b"").ok(&format!("docker {}", args.join(" "))).text()
     }
 
-    /// A user-defined network, in which containers have names. Returns its own name and the host's address on it.
-    pub(crate) fn network(&self) -> (String, String) {
+    /// A user-defined network, in which containers have names. Returns its own name; the host's address on it is
+    /// its first.
+    pub(crate) fn network(&self) -> String {
         let number = self.networks.fetch_add(1, Ordering::Relaxed) + 1;
         let (name, gateway) = (format!("network-{number}"), format!("172.31.{number}.1"));
         let subnet = format!("172.31.{number}.0/24");
         self.docker(&["network", "create", "--subnet", &subnet, "--gateway", &gateway, &name]);
-        (name, gateway)
+        name
     }
 
     /// Starts a container that runs `peercache ARGS`, with options of `docker run`.
@@ -197,8 +198,8 @@ fn remove_empty(group: &Path) -> bool {
     fs::remove_dir(group).is_ok()
 }
 
-/// A container; it ends with its engine.
-#[derive(Debug)]
+/// A container; it ends with its engine. Clones are handles on the same one.
+#[derive(Clone, Debug)]
 pub(crate) struct Container {
     engine: Rc<Engine>,
     name: String,

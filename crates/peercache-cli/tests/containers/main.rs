@@ -6,9 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
 mod command;
+mod cut_off;
 mod engine;
 mod fixtures;
+mod fleet;
+mod job;
+mod layouts;
 mod means;
+mod member;
 mod namespace;
 mod nat;
 mod node;

@@ -61,25 +61,22 @@ impl Nat {
         &self.host
     }
 
+    pub(crate) fn router(&self) -> &Rc<Namespace> {
+        &self.router
+    }
+
     pub(crate) fn runner(&self, number: u8) -> &Rc<Namespace> {
         &self.runners[usize::from(number)]
     }
 
     /// From now on every packet from and to the runner is dropped, those of open connections too.
     pub(crate) fn cut(&self, runner: u8) {
-        self.rules("-I", runner);
+        runner_rules(&self.router, "-I", runner);
     }
 
     /// Takes a [`Nat::cut`] back.
     pub(crate) fn heal(&self, runner: u8) {
-        self.rules("-D", runner);
-    }
-
-    fn rules(&self, change: &str, runner: u8) {
-        self.router.script(&format!(
-            "iptables --wait {change} FORWARD -i runner{runner} -j DROP
-             iptables --wait {change} FORWARD -o runner{runner} -j DROP"
-        ));
+        runner_rules(&self.router, "-D", runner);
     }
 
     /// As [`Nat::cut`] for all runners at once: the host is gone for everybody.
@@ -97,6 +94,14 @@ impl Nat {
              iptables --wait -D FORWARD -i uplink -j DROP",
         );
     }
+}
+
+/// Adds or removes the rules at `router` that drop every packet from and to the runner.
+pub(crate) fn runner_rules(router: &Namespace, change: &str, runner: u8) {
+    router.script(&format!(
+        "iptables --wait {change} FORWARD -i runner{runner} -j DROP
+         iptables --wait {change} FORWARD -o runner{runner} -j DROP"
+    ));
 }
 
 /// An address of the network of four that the link to a runner has.

@@ -13,7 +13,7 @@ use crate::namespace::Namespace;
 pub(crate) type Settings = Vec<(String, String)>;
 
 /// What tests do with a member, wherever it runs.
-pub(crate) trait Node {
+pub(crate) trait Node: std::fmt::Debug {
     fn name(&self) -> &str;
     /// Runs `peercache ARGS` beside the serving process, as a job's step does. Past `limit` the test fails.
     fn step_within(&self, args: &[&str], input: &[u8], limit: Duration) -> Output;
@@ -66,6 +66,11 @@ impl Place {
         let mut command = self.namespace.command(&self.binary);
         command.args(args).envs(self.settings.iter().cloned());
         command
+    }
+
+    /// Runs `peercache ARGS` there, which is expected to end soon.
+    pub(crate) fn step(&self, args: &[&str], input: &[u8]) -> Output {
+        self.step_within(args, input, LIMIT)
     }
 
     /// Runs `peercache ARGS` there. Past `limit` the test fails.
