@@ -6,9 +6,13 @@
 //! ```
 //!
 //! Memory is compared with `quick_cache`, disk with SQLite (one table, blob by key, write-ahead log,
-//! prepared statements, a connection per thread). Both sides hold the same values and take turns.
+//! prepared statements, a connection per thread). Both sides hold the same values and take turns. What the
+//! parts of the chain cost is compared with the same chain without them, or with the least that could do
+//! the work.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has nothing to say")]
 
+#[path = "chain/parts.rs"]
+mod parts;
 #[path = "chain/references.rs"]
 mod references;
 #[path = "chain/runner.rs"]
@@ -44,7 +48,13 @@ fn main() {
         let values = values(bytes, count);
         memory(&mut runner, &runtime, size, &values);
         disk(&mut runner, &runtime, size, &values);
+        parts::sealed(&mut runner, &runtime, size, &values);
     }
+    let (bytes, _, count) = SIZES[0];
+    let values = values(bytes, count);
+    parts::flights(&mut runner, &runtime);
+    parts::breaker(&mut runner, &runtime, &values);
+    parts::write_behind(&mut runner, &runtime, &values);
     runner.summary();
 }
 

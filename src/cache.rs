@@ -1,6 +1,5 @@
 //! The cache: typed values over a chain of backends.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,12 +10,13 @@ use peercache_api::{
     SystemClock, Timestamp, Version, VersionClock,
 };
 use peercache_chain::{
-    Chain, ChainBuilder, Explanation, Journal, Lookup, PutOutcome, TierOptions, WriteBehind, WritePolicy,
+    Chain, ChainBuilder, Explanation, Lookup, PutOutcome, TierOptions, WriteBehind, WritePolicy,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::{Config, ConfigError};
+use crate::journal::Journalled;
 use crate::large::{self, LargeStats, MAX_WHOLE_BYTES, StreamOptions};
 use crate::load::Loads;
 use crate::report::CacheReport;
@@ -54,7 +54,7 @@ pub struct CacheBuilder {
     namespace: String,
     default_ttl: Duration,
     node: Option<NodeId>,
-    journal: Option<PathBuf>,
+    pub(crate) journal: Option<Journalled>,
 }
 
 impl CacheBuilder {
@@ -121,13 +121,6 @@ impl CacheBuilder {
         self
     }
 
-    /// Keeps what waits to be written to shared tiers in this directory as well, so that it outlives
-    /// this process; the next one with the same directory delivers it. See [`Journal`]. Default: none.
-    pub fn journal(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.journal = Some(dir.into());
-        self
-    }
-
     /// Never writes to shared tiers; local ones as usual. Default: no.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.chain = self.chain.read_only(read_only);
@@ -138,7 +131,7 @@ impl CacheBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when the namespace or the default TTL is out of bounds; those of
-    /// [`Journal::open`].
+    /// [`Journal::open`](crate::Journal::open).
     pub fn build(self) -> Result<Cache, Error> {
         if self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::new(
@@ -163,8 +156,8 @@ impl CacheBuilder {
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
         let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone());
-        if let Some(dir) = self.journal {
-            chain = chain.journal(Journal::open(dir)?);
+        if let Some(journal) = self.journal {
+            chain = chain.journal(journal.open()?);
         }
         Ok(Cache {
             inner: Arc::new(Inner {

@@ -3,6 +3,7 @@
 mod cache;
 mod config;
 mod fetch;
+mod journal;
 mod large;
 mod load;
 mod options;
@@ -33,9 +34,9 @@ pub use peercache_api::{
 };
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
-    Held, Journal, LatencyReport, Lookup, Mode, Outcome, PromotionReport, PutOutcome, PutResult, Report,
-    SingleFlight, Skip, TagReport, TierExplanation, TierOptions, TierPut, TierReport, TierTrace, WriteBehind,
-    WritePolicy,
+    Held, Journal, JournalReport, JournalSeal, LatencyReport, Lookup, MAX_JOURNAL_SEAL_BYTES, Mode, Outcome,
+    PromotionReport, PutOutcome, PutResult, Report, SingleFlight, Skip, TagReport, TierExplanation,
+    TierOptions, TierPut, TierReport, TierTrace, WriteBehind, WritePolicy,
 };
 
 /// The local tiers.

@@ -9,6 +9,12 @@ mod conformance;
 mod faults;
 #[path = "cache/fetch.rs"]
 mod fetch;
+#[cfg(feature = "seal")]
+#[path = "cache/journal.rs"]
+mod journal;
+#[cfg(feature = "seal")]
+#[path = "cache/sealed.rs"]
+mod sealed;
 #[path = "cache/support.rs"]
 mod support;
 #[path = "cache/values.rs"]

@@ -93,6 +93,7 @@ mod with_both_tiers {
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,none")]), @"CACHE_BACKEND=\"memory,none\": `none` stands alone; name it without others, or list backends only");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, or `auto`, or `none`");
     }
 

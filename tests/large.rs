@@ -9,6 +9,9 @@ mod life;
 #[cfg(all(feature = "disk", target_os = "linux"))]
 #[path = "large/memory_use.rs"]
 mod memory_use;
+#[cfg(all(feature = "disk", feature = "seal", target_os = "linux"))]
+#[path = "large/sealed_chaos.rs"]
+mod sealed_chaos;
 #[path = "large/sizes.rs"]
 mod sizes;
 #[path = "large/support.rs"]

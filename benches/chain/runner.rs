@@ -82,7 +82,7 @@ impl Runner {
     /// Each comparison takes about `budget`.
     pub(crate) fn new(budget: Duration) -> Self {
         println!(
-            "{:<22} {:>6} {:>7} {:>11} {:>11}   {:<22} difference",
+            "{:<23} {:>6} {:>7} {:>11} {:>11}   {:<22} difference",
             "operation", "size", "threads", "ours p50", "theirs p50", "ratio min/median/max"
         );
         Self { budget, missed: Vec::new(), judged: 0 }
@@ -119,7 +119,7 @@ impl Runner {
             (true, false) => "  OVER 1 us",
         };
         println!(
-            "{name:<22} {size:>6} {threads:>7} {:>11} {:>11}   {ratio:<22} {:+.0} ns{verdict}",
+            "{name:<23} {size:>6} {threads:>7} {:>11} {:>11}   {ratio:<22} {:+.0} ns{verdict}",
             Nanos(ours).to_string(),
             Nanos(theirs).to_string(),
             difference

@@ -1,11 +1,15 @@
-//! Journals: a segment gives what was written up to the first damage, and nothing else.
+//! Journals: a segment gives what was written up to the first damage, and nothing else. A sealed one gives
+//! nothing that was not sealed for it.
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
-use peercache_api::{Entry, Key, Timestamp, Version};
-use peercache_chain::fuzzing::{FRAME_BYTES, HEADER, Record, read};
+use peercache_api::{Entry, Error, Key, Timestamp, Version};
+use peercache_chain::fuzzing::{FRAME_BYTES, HEADER, Record, SEALED_HEADER, read};
+use peercache_chain::JournalSeal;
+use peercache_seal::{KeyId, LocalSeal, Secret};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::damage::Damage;
@@ -14,6 +18,37 @@ use crate::entry::{Parts, version};
 /// The longest name of a tier that is journalled, in bytes.
 const MAX_TIER_BYTES: usize = 256;
 
+/// The secret of the golden files.
+const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
+
+static SEAL: LazyLock<Arc<dyn JournalSeal>> = LazyLock::new(|| {
+    let secret = Secret::parse(SECRET).expect("a valid secret");
+    Arc::new(Seal(LocalSeal::new(&secret.into(), "fuzz").expect("a full secret")))
+});
+
+/// As the facade seals its journal.
+#[derive(Debug)]
+struct Seal(LocalSeal);
+
+impl JournalSeal for Seal {
+    fn key_id(&self) -> [u8; 8] {
+        *self.0.key_id().as_bytes()
+    }
+
+    fn knows(&self, key_id: [u8; 8]) -> bool {
+        self.0.knows(KeyId::from_bytes(key_id))
+    }
+
+    fn seal(&self, segment: &[u8], record: &[u8]) -> Result<Vec<u8>, Error> {
+        self.0.seal(segment, record)
+    }
+
+    fn open(&self, key_id: [u8; 8], segment: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        self.0.open(KeyId::from_bytes(key_id), segment, sealed)
+    }
+}
+
+type Seals = Option<&'static Arc<dyn JournalSeal>>;
 type Writes = Vec<(String, Key, Entry, Timestamp)>;
 
 #[derive(Arbitrary, Debug)]
@@ -46,10 +81,13 @@ pub fn journal(data: &[u8]) {
     segment(data);
     segment(&[&HEADER, data].concat());
     segment(&[&HEADER[..], &framed(data)].concat());
+    strangers(data);
     let mut recipe = Unstructured::new(data);
     if let (Ok(damage), Ok(at)) = (Damage::arbitrary(&mut recipe), u32::arbitrary(&mut recipe)) {
         let steps = recipe.arbitrary_iter::<Step>().map(|steps| steps.flatten().take(32));
-        course(steps.into_iter().flatten(), &damage, at as usize);
+        let events = events(steps.into_iter().flatten());
+        course(&events, &damage, at as usize, None);
+        course(&events, &damage, at as usize, Some(&SEAL));
     }
 }
 
@@ -58,7 +96,7 @@ fn record(body: &Bytes) {
         Ok(record) => record,
         Err(error) => return assert!(!error.to_string().contains('\n'), "an error is one line"),
     };
-    let written = record.encode().slice(FRAME_BYTES..);
+    let written = record.encode(None).expect("nothing is sealed").slice(FRAME_BYTES..);
     assert_eq!(Record::decode(&written).expect("we read what we write"), record);
     if record.is_end() {
         assert_eq!(written, body, "the end of a write has one form");
@@ -66,8 +104,15 @@ fn record(body: &Bytes) {
     assert!(written.len() <= body.len());
 }
 
+/// The writes in a segment, whether it is torn, and how many records were refused.
+fn found(bytes: &[u8], most: u64, seal: Seals) -> (Writes, bool, u64) {
+    let found = read(bytes, most, seal).expect("memory can be read");
+    // Another's segment gives nothing, as a torn one does.
+    found.map_or((Writes::new(), true, 0), |found| (found.writes, found.torn, found.refused))
+}
+
 fn segment(bytes: &[u8]) -> Writes {
-    let (writes, torn) = read(bytes, u64::MAX).expect("memory can be read");
+    let (writes, torn, refused) = found(bytes, u64::MAX, None);
     let least = FRAME_BYTES + peercache_api::envelope::HEADER_BYTES;
     assert!(writes.len() * least <= bytes.len(), "nothing is read that is not there");
     let mut names: Vec<_> = writes.iter().map(|(tier, key, ..)| (tier, key.as_str())).collect();
@@ -76,12 +121,29 @@ fn segment(bytes: &[u8]) -> Writes {
     assert_eq!(names.len(), writes.len(), "one write waits under a name");
     if !torn {
         let more = [bytes, &[0]].concat();
-        let (same, torn) = read(&more[..], u64::MAX).expect("memory can be read");
+        let (same, torn, _) = found(&more, u64::MAX, None);
         assert!(torn && same == writes, "a torn end costs nothing that went before");
-        let (same, torn) = read(&more[..], bytes.len() as u64).expect("memory can be read");
-        assert!(!torn && same == writes, "nothing is read beyond the bound");
+        let again = found(&more, bytes.len() as u64, None);
+        assert!(again == (writes.clone(), false, refused), "nothing is read beyond the bound");
     }
     writes
+}
+
+/// Bytes that nobody sealed give nothing to who seals, whatever they claim to be.
+fn strangers(data: &[u8]) {
+    let id = SEAL.key_id();
+    for bytes in [
+        data.to_vec(),
+        [&HEADER[..], &framed(data)].concat(),
+        [&SEALED_HEADER[..], data].concat(),
+        [&SEALED_HEADER[..], &id, data].concat(),
+        [&SEALED_HEADER[..], &id, &framed(data)].concat(),
+    ] {
+        assert!(found(&bytes, u64::MAX, Some(&SEAL)).0.is_empty(), "a forgery was believed");
+        if bytes.starts_with(&SEALED_HEADER) {
+            assert!(found(&bytes, u64::MAX, None).0.is_empty(), "sealed bytes were read in clear");
+        }
+    }
 }
 
 /// The bodies in `data`, each with a frame that belongs to it. A body is as long as two bytes before it say.
@@ -125,12 +187,39 @@ impl Waiting {
     }
 }
 
-fn course(steps: impl Iterator<Item = Step>, damage: &Damage, at: usize) {
-    let mut bytes = HEADER.to_vec();
-    let mut waiting = Waiting::default();
+/// What is noted in the journal, in order.
+struct Event {
+    tier: String,
+    key: Key,
+    queued: Timestamp,
+    what: Noted,
+}
+
+enum Noted {
+    Write(Entry),
+    End(Version),
+}
+
+impl Event {
+    fn record(&self) -> Record {
+        let (tier, key) = (self.tier.clone(), self.key.clone());
+        match &self.what {
+            Noted::Write(entry) => Record::write(tier, key, self.queued, entry.clone()),
+            Noted::End(version) => Record::end(tier, key, self.queued, *version),
+        }
+    }
+
+    fn happen(&self, waiting: &mut Waiting) {
+        match &self.what {
+            Noted::Write(entry) => waiting.write(&self.tier, &self.key, entry, self.queued),
+            Noted::End(version) => waiting.end(&self.tier, &self.key, *version),
+        }
+    }
+}
+
+fn events(steps: impl Iterator<Item = Step>) -> Vec<Event> {
     let mut last: HashMap<(String, u8), Version> = HashMap::new();
-    // Where each record ends, and what waits then.
-    let mut past = vec![(bytes.len(), waiting.clone())];
+    let mut events = Vec::new();
     for Step { tier, key: number, queued, what } in steps {
         let tier = match tier {
             Tier::Shared => "s3".to_owned(),
@@ -140,41 +229,72 @@ fn course(steps: impl Iterator<Item = Step>, damage: &Damage, at: usize) {
         };
         let number = number % 4;
         let key = Key::new(format!("repos/acme/{number}")).expect("a valid key");
-        let queued = Timestamp::from_millis(queued);
         let name = (tier.clone(), number);
-        let record = match what {
+        let what = match what {
             What::Write(parts) => {
                 let Some(entry) = parts.build() else { continue };
-                waiting.write(&tier, &key, &entry, queued);
                 last.insert(name, entry.version());
-                Record::write(tier, key, queued, entry)
+                Noted::Write(entry)
             }
-            What::End(parts) => {
-                waiting.end(&tier, &key, version(parts));
-                Record::end(tier, key, queued, version(parts))
-            }
+            What::End(parts) => Noted::End(version(parts)),
             What::EndLast => {
                 let Some(version) = last.get(&name) else { continue };
-                waiting.end(&tier, &key, *version);
-                Record::end(tier, key, queued, *version)
+                Noted::End(*version)
             }
         };
-        let written = record.encode();
-        assert_eq!(Record::decode(&written.slice(FRAME_BYTES..)).expect("we read what we write"), record);
-        bytes.extend_from_slice(&written);
-        past.push((bytes.len(), waiting.clone()));
+        events.push(Event { tier, key, queued: Timestamp::from_millis(queued), what });
     }
-    assert!(segment(&bytes) == waiting.0, "a whole segment gives what waits");
+    events
+}
+
+/// What waits after these.
+fn waiting<'a>(events: impl Iterator<Item = &'a Event>) -> Writes {
+    let mut waiting = Waiting::default();
+    events.for_each(|event| event.happen(&mut waiting));
+    waiting.0
+}
+
+fn course(events: &[Event], damage: &Damage, at: usize, seal: Seals) {
+    let mut bytes = match seal {
+        Some(seal) => [SEALED_HEADER, seal.key_id()].concat(),
+        None => HEADER.to_vec(),
+    };
+    // Where each record ends.
+    let mut ends = vec![bytes.len()];
+    for event in events {
+        let record = event.record();
+        let plain = record.encode(None).expect("nothing is sealed").slice(FRAME_BYTES..);
+        assert_eq!(Record::decode(&plain).expect("we read what we write"), record);
+        bytes.extend_from_slice(&record.encode(seal).expect("it can be sealed"));
+        ends.push(bytes.len());
+    }
+    let whole = (waiting(events.iter()), false, 0);
+    assert!(found(&bytes, u64::MAX, seal) == whole, "a whole segment gives what waits");
 
     let at = at % bytes.len();
-    let before = past.iter().rev().find(|(end, _)| *end <= at);
-    let expected = before.map(|(_, waiting)| waiting.0.clone()).unwrap_or_default();
-    let (writes, torn) = read(&bytes[..at], u64::MAX).expect("memory can be read");
-    assert!(writes == expected, "a torn segment gives what waited before the tear");
-    assert_eq!(torn, before.is_none_or(|(end, _)| *end != at));
+    // The header counts as the first record.
+    let before = ends.iter().take_while(|end| **end <= at).count();
+    let expected = waiting(events.iter().take(before.saturating_sub(1)));
+    let (writes, torn, refused) = found(&bytes[..at], u64::MAX, seal);
+    assert!(writes == expected && refused == 0, "a torn segment gives what waited before the tear");
+    assert_eq!(torn, !ends.contains(&at));
 
-    let within = past.iter().find(|(end, _)| *end > at).map_or(bytes.len(), |(end, _)| *end);
+    if let (Some(_), Some(index)) = (seal, before.checked_sub(1)) {
+        altered(events, &bytes, &ends, index, at, seal);
+    }
+    let within = ends.get(before).copied().unwrap_or(bytes.len());
     damage.inflict(&mut bytes, at..within);
-    let (writes, torn) = read(&bytes[..], u64::MAX).expect("memory can be read");
+    let (writes, torn, _) = found(&bytes, u64::MAX, seal);
     assert!(torn && writes == expected, "a damaged record ends the reading");
+}
+
+/// A record that somebody altered who can make checksums is passed over, alone.
+fn altered(events: &[Event], bytes: &[u8], ends: &[usize], index: usize, at: usize, seal: Seals) {
+    let Some(body) = ends.get(index + 1).map(|end| ends[index] + FRAME_BYTES..*end) else { return };
+    let mut bytes = bytes.to_vec();
+    bytes[body.start + at % body.len()] ^= 1 << (at % 8);
+    let checksum = xxh3_64(&bytes[body.clone()]).to_be_bytes();
+    bytes[body.start - checksum.len()..body.start].copy_from_slice(&checksum);
+    let others = events[..index].iter().chain(&events[index + 1..]);
+    assert!(found(&bytes, u64::MAX, seal) == (waiting(others), false, 1), "an altered record was believed");
 }

@@ -11,10 +11,12 @@ mod entry;
 mod envelope;
 mod journal;
 mod manifest;
+mod peers;
 mod sealed;
 
 pub use config::config;
 pub use envelope::envelope;
 pub use journal::journal;
 pub use manifest::manifest;
+pub use peers::peers;
 pub use sealed::sealed;

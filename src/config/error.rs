@@ -80,7 +80,6 @@ impl ConfigError {
 }
 
 /// What went wrong, where the setting at fault has its own advice.
-#[cfg(feature = "disk")]
 pub(super) fn without_help(error: &Error) -> String {
     let text = error.to_string();
     let advice = error.help().map(|help| format!("; {help}")).unwrap_or_default();
@@ -96,9 +95,14 @@ pub(super) fn shortened(value: &str) -> String {
     }
 }
 
+/// What is shown without quotes, on one line.
+pub(super) fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 fn shown(given: &Given) -> String {
     match given {
-        Given::Number(number) => shortened(number),
+        Given::Number(number) => on_one_line(&shortened(number)),
         given => format!("{:?}", shortened(&given.text())),
     }
 }

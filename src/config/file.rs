@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::env::Env;
-use super::error::ConfigError;
+use super::error::{ConfigError, on_one_line};
 use super::names::Name;
 use super::source::{Given, Origin, Raw, Set};
 use super::values::{accepted, place_of};
@@ -252,7 +252,7 @@ fn is_showable(key: &str) -> bool {
 
 /// A path on one line.
 fn shown(path: &Path) -> String {
-    path.display().to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    on_one_line(&path.display().to_string())
 }
 
 /// A path as a shell takes it.

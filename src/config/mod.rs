@@ -4,6 +4,7 @@ mod builder;
 mod env;
 mod error;
 mod file;
+mod journal;
 mod names;
 mod open;
 mod read_only;
@@ -34,7 +35,7 @@ pub use source::Origin;
 /// |---|---|---|---|
 /// | `CACHE_CONFIG` | | the TOML file; `none` for none | `$XDG_CONFIG_HOME/peercache/config.toml`, else `~/.config/peercache/config.toml`, if there is one |
 /// | `CACHE_BACKEND` (`CACHE_BACKENDS`) | `backend` | the tiers in reading order, separated by commas: `memory`, `disk`; or `auto`; or `none` | `auto` |
-/// | `CACHE_DIR` (`IPFS_ACCELERATE_CACHE_DIR`) | `dir` | directory of the disk tier | `$XDG_CACHE_HOME/peercache`, else `~/.cache/peercache` |
+/// | `CACHE_DIR` (`IPFS_ACCELERATE_CACHE_DIR`) | `dir` | directory of the disk tier and of the journal | `$XDG_CACHE_HOME/peercache`, else `~/.cache/peercache` |
 /// | `CACHE_MEMORY_BYTES` | `memory_bytes` | most bytes in memory, at least 1 MiB; `64MiB` is understood | 64 MiB |
 /// | `CACHE_DISK_BYTES` | `disk_bytes` | most bytes on disk, at least 16 MiB | 1 GiB |
 /// | `CACHE_DEFAULT_TTL` | `default_ttl` | seconds that a value is fresh, 1 to 2592000 | 300 |
@@ -50,9 +51,14 @@ pub use source::Origin;
 /// A list that names neither `memory` nor `disk` gets both in front. `auto` takes every tier of this
 /// build whose settings are present; memory and disk always are. An empty variable counts as unset.
 ///
+/// Where a tier is shared with other machines and may be written, what waits to be written to it is kept
+/// in `journal` in that directory too, if there is a disk tier or the directory was given; see
+/// [`CacheBuilder::journal`](crate::CacheBuilder::journal).
+///
 /// With a secret the disk tier is sealed: encrypted, signed, under blinded keys. What lay there in
 /// clear before, or under another secret, is a miss. With a read-only secret it is read and not
-/// written. Memory is not sealed.
+/// written. The journal is encrypted, for writers only: with a read-only secret there is none. Memory is
+/// not sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     file: Set<Option<String>>,

@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use peercache_api::CacheBackend;
-#[cfg(feature = "disk")]
-use peercache_api::{Error, ErrorKind, Operation};
+use peercache_api::{CacheBackend, Error, ErrorKind, Operation, Scope};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheBuilder};
 
 use super::Config;
-use super::error::ConfigError;
-#[cfg(feature = "disk")]
-use super::error::without_help;
+use super::error::{ConfigError, without_help};
 use super::names::BackendName;
 use super::secret::Ring;
 
@@ -30,12 +26,31 @@ impl Config {
             .namespace(self.namespace.value.clone())
             .default_ttl(self.default_ttl.value)
             .read_only(self.read_only.value);
+        let mut shared = false;
         for name in &self.backends.value {
-            builder = builder.shared_tier(self.open_backend(*name, seal.as_ref()).await?);
+            let backend = self.open_backend(*name, seal.as_ref()).await?;
+            shared |= backend.info().capabilities.scope == Scope::Shared;
+            builder = builder.shared_tier(backend);
         }
-        builder.build().map_err(|error| {
-            ConfigError::of_variable("CACHE_NAMESPACE", error.to_string(), "change the setting")
-                .with_source(error)
+        self.build(self.journal_for(builder, shared, seal.as_ref())).await
+    }
+
+    /// Builds the cache, which reads what is left in its journal if there is one.
+    pub(super) async fn build(&self, builder: CacheBuilder) -> Result<Cache, ConfigError> {
+        let built = match builder.journal {
+            None => builder.build(),
+            Some(_) => opened(move || builder.build()).await,
+        };
+        built.map_err(|error| match (error.operation(), &self.dir.value) {
+            (Operation::Open, Some(dir)) => ConfigError::at(
+                "CACHE_DIR",
+                format!("CACHE_DIR={:?}", dir.display().to_string()),
+                without_help(&error),
+                "set CACHE_DIR to a directory that this user alone can write",
+            )
+            .with_source(error),
+            _ => ConfigError::of_variable("CACHE_NAMESPACE", error.to_string(), "change the setting")
+                .with_source(error),
         })
     }
 
@@ -79,11 +94,7 @@ impl Config {
         };
         let disk = peercache_local::Disk::builder(dir).capacity(self.disk_bytes.value);
         // Opening blocks for as long as another process repairs the directory.
-        let opened = tokio::task::spawn_blocking(|| disk.open()).await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Unavailable, Operation::Open, "opening was interrupted")
-                .with_source(error))
-        });
-        opened.map_err(|error| {
+        opened(|| disk.open()).await.map_err(|error| {
             ConfigError::at(
                 "CACHE_DIR",
                 format!("CACHE_DIR={:?}", dir.display().to_string()),
@@ -93,4 +104,13 @@ impl Config {
             .with_source(error)
         })
     }
+}
+
+/// What `open` gives, on a thread that may be blocked.
+async fn opened<T: Send + 'static>(
+    open: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(open).await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Unavailable, Operation::Open, "opening was interrupted").with_source(error))
+    })
 }

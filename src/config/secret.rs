@@ -1,6 +1,7 @@
 //! `CACHE_SECRET` and `CACHE_SECRET_OLD`: what seals the disk tier.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use peercache_api::Error;
@@ -11,6 +12,8 @@ use peercache_seal::Sealed;
 use peercache_seal::{KeyId, Keyring, MAX_OLD_SECRETS, Secret};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+use crate::cache::CacheBuilder;
 
 use super::error::ConfigError;
 use super::names::Name;
@@ -127,6 +130,13 @@ impl Secrets {
                 None => unset(),
             },
         ])
+    }
+}
+
+impl Ring {
+    /// Gives `builder` a journal in `dir` that is sealed with these secrets.
+    pub(super) fn journal(&self, builder: CacheBuilder, dir: PathBuf) -> CacheBuilder {
+        builder.sealed_journal(dir, &self.keyring)
     }
 }
 

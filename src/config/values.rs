@@ -8,7 +8,7 @@ use peercache_api::MAX_LIFETIME;
 use crate::size;
 
 use super::env::Env;
-use super::error::{ConfigError, shortened};
+use super::error::{ConfigError, on_one_line, shortened};
 use super::names::{BackendName, Name};
 use super::source::{Origin, Raw, Set, Sources};
 
@@ -61,7 +61,7 @@ fn read_backends(raw: &Raw, auto: Vec<BackendName>) -> Result<Vec<BackendName>, 
         let Ok(backend) = name.parse::<BackendName>() else {
             let problem = match name.is_empty() {
                 true => "a name is missing before or after a comma".to_owned(),
-                false => format!("there is no backend `{}`", shortened(name)),
+                false => format!("there is no backend `{}`", on_one_line(&shortened(name))),
             };
             return Err(ConfigError::of(raw, problem, accepted(Name::Backend)));
         };

@@ -37,6 +37,48 @@ async fn a_thousand_callers_load_once() {
     assert_eq!((loads.load(Ordering::SeqCst), report.loads, report.loads_joined), (1, 1, 999));
 }
 
+#[tokio::test]
+async fn of_a_thousand_callers_those_that_go_away_take_nobody_with_them() {
+    let cache = World::default().cache();
+    let (loads, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let callers: Vec<_> = (0..1000)
+        .map(|_| {
+            let (cache, loads, gate) = (cache.clone(), Arc::clone(&loads), Arc::clone(&gate));
+            tokio::spawn(async move {
+                let load = || async move {
+                    loads.fetch_add(1, Ordering::SeqCst);
+                    gate.notified().await;
+                    Ok::<_, &str>(42)
+                };
+                cache.get_or_fetch(&key("k"), Ttl::default(), load).await.unwrap()
+            })
+        })
+        .collect();
+    // The first in line loads; each time it goes away, and some of those that wait with it.
+    for round in 0..10 {
+        while loads.load(Ordering::SeqCst) == round {
+            tokio::task::yield_now().await;
+        }
+        callers[round * 10..round * 10 + 10].iter().for_each(|caller| caller.abort());
+    }
+    while loads.load(Ordering::SeqCst) == 10 {
+        tokio::task::yield_now().await;
+    }
+    gate.notify_one();
+    let mut served = 0;
+    for caller in callers {
+        match caller.await {
+            Ok(value) => {
+                assert_eq!(value, 42);
+                served += 1;
+            }
+            Err(error) => assert!(error.is_cancelled(), "{error}"),
+        }
+    }
+    assert_eq!((served, loads.load(Ordering::SeqCst)), (900, 11));
+    assert_eq!(cache.report().loads, 1, "those that were given up are no loads");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn however_threads_race_a_value_is_loaded_once() {
     let cache = World::default().cache();

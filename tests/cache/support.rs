@@ -27,7 +27,7 @@ impl World {
         self.builder().shared_tier(self.memory()).build().unwrap()
     }
 
-    fn shared_clock(&self) -> Arc<dyn Clock> {
+    pub(crate) fn shared_clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock) as Arc<dyn Clock>
     }
 }
@@ -43,6 +43,12 @@ pub(crate) struct Broken(BackendInfo);
 impl Broken {
     pub(crate) fn new(name: &'static str) -> Self {
         Self(BackendInfo::new(name, Capabilities::local().with_ordered_writes()))
+    }
+
+    /// One that is shared with other machines.
+    #[cfg(feature = "seal")]
+    pub(crate) fn shared(name: &'static str) -> Self {
+        Self(BackendInfo::new(name, Capabilities::shared().with_ordered_writes()))
     }
 
     fn fail<T>(&self, operation: Operation) -> Result<T, Error> {

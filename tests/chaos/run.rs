@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, Clock, Entry, Key, NodeId, VersionClock};
-use peercache_chain::{Lookup, Outcome, PutOutcome, Report, Skip, TierPut};
+use peercache_chain::{Lookup, Outcome, PutOutcome, Report, Skip, TierPut, TierReport};
 use peercache_testkit::ManualClock;
-use peercache_testkit::chaos::{Plan, Trace};
-use peercache_testkit::model::{Answer, Model, Taken, TierSpec};
+use peercache_testkit::chaos::Trace;
+use peercache_testkit::model::{Answer, Model, Queue, Taken, TierSpec};
 use tokio::time::timeout;
 
-use crate::scenario::{Mode, Scenario, Step, TierPlan};
+use crate::scenario::{KEYS, Kind, Mode, Room, Scenario, Step, TierPlan};
 use crate::tally::Tally;
 use crate::world::{World, index_of};
 
@@ -23,21 +23,15 @@ thread_local! {
 /// What a run leaves behind, to compare with another run.
 pub(crate) type Record = (Vec<Report>, Vec<Trace>);
 
-/// What the chain is held to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Rules {
-    /// It may believe a tier again that failed to take a write.
-    Forgetful,
-    /// It may not.
-    Strict,
-}
+/// Longer than any pause: that of a breaker and that of a queue, one after the other.
+const LONGEST_PAUSES: Duration = Duration::from_secs(150);
 
 /// Runs a scenario in paused time. The error says at which step what was wrong.
-pub(crate) fn run(scenario: &Scenario, rules: Rules) -> Result<Record, String> {
+pub(crate) fn run(scenario: &Scenario) -> Result<Record, String> {
     let before = PANICS.get();
     let outcome = std::panic::catch_unwind(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.unwrap().block_on(Run::new(scenario, rules).all(&scenario.steps))
+        runtime.unwrap().block_on(Run::new(scenario).all(&scenario.steps))
     });
     match (outcome, PANICS.get() - before) {
         (Ok(outcome), 0) => outcome,
@@ -49,22 +43,26 @@ struct Run {
     clock: Arc<ManualClock>,
     /// Ours, and another process's.
     versions: [VersionClock; 2],
-    orders: Vec<bool>,
+    plans: Vec<TierPlan>,
     world: World,
     model: Model,
     tally: Tally,
 }
 
 impl Run {
-    fn new(scenario: &Scenario, rules: Rules) -> Self {
+    fn new(scenario: &Scenario) -> Self {
         let clock = Arc::new(ManualClock::default());
-        let model = |model: Model| if rules == Rules::Strict { model } else { model.forgetful() };
-        let spec = |plan: &TierPlan| TierSpec { reads: plan.mode != Mode::WriteOnly, keeps: plan.keeps() };
+        let queue = if scenario.chain.room == Room::Enough { Queue::Roomy } else { Queue::Bounded };
+        let spec = |plan: &TierPlan| TierSpec {
+            reads: plan.mode != Mode::WriteOnly,
+            keeps: plan.keeps(),
+            queue: if plan.is_shared() { queue } else { Queue::None },
+        };
         Self {
             versions: [1, 2].map(|node| VersionClock::new(NodeId::from_u64(node))),
-            orders: scenario.tiers.iter().map(TierPlan::orders).collect(),
-            world: World::build("chain", &scenario.tiers, &clock),
-            model: model(Model::new(scenario.tiers.iter().map(spec), clock.now())),
+            plans: scenario.tiers.clone(),
+            world: World::build("chain", &scenario.chain, &scenario.tiers, &clock),
+            model: Model::new(scenario.tiers.iter().map(spec), clock.now()),
             tally: Tally::new(scenario.tiers.len()),
             clock,
         }
@@ -79,31 +77,68 @@ impl Run {
                 self.tally.check(&self.world.chain.report(), false).map_err(at)?;
             }
         }
+        self.calm().await?;
+        // Whatever it answers, closing ends within the deadlines of the tiers.
+        if timeout(Duration::from_secs(300), self.world.chain.close()).await.is_err() {
+            return Err("closing the chain never ended".to_owned());
+        }
+        let report = self.world.chain.report();
+        let waiting = |tier: &TierReport| tier.behind.as_ref().is_some_and(|behind| behind.waiting > 0);
+        if let Some(tier) = report.tiers.iter().find(|tier| waiting(tier)) {
+            return Err(format!("{}: something waits after the end", tier.name));
+        }
+        Tally::check_sums(&report, false)?;
+        Ok(self.world.record())
+    }
+
+    /// Everything is up again and time passes: the tiers that do no wrong have got all that was written
+    /// while they were away, and every count adds up.
+    async fn calm(&mut self) -> Result<(), String> {
+        (0..self.plans.len()).for_each(|tier| self.switch(tier, true));
+        if self.plans.iter().any(TierPlan::is_shared) {
+            tokio::time::sleep(LONGEST_PAUSES).await;
+        }
         self.world.settle().await;
-        self.tally.check(&self.world.chain.report(), true)?;
+        let report = self.world.chain.report();
+        self.tally.check(&report, true)?;
         for within in self.world.all().into_iter().skip(1) {
             Tally::check_sums(&within.chain.report(), true)?;
         }
-        let record = self.world.record();
-        // Whatever it answers, closing ends within the deadlines of the tiers.
-        match timeout(Duration::from_secs(300), self.world.chain.close()).await {
-            Ok(_) => Ok(record),
-            Err(_) => Err("closing the chain never ended".to_owned()),
+        for (index, tier) in report.tiers.iter().enumerate().filter(|(index, _)| self.plans[*index].keeps()) {
+            if let Some(waiting) = tier.behind.as_ref().map(|behind| behind.waiting).filter(|some| *some > 0)
+            {
+                return Err(format!("{}: {waiting} writes wait although it is well again", tier.name));
+            }
+            for key in (0..KEYS).map(name) {
+                let Some(least) = self.model.must_hold(&key, index) else { continue };
+                let held = self.world.doors[index].get(&key).await.ok().flatten();
+                if held.as_ref().is_none_or(|held| held.version() < least.version()) {
+                    return Err(format!("{}: {key:?} is {held:?} there and should be {least:?}", tier.name));
+                }
+            }
         }
+        Ok(())
     }
 
     async fn take(&mut self, step: &Step) -> Result<(), String> {
         match *step {
-            Step::Put { key, size, fresh, stale } => {
-                let entry = self.entry(0, size, fresh, stale);
+            Step::Put { key, size, fresh, stale, tag } => {
+                let entry = self.entry(0, size, fresh, stale, tag);
                 self.put(&name(key), entry, None).await;
             }
             Step::Remove { key } => {
                 let entry = self.tombstone(0);
                 self.put(&name(key), entry, None).await;
             }
+            Step::Invalidate { tag } => {
+                let version = self.versions[0].next(self.clock.now());
+                self.model.invalidate_tag(&tag_name(tag), version);
+                let written = self.world.chain.invalidate_tag(&tag_name(tag), version).await;
+                self.tally.put();
+                written.map_err(|error| error.to_string())?;
+            }
             Step::DroppedPut { key, after } => {
-                let entry = self.entry(0, 24, 30, 30);
+                let entry = self.entry(0, 24, 30, 30, None);
                 self.put(&name(key), entry, Some(Duration::from_millis(after))).await;
             }
             Step::DroppedRemove { key, after } => {
@@ -114,6 +149,12 @@ impl Run {
                 let lookup = self.world.chain.lookup(&name(key)).await;
                 return self.judge(&name(key), &lookup);
             }
+            Step::Often { key, times } => {
+                for _ in 0..times {
+                    let lookup = self.world.chain.lookup(&name(key)).await;
+                    self.judge(&name(key), &lookup)?;
+                }
+            }
             Step::DroppedLookup { key, after } => {
                 let name = name(key);
                 match timeout(Duration::from_millis(after), self.world.chain.lookup(&name)).await {
@@ -122,11 +163,11 @@ impl Run {
                 }
             }
             Step::Together { key, remove, lookups } => {
-                let entry = if remove { self.tombstone(0) } else { self.entry(0, 24, 30, 30) };
+                let entry = if remove { self.tombstone(0) } else { self.entry(0, 24, 30, 30, None) };
                 return self.together(&name(key), entry, lookups).await;
             }
             Step::Foreign { tier, key, remove } => {
-                let entry = if remove { self.tombstone(1) } else { self.entry(1, 24, 30, 30) };
+                let entry = if remove { self.tombstone(1) } else { self.entry(1, 24, 30, 30, None) };
                 self.foreign(tier, &name(key), entry).await;
             }
             Step::Wait { seconds } => {
@@ -134,22 +175,21 @@ impl Run {
                 self.model.advance(Duration::from_secs(seconds));
             }
             Step::Breathe { millis } => tokio::time::sleep(Duration::from_millis(millis)).await,
-            Step::Down { tier } => self.switch(tier, Some(Plan::outage(0..u64::MAX))),
-            Step::Up { tier } => self.switch(tier, None),
+            Step::Down { tier } => self.switch(tier, false),
+            Step::Up { tier } => self.switch(tier, true),
             Step::Settle => self.world.chain.settle().await,
         }
         Ok(())
     }
 
-    fn entry(&self, writer: usize, size: usize, fresh: u64, stale: u64) -> Entry {
+    fn entry(&self, writer: usize, size: usize, fresh: u64, stale: u64, tag: Option<usize>) -> Entry {
         let now = self.clock.now();
         let version = self.versions[writer].next(now);
         let value = format!("{version:?}{:size$}", "");
-        Entry::builder(value, version, now)
+        let entry = Entry::builder(value, version, now)
             .fresh_for(Duration::from_secs(fresh))
-            .stale_for(Duration::from_secs(stale))
-            .build()
-            .unwrap()
+            .stale_for(Duration::from_secs(stale));
+        tag.into_iter().fold(entry, |entry, tag| entry.tag(tag_name(tag))).build().unwrap()
     }
 
     fn tombstone(&self, writer: usize) -> Entry {
@@ -159,7 +199,7 @@ impl Run {
 
     /// Writes, and gives up after `patience` if there is one.
     async fn put(&mut self, key: &Key, entry: Entry, patience: Option<Duration>) {
-        let version = entry.version();
+        let (version, bytes) = (entry.version(), entry.value().len());
         self.model.begin_put(key, &entry);
         let write = self.world.chain.write(key, entry);
         let outcome = match patience {
@@ -168,12 +208,12 @@ impl Run {
         };
         self.tally.put();
         if let Some(outcome) = outcome {
-            self.model.end_put(key, version, &taken(&outcome));
+            self.model.end_put(key, version, &self.taken(bytes, &outcome));
         }
     }
 
     async fn together(&mut self, key: &Key, entry: Entry, lookups: usize) -> Result<(), String> {
-        let version = entry.version();
+        let (version, bytes) = (entry.version(), entry.value().len());
         self.model.begin_put(key, &entry);
         let chain = &self.world.chain;
         let beside = async {
@@ -188,28 +228,45 @@ impl Run {
         self.tally.put();
         // While the write is under way, what was right before it is right, and the new entry too.
         answers.iter().try_for_each(|lookup| self.judge(key, lookup))?;
-        self.model.end_put(key, version, &taken(&outcome));
+        self.model.end_put(key, version, &self.taken(bytes, &outcome));
         Ok(())
     }
 
     /// Writes past the chain and past the chaos, as another process would.
     async fn foreign(&mut self, tier: usize, key: &Key, entry: Entry) {
-        if !self.orders[tier] {
+        if !self.plans[tier].orders() {
             return;
         }
         let version = entry.version();
         self.model.begin_put(key, &entry);
-        let mut all = vec![Taken::NotAsked; self.orders.len()];
-        if self.world.stores[tier].inner().put(key, entry).await.is_ok() {
-            all[tier] = Taken::Stored;
+        match self.world.doors[tier].put(key, entry).await {
+            Ok(()) => self.model.end_put_elsewhere(key, version, Some(tier)),
+            // Some of its tiers may have it, or have buried what is older, and our chain knows nothing of
+            // it: as if the other process had gone away.
+            Err(_) if matches!(self.plans[tier].kind, Kind::Nested(_)) => {}
+            Err(_) => self.model.end_put_elsewhere(key, version, None),
         }
-        self.model.end_put(key, version, &all);
     }
 
-    fn switch(&mut self, tier: usize, plan: Option<Plan>) {
-        let up = plan.is_none();
-        self.world.stores[tier].replace_plan(plan.unwrap_or_else(|| self.world.weather[tier].plan()));
+    fn switch(&mut self, tier: usize, up: bool) {
+        self.world.switch(tier, up);
         self.model.set_up(tier, up);
+    }
+
+    /// How each tier took the write of a value of `bytes`.
+    fn taken(&self, bytes: usize, outcome: &PutOutcome) -> Vec<Taken> {
+        let tiers = self.plans.iter().zip(&self.world.doors);
+        let taken = outcome.tiers.iter().zip(tiers).map(|(tier, (plan, door))| match &tier.put {
+            TierPut::Stored => Taken::Stored,
+            TierPut::TooLarge => Taken::Buried,
+            TierPut::Queued => Taken::Queued,
+            TierPut::Failed(_) if matches!(plan.kind, Kind::Nested(_)) => Taken::Partly,
+            TierPut::Failed(_) if bytes > door.info().capabilities.max_value_bytes => Taken::Partly,
+            TierPut::Failed(error) if plan.is_shared() && error.is_retryable() => Taken::Delayed,
+            TierPut::Failed(_) => Taken::Failed,
+            _ => Taken::NotAsked,
+        });
+        taken.collect()
     }
 
     fn judge(&mut self, key: &Key, lookup: &Lookup) -> Result<(), String> {
@@ -218,7 +275,7 @@ impl Run {
         for trace in &lookup.trace {
             let tier = index_of(&trace.tier);
             match trace.skip {
-                Skip::Failed(_) | Skip::TimedOut(_) => {
+                Skip::Failed(_) | Skip::TimedOut(_) | Skip::Open => {
                     self.model.judge_silence(tier).map_err(|wrong| wrong.to_string())?;
                     silent.push(tier);
                 }
@@ -229,7 +286,7 @@ impl Run {
                 | Skip::Superseded
                 | Skip::Tagged
                 | Skip::FromFuture => {}
-                // Its mode, an open breaker, a spent budget: the chain did not ask.
+                // Its mode, a spent budget, a race that another won: the chain did not hear it.
                 _ => silent.push(tier),
             }
         }
@@ -250,17 +307,10 @@ impl Run {
     }
 }
 
-fn name(key: usize) -> Key {
-    Key::from_parts(["key", &key.to_string()]).unwrap()
+fn tag_name(tag: usize) -> String {
+    format!("tag {tag}")
 }
 
-fn taken(outcome: &PutOutcome) -> Vec<Taken> {
-    let taken = outcome.tiers.iter().map(|tier| match tier.put {
-        TierPut::Stored => Taken::Stored,
-        TierPut::TooLarge => Taken::Buried,
-        TierPut::Failed(_) => Taken::Failed,
-        // Not asked, or not yet: it may have the write later, or never.
-        _ => Taken::NotAsked,
-    });
-    taken.collect()
+fn name(key: usize) -> Key {
+    Key::from_parts(["key", &key.to_string()]).unwrap()
 }

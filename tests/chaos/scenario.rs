@@ -1,34 +1,17 @@
 //! Random chains and histories, as data that can be printed and cut down.
 
+use std::time::Duration;
+
+use peercache_api::Operation;
+use peercache_chain::{WriteBehind, WritePolicy};
 use peercache_testkit::chaos::Plan;
+
+use crate::rng::Rng;
 
 /// The most keys of a history: few, so that they meet.
 pub(crate) const KEYS: usize = 3;
-
-/// Repeatable chance. SplitMix64, as in the chaos backend, but with seeds of its own.
-#[derive(Debug)]
-pub(crate) struct Rng(pub(crate) u64);
-
-impl Rng {
-    pub(crate) fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.roll() % end as u64) as usize
-    }
-
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-
-    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-}
+/// How many tags there are.
+const TAGS: usize = 2;
 
 /// What a tier is made of.
 #[derive(Clone, Debug)]
@@ -42,6 +25,8 @@ pub(crate) enum Kind {
     },
     /// The memory tier of the product.
     Memory,
+    /// A map that sees only sealed entries, and lies about them undetected.
+    Sealed,
     Nested(Vec<TierPlan>),
 }
 
@@ -59,17 +44,88 @@ pub(crate) enum Weather {
     Flaky,
     Hostile,
     Tarpit,
-    Outage { from: u64, calls: u64 },
+    Outage {
+        from: u64,
+        calls: u64,
+    },
+    /// Right, and now and then much slower than usual: what makes tiers race.
+    Uneven,
 }
 
 impl Weather {
-    pub(crate) fn plan(self) -> Plan {
-        match self {
+    /// `undetected`: nothing below the seal notices the lies.
+    pub(crate) fn plan(self, undetected: bool) -> Plan {
+        let plan = match self {
             Self::Fair => Plan::none(),
             Self::Flaky => Plan::flaky(),
             Self::Hostile => Plan::hostile(),
             Self::Tarpit => Plan::tarpit(),
             Self::Outage { from, calls } => Plan::outage(from..from + calls),
+            Self::Uneven => {
+                let slow = Duration::from_millis(5)..=Duration::from_millis(300);
+                Plan::none().latency(Operation::Get, 0.1, slow)
+            }
+        };
+        if undetected { plan.undetected() } else { plan }
+    }
+}
+
+/// What tiers a chain is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum World {
+    /// Only such as are written before a put returns.
+    Local,
+    /// Also such as are written behind, raced and sealed.
+    Shared,
+}
+
+/// The bounds of what waits for the shared tiers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Room {
+    /// The default ones: only what has expired is given up.
+    Enough,
+    Scarce {
+        entries: usize,
+        bytes: usize,
+        seconds: u64,
+    },
+}
+
+/// How a chain is built over its tiers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ChainPlan {
+    pub(crate) policy: WritePolicy,
+    pub(crate) racing: bool,
+    pub(crate) room: Room,
+}
+
+impl ChainPlan {
+    pub(crate) const USUAL: Self = Self { policy: WritePolicy::Local, racing: true, room: Room::Enough };
+
+    fn random(rng: &mut Rng) -> Self {
+        let scarce = Room::Scarce {
+            entries: rng.pick(&[1, 2, 1000]),
+            bytes: rng.pick(&[900, 3000, 1 << 20]),
+            seconds: rng.pick(&[5, 30, 600]),
+        };
+        let policies = [WritePolicy::Local, WritePolicy::Quorum(1), WritePolicy::All];
+        Self {
+            policy: if rng.percent(60) { WritePolicy::Local } else { rng.pick(&policies) },
+            racing: rng.percent(80),
+            room: if rng.percent(65) { Room::Enough } else { scarce },
+        }
+    }
+
+    pub(crate) fn write_behind(&self) -> WriteBehind {
+        match self.room {
+            Room::Enough => WriteBehind::default(),
+            Room::Scarce { entries, bytes, seconds } => WriteBehind {
+                max_entries: entries,
+                max_bytes: bytes,
+                max_age: Duration::from_secs(seconds),
+                max_removal_age: Duration::from_secs(4 * seconds),
+                ..WriteBehind::default()
+            },
         }
     }
 }
@@ -86,13 +142,15 @@ pub(crate) struct TierPlan {
 }
 
 impl TierPlan {
-    fn random(rng: &mut Rng, depth: usize) -> Self {
-        let kind = match rng.below(10) {
+    fn random(rng: &mut Rng, depth: usize, world: World) -> Self {
+        let shared = world == World::Shared;
+        let kind = match rng.below(if shared { 11 } else { 10 }) {
             0 | 1 if depth == 0 => {
                 let tiers = 1 + rng.below(3);
-                Kind::Nested((0..tiers).map(|_| Self::random(rng, 1)).collect())
+                Kind::Nested((0..tiers).map(|_| Self::random(rng, 1, world)).collect())
             }
             2 => Kind::Memory,
+            10 => Kind::Sealed,
             _ => Kind::Map {
                 ordered: rng.percent(80),
                 expires: rng.percent(70),
@@ -100,12 +158,19 @@ impl TierPlan {
                 writable: rng.percent(93),
             },
         };
-        let outage = Weather::Outage { from: rng.roll() % 30, calls: 1 + rng.roll() % 20 };
+        let weathers = [
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Fair,
+            Weather::Flaky,
+            Weather::Hostile,
+            Weather::Hostile,
+            Weather::Tarpit,
+            Weather::Outage { from: rng.roll() % 30, calls: 1 + rng.roll() % 20 },
+        ];
         Self {
             kind,
-            // Open: shared tiers are written behind, and a write that waits is served before it is
-            // delivered, which the model does not know yet.
-            shared: false,
+            shared: shared && rng.percent(60),
             durable: rng.percent(50),
             most: rng.pick(&[40, 400, 4000, 4000]),
             mode: rng.pick(&[
@@ -118,16 +183,7 @@ impl TierPlan {
                 Mode::ReadOnly,
                 Mode::WriteOnly,
             ]),
-            weather: rng.pick(&[
-                Weather::Fair,
-                Weather::Fair,
-                Weather::Fair,
-                Weather::Flaky,
-                Weather::Hostile,
-                Weather::Hostile,
-                Weather::Tarpit,
-                outage,
-            ]),
+            weather: if shared && rng.percent(25) { Weather::Uneven } else { rng.pick(&weathers) },
             seed: rng.roll(),
         }
     }
@@ -137,7 +193,7 @@ impl TierPlan {
         let within = match &self.kind {
             Kind::Nested(tiers) => tiers.iter().all(|tier| tier.keeps() && tier.mode == Mode::ReadWrite),
             Kind::Map { writable, .. } => *writable,
-            Kind::Memory => true,
+            Kind::Memory | Kind::Sealed => true,
         };
         within && self.weather == Weather::Fair
     }
@@ -147,8 +203,20 @@ impl TierPlan {
         match &self.kind {
             Kind::Nested(tiers) => tiers.iter().all(Self::orders),
             Kind::Map { ordered, .. } => *ordered,
-            Kind::Memory => true,
+            Kind::Memory | Kind::Sealed => true,
         }
+    }
+
+    /// Whether it is written behind.
+    pub(crate) fn is_shared(&self) -> bool {
+        match &self.kind {
+            Kind::Nested(tiers) => tiers.iter().any(Self::is_shared),
+            _ => self.shared,
+        }
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        matches!(self.kind, Kind::Sealed)
     }
 }
 
@@ -159,12 +227,22 @@ pub(crate) enum Step {
         size: usize,
         fresh: u64,
         stale: u64,
+        tag: Option<usize>,
     },
     Remove {
         key: usize,
     },
+    /// Every entry with this tag is removed.
+    Invalidate {
+        tag: usize,
+    },
     Lookup {
         key: usize,
+    },
+    /// Lookups one after the other, so that it is known what is usual.
+    Often {
+        key: usize,
+        times: usize,
     },
     /// A put or a removal, and lookups that run beside it.
     Together {
@@ -209,15 +287,16 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    fn random(rng: &mut Rng, tiers: usize) -> Self {
+    fn random(rng: &mut Rng, tiers: usize, world: World) -> Self {
         let (key, tier, after) = (rng.below(KEYS), rng.below(tiers), rng.roll() % 60);
         let remove = rng.percent(40);
-        match rng.below(40) {
+        match rng.below(if world == World::Shared { 48 } else { 40 }) {
             0..=7 => Self::Put {
                 key,
                 size: rng.pick(&[24, 24, 200, 2000]),
                 fresh: rng.roll() % 60,
                 stale: rng.pick(&[0, 0, 30]),
+                tag: (world == World::Shared && rng.percent(40)).then(|| rng.below(TAGS)),
             },
             8..=11 => Self::Remove { key },
             12..=23 => Self::Lookup { key },
@@ -230,6 +309,11 @@ impl Step {
             35 => Self::Breathe { millis: 1 + rng.roll() % 5000 },
             36 => Self::Down { tier },
             37 | 38 => Self::Up { tier },
+            // What is written behind meets outages more often, and takes longer to come right.
+            40 | 41 => Self::Down { tier },
+            42 => Self::Breathe { millis: 1 + rng.roll() % 60_000 },
+            46 | 47 => Self::Invalidate { tag: rng.below(TAGS) },
+            43..=45 => Self::Often { key, times: 6 + rng.below(8) },
             _ => Self::Settle,
         }
     }
@@ -238,19 +322,39 @@ impl Step {
 /// A chain and what happens to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
+    pub(crate) chain: ChainPlan,
     pub(crate) tiers: Vec<TierPlan>,
     pub(crate) steps: Vec<Step>,
 }
 
 impl Scenario {
     /// The scenario of a seed: 1 to 4 tiers, 20 to 60 steps.
-    pub(crate) fn of(seed: u64) -> Self {
+    pub(crate) fn of(seed: u64, world: World) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let chain = if world == World::Shared { ChainPlan::random(&mut rng) } else { ChainPlan::USUAL };
         let tiers = 1 + rng.below(4);
-        let tiers: Vec<_> = (0..tiers).map(|_| TierPlan::random(&mut rng, 0)).collect();
+        let tiers: Vec<_> = (0..tiers).map(|_| TierPlan::random(&mut rng, 0, world)).collect();
         let steps = 20 + rng.below(41);
-        let steps = (0..steps).map(|_| Step::random(&mut rng, tiers.len())).collect();
-        Self { tiers, steps }
+        let steps = (0..steps).map(|_| Step::random(&mut rng, tiers.len(), world)).collect();
+        let scenario = Self { chain, tiers, steps };
+        if world == World::Shared && rng.percent(20) { scenario.racing(&mut rng) } else { scenario }
+    }
+
+    /// The same, but with tiers that race each other, and enough lookups to know what is usual.
+    fn racing(mut self, rng: &mut Rng) -> Self {
+        self.chain.racing = true;
+        for tier in &mut self.tiers {
+            tier.shared = true;
+            if rng.percent(60) {
+                tier.weather = Weather::Uneven;
+            }
+        }
+        for step in &mut self.steps {
+            if let Step::Lookup { key } = *step {
+                *step = Step::Often { key, times: 4 + rng.below(6) };
+            }
+        }
+        self
     }
 
     /// The same failure with as few steps and as little weather as can be found by leaving out one thing
@@ -272,6 +376,10 @@ impl Scenario {
             if fails(&fairer) {
                 self = fairer;
             }
+        }
+        let plainer = Self { chain: ChainPlan::USUAL, ..self.clone() };
+        if fails(&plainer) {
+            self = plainer;
         }
         self
     }

@@ -9,9 +9,9 @@ use peercache_api::{
 };
 use peercache_chain::{Chain, Mode as TierMode, Report, TierOptions};
 use peercache_testkit::ManualClock;
-use peercache_testkit::chaos::{Chaos, Trace};
+use peercache_testkit::chaos::{Chaos, Plan, Trace};
 
-use crate::scenario::{Kind, Mode, TierPlan, Weather};
+use crate::scenario::{ChainPlan, Kind, Mode, TierPlan};
 
 /// The names of the tiers: a chain's own name is static.
 const NAMES: [&str; 4] = ["t0", "t1", "t2", "t3"];
@@ -82,29 +82,50 @@ pub(crate) type Store = Arc<Chaos<Arc<dyn CacheBackend>>>;
 pub(crate) struct World {
     pub(crate) chain: Arc<Chain>,
     pub(crate) stores: Vec<Store>,
-    pub(crate) weather: Vec<Weather>,
+    /// The tiers as another process has them: without chaos.
+    pub(crate) doors: Vec<Arc<dyn CacheBackend>>,
+    weather: Vec<Plan>,
     nested: Vec<World>,
 }
 
 impl World {
-    pub(crate) fn build(name: &'static str, plans: &[TierPlan], clock: &Arc<ManualClock>) -> Self {
-        let (mut stores, mut nested) = (Vec::new(), Vec::new());
+    pub(crate) fn build(
+        name: &'static str,
+        how: &ChainPlan,
+        plans: &[TierPlan],
+        clock: &Arc<ManualClock>,
+    ) -> Self {
+        let (mut stores, mut doors, mut nested) = (Vec::new(), Vec::new(), Vec::new());
+        let weather: Vec<_> = plans.iter().map(|plan| plan.weather.plan(plan.is_sealed())).collect();
         // What the chain leaves to chance is repeatable too.
-        let mut chain = Chain::builder().name(name).seed(7).clock(Arc::clone(clock) as Arc<dyn Clock>);
-        for (plan, name) in plans.iter().zip(NAMES) {
+        let mut chain = Chain::builder()
+            .name(name)
+            .seed(7)
+            .clock(Arc::clone(clock) as Arc<dyn Clock>)
+            .write_policy(how.policy)
+            .racing(how.racing)
+            .write_behind(how.write_behind());
+        for ((plan, name), weather) in plans.iter().zip(NAMES).zip(&weather) {
             let backend = backend(plan, name, clock, &mut nested);
-            let store = Arc::new(Chaos::new(backend, plan.seed, plan.weather.plan()));
+            let store = Arc::new(Chaos::new(Arc::clone(&backend), plan.seed, weather.clone()));
+            let tier = sealed(plan, name, clock, Arc::clone(&store) as Arc<dyn CacheBackend>);
+            doors.push(sealed(plan, name, clock, backend));
             let mode = match plan.mode {
                 Mode::ReadWrite => TierMode::ReadWrite,
                 Mode::ReadOnly => TierMode::ReadOnly,
                 Mode::WriteOnly => TierMode::WriteOnly,
             };
             let options = TierOptions { mode, ..TierOptions::default() };
-            chain = chain.shared_tier(Arc::clone(&store) as Arc<dyn CacheBackend>, options);
+            chain = chain.shared_tier(tier, options);
             stores.push(store);
         }
-        let weather = plans.iter().map(|plan| plan.weather).collect();
-        Self { chain: Arc::new(chain.build()), stores, weather, nested }
+        Self { chain: Arc::new(chain.build()), stores, doors, weather, nested }
+    }
+
+    /// Makes a tier unreachable, or as it was planned to be.
+    pub(crate) fn switch(&self, tier: usize, up: bool) {
+        let plan = if up { self.weather[tier].clone() } else { Plan::outage(0..u64::MAX) };
+        self.stores[tier].replace_plan(plan);
     }
 
     /// Waits for what runs in the background, at every depth.
@@ -137,14 +158,14 @@ fn backend(
 ) -> Arc<dyn CacheBackend> {
     match &plan.kind {
         Kind::Nested(plans) => {
-            let world = World::build(name, plans, clock);
+            let world = World::build(name, &ChainPlan::USUAL, plans, clock);
             let chain = Arc::clone(&world.chain);
             nested.push(world);
             chain
         }
         #[cfg(feature = "memory")]
         Kind::Memory => Arc::new(Named {
-            info: BackendInfo::new(name, Capabilities::local().with_ordered_writes().with_native_expiry()),
+            info: BackendInfo::new(name, scope(plan).with_ordered_writes().with_native_expiry()),
             inner: peercache::Memory::builder()
                 .capacity(1 << 24)
                 .clock(Arc::clone(clock) as Arc<dyn Clock>)
@@ -152,6 +173,10 @@ fn backend(
         }),
         #[cfg(not(feature = "memory"))]
         Kind::Memory => map(plan, name, clock, true, true, false, true),
+        // Room for the seal.
+        Kind::Sealed => {
+            map(&TierPlan { most: 1 << 16, ..plan.clone() }, name, clock, true, true, false, true)
+        }
         Kind::Map { ordered, expires, waits, writable } => {
             map(plan, name, clock, *ordered, *expires, *waits && *ordered, *writable)
         }
@@ -167,8 +192,7 @@ fn map(
     waits: bool,
     writable: bool,
 ) -> Arc<dyn CacheBackend> {
-    let mut capabilities = if plan.shared { Capabilities::shared() } else { Capabilities::local() };
-    capabilities = capabilities.with_max_value_bytes(plan.most);
+    let mut capabilities = scope(plan).with_max_value_bytes(plan.most);
     capabilities.ordered_writes = ordered;
     capabilities.native_expiry = expires;
     capabilities.durable = plan.durable;
@@ -177,15 +201,50 @@ fn map(
     Arc::new(Map { info, waits, clock: Arc::clone(clock), held: Mutex::default() })
 }
 
+fn scope(plan: &TierPlan) -> Capabilities {
+    if plan.shared { Capabilities::shared() } else { Capabilities::local() }
+}
+
+/// `store` with a seal around it, where the plan asks for one.
+#[cfg(feature = "seal")]
+fn sealed(
+    plan: &TierPlan,
+    name: &'static str,
+    clock: &Arc<ManualClock>,
+    store: Arc<dyn CacheBackend>,
+) -> Arc<dyn CacheBackend> {
+    use peercache::seal::{Sealed, Secret};
+    // Always the same, since what chaos does follows from the keys, which are blinded with it.
+    static SECRET: std::sync::LazyLock<Secret> =
+        std::sync::LazyLock::new(|| Secret::parse("a passphrase that only chaos knows").unwrap());
+
+    if !plan.is_sealed() {
+        return store;
+    }
+    let inner = Sealed::builder(SECRET.clone(), store).clock(Arc::clone(clock) as Arc<dyn Clock>).build();
+    let info = BackendInfo::new(name, inner.info().capabilities);
+    Arc::new(Named { info, inner })
+}
+
+#[cfg(not(feature = "seal"))]
+fn sealed(
+    _: &TierPlan,
+    _: &'static str,
+    _: &Arc<ManualClock>,
+    store: Arc<dyn CacheBackend>,
+) -> Arc<dyn CacheBackend> {
+    store
+}
+
 /// A backend under another name, so that answers say which tier they come from.
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "memory", feature = "seal"))]
 #[derive(Debug)]
 struct Named<B> {
     info: BackendInfo,
     inner: B,
 }
 
-#[cfg(feature = "memory")]
+#[cfg(any(feature = "memory", feature = "seal"))]
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<B: CacheBackend> CacheBackend for Named<B> {

@@ -18,17 +18,17 @@ const MIB: &str = "PEERCACHE_LARGE_MIB";
 const DEFAULT_MIB: u64 = 160;
 const MEMORY_TIER: usize = 16 << 20;
 /// The most that it may take above what the idle process has, the memory tier included.
-const MOST_KIB: u64 = 64 << 10;
-const PIECE: usize = 256 << 10;
+pub(crate) const MOST_KIB: u64 = 64 << 10;
+pub(crate) const PIECE: usize = 256 << 10;
 
 /// Piece `number` of the value. All are different, and cheap to make: they share what follows the
 /// first eight bytes.
-fn piece(pattern: &[u8], number: u64) -> Vec<u8> {
+pub(crate) fn piece(pattern: &[u8], number: u64) -> Vec<u8> {
     [&number.to_le_bytes()[..], &pattern[8..]].concat()
 }
 
 /// A line of `/proc/self/status`, in KiB.
-fn status(name: &str) -> u64 {
+pub(crate) fn status(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -67,22 +67,34 @@ async fn through_memory_and_disk(mib: u64) {
     cache.close().await.unwrap();
 }
 
-#[test]
-fn memory_is_bounded_however_large_the_value() {
+/// Runs `work` in a process of its own, so that no other test's memory is counted. `test` is the name of
+/// the test that asks, and `said` what the work prints when it has been done.
+pub(crate) fn alone<W: Future<Output = ()>>(test: &str, said: &str, work: impl FnOnce() -> W) {
     if std::env::var_os(CHILD).is_none() {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "memory_use::memory_is_bounded_however_large_the_value", "--nocapture"])
+            .args(["--exact", test, "--nocapture"])
             .env(CHILD, "1")
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        println!("{said}");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        println!("{printed}");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(said.contains("after reading"), "the child did not run it");
+        assert!(printed.contains(said), "the child did not run it");
         return;
     }
-    let mib = std::env::var(MIB).map_or(DEFAULT_MIB, |mib| mib.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(through_memory_and_disk(mib));
+    runtime.block_on(work());
     runtime.shutdown_timeout(Duration::from_secs(10));
+}
+
+/// How many MiB the value has.
+pub(crate) fn mib(unless_set: u64) -> u64 {
+    std::env::var(MIB).map_or(unless_set, |mib| mib.parse().unwrap())
+}
+
+#[test]
+fn memory_is_bounded_however_large_the_value() {
+    alone("memory_use::memory_is_bounded_however_large_the_value", "after reading", || {
+        through_memory_and_disk(mib(DEFAULT_MIB))
+    });
 }

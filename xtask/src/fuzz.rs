@@ -27,12 +27,13 @@ struct Target {
     words: Option<&'static str>,
 }
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     Target { name: "envelope", seeds: &["crates/cache-api/tests/golden/v1"], words: None },
     Target { name: "manifest", seeds: &[], words: None },
     Target { name: "config", seeds: &["fuzz/seeds/config"], words: Some("fuzz/config.dict") },
     Target { name: "journal", seeds: &["crates/cache-api/tests/golden/v1"], words: None },
     Target { name: "sealed", seeds: &["crates/cache-seal/tests/golden"], words: None },
+    Target { name: "peers", seeds: &[], words: None },
 ];
 
 /// Runs the fuzzers of these names, or all of them, for `seconds` each, one after the other.

@@ -227,7 +227,7 @@ impl PeersBuilder {
         let swarm =
             SwarmTask::new(self.plan(&identity, role), Arc::clone(&engine), commands).map_err(explain)?;
         let timers = Arc::clone(&engine);
-        let tasks = [tokio::spawn(swarm.run()), tokio::spawn(async move { timers.run_timers().await })];
+        let tasks = vec![tokio::spawn(swarm.run()), tokio::spawn(async move { timers.run_timers().await })];
         let peers = Peers::new(identity.name(), engine, self.limits, tasks);
         peers.settle(self.listen_port.map(|_| LISTEN_WAIT), !self.bootstrap.is_empty()).await;
         Ok(peers)

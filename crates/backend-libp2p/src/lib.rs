@@ -11,6 +11,9 @@ mod builder;
 #[allow(dead_code, reason = "the simulator looks at more than the driver")]
 mod core;
 mod driver;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod network_key;
 mod peers;

@@ -1,8 +1,8 @@
 //! The backend: a handle on a running node.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,7 +41,7 @@ struct Inner {
     engine: Arc<Engine>,
     limits: Limits,
     closed: AtomicBool,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What came of asking for a lease.
@@ -72,7 +72,7 @@ impl Peers {
         name: PeerName,
         engine: Arc<Engine>,
         limits: Limits,
-        tasks: [JoinHandle<()>; 2],
+        tasks: Vec<JoinHandle<()>>,
     ) -> Self {
         let mut capabilities = Capabilities::shared()
             .with_ordered_writes()
@@ -82,7 +82,14 @@ impl Peers {
             capabilities = capabilities.with_read_only();
         }
         let info = BackendInfo::new(crate::BACKEND, capabilities);
-        Self(Arc::new(Inner { name, info, engine, limits, closed: AtomicBool::new(false), tasks }))
+        Self(Arc::new(Inner {
+            name,
+            info,
+            engine,
+            limits,
+            closed: AtomicBool::new(false),
+            tasks: Mutex::new(tasks),
+        }))
     }
 
     /// Waits until the node knows where it listens, and for the first peer.
@@ -271,15 +278,24 @@ impl CacheBackend for Peers {
         if tokio::time::timeout(self.0.limits.close_wait, sent).await.is_err() {
             tracing::warn!(bytes = engine.unsent(), "not everything was sent before this node closed");
         }
-        self.0.stop();
+        // The port is free when this returns.
+        for task in self.0.stop() {
+            if let Err(error) = task.await
+                && !error.is_cancelled()
+            {
+                tracing::error!(%error, "a task of this node had failed");
+            }
+        }
         Ok(())
     }
 }
 
 impl Inner {
-    fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+    fn stop(&self) -> Vec<JoinHandle<()>> {
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(JoinHandle::abort);
         self.engine.stop();
+        tasks
     }
 }
 

@@ -22,8 +22,8 @@ use self::budget::RetryBudget;
 use crate::journal::Journal;
 use crate::missed::Missed;
 use crate::policy::WriteBehind;
-
 use crate::stats::Count;
+use crate::write::burial;
 
 pub(crate) use self::replay::{abandon, finish, replay};
 pub use self::report::{BehindReport, DroppedReport};
@@ -185,17 +185,8 @@ impl Behind {
         ack: Option<Ack>,
         came: &Count,
     ) -> Result<(), &'static str> {
-        let version = entry.version();
-        if let Some(journal) = &self.journal {
-            match journal.append(&self.name, key, &entry, queued) {
-                Ok(true) => {}
-                Ok(false) => self.stats.unjournalled.add(1),
-                Err(error) => {
-                    tracing::debug!(tier = self.name, %error, "a write waits in memory alone");
-                    self.stats.unjournalled.add(1);
-                }
-            }
-        }
+        let (version, burial) = (entry.version(), burial(&entry));
+        self.remember(key, &entry, queued);
         let mut state = self.state();
         came.add(1);
         if state.phase != Phase::Open {
@@ -217,15 +208,38 @@ impl Behind {
                 self.missed.note(key, version);
             }
         }
+        // What waits of this key was replaced by what found no room, so a removal takes its place: that
+        // always fits. It counts as what it stands for.
+        let buries = offered == Offered::Full && state.backlog.get(key).is_some();
+        if buries {
+            let give_up = self.clock.monotonic() + self.age_of(&burial);
+            let _ = state.backlog.offer(key, burial.clone(), queued, give_up, None);
+        }
         drop(state);
         for removed in evicted {
             self.let_go(removed, Why::Full);
         }
         if offered == Offered::Full {
             self.forget(key, version);
+            if buries {
+                self.remember(key, &burial, queued);
+            }
             return Err("too much waits to be written to this tier already");
         }
         Ok(())
+    }
+
+    /// Notes a write in the journal, if there is one.
+    fn remember(&self, key: &Key, entry: &Entry, queued: Timestamp) {
+        let Some(journal) = &self.journal else { return };
+        match journal.append(&self.name, key, entry, queued) {
+            Ok(true) => {}
+            Ok(false) => self.stats.unjournalled.add(1),
+            Err(error) => {
+                tracing::debug!(tier = self.name, %error, "a write waits in memory alone");
+                self.stats.unjournalled.add(1);
+            }
+        }
     }
 
     fn refusal(&self, message: &'static str) -> Error {

@@ -304,7 +304,7 @@ impl Chain {
                 dropped: self.stats.promotions_dropped.get(),
             },
             tags: self.tags.report(),
-            journal_bytes: self.journal.as_ref().map(|journal| journal.bytes()),
+            journal: self.journal.as_ref().map(|journal| journal.report()),
             tiers: self.tiers.iter().map(|tier| tier_report(tier)).collect(),
         }
     }

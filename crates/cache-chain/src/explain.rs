@@ -48,6 +48,8 @@ pub struct TierExplanation {
     pub usual_ms: Option<f64>,
     /// What it holds under the key. None if it holds nothing, or that is not known.
     pub holds: Option<Held>,
+    /// What waits to be written to it under the key, which a read sees before it asks any shared tier.
+    pub waits: Option<Held>,
     /// What the read would do with it: `hit`, or why it would go on, or why it would not get here.
     pub decision: String,
 }
@@ -112,7 +114,14 @@ impl Chain {
         let allowed = tier.reads() && tier.breaker.allow();
         let answered = scan.found.is_some();
         let too_slow = !tier.is_volatile() && self.is_too_slow(tier, *left);
-        let asked = allowed && !answered && !too_slow;
+        let waited = match self.waiting(key) {
+            // To look again at each of those that a read would race changes nothing.
+            Some(waiting) if !answered && !tier.is_local() => {
+                self.weigh_waiting(index, key, waiting, scan).await
+            }
+            _ => false,
+        };
+        let asked = allowed && !answered && !waited && !too_slow;
         let deadline = asked.then(|| self.allowance(index, *left));
         if asked {
             *left = left.saturating_sub(usual.unwrap_or_default());
@@ -125,6 +134,7 @@ impl Chain {
             deadline_ms: deadline.map(millis),
             usual_ms: usual.map(|usual| usual.as_secs_f64() * 1000.0),
             holds: None,
+            waits: None,
             decision: String::new(),
         };
         let call = if allowed { Some(tier.peek(key).await) } else { None };
@@ -132,7 +142,9 @@ impl Chain {
         if let Some(Call::Done(Some(entry))) = &call {
             explanation.holds = Some(held(entry, now));
         }
+        explanation.waits = tier.pending(key).map(|entry| held(&entry, now));
         explanation.decision = match call {
+            _ if waited => "hit: it waits to be written to a shared tier".to_owned(),
             _ if !tier.reads() => reason(&Skip::Mode),
             None => reason(&Skip::Open),
             Some(_) if answered => "not reached: a tier above answers".to_owned(),
@@ -216,6 +228,9 @@ impl fmt::Display for TierExplanation {
         write!(f, "): {}", self.decision)?;
         if let Some(held) = &self.holds {
             write!(f, "; holds {held}")?;
+        }
+        if let Some(waits) = &self.waits {
+            write!(f, "; {waits} waits to be written to it")?;
         }
         Ok(())
     }

@@ -4,22 +4,31 @@
 //! releases whatever ends the process, `kill -9` included. Who opens the directory next takes over the
 //! segments whose locks are free and delivers what they hold; a live process's segment is left alone.
 //! Nothing is synced to the device: the journal survives the process, not the loss of power.
+//!
+//! With a [`JournalSeal`] every record is sealed. A segment that another key sealed, or none where there
+//! is a key, is left to who can read it, and removed once nothing in it could be of use to anybody.
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod record;
+mod seal;
 mod segment;
 
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use peercache_api::{Entry, Error, ErrorKind, Key, Operation, Timestamp, Version};
+use peercache_api::{Entry, Error, ErrorKind, Key, Operation, TOMBSTONE_LIFETIME, Timestamp, Version};
 
 use self::record::MAX_TIER_BYTES;
+use self::seal::Coding;
 use self::segment::{Left, Segment, create_private, read};
+use crate::report::JournalReport;
+use crate::stats::Count;
+
+pub use self::seal::{JournalSeal, MAX_JOURNAL_SEAL_BYTES};
 
 /// How large a segment becomes, unless it is set: 64 MiB.
 const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -30,17 +39,27 @@ const MAX_ADOPTED: usize = 64;
 /// A directory in which what waits to be written to shared tiers outlives this process.
 ///
 /// Give it to [`ChainBuilder::journal`](crate::ChainBuilder::journal). Several processes may share the
-/// directory; one chain takes one `Journal`. Its files hold keys and values as they are, readable by
-/// this user alone: keep it where the disk tier is.
+/// directory; one chain takes one `Journal`. Its files are readable by this user alone. They hold keys
+/// and values as they are, unless [`Journal::open_sealed`] opened it: keep it where the disk tier is.
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
     max_bytes: u64,
+    seal: Option<Arc<dyn JournalSeal>>,
+    found: Found,
     /// Nothing once the journal is closed: the file may be another process's then.
     segment: Mutex<Option<Segment>>,
     /// Held for as long as the segment is ours.
     lock: File,
     lock_path: PathBuf,
+}
+
+/// What was found in segments of dead processes that could not be taken over.
+#[derive(Debug, Default)]
+struct Found {
+    torn: Count,
+    refused: Count,
+    foreign: Count,
 }
 
 /// A segment of a dead process, held by its lock until it is let go of.
@@ -56,11 +75,6 @@ impl Orphan {
     /// The writes that it holds, oldest first: tier, key, entry, when it was queued.
     pub(crate) fn writes(&self) -> &[(String, Key, Entry, Timestamp)] {
         &self.left.writes
-    }
-
-    /// Whether its end was damaged, as a process that was killed leaves it.
-    pub(crate) fn is_torn(&self) -> bool {
-        self.left.torn
     }
 
     /// Removes it: everything in it is delivered, journalled anew or given up.
@@ -80,7 +94,18 @@ impl Journal {
     /// [`ErrorKind::Config`] when other users could write there: they could plant entries.
     /// [`ErrorKind::Unavailable`] when the directory or a file in it cannot be made.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, Error> {
-        Self::with_max_bytes(dir, DEFAULT_MAX_BYTES)
+        Self::open_with(dir.into(), DEFAULT_MAX_BYTES, None)
+    }
+
+    /// As [`Journal::open`], with every record sealed by `seal`.
+    ///
+    /// What lies there in clear, or was sealed with a key that `seal` does not know, is neither read nor
+    /// delivered; it is left to who can, and counted in the report.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_sealed(dir: impl Into<PathBuf>, seal: Arc<dyn JournalSeal>) -> Result<Self, Error> {
+        Self::open_with(dir.into(), DEFAULT_MAX_BYTES, Some(seal))
     }
 
     /// As [`Journal::open`], with a segment of at most `max_bytes`. What does not fit waits in memory
@@ -89,7 +114,10 @@ impl Journal {
     /// # Errors
     /// As [`Journal::open`].
     pub fn with_max_bytes(dir: impl Into<PathBuf>, max_bytes: u64) -> Result<Self, Error> {
-        let dir = dir.into();
+        Self::open_with(dir.into(), max_bytes, None)
+    }
+
+    fn open_with(dir: PathBuf, max_bytes: u64, seal: Option<Arc<dyn JournalSeal>>) -> Result<Self, Error> {
         make_private(&dir).map_err(|error| failed(&dir, error))?;
         // Each name is taken by nobody else, except that a process which looks for orphans may have
         // found ours before we locked it, and removed it: then another name is as good.
@@ -107,8 +135,10 @@ impl Journal {
                 Err(TryLockError::Error(error)) => return Err(failed(&lock_path, error)),
             }
             let log = dir.join(format!("{name}.log"));
-            let segment = Segment::create(log.clone(), max_bytes).map_err(|error| failed(&log, error))?;
-            return Ok(Self { dir, max_bytes, segment: Mutex::new(Some(segment)), lock, lock_path });
+            let segment = Segment::create(log.clone(), Coding::new(seal.as_ref()), max_bytes)
+                .map_err(|error| failed(&log, error))?;
+            let (segment, found) = (Mutex::new(Some(segment)), Found::default());
+            return Ok(Self { dir, max_bytes, seal, found, segment, lock, lock_path });
         }
         Err(failed(&dir, io::Error::other("no segment could be made in eight attempts")))
     }
@@ -157,8 +187,24 @@ impl Journal {
         if !same_owner(&file, &self.lock).map_err(|error| failed(&log, error))? {
             return Ok(None);
         }
-        let left = read(&file, self.max_bytes).map_err(|error| failed(&log, error))?;
-        Ok(Some(Orphan { left, log, lock_path: lock_path.to_owned(), _lock: lock }))
+        let lock_path = lock_path.to_owned();
+        let left = read(&file, self.max_bytes, self.seal.as_ref()).map_err(|error| failed(&log, error))?;
+        let Some(left) = left else {
+            self.found.foreign.add(1);
+            if is_of_no_use(&file).map_err(|error| failed(&log, error))? {
+                Orphan { left: Left::default(), log, lock_path, _lock: lock }.remove()?;
+            }
+            return Ok(None);
+        };
+        self.found.torn.add(left.torn.into());
+        self.found.refused.add(left.refused);
+        if left.refused > 0 {
+            tracing::warn!(
+                records = left.refused,
+                "a journal segment holds records that nobody with the key has made: they are not delivered"
+            );
+        }
+        Ok(Some(Orphan { left, log, lock_path, _lock: lock }))
     }
 
     /// Notes a write before it waits. `false` when it is not in the journal, because it does not fit or
@@ -193,9 +239,14 @@ impl Journal {
         self.segment().as_ref().is_some_and(|segment| segment.holds(tier, key, version))
     }
 
-    /// How many bytes the writes take that it holds for the next process.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.segment().as_ref().map_or(0, Segment::live_bytes)
+    pub(crate) fn report(&self) -> JournalReport {
+        JournalReport {
+            bytes: self.segment().as_ref().map_or(0, Segment::live_bytes),
+            sealed: self.seal.is_some(),
+            torn: self.found.torn.get(),
+            refused: self.found.refused.get(),
+            foreign: self.found.foreign.get(),
+        }
     }
 
     /// Brings the file up to date, and leaves it to whoever opens the directory next. An empty one is
@@ -229,6 +280,13 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether what nobody has read can be removed: even a removal is not tried for longer than that.
+fn is_of_no_use(log: &File) -> io::Result<bool> {
+    // One that claims to be written in the future is as young as can be.
+    let age = log.metadata()?.modified()?.elapsed().unwrap_or_default();
+    Ok(age > TOMBSTONE_LIFETIME)
 }
 
 fn make_private(dir: &Path) -> io::Result<()> {
@@ -279,5 +337,7 @@ fn failed(path: &Path, error: io::Error) -> Error {
         .with_help("give a directory that this user can write, with room for the journal")
 }
 
+#[cfg(test)]
+mod sealed_tests;
 #[cfg(test)]
 mod tests;

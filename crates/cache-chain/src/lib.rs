@@ -34,10 +34,10 @@ pub use breaker::{BreakerOptions, BreakerReport};
 pub use chain::{Chain, ChainBuilder};
 pub use explain::{Explanation, Held, TierExplanation};
 pub use flight::{Flight, SingleFlight};
-pub use journal::Journal;
+pub use journal::{Journal, JournalSeal, MAX_JOURNAL_SEAL_BYTES};
 pub use lookup::{Lookup, Outcome, PutOutcome, PutResult, Skip, TierPut, TierTrace};
 pub use policy::{WriteBehind, WritePolicy};
-pub use report::{LatencyReport, PromotionReport, Report, TierReport};
+pub use report::{JournalReport, LatencyReport, PromotionReport, Report, TierReport};
 pub use tags::TagReport;
 pub use tier::{Mode, TierOptions};
 

@@ -46,9 +46,10 @@ struct Race<'a> {
 }
 
 impl Chain {
-    /// The end of the run of tiers from `start` that may be raced: adjacent and shared.
+    /// The end of the run of tiers from `start` that may be raced: adjacent and shared. One that is not
+    /// read stands alone before the others, so that what waits for these is served at their turn.
     pub(crate) fn race_end(&self, start: usize) -> usize {
-        if !self.racing || self.tiers[start].is_local() {
+        if !self.racing || self.tiers[start].is_local() || !self.tiers[start].reads() {
             return start + 1;
         }
         start + self.tiers[start..].iter().take_while(|tier| !tier.is_local()).count()

@@ -79,11 +79,16 @@ impl Scan {
         if entry.is_from_future(now) {
             return Skip::FromFuture;
         }
-        if self.newest < Some(entry.version()) {
+        self.hears_of(entry, now);
+        Skip::Superseded
+    }
+
+    /// There is such an entry, somewhere: nothing older is served.
+    fn hears_of(&mut self, entry: &Entry, now: Timestamp) {
+        if self.newest < Some(entry.version()) && !entry.is_from_future(now) {
             self.newest = Some(entry.version());
             self.stale = None;
         }
-        Skip::Superseded
     }
 
     /// What a read that found no value to serve says to a chain around this one: a removal; or that
@@ -193,7 +198,10 @@ impl Chain {
         let mut index = 0;
         while index < self.tiers.len() && scan.found.is_none() {
             let end = self.race_end(index);
-            if !self.tiers[index].is_local() && self.weigh_waiting(index, key, &mut scan) {
+            if !self.tiers[index].is_local()
+                && let Some(waiting) = self.waiting(key)
+                && Box::pin(self.weigh_waiting(index, key, waiting, &mut scan)).await
+            {
                 self.count_hit(index, &scan);
                 break;
             }
@@ -263,20 +271,37 @@ impl Chain {
         skip
     }
 
-    /// Takes in what waits to be written to shared tiers, before the first of them, at `index`, is asked:
-    /// this process sees what it has written, and no older version comes back from a tier that the newer
-    /// one, or a removal, has not reached yet. Whether that is the answer.
-    fn weigh_waiting(&self, index: usize, key: &Key, scan: &mut Scan) -> bool {
-        let waiting = self.tiers[index..].iter().filter_map(|tier| tier.pending(key));
-        let Some(entry) = waiting.max_by_key(Entry::version) else { return false };
+    /// The newest that waits to be written to a shared tier under `key`.
+    pub(crate) fn waiting(&self, key: &Key) -> Option<Entry> {
+        self.tiers.iter().filter_map(|tier| tier.pending(key)).max_by_key(Entry::version)
+    }
+
+    /// Takes in what waits to be written to shared tiers, before the one at `index` is asked: this process
+    /// sees what it has written, and no older version comes back from a tier that the newer one, or a
+    /// removal, has not reached yet. Whether that is the answer: at a tier that is not read it hides what is
+    /// older, and is served at the next one that is.
+    pub(crate) async fn weigh_waiting(
+        &self,
+        index: usize,
+        key: &Key,
+        waiting: Entry,
+        scan: &mut Scan,
+    ) -> bool {
         let answered = scan.answered;
-        let fresh = scan.judge(index, Some(entry), self.clock.now()).is_none();
+        let cancel = CancelGuard::new(&self.tiers[index].stats.cancelled);
+        let removed = self.removed_elsewhere(index, key, &waiting, false, scan).await.is_some();
+        cancel.ended();
+        let now = self.clock.now();
+        let fresh = if removed {
+            false
+        } else if self.tiers[index].reads() || waiting.is_tombstone() {
+            scan.judge(index, Some(waiting), now).is_none()
+        } else {
+            scan.hears_of(&waiting, now);
+            false
+        };
         // No tier has said anything yet.
         scan.answered = answered;
-        if fresh && !self.tiers[index].reads() {
-            scan.found = None;
-            return false;
-        }
         fresh
     }
 
@@ -293,24 +318,42 @@ impl Chain {
             && !self.tiers[index].missed.outdates(key, entry.version())
         {
             let shared = !self.tiers[index].is_local();
-            if !entry.metadata().tags.is_empty()
-                && let Some(version) = self.removed_by_tag(entry, shared).await
-            {
-                let burial = Entry::tombstone(entry.version(), entry.metadata().created);
-                // Nothing older may be the answer now; something newer further down may.
-                scan.judge(index, Some(burial), self.clock.now());
-                scan.tagged = scan.tagged.max(Some(version));
-                return Some(Skip::Tagged);
-            }
-            if shared
-                && self.local_below_shared
-                && let Some(tombstone) = Box::pin(self.buried_below(index, key, entry.version())).await
-            {
-                scan.judge(index, Some(tombstone), self.clock.now());
-                return Some(Skip::Superseded);
+            let removed = self.removed_elsewhere(index, key, entry, shared, scan).await;
+            if removed.is_some() {
+                return removed;
             }
         }
         self.weigh(index, key, call, scan)
+    }
+
+    /// Takes in that `entry`, which was found at tier `index`, was removed by one of its tags, or by a
+    /// tombstone in a local tier below. `ask` says whether it is in proportion to ask shared tiers about
+    /// the tags.
+    async fn removed_elsewhere(
+        &self,
+        index: usize,
+        key: &Key,
+        entry: &Entry,
+        ask: bool,
+        scan: &mut Scan,
+    ) -> Option<Skip> {
+        if !entry.metadata().tags.is_empty()
+            && let Some(version) = self.removed_by_tag(entry, ask).await
+        {
+            let burial = Entry::tombstone(entry.version(), entry.metadata().created);
+            // Nothing older may be the answer now; something newer further down may.
+            scan.judge(index, Some(burial), self.clock.now());
+            scan.tagged = scan.tagged.max(Some(version));
+            return Some(Skip::Tagged);
+        }
+        if !self.tiers[index].is_local()
+            && self.local_below_shared
+            && let Some(tombstone) = Box::pin(self.buried_below(index, key, entry.version())).await
+        {
+            scan.judge(index, Some(tombstone), self.clock.now());
+            return Some(Skip::Superseded);
+        }
+        None
     }
 
     /// A tombstone for `version` of `key` in a local tier below `index`.

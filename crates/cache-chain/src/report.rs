@@ -34,10 +34,28 @@ pub struct Report {
     pub promotions: PromotionReport,
     /// Tags invalidated and looked up.
     pub tags: TagReport,
-    /// Bytes in the journal that wait for shared tiers; none without a journal.
-    pub journal_bytes: Option<u64>,
+    /// What is kept on disk for shared tiers; none without a journal.
+    pub journal: Option<JournalReport>,
     /// The tiers, in reading order.
     pub tiers: Vec<TierReport>,
+}
+
+/// The journal of this process, and what it found of processes that have ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct JournalReport {
+    /// Bytes in it that wait for shared tiers.
+    pub bytes: u64,
+    /// Whether its records are sealed.
+    pub sealed: bool,
+    /// Segments that ended within a record, as those of a killed process may. What came before is
+    /// delivered.
+    pub torn: u64,
+    /// Records that do not open, or are none: never delivered.
+    pub refused: u64,
+    /// Segments that are not for this process to read: sealed with another secret, or in clear although
+    /// this process seals, or of a later version. They are left for as long as a removal lives.
+    pub foreign: u64,
 }
 
 /// Copies carried up to faster tiers after a hit further down.

@@ -177,10 +177,10 @@ fn result(tier: &Tier, put: TierPut) -> PutResult {
     PutResult { tier: tier.info().name.clone(), durable: tier.info().capabilities.durable, put }
 }
 
-/// The tombstone for what a tier holds that is older than `entry`, where `entry` itself does not fit:
-/// an upper tier would otherwise go on serving the value that was replaced. Its version lies just below
+/// The tombstone for what a tier holds that is older than `entry`, where `entry` itself does not fit there
+/// or into what waits for it: an upper tier would otherwise go on serving the value that was replaced. Its version lies just below
 /// the entry's, so tiers further down still answer.
-fn burial(entry: &Entry) -> Entry {
+pub(crate) fn burial(entry: &Entry) -> Entry {
     Entry::tombstone(just_below(entry.version()), entry.metadata().created)
 }
 

@@ -3,6 +3,8 @@
 
 #[path = "chain/behind.rs"]
 mod behind;
+#[path = "chain/behind_reads.rs"]
+mod behind_reads;
 #[path = "chain/breaker.rs"]
 mod breaker;
 #[path = "chain/budget.rs"]

@@ -163,9 +163,8 @@ fn plaintext_after_header(key: &Key, entry: &Entry, compress: bool) -> (Vec<u8>,
     let head = envelope::encode_head(key, entry);
     let value = entry.value();
     let whole = head.len() + value.len();
-    let frame = (compress && value.len() > compress::MIN_BYTES)
-        .then(|| compress::shrink(&[&head[..], value].concat()))
-        .flatten();
+    let frame =
+        (compress && value.len() > compress::MIN_BYTES).then(|| compress::shrink(&head, value)).flatten();
     let parts = match &frame {
         Some(frame) => [&frame[..], &[]],
         None => [&head[..], &value[..]],

@@ -6,6 +6,7 @@
 //! - [`Secret`] is what a fleet shares, in a full form and in a read-only form for those who must not
 //!   write, such as jobs of untrusted pull requests.
 //! - [`Keyring`] holds a current secret and former ones, for rotation.
+//! - [`LocalSeal`] seals bytes that stay on this machine, for those who may write.
 //!
 //! `docs/sealing.md` has the threat model, the format to the byte, and what is not protected.
 //!
@@ -40,6 +41,7 @@ mod format;
 mod hex;
 mod keyring;
 mod keys;
+mod local;
 mod sealed;
 mod secret;
 mod stats;
@@ -51,6 +53,7 @@ pub use format::MAX_OVERHEAD_BYTES;
 #[doc(hidden)]
 pub use format::fuzzing;
 pub use keyring::{Keyring, MAX_OLD_SECRETS};
+pub use local::{LOCAL_SEAL_BYTES, LocalSeal};
 pub use sealed::{Sealed, SealedBuilder};
 pub use secret::{KeyId, MIN_PASSPHRASE_CHARS, Secret};
 pub use stats::{Rejection, SealStats};

@@ -1,7 +1,7 @@
 //! The backend that seals what goes into another one, and opens what comes out.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
@@ -9,6 +9,7 @@ use peercache_api::{
     BackendInfo, CacheBackend, Clock, Entry, Error, ErrorKind, Freshness, Key, Operation, SystemClock,
 };
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::format::{self, MAX_OVERHEAD_BYTES};
 use crate::keyring::Keyring;
@@ -19,6 +20,13 @@ use crate::stats::{Counters, Rejection, SealStats};
 /// From this many bytes on, the work moves off the runtime's own threads: it takes a good part of a
 /// millisecond, which others must not wait for.
 const BLOCKING_BYTES: usize = 128 * 1024;
+
+/// How many such pieces of work run at once in this process, whatever the number of tiers. It is all
+/// computing, so more would not be faster; and each thread that has held a copy of an entry keeps some of
+/// that memory, in an arena of its own in the system's allocator.
+static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| {
+    Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
+});
 
 /// A backend around another: whoever holds what the inner one stores can neither read nor change it.
 ///
@@ -291,6 +299,12 @@ async fn off_the_runtime<T: Send + 'static>(
 ) -> Result<T, Error> {
     let Some(runtime) = (bytes >= BLOCKING_BYTES).then(Handle::try_current).and_then(Result::ok) else {
         return Ok(work());
+    };
+    // It is never closed. The permit goes with the work, which runs to its end also when nobody waits.
+    let permit = AT_ONCE.acquire().await;
+    let work = move || {
+        let _permit = permit;
+        work()
     };
     match runtime.spawn_blocking(work).await {
         Ok(done) => Ok(done),

@@ -401,6 +401,9 @@ impl Node {
     }
 }
 
+#[cfg(test)]
+mod tests;
+
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Node")

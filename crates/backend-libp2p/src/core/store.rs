@@ -52,10 +52,15 @@ impl Checked {
         })
     }
 
+    /// Whether it may be believed: not from the future. It may be over, and still be the newest.
+    pub(super) fn is_believed(&self, now: Timestamp) -> bool {
+        let believed = now.saturating_add(MAX_CLOCK_SKEW);
+        self.version.wall <= believed && self.created <= believed
+    }
+
     /// Whether it may be believed and is of use: neither from the future nor over.
     pub(super) fn is_current(&self, now: Timestamp) -> bool {
-        let believed = now.saturating_add(MAX_CLOCK_SKEW);
-        self.version.wall <= believed && self.created <= believed && self.expires > now
+        self.is_believed(now) && self.expires > now
     }
 }
 

@@ -54,8 +54,8 @@ impl Node {
         let Some(entry) = Checked::read(envelope) else {
             return actions.push(failed(Failure::Refused));
         };
-        if !entry.is_current(now.wall) {
-            // Nobody would ever see it: neither what is over nor what claims to be from the future.
+        if !entry.is_believed(now.wall) {
+            // Nobody would ever see what claims to be from the future. What is over hides what is older.
             return actions.push(Action::Done { op, outcome: Outcome::Stored(0) });
         }
         if self.writes.len() >= MAX_WRITES || self.write_bytes + entry.envelope.len() > MAX_WRITE_BYTES {
@@ -100,7 +100,7 @@ impl Node {
             PutReply::Refused
         } else {
             match Checked::read(envelope) {
-                Some(entry) if entry.is_current(now.wall) => {
+                Some(entry) if entry.is_believed(now.wall) => {
                     self.counters.stored += 1;
                     if self.hints.get(&entry.key).is_some_and(|hint| hint.peer == peer) {
                         self.hints.remove(&entry.key);

@@ -29,3 +29,6 @@ pub(crate) use engine::{Engine, Setup};
 pub(crate) use link::{Link, QueueLimits};
 pub(crate) use swarm::{Plan, StartError, SwarmTask};
 pub use tally::Connections;
+
+#[cfg(test)]
+mod rogue;

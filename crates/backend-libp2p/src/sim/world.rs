@@ -261,6 +261,7 @@ impl World {
         op
     }
 
+    #[cfg(test)]
     pub(super) fn lease(&mut self, at: usize, key: KeyId, ttl: Duration, wait: Duration) -> OpId {
         let op = self.op(at);
         self.step(at, Event::Lease { op, key, ttl, wait, newer_than: Version::ZERO });

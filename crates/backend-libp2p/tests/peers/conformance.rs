@@ -7,7 +7,7 @@ use peercache_libp2p::{Peers, RoleChoice};
 use peercache_testkit::ManualClock;
 use peercache_testkit::conformance::{self, Time};
 
-use crate::support::{key, node, until};
+use crate::support::{connected, key, node, until};
 
 async fn started(clock: &Arc<ManualClock>, role: RoleChoice, others: &[&Peers]) -> Peers {
     node(key(), role, others).clock(Arc::<ManualClock>::clone(clock)).start().await.unwrap()
@@ -19,6 +19,8 @@ async fn judge(clock: Arc<ManualClock>, anchors: Vec<Peers>) {
         let (clock, anchors) = (Arc::clone(&clock), anchors.clone());
         async move {
             let leaf = started(&clock, RoleChoice::Leaf, &anchors.iter().collect::<Vec<_>>()).await;
+            // Who is an owner changes while it finds the others, and it would look in other places.
+            until("it knows all anchors", || connected(&leaf) == anchors.len()).await;
             Ok(Arc::new(leaf) as Arc<dyn CacheBackend>)
         }
     });

@@ -5,7 +5,9 @@ use std::time::Duration;
 use peercache_api::{CacheBackend, ErrorKind};
 use peercache_libp2p::{Identity, Limits, PeerAddress, Peers, RoleChoice};
 
-use crate::support::{Writer, addresses, anchor, connected, key, leaf, name, nameless, node, port, until};
+use crate::support::{
+    Writer, addresses, anchor, connected, key, leaf, name, nameless, node, node_at, port, until,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaf_has_found_its_anchor_when_it_has_started() {
@@ -26,7 +28,7 @@ async fn a_leaf_has_found_its_anchor_when_it_has_started() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_starts_without_anybody_and_finds_them_later() {
     let identity = Identity::derived(&key(), "mcp-server").unwrap();
-    let early = node(key(), RoleChoice::Anchor, &[]).identity(identity.clone()).start().await.unwrap();
+    let early = node_at(1, &[]).identity(identity.clone()).start().await.unwrap();
     let (address, port) = (addresses(&early), port(&early));
     early.close().await.unwrap();
     drop(early);
@@ -36,7 +38,7 @@ async fn a_node_starts_without_anybody_and_finds_them_later() {
     assert_eq!(leaf.get(&name("k")).await.unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(leaf.probe().await.unwrap_err().kind(), ErrorKind::Unavailable);
     until("it says what hinders it", || leaf.report().bootstrap[0].trouble.is_some()).await;
-    let back = node(key(), RoleChoice::Anchor, &[]).identity(identity).listen_port(Some(port));
+    let back = node_at(1, &[]).identity(identity).listen_port(Some(port));
     let back = back.start().await.unwrap();
     until("the leaf finds it", || connected(&leaf) == 1).await;
     assert_eq!(leaf.get(&name("k")).await.unwrap(), None);
@@ -45,7 +47,7 @@ async fn a_node_starts_without_anybody_and_finds_them_later() {
     drop(back);
     until("the leaf has lost it", || connected(&leaf) == 0).await;
     let identity = Identity::derived(&key(), "mcp-server").unwrap();
-    let again = node(key(), RoleChoice::Anchor, &[]).identity(identity).listen_port(Some(port));
+    let again = node_at(1, &[]).identity(identity).listen_port(Some(port));
     let _again = again.start().await.unwrap();
     until("the leaf finds it again", || connected(&leaf) == 1).await;
 }
@@ -79,21 +81,17 @@ async fn two_addresses_of_one_node_make_one_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_that_dial_each_other_keep_one_connection() {
     let (one_id, other_id) = (Identity::ephemeral().unwrap(), Identity::ephemeral().unwrap());
-    let first = node(key(), RoleChoice::Anchor, &[]).identity(one_id.clone()).start().await.unwrap();
-    let second = node(key(), RoleChoice::Anchor, &[]).identity(other_id.clone()).start().await.unwrap();
+    let first = node_at(2, &[]).identity(one_id.clone()).start().await.unwrap();
+    let second = node_at(3, &[]).identity(other_id.clone()).start().await.unwrap();
     let ports = (port(&first), port(&second));
     let at = (addresses(&first), addresses(&second));
     first.close().await.unwrap();
     second.close().await.unwrap();
     drop((first, second));
-    let start = |identity: Identity, port: u16, other: Vec<PeerAddress>| {
-        node(key(), RoleChoice::Anchor, &[])
-            .identity(identity)
-            .listen_port(Some(port))
-            .bootstrap(other)
-            .start()
+    let start = |last: u8, identity: Identity, port: u16, other: Vec<PeerAddress>| {
+        node_at(last, &[]).identity(identity).listen_port(Some(port)).bootstrap(other).start()
     };
-    let (one, other) = tokio::join!(start(one_id, ports.0, at.1), start(other_id, ports.1, at.0));
+    let (one, other) = tokio::join!(start(2, one_id, ports.0, at.1), start(3, other_id, ports.1, at.0));
     let (one, other) = (one.unwrap(), other.unwrap());
     let joined =
         |peers: &Peers| connected(peers) == 1 && peers.report().in_ring && peers.report().anchors == 2;
@@ -153,8 +151,10 @@ async fn a_port_in_use_is_an_error_that_names_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_role_follows_the_port() {
-    let free = port(&anchor(&[]).await);
-    let start = |port| node(key(), RoleChoice::Auto, &[]).listen_port(port).start();
+    let other = node_at(4, &[]).start().await.unwrap();
+    let free = port(&other);
+    other.close().await.unwrap();
+    let start = |port| node_at(4, &[]).role(RoleChoice::Auto).listen_port(port).start();
     assert_eq!(start(None).await.unwrap().report().role, "leaf");
     assert_eq!(start(Some(0)).await.unwrap().report().role, "leaf");
     assert_eq!(start(Some(free)).await.unwrap().report().role, "anchor");

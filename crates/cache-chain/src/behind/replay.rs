@@ -24,9 +24,6 @@ pub(crate) fn replay(journal: &Journal, tiers: &[Arc<Tier>]) {
         if !known && !is_too_old(&orphan, &queues) {
             continue;
         }
-        if orphan.is_torn() {
-            tracing::debug!("the last record of a journal segment is damaged, as after a kill");
-        }
         for (tier, key, entry, queued) in orphan.writes() {
             if let Some(behind) = queues.get(tier.as_str()) {
                 behind.replay(key, entry.clone(), *queued);

@@ -1,16 +1,19 @@
 //! The door through which the fuzzers in `fuzz/` reach the bytes of a journal. In no ordinary build.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use peercache_api::{Entry, Error, Key, Timestamp, Version};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::record::{self, What};
+use super::seal::{self, Coding, JournalSeal};
 use super::segment;
 
-/// The first bytes of a segment.
-pub const HEADER: [u8; 8] = record::HEADER;
+/// The first bytes of a segment in clear.
+pub const HEADER: [u8; 8] = seal::CLEAR_HEADER;
+/// The first bytes of a sealed segment; the name of its key follows.
+pub const SEALED_HEADER: [u8; 8] = seal::SEALED_HEADER;
 /// The length and the checksum in front of each record's body.
 pub const FRAME_BYTES: usize = record::FRAME_BYTES;
 
@@ -31,18 +34,20 @@ impl Record {
         Self(record::Record { tier, key, queued, what: What::End(version) })
     }
 
-    /// The record in a body, whose checksum is taken for right.
+    /// The record in a body.
     ///
     /// # Errors
     /// Anything that is not exactly a record.
     pub fn decode(body: &Bytes) -> Result<Self, Error> {
-        record::decode_body(body.clone(), xxh3_64(body)).map(Self)
+        record::decode_body(body.clone()).map(Self)
     }
 
-    /// The frame and the body.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        record::encode(&self.0)
+    /// The frame and the body, sealed or not.
+    ///
+    /// # Errors
+    /// The seal's own.
+    pub fn encode(&self, seal: Option<&Arc<dyn JournalSeal>>) -> Result<Bytes, Error> {
+        Coding::new(seal).encode(&self.0).map(Bytes::from)
     }
 
     /// Whether this ends a write.
@@ -52,10 +57,26 @@ impl Record {
     }
 }
 
-/// The writes of a segment that have not ended, oldest first, and whether it is torn.
+/// What a segment holds.
+#[derive(Debug)]
+pub struct Found {
+    /// The writes that have not ended, oldest first.
+    pub writes: Vec<(String, Key, Entry, Timestamp)>,
+    /// Whether it ends within a record, or a record is damaged.
+    pub torn: bool,
+    /// Whole records that are none, or do not open.
+    pub refused: u64,
+}
+
+/// What a segment holds; `None` when it is another's.
 ///
 /// # Errors
 /// The reader's own.
-pub fn read(segment: &[u8], max_bytes: u64) -> io::Result<(Vec<(String, Key, Entry, Timestamp)>, bool)> {
-    segment::read(segment, max_bytes).map(|left| (left.writes, left.torn))
+pub fn read(
+    segment: &[u8],
+    max_bytes: u64,
+    seal: Option<&Arc<dyn JournalSeal>>,
+) -> io::Result<Option<Found>> {
+    let found = segment::read(segment, max_bytes, seal)?;
+    Ok(found.map(|left| Found { writes: left.writes, torn: left.torn, refused: left.refused }))
 }

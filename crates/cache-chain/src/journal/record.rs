@@ -1,22 +1,20 @@
 //! The bytes of a journal: what each record holds, and how a damaged one is told from a whole one.
 //!
-//! A segment is [`HEADER`] and then records, each `length u32, checksum u64, body`, integers big endian.
-//! The checksum is XXH3 of the body. A body is `kind u8, queued u64, tier length u16, tier, key length
-//! u16, key`, then for a write its envelope (`docs/format.md`), for the end of a write the version that
-//! ended (`wall u64, node u64, counter u32`).
+//! A segment is a header and then records, each `length u32, checksum u64, body`, integers big endian.
+//! The checksum is XXH3 of the body, sealed where the segment is. A body is `kind u8, queued u64, tier
+//! length u16, tier, key length u16, key`, then for a write its envelope (`docs/format.md`), for the end
+//! of a write the version that ended (`wall u64, node u64, counter u32`).
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use peercache_api::envelope::{self, MAX_ENVELOPE_BYTES};
 use peercache_api::{Entry, Error, ErrorKind, Key, MAX_KEY_BYTES, NodeId, Operation, Timestamp, Version};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The first bytes of a segment; the last one is the version of the format.
-pub(super) const HEADER: [u8; 8] = [0x89, b'P', b'C', b'J', b'R', b'N', b'L', 1];
 /// The length and the checksum in front of each body.
 pub(super) const FRAME_BYTES: usize = 12;
 /// The longest name of a tier, in bytes; longer ones are not journalled.
 pub(super) const MAX_TIER_BYTES: usize = 256;
-/// The longest body, in bytes.
+/// The longest body in clear, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 1 + 8 + 2 + MAX_TIER_BYTES + 2 + MAX_KEY_BYTES + MAX_ENVELOPE_BYTES;
 
 const WRITE: u8 = 1;
@@ -40,10 +38,9 @@ pub(super) enum What {
     End(Version),
 }
 
-/// The frame and the body of a record.
-pub(super) fn encode(record: &Record) -> Bytes {
-    let mut body = BytesMut::new();
-    body.put_bytes(0, FRAME_BYTES);
+/// The body of a record.
+pub(super) fn encode_body(record: &Record) -> Vec<u8> {
+    let mut body = Vec::new();
     body.put_u8(match record.what {
         What::Write(_) => WRITE,
         What::End(_) => END,
@@ -65,37 +62,40 @@ pub(super) fn encode(record: &Record) -> Bytes {
             body.put_u32(version.counter);
         }
     }
-    let length = u32::try_from(body.len() - FRAME_BYTES).unwrap_or(u32::MAX);
-    let checksum = xxh3_64(&body[FRAME_BYTES..]);
-    body[..4].copy_from_slice(&length.to_be_bytes());
-    body[4..FRAME_BYTES].copy_from_slice(&checksum.to_be_bytes());
-    body.freeze()
+    body
+}
+
+/// `body` behind its frame.
+pub(super) fn framed(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes()[..], &xxh3_64(body).to_be_bytes(), body].concat()
 }
 
 /// The length of the body that this frame announces, and its checksum.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when it is longer than any body: nothing is allocated for it.
-pub(super) fn decode_frame(mut frame: &[u8]) -> Result<(usize, u64), Error> {
+/// [`ErrorKind::Corrupt`] when it is longer than `most`: nothing is allocated for it.
+pub(super) fn decode_frame(mut frame: &[u8], most: usize) -> Result<(usize, u64), Error> {
     if frame.len() != FRAME_BYTES {
         return Err(corrupt("the journal ends within a record"));
     }
     let (length, checksum) = (frame.get_u32() as usize, frame.get_u64());
-    if length > MAX_BODY_BYTES {
+    if length > most {
         return Err(corrupt("the journal announces a record beyond its bound"));
     }
     Ok((length, checksum))
 }
 
-/// The record in a body. The value of an entry is a slice of `body`.
+/// Whether `body` is what was written behind its frame.
+pub(super) fn is_whole(body: &[u8], checksum: u64) -> bool {
+    xxh3_64(body) == checksum
+}
+
+/// The record in a body in clear. The value of an entry is a slice of `body`.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] for a wrong checksum or anything that is not exactly a record; those of the
-/// envelope.
-pub(super) fn decode_body(mut body: Bytes, checksum: u64) -> Result<Record, Error> {
-    if xxh3_64(&body) != checksum {
-        return Err(corrupt("the checksum of a journal record does not match"));
-    }
+/// [`ErrorKind::Corrupt`] for anything that is not exactly a record; those of the envelope.
+pub(super) fn decode_body(mut body: Bytes) -> Result<Record, Error> {
     if body.remaining() < 9 {
         return Err(corrupt("a journal record is too short"));
     }
@@ -145,13 +145,17 @@ pub(super) mod tests {
             .unwrap()
     }
 
+    fn encode(record: &Record) -> Bytes {
+        framed(&encode_body(record)).into()
+    }
+
     fn decode(bytes: &Bytes) -> Result<Record, Error> {
         let frame = bytes.get(..FRAME_BYTES).unwrap_or(bytes);
-        let (length, checksum) = decode_frame(frame)?;
-        if bytes.len() < FRAME_BYTES + length {
+        let (length, checksum) = decode_frame(frame, MAX_BODY_BYTES)?;
+        if bytes.len() < FRAME_BYTES + length || !is_whole(&bytes[FRAME_BYTES..][..length], checksum) {
             return Err(corrupt("torn"));
         }
-        decode_body(bytes.slice(FRAME_BYTES..FRAME_BYTES + length), checksum)
+        decode_body(bytes.slice(FRAME_BYTES..FRAME_BYTES + length))
     }
 
     fn record() -> impl Strategy<Value = Record> {
@@ -190,7 +194,7 @@ pub(super) mod tests {
             let bytes = Bytes::from(bytes);
             let _ = decode(&bytes);
             // Past the checksum as well, where an accident cannot lead but malice can.
-            let _ = decode_body(bytes.clone(), xxh3_64(&bytes));
+            let _ = decode_body(bytes);
         }
     }
 
@@ -206,6 +210,6 @@ pub(super) mod tests {
         assert!(bytes.len() <= FRAME_BYTES + MAX_BODY_BYTES);
         assert_eq!(decode(&bytes).unwrap(), record);
         let huge = [&u32::MAX.to_be_bytes()[..], &[0; 8]].concat();
-        assert_eq!(decode_frame(&huge).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(decode_frame(&huge, MAX_BODY_BYTES).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

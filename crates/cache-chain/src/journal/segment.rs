@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use peercache_api::{Entry, Key, Timestamp, Version};
 
-use super::record::{FRAME_BYTES, HEADER, Record, What, decode_body, decode_frame, encode};
+use super::record::{FRAME_BYTES, Record, What, decode_frame, is_whole};
+use super::seal::{Beginning, CLEAR_HEADER, Coding, JournalSeal, SEALED_HEADER};
 
 /// Ended records are tolerated up to this many bytes beyond as much as the others take.
 const SLACK_BYTES: u64 = 1024 * 1024;
@@ -26,6 +27,7 @@ struct Place {
 pub(super) struct Segment {
     file: File,
     path: PathBuf,
+    coding: Coding,
     /// Where the next record goes. What lies beyond is the rest of a write that failed.
     end: u64,
     live: HashMap<(String, Key), Place>,
@@ -46,11 +48,11 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
 }
 
 impl Segment {
-    pub(super) fn create(path: PathBuf, max_bytes: u64) -> io::Result<Self> {
+    pub(super) fn create(path: PathBuf, coding: Coding, max_bytes: u64) -> io::Result<Self> {
         let mut file = create_private(&path)?;
-        file.write_all(&HEADER)?;
-        let end = HEADER.len() as u64;
-        Ok(Self { file, path, end, live: HashMap::new(), live_bytes: 0, ends: Vec::new(), max_bytes })
+        file.write_all(coding.header())?;
+        let (end, live, ends) = (coding.header().len() as u64, HashMap::new(), Vec::new());
+        Ok(Self { file, path, coding, end, live, live_bytes: 0, ends, max_bytes })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -85,7 +87,7 @@ impl Segment {
         }
         let what = What::Write(entry.clone());
         let record = Record { tier: name.0, key: name.1, queued, what };
-        let bytes = encode(&record);
+        let bytes = self.coding.encode(&record).map_err(io::Error::other)?;
         let length = bytes.len() as u64;
         if self.end + self.ends.len() as u64 + length > self.max_bytes {
             self.compact()?;
@@ -120,11 +122,12 @@ impl Segment {
         }
         if self.live.is_empty() {
             self.ends.clear();
-            self.end = HEADER.len() as u64;
+            self.end = self.coding.header().len() as u64;
             return self.file.set_len(self.end);
         }
         let (tier, key) = name;
-        self.ends.extend_from_slice(&encode(&Record { tier, key, queued: now, what: What::End(version) }));
+        let record = Record { tier, key, queued: now, what: What::End(version) };
+        self.ends.extend_from_slice(&self.coding.encode(&record).map_err(io::Error::other)?);
         if self.end > 2 * self.live_bytes + SLACK_BYTES {
             self.compact()?;
         }
@@ -150,8 +153,8 @@ impl Segment {
             _ => {}
         }
         let mut copy = create_private(&beside)?;
-        copy.write_all(&HEADER)?;
-        let mut end = HEADER.len() as u64;
+        copy.write_all(self.coding.header())?;
+        let mut end = self.coding.header().len() as u64;
         let mut places: Vec<_> = self.live.values_mut().collect();
         places.sort_unstable_by_key(|place| place.at);
         let mut moved = Vec::with_capacity(places.len());
@@ -183,17 +186,31 @@ pub(super) struct Left {
     /// Whether it ended in the middle of a record, or a record was damaged. What comes after that is not
     /// read: it cannot be told where the next record begins.
     pub(super) torn: bool,
+    /// Whole records that are none, or do not open. Each is passed over.
+    pub(super) refused: u64,
 }
 
-/// Reads a segment up to the first damage, and no more than `max_bytes` of it.
-pub(super) fn read(file: impl Read, max_bytes: u64) -> io::Result<Left> {
+/// Reads a segment up to the first damage, and no more than `max_bytes` of it. `None` when it is not for
+/// us to read: sealed with a key that is not at hand, or in clear where there is a seal.
+pub(super) fn read(
+    file: impl Read,
+    max_bytes: u64,
+    seal: Option<&Arc<dyn JournalSeal>>,
+) -> io::Result<Option<Left>> {
     let mut file = io::BufReader::new(file.take(max_bytes));
     let mut left = Left::default();
-    let mut header = [0; HEADER.len()];
-    if fill(&mut file, &mut header)? != header.len() || header != HEADER {
-        left.torn = true;
-        return Ok(left);
-    }
+    let (mut first, mut rest) = ([0; CLEAR_HEADER.len()], [0; 8]);
+    let got = fill(&mut file, &mut first)?;
+    // Where a sealed segment has the name of its key, one in clear has its first record.
+    let named = if first == SEALED_HEADER { fill(&mut file, &mut rest)? } else { 0 };
+    let coding = match Coding::begun(&first[..got], &rest[..named], seal) {
+        Beginning::Ours(coding) => coding,
+        Beginning::Foreign => return Ok(None),
+        Beginning::Torn => {
+            left.torn = true;
+            return Ok(Some(left));
+        }
+    };
     let mut live: HashMap<(String, Key), (usize, Entry, Timestamp)> = HashMap::new();
     for turn in 0.. {
         let mut frame = [0; FRAME_BYTES];
@@ -201,9 +218,13 @@ pub(super) fn read(file: impl Read, max_bytes: u64) -> io::Result<Left> {
         if got == 0 {
             break;
         }
-        let Some(record) = body(&mut file, &frame[..got])? else {
+        let Some(body) = body(&mut file, &frame[..got], coding.max_body_bytes())? else {
             left.torn = true;
             break;
+        };
+        let Some(record) = coding.decode(body.into()) else {
+            left.refused += 1;
+            continue;
         };
         let name = (record.tier, record.key);
         let newest = live.get(&name).map(|(_, entry, _)| entry.version());
@@ -221,18 +242,16 @@ pub(super) fn read(file: impl Read, max_bytes: u64) -> io::Result<Left> {
     writes.sort_unstable_by_key(|(_, (turn, ..))| *turn);
     left.writes =
         writes.into_iter().map(|((tier, key), (_, entry, queued))| (tier, key, entry, queued)).collect();
-    Ok(left)
+    Ok(Some(left))
 }
 
-fn body(file: &mut impl Read, frame: &[u8]) -> io::Result<Option<Record>> {
-    let Ok((length, checksum)) = decode_frame(frame) else { return Ok(None) };
+/// The bytes behind a frame, if they are all there and as they were written.
+fn body(file: &mut impl Read, frame: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
+    let Ok((length, checksum)) = decode_frame(frame, most) else { return Ok(None) };
     // What is read is what is there: an announced length allocates nothing by itself.
     let mut body = Vec::new();
     file.take(length as u64).read_to_end(&mut body)?;
-    if body.len() != length {
-        return Ok(None);
-    }
-    Ok(decode_body(Bytes::from(body), checksum).ok())
+    Ok((body.len() == length && is_whole(&body, checksum)).then_some(body))
 }
 
 /// Reads until `buffer` is full or the file ends; how much it was.

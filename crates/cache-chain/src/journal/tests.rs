@@ -4,22 +4,22 @@ use super::record::FRAME_BYTES;
 use super::record::tests::entry;
 use super::*;
 
-const QUEUED: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(super) const QUEUED: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-fn key(n: u32) -> Key {
+pub(super) fn key(n: u32) -> Key {
     Key::new(format!("key {n}")).unwrap()
 }
 
-fn append(journal: &Journal, n: u32, version: u32, bytes: usize) -> bool {
+pub(super) fn append(journal: &Journal, n: u32, version: u32, bytes: usize) -> bool {
     journal.append("s3", &key(n), &entry(version, vec![b'v'; bytes]), QUEUED).unwrap()
 }
 
-fn end(journal: &Journal, n: u32, version: u32) {
+pub(super) fn end(journal: &Journal, n: u32, version: u32) {
     journal.end("s3", &key(n), entry(version, "").version(), QUEUED).unwrap();
 }
 
 /// What the orphans in `journal`'s directory hold: key and counter of the version.
-fn found(orphans: &[Orphan]) -> Vec<(Key, u32)> {
+pub(super) fn found(orphans: &[Orphan]) -> Vec<(Key, u32)> {
     orphans
         .iter()
         .flat_map(Orphan::writes)
@@ -28,16 +28,16 @@ fn found(orphans: &[Orphan]) -> Vec<(Key, u32)> {
 }
 
 /// Lets go of the journal as `kill -9` would: nothing is written out, but the locks fall.
-fn kill(journal: Journal) {
+pub(super) fn kill(journal: Journal) {
     journal.lock.unlock().unwrap();
     std::mem::forget(journal);
 }
 
-fn files(dir: &Path) -> usize {
+pub(super) fn files(dir: &Path) -> usize {
     std::fs::read_dir(dir).unwrap().count()
 }
 
-fn log(dir: &Path) -> PathBuf {
+pub(super) fn log(dir: &Path) -> PathBuf {
     let mut paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.find(|path| path.extension().is_some_and(|extension| extension == "log")).unwrap()
 }
@@ -60,7 +60,7 @@ fn what_has_not_ended_is_found_by_the_next_process_in_order() {
     let orphans = journal.orphans().unwrap();
     assert_eq!(found(&orphans), [(key(2), 1), (key(3), 1), (key(0), 2), (key(5), 1)]);
     assert_eq!(orphans[0].writes()[0].3, QUEUED);
-    assert!(!orphans[0].is_torn());
+    assert!(!orphans[0].left.torn);
     orphans.into_iter().for_each(|orphan| orphan.remove().unwrap());
     assert_eq!(files(dir.path()), 2, "ours");
     drop(journal);
@@ -109,13 +109,14 @@ fn a_torn_or_damaged_end_loses_itself_only() {
         std::fs::write(log(dir.path()), &whole[..torn]).unwrap();
         let journal = Journal::open(dir.path()).unwrap();
         let orphans = journal.orphans().unwrap();
-        assert_eq!((found(&orphans), orphans[0].is_torn()), (vec![(key(0), 1)], true), "{cut}");
+        assert_eq!((found(&orphans), orphans[0].left.torn), (vec![(key(0), 1)], true), "{cut}");
+        assert_eq!((journal.report().torn, journal.report().refused), (1, 0));
     }
     let dir = tempfile::tempdir().unwrap();
     kill(Journal::open(dir.path()).unwrap());
     std::fs::write(log(dir.path()), "something else").unwrap();
     let orphans = Journal::open(dir.path()).unwrap().orphans().unwrap();
-    assert!(orphans[0].writes().is_empty() && orphans[0].is_torn());
+    assert!(orphans[0].writes().is_empty() && orphans[0].left.torn);
 }
 
 #[test]

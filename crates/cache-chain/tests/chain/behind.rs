@@ -6,7 +6,7 @@ use std::time::Duration;
 use peercache_api::{CacheBackend, Capabilities, ErrorKind, Version};
 use peercache_chain::{BehindReport, BreakerOptions, Chain, Outcome, TierOptions, TierPut, WriteBehind};
 
-use crate::support::{DURABLE, Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key, steps, text};
+use crate::support::{DURABLE, Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key};
 
 fn behind(chain: &Chain, tier: usize) -> BehindReport {
     assert_adds_up(&chain.report());
@@ -213,96 +213,6 @@ async fn no_more_writes_run_at_once_than_allowed() {
         tokio::task::yield_now().await;
     }
     assert_eq!(shared.calls().1, 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_waits_is_seen_by_reads_and_nothing_older_comes_back() {
-    let world = World::default();
-    let tiers = [world.tier("near", SHARED), world.tier("far", SHARED)];
-    let chain = world.chain(&tiers);
-    for tier in &tiers {
-        tier.plant(&key("k"), world.entry(0, "old"));
-        tier.plant(&key("removed"), world.entry(0, "old"));
-        tier.writes(Mood::Fail(ErrorKind::Unavailable));
-    }
-    let outcome = chain.write(&key("k"), world.entry(1, "new")).await;
-    assert_eq!(outcome.errors().count(), 2, "with no local tier it waits for one attempt at each");
-    assert_eq!(text(&chain.lookup(&key("k")).await), Some("new"));
-    let _ = chain.write(&key("removed"), world.tombstone(1)).await;
-    let lookup = chain.lookup(&key("removed")).await;
-    assert_eq!((lookup.outcome, lookup.newest), (Outcome::Miss, Some(world.version(1))));
-    assert_eq!(steps(&lookup), ["near superseded", "far superseded"]);
-    assert!(chain.get(&key("removed")).await.unwrap().unwrap().is_tombstone());
-    // Who writes anew while the removal waits is served.
-    tiers[1].plant(&key("removed"), world.entry(2, "newer than the removal"));
-    assert_eq!(text(&chain.lookup(&key("removed")).await), Some("newer than the removal"));
-    assert_adds_up(&chain.report());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_tier_that_was_away_while_its_keys_were_invalidated_never_serves_them_again() {
-    // Whether the local tier stands above the shared one or below it.
-    for local_first in [true, false] {
-        let world = World::default();
-        let (disk, shared) = (world.tier("disk", DURABLE), world.tier("shared", SHARED));
-        let order = if local_first { [&disk, &shared] } else { [&shared, &disk] };
-        let limits = WriteBehind { max_removal_age: Duration::from_secs(60), ..WriteBehind::default() };
-        let build = || {
-            let tiers = order.map(|tier| (Arc::clone(tier), TierOptions::default()));
-            world.builder_with(tiers).write_behind(limits.clone()).build()
-        };
-        let chain = build();
-        let keys: Vec<_> = (0..20).map(|n| key(&format!("k{n}"))).collect();
-        for key in &keys {
-            let _ = chain.write(key, world.entry(0, "value")).await;
-        }
-        chain.settle().await;
-        assert!(keys.iter().all(|key| shared.held(key).is_some()));
-
-        for set in [Scripted::reads, Scripted::writes, Scripted::rest] {
-            set(&shared, Mood::Fail(ErrorKind::Unavailable));
-        }
-        for key in &keys {
-            assert!(chain.write(key, world.tombstone(1)).await.is_stored());
-        }
-        // Half of the time they are given up before it comes back.
-        if local_first {
-            world.pass(Duration::from_secs(61)).await;
-        }
-        for set in [Scripted::reads, Scripted::writes, Scripted::rest] {
-            set(&shared, Mood::Well);
-        }
-        assert!(keys.iter().all(|key| !shared.held(key).unwrap().is_tombstone()), "it still holds them");
-        // With what is left of the process, and as the next one, of which only the disk remains.
-        let next = build();
-        for _ in 0..40 {
-            for key in &keys {
-                assert_eq!(chain.lookup(key).await.outcome, Outcome::Miss);
-                assert_eq!(next.lookup(key).await.outcome, Outcome::Miss);
-            }
-            world.pass(Duration::from_secs(1)).await;
-        }
-        assert!(chain.report().tiers.iter().all(|tier| tier.hits == 0));
-        assert_adds_up(&chain.report());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_waiting_write_keeps_an_older_value_from_being_carried_up_over_it() {
-    let world = World::default();
-    let tiers = [world.tier("near", Capabilities::shared()), world.tier("far", SHARED)];
-    let chain = Arc::new(world.chain(&tiers));
-    tiers[1].plant(&key("k"), world.entry(1, "old"));
-    tiers[1].reads(Mood::Slow(Duration::from_millis(100)));
-    tiers[0].writes(Mood::Hang);
-    let reader = Arc::clone(&chain);
-    let lookup = tokio::spawn(async move { reader.lookup(&key("k")).await });
-    world.pass(Duration::from_millis(60)).await;
-    let _ = chain.write(&key("k"), world.tombstone(3)).await;
-    assert_eq!(text(&lookup.await.unwrap()), Some("old"), "it was read before");
-    assert_eq!(tiers[0].calls().1, 1, "only the removal is on its way to the tier above");
-    let report = chain.report().promotions;
-    assert_eq!((report.stored, report.errors, report.dropped), (0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use peercache_api::{CacheBackend, ErrorKind};
 use peercache_chain::{BreakerOptions, BreakerReport, Chain, Mode, TierOptions};
 use tokio::runtime::Handle;
@@ -61,6 +62,36 @@ async fn a_tier_that_never_answers_costs_a_read_its_budget_once_and_then_nothing
     let cause = "shared: get failed (timeout): no answer within 500 ms";
     assert_eq!(tier.breaker.last_cause.as_deref(), Some(cause));
     assert_eq!(steps(&chain.lookup(&key("k")).await), ["memory absent", "shared open"]);
+    assert_adds_up(&chain.report());
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_and_writers_that_come_at_once_wait_for_a_tier_that_never_answers_once_and_side_by_side() {
+    let world = World::default();
+    let ([_, shared], chain) = pair(&world);
+    for set in [Scripted::reads, Scripted::writes, Scripted::rest] {
+        set(&shared, Mood::Hang);
+    }
+    let started = Instant::now();
+    let names: Vec<_> = (0..200).map(|n| key(&format!("k{n}"))).collect();
+    join_all(names.iter().map(|key| chain.lookup(key))).await;
+    assert_eq!(started.elapsed(), Duration::from_millis(500), "each its deadline, all at the same time");
+    let started = Instant::now();
+    for key in &names {
+        let _ = chain.lookup(key).await;
+        assert!(chain.write(key, world.entry(0, "v")).await.is_stored());
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO, "left alone, it costs nobody anything");
+    assert_eq!(shared.calls().1, 0, "nor does what waits for it try");
+
+    // It comes back by itself, and gets what was written meanwhile.
+    for set in [Scripted::reads, Scripted::writes, Scripted::rest] {
+        set(&shared, Mood::Well);
+    }
+    until_closed(&world, &chain, 1, LONGEST).await;
+    world.pass(Duration::from_secs(1)).await;
+    chain.settle().await;
+    assert!(names.iter().all(|key| shared.held(key).is_some()));
     assert_adds_up(&chain.report());
 }
 

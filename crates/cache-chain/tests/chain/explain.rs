@@ -112,3 +112,30 @@ async fn every_end_has_its_words() {
     assert_eq!(future.tiers[0].decision, "passed over: it claims to come from the future");
     assert!(future.to_string().ends_with("=> miss"), "{future}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn it_knows_what_waits_to_be_written() {
+    let world = World::default();
+    let tiers = [world.tier("near", SHARED), world.tier("far", SHARED)];
+    let chain = world.chain(&tiers);
+    for tier in &tiers {
+        tier.plant(&key("k"), world.entry(0, "old"));
+        tier.writes(Mood::Fail(ErrorKind::Unavailable));
+    }
+    let _ = chain.write(&key("k"), world.entry(1, "newer")).await;
+    let explanation = chain.explain(&key("k")).await;
+    assert_eq!((explanation.outcome, explanation.tier.as_deref()), (Outcome::Hit, Some("near")));
+    assert_eq!(explanation.tiers[0].decision, "hit: it waits to be written to a shared tier");
+    assert_eq!(explanation.tiers[1].decision, "not reached: a tier above answers");
+    assert_eq!(
+        explanation.tiers.iter().map(|tier| tier.waits.as_ref().unwrap().bytes).collect::<Vec<_>>(),
+        [5, 5]
+    );
+    assert_eq!(text(&chain.lookup(&key("k")).await), Some("newer"), "as foretold");
+
+    let _ = chain.write(&key("k"), world.tombstone(2)).await;
+    let explanation = chain.explain(&key("k")).await;
+    assert_eq!(explanation.outcome, Outcome::Miss);
+    assert!(explanation.to_string().contains("a fresh tombstone of 0 bytes"), "{explanation}");
+    assert_eq!(chain.lookup(&key("k")).await.outcome, Outcome::Miss, "as foretold");
+}

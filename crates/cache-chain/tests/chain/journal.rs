@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +13,19 @@ use crate::support::{Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, ke
 
 /// Tells the test binary to be the process that is killed, and where its journal is.
 const CHILD: &str = "PEERCACHE_TEST_JOURNAL";
+/// How many bytes its journal may have.
+const CHILD_BYTES: &str = "PEERCACHE_TEST_JOURNAL_BYTES";
 const WRITES: usize = 2_000;
 
 fn chain(world: &World, dir: &Path, shared: &Arc<Scripted>) -> Chain {
+    chain_with(world, Journal::open(dir).unwrap(), shared)
+}
+
+fn chain_with(world: &World, journal: Journal, shared: &Arc<Scripted>) -> Chain {
     let tiers = [world.tier("memory", VOLATILE), Arc::clone(shared)];
     let tiers = tiers.into_iter().map(|tier| (tier, TierOptions::default()));
     let limits = WriteBehind { flush_deadline: Duration::from_secs(1), ..WriteBehind::default() };
-    world.builder_with(tiers).write_behind(limits).journal(Journal::open(dir).unwrap()).build()
+    world.builder_with(tiers).write_behind(limits).journal(journal).build()
 }
 
 fn behind(chain: &Chain) -> BehindReport {
@@ -73,7 +79,10 @@ async fn what_is_delivered_leaves_nothing_behind() {
         assert!(chain.write(&name(n), world.entry(0, "value")).await.is_queued());
     }
     chain.settle().await;
-    assert_eq!((behind(&chain).delivered, chain.report().journal_bytes), (100, Some(0)));
+    assert_eq!(
+        (behind(&chain).delivered, chain.report().journal.map(|journal| journal.bytes)),
+        (100, Some(0))
+    );
     chain.close().await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -112,56 +121,93 @@ async fn a_segment_for_a_tier_that_is_not_here_is_left_to_who_has_it() {
     assert_eq!(behind(&next).delivered, 1);
 }
 
-/// Not a test by itself: the process that [`killed_with_a_full_journal_the_next_process_delivers`] kills.
+#[tokio::test(start_paused = true)]
+async fn what_a_full_journal_does_not_take_is_counted_and_dropped_when_the_process_ends() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    let first = chain_with(&world, Journal::with_max_bytes(dir.path(), 2_000).unwrap(), &shared);
+    for n in 0..50 {
+        assert!(first.write(&name(n), world.entry(1, "value")).await.is_queued());
+    }
+    first.close().await.unwrap();
+    let report = behind(&first);
+    assert!((1..50).contains(&report.unjournalled), "{report:?}");
+    assert_eq!((report.journalled, report.dropped.shutdown), (50 - report.unjournalled, report.unjournalled));
+
+    let shared = world.tier("shared", SHARED);
+    let next = chain(&world, dir.path(), &shared);
+    next.settle().await;
+    assert_eq!((behind(&next).replayed, behind(&next).delivered), (report.journalled, report.journalled));
+}
+
+/// Not a test by itself: the process that the tests below kill.
 #[test]
 fn child_that_is_killed() {
     let Some(dir) = std::env::var_os(CHILD) else { return };
+    let most = std::env::var(CHILD_BYTES).unwrap().parse().unwrap();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     runtime.block_on(async {
         let world = World::default();
         let shared = world.tier("shared", SHARED);
         shared.writes(Mood::Hang);
-        let chain = chain(&world, Path::new(&dir), &shared);
+        let chain = chain_with(&world, Journal::with_max_bytes(dir, most).unwrap(), &shared);
         for n in 0..WRITES {
             let entry = if n % 10 == 0 { world.tombstone(1) } else { world.entry(1, "written by the dead") };
             assert!(chain.write(&name(n), entry).await.is_queued());
         }
-        println!("\nall waits");
+        println!("\nall waits, in memory alone {}", behind(&chain).unjournalled);
         std::future::pending::<()>().await;
     });
 }
 
-#[tokio::test]
-async fn killed_with_a_full_journal_the_next_process_delivers() {
-    let dir = tempfile::tempdir().unwrap();
+/// Starts the child on a journal of at most `most` bytes and waits until it has written everything: the
+/// process, and how many writes its journal did not take.
+fn child(dir: &Path, most: u64) -> (Child, usize) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "journal::child_that_is_killed", "--nocapture"])
-        .env(CHILD, dir.path())
+        .env(CHILD, dir)
+        .env(CHILD_BYTES, most.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap() == "all waits"));
+    let left_out = lines
+        .find_map(|line| line.unwrap().strip_prefix("all waits, in memory alone ")?.parse().ok())
+        .expect("the child says so");
+    (child, left_out)
+}
 
-    let world = World::default();
-    let shared = world.tier("shared", SHARED);
-    shared.plant(&name(0), world.entry(0, "old"));
-    let early = chain(&world, dir.path(), &shared);
-    assert_eq!(behind(&early).replayed, 0, "what a live process waits for is not taken from it");
+#[tokio::test]
+async fn killed_with_a_full_journal_the_next_process_delivers() {
+    for (most, fits_all) in [(1 << 26, true), (1 << 16, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut child, left_out) = child(dir.path(), most);
+        assert_eq!(left_out == 0, fits_all);
+        let in_journal = WRITES - left_out;
+        assert!(in_journal > 0);
 
-    // SIGKILL: nothing of the child runs any more.
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let next = chain(&world, dir.path(), &shared);
-    next.settle().await;
-    let report = behind(&next);
-    assert_eq!((report.replayed, report.delivered), (WRITES as u64, WRITES as u64));
-    for n in 0..WRITES {
-        let held = shared.held(&name(n)).unwrap();
-        assert_eq!((held.is_tombstone(), held.version()), (n % 10 == 0, world.version(1)));
+        let world = World::default();
+        let shared = world.tier("shared", SHARED);
+        shared.plant(&name(0), world.entry(0, "old"));
+        let early = chain(&world, dir.path(), &shared);
+        assert_eq!(behind(&early).replayed, 0, "what a live process waits for is not taken from it");
+
+        // SIGKILL: nothing of the child runs any more.
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let next = chain(&world, dir.path(), &shared);
+        next.settle().await;
+        let report = behind(&next);
+        assert_eq!((report.replayed, report.delivered), (in_journal as u64, in_journal as u64));
+        // The first ones fitted.
+        for n in 0..in_journal {
+            let held = shared.held(&name(n)).unwrap();
+            assert_eq!((held.is_tombstone(), held.version()), (n % 10 == 0, world.version(1)));
+        }
+        next.close().await.unwrap();
+        early.close().await.unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
-    next.close().await.unwrap();
-    early.close().await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

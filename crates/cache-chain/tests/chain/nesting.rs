@@ -7,7 +7,7 @@ use peercache_api::{CacheBackend, Clock, ErrorKind};
 use peercache_chain::{Chain, Outcome, TierOptions};
 use tokio::time::Instant;
 
-use crate::support::{Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key, steps, text};
+use crate::support::{DURABLE, Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key, steps, text};
 
 /// `memory` over the chain `far` of `near` and `remote`.
 fn nested(world: &World) -> ([Arc<Scripted>; 3], Arc<Chain>, Chain) {
@@ -87,6 +87,30 @@ async fn removals_and_stale_values_pass_through() {
     let lookup = outer.lookup(&key("stale")).await;
     assert_eq!((lookup.outcome, text(&lookup)), (Outcome::Stale, Some("stale")));
     assert_eq!(outer.lookup(&key("removed")).await.newest, Some(world.version(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_chain_cannot_place_hides_what_it_replaces_also_in_a_tier_below() {
+    let world = World::default();
+    let small = VOLATILE.with_max_value_bytes(4);
+    let within = [world.tier("smaller", small), world.tier("unwell", VOLATILE)];
+    let inner: Arc<dyn CacheBackend> = Arc::new(world.chain(&within));
+    let disk = world.tier("disk", DURABLE);
+    let outer = Chain::builder()
+        .clock(Arc::clone(&world.clock) as Arc<dyn Clock>)
+        .shared_tier(Arc::clone(&inner), TierOptions::default())
+        .shared_tier(Arc::clone(&disk) as Arc<dyn CacheBackend>, TierOptions::default())
+        .build();
+    disk.plant(&key("k"), world.entry(0, "old"));
+    // Another process that shares the inner chain's stores writes a newer value, which fits nowhere there.
+    within[1].writes(Mood::Fail(ErrorKind::Unavailable));
+    assert!(inner.put(&key("k"), world.entry(1, "newer and large")).await.is_err());
+    let lookup = outer.lookup(&key("k")).await;
+    assert_eq!(
+        (lookup.outcome, steps(&lookup)),
+        (Outcome::Miss, vec!["chain removed".to_owned(), "disk superseded".to_owned()])
+    );
+    assert_adds_up(&outer.report());
 }
 
 #[tokio::test(start_paused = true)]

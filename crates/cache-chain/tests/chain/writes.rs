@@ -1,6 +1,8 @@
 //! What a write does in each tier, and what it answers.
 
-use peercache_api::{CacheBackend, CacheBackendExt, Capabilities, ErrorKind};
+use std::sync::Arc;
+
+use peercache_api::{CacheBackend, CacheBackendExt, Capabilities, Clock, ErrorKind};
 use peercache_chain::{Chain, Mode, PutOutcome, TierOptions, TierPut};
 
 use crate::support::{DURABLE, Mood, SHARED, VOLATILE, World, assert_adds_up, key, steps, text};
@@ -52,23 +54,58 @@ async fn only_memory_is_not_durable() {
 
 #[tokio::test(start_paused = true)]
 async fn one_read_only_tier_changes_nobody_elses_mode() {
-    for fixed in 0..3 {
+    // Because it was asked to be, or because its backend cannot be written.
+    for (fixed, by_mode) in [(0, true), (1, true), (2, true), (0, false), (1, false), (2, false)] {
         let world = World::default();
-        let (tiers, _) = world.usual();
+        let tiers: Vec<_> = [("memory", VOLATILE), ("disk", DURABLE), ("shared", SHARED)]
+            .into_iter()
+            .enumerate()
+            .map(|(index, (name, capabilities))| {
+                let writable = index != fixed || by_mode;
+                world.tier(name, if writable { capabilities } else { capabilities.with_read_only() })
+            })
+            .collect();
         let chain = world.chain_with(tiers.iter().enumerate().map(|(index, tier)| {
-            let mode = if index == fixed { Mode::ReadOnly } else { Mode::ReadWrite };
+            let mode = if index == fixed && by_mode { Mode::ReadOnly } else { Mode::ReadWrite };
             (tier.clone(), TierOptions { mode, ..TierOptions::default() })
         }));
         assert!(chain.info().capabilities.writable);
         let outcome = chain.write(&key("k"), world.entry(0, "v")).await;
         assert!(outcome.is_stored());
         chain.settle().await;
-        let stored = tiers.each_ref().map(|tier| tier.held(&key("k")).is_some());
-        assert_eq!(stored, [0, 1, 2].map(|index| index != fixed));
+        for (index, tier) in tiers.iter().enumerate() {
+            assert_eq!(tier.held(&key("k")).is_some(), index != fixed);
+        }
         let modes: Vec<_> = chain.report().tiers.iter().map(|tier| tier.mode).collect();
         assert_eq!(modes.iter().filter(|mode| **mode == "read-only").count(), 1);
         assert_eq!(modes[fixed], "read-only");
+        // What only the read-only tier holds is found there and carried up, past nobody.
+        tiers[fixed].plant(&key("theirs"), world.entry(0, "v"));
+        assert_eq!(
+            chain.lookup(&key("theirs")).await.tier.as_deref(),
+            Some(tiers[fixed].info().name.as_ref())
+        );
+        chain.settle().await;
+        for (index, tier) in tiers.iter().enumerate() {
+            assert_eq!(tier.held(&key("theirs")).is_some(), index <= fixed);
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_only_tier_within_a_chain_within_a_chain_changes_nobody_elses_mode() {
+    let world = World::default();
+    let within = [world.tier("frozen", DURABLE.with_read_only()), world.tier("free", DURABLE)];
+    let inner: Arc<dyn CacheBackend> = Arc::new(world.chain(&within));
+    let memory: Arc<dyn CacheBackend> = world.tier("memory", VOLATILE);
+    let chain = Chain::builder()
+        .clock(Arc::clone(&world.clock) as Arc<dyn Clock>)
+        .shared_tier(memory, TierOptions::default())
+        .shared_tier(inner, TierOptions::default())
+        .build();
+    assert_eq!(puts(&chain.write(&key("k"), world.entry(0, "v")).await), ["memory stored", "chain stored"]);
+    assert!(within[0].held(&key("k")).is_none() && within[1].held(&key("k")).is_some());
+    assert!(chain.report().tiers.iter().all(|tier| tier.mode == "read-write"));
 }
 
 #[tokio::test(start_paused = true)]

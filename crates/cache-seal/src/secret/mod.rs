@@ -28,7 +28,9 @@ impl KeyId {
         &self.0
     }
 
-    pub(crate) const fn from_bytes(bytes: [u8; 8]) -> Self {
+    /// From bytes that were stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 }

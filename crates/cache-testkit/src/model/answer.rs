@@ -63,6 +63,13 @@ pub enum Violation {
         /// Its version.
         version: Version,
     },
+    /// It was removed with one of its tags.
+    Invalidated {
+        /// The version that was served.
+        version: Version,
+        /// As of which version the tag was invalidated.
+        removal: Version,
+    },
     /// It lies further in the future than clocks may differ.
     FromFuture {
         /// The version that was served.
@@ -125,6 +132,9 @@ impl fmt::Display for Violation {
             Self::NeverPut { version } => write!(f, "{version:?} was never put under this key"),
             Self::Altered { version } => write!(f, "{version:?} is not what was put"),
             Self::Removal { version } => write!(f, "{version:?} is a removal, served as a value"),
+            Self::Invalidated { version, removal } => {
+                write!(f, "{version:?} was removed with one of its tags as of {removal:?}")
+            }
             Self::FromFuture { version } => write!(f, "{version:?} comes from the future"),
             Self::Mislabelled { version, said, is } => {
                 write!(f, "{version:?} was called {said:?} and is {is:?}")

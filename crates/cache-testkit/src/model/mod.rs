@@ -15,6 +15,12 @@
 //! - A tier that failed to take a version is from then on not believed for anything older, whatever it
 //!   says later, so a tier that was away cannot bring back what was replaced or removed meanwhile.
 //! - What such a tier holds, and nothing newer can have hidden, is found.
+//! - A tier that is written behind ([`Queue`]) counts as holding what waits for it: the writer sees it
+//!   before it looks into that tier or any below, whether the tier answers or not; and whatever becomes
+//!   of a write that waits, such a tier never again shows what that write replaced.
+//! - What was removed with one of its tags is not served again, and hides what is older.
+//! - What a tier missed while it was down waits until it is up, and then arrives
+//!   ([`Model::must_hold`]).
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,8 +48,13 @@
 //! ```
 
 mod answer;
+mod history;
+mod judge;
+mod spec;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_behind;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -51,60 +62,8 @@ use std::time::Duration;
 use peercache_api::{Entry, Freshness, Key, Timestamp, Version};
 
 pub use answer::{Answer, Violation};
-
-/// What the model may rely on in one tier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TierSpec {
-    /// Whether lookups ask it at all.
-    pub reads: bool,
-    /// Whether it keeps what it says that it holds, until that expires or something newer comes, and
-    /// shows it whenever it is asked and up. True for a memory or disk with room to spare; not for what
-    /// evicts, loses, replays, or sits behind a network.
-    pub keeps: bool,
-}
-
-impl TierSpec {
-    /// A tier that is read, and keeps what it takes.
-    #[must_use]
-    pub const fn keeper() -> Self {
-        Self { reads: true, keeps: true }
-    }
-
-    /// A tier that is read, and may do anything.
-    #[must_use]
-    pub const fn doubtful() -> Self {
-        Self { reads: true, keeps: false }
-    }
-
-    /// The same tier, never asked by a lookup.
-    #[must_use]
-    pub const fn write_only(self) -> Self {
-        Self { reads: false, ..self }
-    }
-}
-
-/// How one tier took a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// It said that it holds this version now, or a newer one.
-    Stored,
-    /// It holds a removal of everything older instead, because the value was too large for it.
-    Buried,
-    /// It failed, or did not answer in time: it may hold the version or not.
-    Failed,
-    /// It was not asked.
-    NotAsked,
-}
-
-/// The least that a tier holds: a version itself, or a removal of all that is older than it.
-type Floor = (Version, Held);
-
-/// Ordered: a removal of what is older than a version lies just below that version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Held {
-    Burial,
-    Entry,
-}
+use history::{Held, History};
+pub use spec::{Queue, Taken, TierSpec};
 
 #[derive(Debug)]
 struct Tier {
@@ -112,20 +71,6 @@ struct Tier {
     up: bool,
     /// Whether it was down at any time, so that it may still be passed over when it is up again.
     was_down: bool,
-}
-
-/// What is known about one key.
-#[derive(Debug)]
-struct History {
-    /// Everything that was ever put, by version.
-    writes: HashMap<Version, Entry>,
-    /// Versions whose value was, or may have been, too large for some tier: until a put has ended, and
-    /// for ever if it was given up, some tiers may have buried what is older and no tier hold it yet.
-    buried: Vec<Version>,
-    /// By tier: the least that it holds, while that has not expired.
-    floors: Vec<Option<Floor>>,
-    /// By tier: the greatest version that it failed to take.
-    missed: Vec<Option<Version>>,
 }
 
 /// The history of a chain, and what follows from it for its next lookup.
@@ -136,6 +81,8 @@ pub struct Model {
     tiers: Vec<Tier>,
     now: Timestamp,
     keys: HashMap<Key, History>,
+    /// Up to where entries that carry a tag are removed.
+    tags: HashMap<String, Version>,
     forgetful: bool,
 }
 
@@ -143,7 +90,7 @@ impl Model {
     /// A chain of these tiers, from the one that is asked first to the last, all up and empty.
     pub fn new(tiers: impl IntoIterator<Item = TierSpec>, now: Timestamp) -> Self {
         let tiers = tiers.into_iter().map(|spec| Tier { spec, up: true, was_down: false }).collect();
-        Self { tiers, now, keys: HashMap::new(), forgetful: false }
+        Self { tiers, now, keys: HashMap::new(), tags: HashMap::new(), forgetful: false }
     }
 
     /// Judges a chain that does not remember which writes a tier failed to take: it may believe that
@@ -158,41 +105,58 @@ impl Model {
         self.now = self.now.saturating_add(duration);
     }
 
-    /// Takes note that tier `tier`, counted from 0, went down or came up.
+    /// Takes note that tier `tier`, counted from 0, went down or came up. A tier that is down answers no
+    /// read and takes no write that begins while it is.
     pub fn set_up(&mut self, tier: usize, up: bool) {
         if let Some(tier) = self.tiers.get_mut(tier) {
             tier.up = up;
             tier.was_down |= !up;
+        }
+        if up {
+            for history in self.keys.values_mut() {
+                history.arrives(tier);
+            }
         }
     }
 
     /// Takes note that somebody began to put `entry`, a value or a tombstone. Until
     /// [`end_put`](Self::end_put), for ever if its caller goes away, any tier may hold it or not.
     pub fn begin_put(&mut self, key: &Key, entry: &Entry) {
-        let history = self.history(key);
-        history.writes.insert(entry.version(), entry.clone());
-        history.buried.push(entry.version());
+        self.history(key).begin(entry);
     }
 
     /// Takes note of how each tier took the put that was begun with this version, in order; tiers that
-    /// are left out were not asked.
+    /// are left out were not asked. A tier that is down now was down when the put began.
     pub fn end_put(&mut self, key: &Key, version: Version, taken: &[Taken]) {
-        let history = self.history(key);
-        if !taken.contains(&Taken::Buried) {
-            history.buried.retain(|buried| *buried != version);
-        }
-        for (index, taken) in taken.iter().enumerate().take(history.floors.len()) {
-            let floor = match taken {
-                Taken::Stored => (version, Held::Entry),
-                Taken::Buried => (version, Held::Burial),
-                Taken::Failed => {
-                    history.missed[index] = history.missed[index].max(Some(version));
-                    continue;
-                }
-                Taken::NotAsked => continue,
-            };
-            history.floors[index] = history.floors[index].max(Some(floor));
-        }
+        let tiers: Vec<_> = self.tiers.iter().map(|tier| (tier.spec, tier.up)).collect();
+        self.history(key).end(version, taken, &tiers);
+    }
+
+    /// Takes note of the end of a put by somebody else than the writer of the chain, straight to one tier:
+    /// the one that holds it now, if one does.
+    pub fn end_put_elsewhere(&mut self, key: &Key, version: Version, tier: Option<usize>) {
+        self.history(key).end_elsewhere(version, tier);
+    }
+
+    /// Takes note that the writer of the chain removed every entry that carries `tag` and is not newer than
+    /// `version`.
+    pub fn invalidate_tag(&mut self, tag: &str, version: Version) {
+        let removed = self.tags.entry(tag.to_owned()).or_insert(version);
+        *removed = version.max(*removed);
+    }
+
+    /// What tier `tier`, which is up, must show at the least once nothing waits for it any more: what it
+    /// holds, or a newer version. Nothing if nothing is known of it, or what is known has expired.
+    #[must_use]
+    pub fn must_hold(&self, key: &Key, tier: usize) -> Option<&Entry> {
+        let history = self.keys.get(key)?;
+        let spec = self.tiers.get(tier)?.spec;
+        let (version, held) = history.floors.get(tier).copied().flatten()?;
+        let entry = history.writes.get(&version)?;
+        // What is newer may have come there by another way, and be gone by now.
+        let is_gone =
+            |entry: &Entry| entry.version() >= version && entry.freshness(self.now) == Freshness::Expired;
+        (spec.keeps && held == Held::Entry && !history.writes.values().any(is_gone)).then_some(entry)
     }
 
     /// Every right answer to a lookup of `key` now. `silent` are the tiers that the lookup did not hear,
@@ -214,135 +178,8 @@ impl Model {
         answers
     }
 
-    /// Whether `answer` is right for a lookup of `key` now; see [`Model::acceptable`].
-    ///
-    /// # Errors
-    /// With what is wrong about it.
-    pub fn judge(&self, key: &Key, answer: &Answer, silent: &[usize]) -> Result<(), Violation> {
-        let Some(history) = self.keys.get(key) else {
-            return answer
-                .entry()
-                .map_or(Ok(()), |entry| Err(Violation::NeverPut { version: entry.version() }));
-        };
-        match answer {
-            Answer::Miss => self.judge_miss(history, silent),
-            Answer::Hit { tier, entry } => {
-                self.judge_entry(history, *tier, entry, Freshness::Fresh, silent)?;
-                self.judge_age(history, entry.version(), 0..=*tier, silent)
-            }
-            Answer::Stale { tier, entry } => {
-                self.judge_entry(history, *tier, entry, Freshness::Stale, silent)?;
-                self.judge_age(history, entry.version(), 0..=self.tiers.len(), silent)
-            }
-        }
-    }
-
-    /// Whether a lookup may fail to hear `tier`: not if it is read, keeps what it takes, and was always up.
-    ///
-    /// Apart from [`Model::judge`], because a chain may have reasons of its own to leave a tier alone that
-    /// is well, such as a budget that is spent.
-    ///
-    /// # Errors
-    /// [`Violation::PassedOver`], or [`Violation::NoSuchTier`].
-    pub fn judge_silence(&self, tier: usize) -> Result<(), Violation> {
-        let Tier { spec, was_down, .. } = self.tiers.get(tier).ok_or(Violation::NoSuchTier { tier })?;
-        match spec.reads && spec.keeps && !was_down {
-            true => Err(Violation::PassedOver { tier }),
-            false => Ok(()),
-        }
-    }
-
     fn history(&mut self, key: &Key) -> &mut History {
         let tiers = self.tiers.len();
-        self.keys.entry(key.clone()).or_insert_with(|| History {
-            writes: HashMap::new(),
-            buried: Vec::new(),
-            floors: vec![None; tiers],
-            missed: vec![None; tiers],
-        })
-    }
-
-    /// Whether `tier` could give this entry, and says what it is.
-    fn judge_entry(
-        &self,
-        history: &History,
-        index: usize,
-        entry: &Entry,
-        said: Freshness,
-        silent: &[usize],
-    ) -> Result<(), Violation> {
-        let version = entry.version();
-        let tier = self.tiers.get(index).ok_or(Violation::NoSuchTier { tier: index })?;
-        if !tier.spec.reads || !tier.up || silent.contains(&index) {
-            return Err(Violation::NotAsked { tier: index });
-        }
-        let put = history.writes.get(&version).ok_or(Violation::NeverPut { version })?;
-        if put != entry {
-            return Err(Violation::Altered { version });
-        }
-        if entry.is_tombstone() {
-            return Err(Violation::Removal { version });
-        }
-        if entry.is_from_future(self.now) {
-            return Err(Violation::FromFuture { version });
-        }
-        let is = entry.freshness(self.now);
-        if is != said {
-            return Err(Violation::Mislabelled { version, said, is });
-        }
-        match history.missed[index] {
-            Some(missed) if version < missed && !self.forgetful => {
-                Err(Violation::Resurrected { version, missed, tier: index })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether `version` is at least what the tiers in `asked` hold.
-    fn judge_age(
-        &self,
-        history: &History,
-        version: Version,
-        asked: std::ops::RangeInclusive<usize>,
-        silent: &[usize],
-    ) -> Result<(), Violation> {
-        let older = asked.into_iter().find_map(|tier| {
-            let (holds, held) = self.believed(history, tier, silent)?;
-            ((version, Held::Entry) < (holds, held)).then_some((tier, holds))
-        });
-        older.map_or(Ok(()), |(tier, holds)| Err(Violation::Outdated { version, holds, tier }))
-    }
-
-    /// Nothing may be found unless a tier holds something that must be.
-    fn judge_miss(&self, history: &History, silent: &[usize]) -> Result<(), Violation> {
-        let lost = (0..self.tiers.len()).find_map(|tier| {
-            let (version, held) = self.believed(history, tier, silent)?;
-            let hides = |(other, entry): (&Version, &Entry)| {
-                *other > version && (entry.is_tombstone() || entry.freshness(self.now) == Freshness::Expired)
-            };
-            let entry = history.writes.get(&version)?;
-            let found = held == Held::Entry
-                && !entry.is_tombstone()
-                && !entry.is_from_future(self.now)
-                && history.missed[tier].is_none_or(|missed| missed <= version)
-                && !history.writes.iter().any(hides)
-                && !history.buried.iter().any(|buried| *buried > version);
-            found.then_some((tier, version))
-        });
-        lost.map_or(Ok(()), |(tier, version)| Err(Violation::Lost { version, tier }))
-    }
-
-    /// The least that `tier` showed in a lookup that did not hear the silent ones, if it is known.
-    fn believed(&self, history: &History, index: usize, silent: &[usize]) -> Option<Floor> {
-        let tier = self.tiers.get(index)?;
-        if !tier.spec.reads || !tier.spec.keeps || !tier.up || silent.contains(&index) {
-            return None;
-        }
-        let (version, held) = history.floors[index]?;
-        let entry = history.writes.get(&version)?;
-        // What has expired may be dropped, and then hides nothing any more. A burial outlives every
-        // value that it can bury.
-        let kept = held == Held::Burial || entry.freshness(self.now) != Freshness::Expired;
-        kept.then_some((version, held))
+        self.keys.entry(key.clone()).or_insert_with(|| History::new(tiers))
     }
 }

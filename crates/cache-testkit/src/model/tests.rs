@@ -61,7 +61,7 @@ impl Bench {
     }
 }
 
-use Taken::{Buried, Failed, NotAsked, Stored};
+use Taken::{Buried, Failed, NotAsked, Partly, Stored};
 
 #[test]
 fn what_was_not_put_or_was_changed_is_refused() {
@@ -193,6 +193,37 @@ fn a_burial_hides_what_is_older_and_nothing_else() {
         bench.hit(1, &large),
         Err(Violation::Outdated { version: holds, holds: larger.version(), tier: 0 })
     );
+}
+
+#[test]
+fn a_tier_of_many_parts_that_failed_may_have_buried_what_is_older() {
+    let mut bench = Bench::new(&[TierSpec::doubtful(), TierSpec::keeper()]);
+    let old = bench.put(60, &[Stored, Stored]);
+    bench.put(60, &[Failed, NotAsked]);
+    assert_eq!(bench.miss(), Err(Violation::Lost { version: old.version(), tier: 1 }));
+    bench.put(60, &[Partly, NotAsked]);
+    assert_eq!((bench.miss(), bench.hit(1, &old)), (Ok(()), Ok(())));
+}
+
+#[test]
+fn what_was_removed_with_its_tag_is_not_served_and_hides_what_is_older() {
+    let mut bench = Bench::new(&[TierSpec::keeper(), TierSpec::keeper()]);
+    let old = bench.put(60, &[NotAsked, Stored]);
+    let version = bench.versions.next(NOW);
+    let tagged = Entry::builder("v", version, NOW).fresh_for(Duration::from_secs(60)).tag("a").tag("b");
+    let tagged = tagged.build().unwrap();
+    bench.put_this(&tagged, &[Stored, Failed]);
+    bench.model.invalidate_tag("other", bench.versions.next(NOW));
+    bench.model.invalidate_tag("b", old.version());
+    assert_eq!(bench.hit(0, &tagged), Ok(()));
+    let removal = bench.versions.next(NOW);
+    bench.model.invalidate_tag("b", removal);
+    assert_eq!(bench.hit(0, &tagged), Err(Violation::Invalidated { version, removal }));
+    assert_eq!(
+        bench.hit(1, &old).unwrap_err(),
+        Violation::Resurrected { version: old.version(), missed: version, tier: 1 }
+    );
+    assert_eq!(bench.miss(), Ok(()));
 }
 
 #[test]
