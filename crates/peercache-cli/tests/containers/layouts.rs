@@ -7,7 +7,7 @@ use crate::fleet::{Fleet, Layout};
 use crate::means::Means;
 use crate::member::{Member, REJOIN};
 
-const PEERS: &str = "peers";
+const PEERS: &str = "sealed(peers)";
 
 #[test]
 fn on_the_hosts_own_network() {
