@@ -60,6 +60,10 @@ mod tests {
             &self.0
         }
 
+        fn fleet(&self) -> Option<&dyn peercache_api::Fleet> {
+            None
+        }
+
         async fn get(&self, _: &Key) -> Result<Option<Entry>, Error> {
             Ok(None)
         }

@@ -22,6 +22,10 @@ impl CacheBackend for Far {
         &self.0
     }
 
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        None
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
         self.1.get(key).await
     }

@@ -49,6 +49,10 @@ impl<B: CacheBackend> CacheBackend for Remote<B> {
         &self.info
     }
 
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        self.inner.fleet()
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
         self.inner.get(key).await
     }

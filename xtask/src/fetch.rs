@@ -31,7 +31,7 @@ impl Npm {
             .args([format!("{}@{}", self.package, self.version)])
             .in_dir(dir)
             .read()?;
-        let archive = only_file(dir, "tgz")?;
+        let archive = only_file(dir, "", "tgz")?;
         self.pin.check_file(&archive)?;
         Run::new("tar", "install tar").args(["-xzf"]).args([&archive]).in_dir(dir).succeed()?;
         discard(&archive)
@@ -49,22 +49,31 @@ pub(crate) struct Debian {
 impl Debian {
     /// Fetches, checks and unpacks it into `dir`. Nothing is installed and no right is needed.
     pub(crate) fn unpack(self, dir: &Path) -> Result<(), Failure> {
+        Self::unpack_all(&[self], dir)
+    }
+
+    /// As [`Debian::unpack`], for packages that need each other: one tree, fetched at once.
+    pub(crate) fn unpack_all(packages: &[Self], dir: &Path) -> Result<(), Failure> {
+        let names = packages.iter().map(|wanted| wanted.package).collect::<Vec<_>>().join(", ");
         if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
             return Err(Failure::new(
-                format!("the pinned {} is for Linux on x86-64, and this is another machine", self.package),
-                format!("install {} in this system's own way", self.package),
+                format!("the pinned {names} is for Linux on x86-64, and this is another machine"),
+                format!("install {names} in this system's own way"),
             ));
         }
         refresh_missing_lists()?;
-        Run::new("apt-get", format!("this needs Debian 12; elsewhere, install {} in your way", self.package))
+        Run::new("apt-get", format!("this needs Debian 12; elsewhere, install {names} in your way"))
             .args(["--quiet=2", "-o", "APT::Sandbox::User=", "download"])
-            .args([format!("{}={}", self.package, self.version)])
+            .args(packages.iter().map(|wanted| format!("{}={}", wanted.package, wanted.version)))
             .in_dir(dir)
             .succeed()?;
-        let archive = only_file(dir, "deb")?;
-        self.pin.check_file(&archive)?;
-        Run::new("dpkg", "install dpkg").args(["-x"]).args([&archive, dir]).succeed()?;
-        discard(&archive)
+        for wanted in packages {
+            let archive = only_file(dir, &format!("{}_", wanted.package), "deb")?;
+            wanted.pin.check_file(&archive)?;
+            Run::new("dpkg", "install dpkg").args(["-x"]).args([&archive, dir]).succeed()?;
+            discard(&archive)?;
+        }
+        Ok(())
     }
 }
 
@@ -113,19 +122,22 @@ pub(crate) fn cargo_install(name: &str, version: &str, dir: &Path) -> Result<(),
         .succeed()
 }
 
-/// The one file in `dir` with this extension.
-fn only_file(dir: &Path, extension: &str) -> Result<PathBuf, Failure> {
+/// The one file in `dir` whose name starts and ends like this.
+fn only_file(dir: &Path, start: &str, extension: &str) -> Result<PathBuf, Failure> {
     let failed = |what: String| Failure::new(what, "run the same command again");
     let entries =
         fs::read_dir(dir).map_err(|error| failed(format!("{} cannot be read: {error}", dir.display())))?;
     let mut files = entries
         .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(start))
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|e| e == extension));
     match (files.next(), files.next()) {
         (Some(file), None) => Ok(file),
-        (None, _) => Err(failed(format!("the download left no .{extension} file"))),
-        (Some(_), Some(_)) => Err(failed(format!("the download left more than one .{extension} file"))),
+        (None, _) => Err(failed(format!("the download left no {start}*.{extension} file"))),
+        (Some(_), Some(_)) => {
+            Err(failed(format!("the download left more than one {start}*.{extension} file")))
+        }
     }
 }
 
@@ -144,16 +156,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let message = |result: Result<PathBuf, Failure>| result.unwrap_err().to_string();
         assert_eq!(
-            message(only_file(dir.path(), "deb")),
-            "the download left no .deb file; run the same command again"
+            message(only_file(dir.path(), "gh_", "deb")),
+            "the download left no gh_*.deb file; run the same command again"
         );
-        let file = dir.path().join("a.deb");
+        let file = dir.path().join("gh_1.deb");
         fs::write(&file, "").unwrap();
-        fs::write(dir.path().join("a.txt"), "").unwrap();
-        assert_eq!(only_file(dir.path(), "deb"), Ok(file));
-        fs::write(dir.path().join("b.deb"), "").unwrap();
+        fs::write(dir.path().join("gh_1.txt"), "").unwrap();
+        fs::write(dir.path().join("other_1.deb"), "").unwrap();
+        assert_eq!(only_file(dir.path(), "gh_", "deb"), Ok(file));
+        fs::write(dir.path().join("gh_2.deb"), "").unwrap();
         assert!(
-            message(only_file(dir.path(), "deb")).starts_with("the download left more than one .deb file")
+            message(only_file(dir.path(), "gh_", "deb"))
+                .starts_with("the download left more than one gh_*.deb file")
         );
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod engine;
 mod failure;
 mod fetch;
 mod fuzz;
@@ -40,7 +41,7 @@ enum Command {
     },
     /// Fetch or build what tests need beyond the toolchain, once, outside the checkout
     Prepare {
-        /// What to prepare [default: corpus gh]
+        /// What to prepare [default: corpus gh docker static-binary]
         parts: Vec<Part>,
     },
     /// Formatting, lints, documentation, features, dependencies, then the tests

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use crate::engine;
 use crate::failure::Failure;
 use crate::fetch;
 use crate::integrity::Pin;
@@ -46,6 +47,10 @@ pub(crate) enum Part {
     Corpus,
     /// GitHub's command line client. Needs apt-get and dpkg, on x86-64
     Gh,
+    /// The Docker engine, in a folder of its own. Needs root, apt-get and dpkg, on x86-64
+    Docker,
+    /// `peercache` without shared libraries, for images made FROM scratch. Compiled
+    StaticBinary,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
     Nginx,
     /// Checks licences, sources and bans. Compiled: takes some minutes, once
@@ -53,7 +58,7 @@ pub(crate) enum Part {
 }
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 2] = [Part::Corpus, Part::Gh];
+pub(crate) const FOR_TESTS: [Part; 4] = [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary];
 /// What `cargo xtask bench` passes on to the benches.
 pub(crate) const FOR_BENCHES: [Part; 3] = [Part::Corpus, Part::Gh, Part::Nginx];
 
@@ -63,6 +68,8 @@ impl Part {
         match self {
             Self::Corpus => "corpus",
             Self::Gh => "gh",
+            Self::Docker => "docker",
+            Self::StaticBinary => "static-binary",
             Self::Nginx => "nginx",
             Self::CargoDeny => "cargo-deny",
         }
@@ -73,28 +80,23 @@ impl Part {
         match self {
             Self::Corpus => Some("PEERCACHE_TEST_CORPUS"),
             Self::Gh => Some("PEERCACHE_TEST_GH"),
+            Self::Docker => Some("PEERCACHE_TEST_DOCKERD"),
+            Self::StaticBinary => Some("PEERCACHE_TEST_STATIC_BINARY"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
             Self::CargoDeny => None,
         }
     }
 
-    /// Its folder among the tools.
-    fn slot(self) -> String {
+    /// Its folder among the tools, and the file in it that is used. What is built from our own sources is no
+    /// tool: cargo keeps it.
+    fn place(self) -> Option<(String, &'static str)> {
         match self {
-            Self::Corpus => format!("corpus-{}-r{CORPUS_REVISION}", FIXTURES.version),
-            Self::Gh => format!("gh-{}", GH.version),
-            Self::Nginx => format!("nginx-{}", NGINX.version),
-            Self::CargoDeny => format!("cargo-deny-{CARGO_DENY}"),
-        }
-    }
-
-    /// The file in that folder that is used.
-    fn file(self) -> &'static str {
-        match self {
-            Self::Corpus => "corpus.jsonl",
-            Self::Gh => "usr/bin/gh",
-            Self::Nginx => "usr/sbin/nginx",
-            Self::CargoDeny => "bin/cargo-deny",
+            Self::Corpus => Some((format!("corpus-{}-r{CORPUS_REVISION}", FIXTURES.version), "corpus.jsonl")),
+            Self::Gh => Some((format!("gh-{}", GH.version), "usr/bin/gh")),
+            Self::Docker => Some((format!("docker-{}", engine::VERSION), "bin/dockerd")),
+            Self::StaticBinary => None,
+            Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
+            Self::CargoDeny => Some((format!("cargo-deny-{CARGO_DENY}"), "bin/cargo-deny")),
         }
     }
 
@@ -103,6 +105,13 @@ impl Part {
         match self {
             Self::Corpus => "`cargo xtask prepare corpus`, which needs npm and its registry",
             Self::Gh => "install gh (https://cli.github.com), or name one with PEERCACHE_TEST_GH=/path/to/gh",
+            Self::Docker => {
+                "run as root, and elsewhere than on Debian 12 install Docker, or name its daemon with \
+                 PEERCACHE_TEST_DOCKERD=/path/to/dockerd"
+            }
+            Self::StaticBinary => {
+                "`cargo xtask prepare static-binary`, or name one with PEERCACHE_TEST_STATIC_BINARY=/path/to/peercache"
+            }
             Self::Nginx => "install nginx, or name one with PEERCACHE_BENCH_NGINX=/path/to/nginx",
             Self::CargoDeny => "`cargo xtask prepare cargo-deny`, which needs a crate registry",
         }
@@ -112,7 +121,9 @@ impl Part {
     pub(crate) fn substitute(self, failure: Failure) -> Result<PathBuf, Failure> {
         let program = match self {
             Self::Gh | Self::Nginx => run::on_path(self.name()),
-            Self::Corpus | Self::CargoDeny => None,
+            // Without root, no engine can be used.
+            Self::Docker => engine::require_root().ok().and_then(|()| run::on_path("dockerd")),
+            Self::Corpus | Self::StaticBinary | Self::CargoDeny => None,
         };
         let Some(program) = program else { return Err(failure) };
         eprintln!("xtask: {}: {failure}", self.name());
@@ -126,7 +137,8 @@ impl Part {
         if let (Some(path), Some(variable)) = (named, self.variable()) {
             return named_file(variable, Path::new(&path)).map(Some);
         }
-        let file = tools.slot(&self.slot()).join(self.file());
+        let Some((slot, file)) = self.place() else { return Ok(None) };
+        let file = tools.slot(&slot).join(file);
         Ok(file.is_file().then_some(file))
     }
 
@@ -135,26 +147,33 @@ impl Part {
         if let Some(file) = self.find(tools)? {
             return Ok(file);
         }
-        let slot = self.slot();
-        let dir = match self {
-            Self::Corpus => {
-                let fixtures = FIXTURES.install(tools)?;
-                tools.install(&slot, |dir| fetch::convert(&fixtures, &dir.join(self.file())))
-            }
-            Self::Gh => tools.install(&slot, |dir| GH.unpack(dir)),
-            Self::Nginx => tools.install(&slot, |dir| NGINX.unpack(dir)),
-            Self::CargoDeny => {
-                tools.install(&slot, |dir| fetch::cargo_install("cargo-deny", CARGO_DENY, dir))
-            }
-        }?;
-        let file = dir.join(self.file());
+        let Some((slot, file)) = self.place() else { return engine::static_binary(false) };
+        let dir = tools.install(&slot, |dir| match self {
+            Self::Corpus => fetch::convert(&FIXTURES.install(tools)?, &dir.join(file)),
+            Self::Gh => GH.unpack(dir),
+            Self::Docker => engine::require_root().and_then(|()| engine::unpack(dir)),
+            Self::Nginx => NGINX.unpack(dir),
+            Self::CargoDeny => fetch::cargo_install("cargo-deny", CARGO_DENY, dir),
+            // Kept by cargo, so this is never asked to fill a folder.
+            Self::StaticBinary => engine::static_binary(false).map(|_| ()),
+        })?;
+        let file = dir.join(file);
         if file.is_file() {
             return Ok(file);
         }
         Err(Failure::new(
-            format!("{} was prepared, and {} is not in it", self.name(), self.file()),
+            format!("{} was prepared, and {} is not in it", self.name(), file.display()),
             format!("remove {} and run `cargo xtask prepare {}`", dir.display(), self.name()),
         ))
+    }
+
+    /// As [`Part::prepare`], from what this machine has already.
+    pub(crate) fn prepare_offline(self, tools: &Tools) -> Result<PathBuf, Failure> {
+        match (self.find(tools)?, self) {
+            (Some(file), _) => Ok(file),
+            (None, Self::StaticBinary) => engine::static_binary(true),
+            (None, _) => Err(Failure::new("it is not prepared", "run it without --offline")),
+        }
     }
 }
 
@@ -193,15 +212,20 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 4] = [Part::Corpus, Part::Gh, Part::Nginx, Part::CargoDeny];
+    const ALL: [Part; 6] =
+        [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary, Part::Nginx, Part::CargoDeny];
 
     #[test]
     fn every_folder_carries_the_pinned_version() {
-        let slots = ALL.map(Part::slot);
-        assert_eq!(slots[0], "corpus-23.1.2-r1");
-        assert_eq!(slots[1], "gh-2.23.0+dfsg1-1");
-        assert_eq!(slots[2], "nginx-1.22.1-9+deb12u9");
-        assert_eq!(slots[3], "cargo-deny-0.20.2");
+        let slots: Vec<_> = ALL.into_iter().filter_map(Part::place).map(|(slot, _)| slot).collect();
+        let expected = [
+            "corpus-23.1.2-r1",
+            "gh-2.23.0+dfsg1-1",
+            "docker-20.10.24+dfsg1-1+deb12u1+b6",
+            "nginx-1.22.1-9+deb12u9",
+            "cargo-deny-0.20.2",
+        ];
+        assert_eq!(slots, expected);
         assert!(slots.iter().all(|slot| !slot.contains('/') && !slot.starts_with('.')));
     }
 

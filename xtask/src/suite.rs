@@ -19,13 +19,16 @@ pub(crate) fn test(tools: &Tools, offline: bool, args: &[String]) -> Result<Exit
     }
     let mut missing = Vec::new();
     for part in FOR_TESTS {
+        if !serves(part, args) {
+            continue;
+        }
         // A variable that names no file ends it here: that is a mistake, not a missing part.
         let found = match part.find(tools)? {
             Some(file) => Ok(file),
-            None if offline => {
-                part.substitute(Failure::new("it is not prepared", "run it without --offline"))
+            None => {
+                let prepared = if offline { part.prepare_offline(tools) } else { part.prepare(tools) };
+                prepared.or_else(|failure| part.substitute(failure))
             }
-            None => part.prepare(tools).or_else(|failure| part.substitute(failure)),
         };
         match (found, part.variable()) {
             (Ok(file), Some(variable)) => run = run.env(variable, file),
@@ -54,9 +57,26 @@ fn is_ci(value: Option<&str>) -> bool {
     matches!(value, Some("true" | "1"))
 }
 
+/// Whether tests that these arguments of `cargo test` select may want `part`. Only for those that take long to
+/// prepare: a second build of the binary is no price for the tests of one small crate.
+fn serves(part: Part, args: &[String]) -> bool {
+    if !matches!(part, Part::Docker | Part::StaticBinary) {
+        return true;
+    }
+    let args: Vec<_> = args.iter().take_while(|arg| *arg != "--").map(String::as_str).collect();
+    let mentions = |name: &str| args.iter().any(|arg| arg.ends_with(name));
+    let names_targets = args.iter().any(|arg| {
+        ["--test", "--lib", "--bin", "--doc", "--example", "--bench"]
+            .iter()
+            .any(|start| arg.starts_with(start))
+    });
+    let package = !selects_packages(&args) || mentions("peercache-cli");
+    package && (!names_targets || mentions("containers") || mentions("--tests"))
+}
+
 /// Whether these arguments of `cargo test` name packages, which `--workspace` would overrule.
-fn selects_packages(args: &[String]) -> bool {
-    args.iter().take_while(|arg| *arg != "--").any(|arg| {
+fn selects_packages(args: &[impl AsRef<str>]) -> bool {
+    args.iter().map(AsRef::as_ref).take_while(|arg| *arg != "--").any(|arg| {
         arg.starts_with("--package")
             || arg == "--manifest-path"
             || (arg.starts_with("-p") && !arg.starts_with("--"))
@@ -111,6 +131,19 @@ mod tests {
     fn ci_is_what_services_set() {
         assert!(is_ci(Some("true")) && is_ci(Some("1")));
         assert!(!is_ci(Some("false")) && !is_ci(Some("")) && !is_ci(None));
+    }
+
+    #[test]
+    fn what_takes_long_is_prepared_for_the_tests_that_want_it() {
+        let serves =
+            |part, args: &[&str]| serves(part, &args.iter().map(ToString::to_string).collect::<Vec<_>>());
+        for part in [Part::Docker, Part::StaticBinary] {
+            assert!(serves(part, &[]) && serves(part, &["--", "--lib"]) && serves(part, &["--tests"]));
+            assert!(serves(part, &["-p", "peercache-cli"]) && serves(part, &["--test", "containers"]));
+            assert!(!serves(part, &["-p", "peercache-api"]) && !serves(part, &["--lib"]));
+            assert!(!serves(part, &["-p", "peercache-cli", "--test", "cli"]));
+        }
+        assert!(serves(Part::Gh, &["-p", "peercache-api"]));
     }
 
     #[test]

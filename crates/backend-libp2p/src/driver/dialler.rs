@@ -12,6 +12,8 @@ const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(30);
 /// The longest wait for somebody who was connected in the last [`RECENT`]: back soon, when the link heals.
 const LONGEST_RECENT: Duration = Duration::from_secs(2);
+/// How long a connection that was made has to become a link.
+const HANDSHAKE: Duration = Duration::from_millis(2500);
 const RECENT: Duration = Duration::from_secs(600);
 
 /// Which bootstrap address.
@@ -71,7 +73,7 @@ impl Dialler {
     /// Those to be dialled now. Each is busy until [`Dialler::ended`].
     pub(crate) fn due(&mut self, now: Duration) -> Vec<(Target, PeerAddress)> {
         let ready = |state: &&mut State| !state.busy && !state.linked && state.due <= now;
-        let due = self.targets.iter_mut().enumerate().filter(|(_, state)| ready(&state));
+        let due = self.targets.iter_mut().enumerate().filter(|(_, state)| ready(state));
         due.map(|(target, state)| {
             state.busy = true;
             (target, state.address.clone())
@@ -94,8 +96,9 @@ impl Dialler {
     ) {
         let Some(state) = self.targets.get_mut(target) else { return };
         state.busy = false;
-        // Also after a success, in case the handshake fails.
-        state.due = now + state.wait.mul_f64(0.5 + chance / 2.0);
+        let wait = state.wait.mul_f64(0.5 + chance / 2.0);
+        // After a success there is a handshake, which may fail.
+        state.due = now + if result.is_ok() { wait.max(HANDSHAKE) } else { wait };
         let recent = state.linked_until.is_some_and(|until| now.saturating_sub(until) < RECENT);
         state.wait = (state.wait * 2).min(if recent { LONGEST_RECENT } else { LONGEST });
         match result {

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::hello::Greeting;
+use super::lane::Traffic;
 use super::link::{Link, QueueLimits};
 use super::tally::{Connections, Tally};
 use crate::core::{Action, Event, Hello, Node, NodeReport, Now, OpId, Outcome, Role, Settings};
@@ -25,6 +27,9 @@ use crate::wire::{Message, PeerKey};
 
 /// A timer that is due this little earlier than the one that is set is not worth waking for.
 const TIMER_GRAIN: Duration = Duration::from_micros(500);
+
+/// From so many operations on, lanes wait for others to ask before they write.
+const CROWD: usize = 4;
 
 /// What the swarm's task is asked to do.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ pub(crate) struct Engine {
     pub(crate) tally: Tally,
     pub(crate) arriving: Arc<Budget>,
     leaving: Arc<Budget>,
+    crowded: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
     /// Waiting is measured from here, by tokio's clock, as all waiting in the driver is.
     origin: Instant,
@@ -128,6 +134,7 @@ impl Engine {
             tally: Tally::default(),
             arriving: Arc::new(Budget::new(setup.receive_bytes)),
             leaving: Arc::new(Budget::new(setup.send_bytes)),
+            crowded: Arc::default(),
             setup,
             clock,
             origin,
@@ -206,6 +213,7 @@ impl Engine {
         if sooner {
             state.armed = next;
         }
+        self.crowded.store(state.ops.len() >= CROWD, Ordering::Relaxed);
         drop(state);
         if sooner {
             self.timer.notify_one();
@@ -318,7 +326,8 @@ impl Engine {
         if state.links.get(&peer).is_some_and(|link| link.outlasts(self.me, dialled, instance, now.mono)) {
             return None;
         }
-        let link = Arc::new(Link::new(of, remote, self.setup.queues, &self.leaving));
+        let traffic = Traffic { crowded: Arc::clone(&self.crowded), ..Traffic::default() };
+        let link = Arc::new(Link::new(of, remote, self.setup.queues, &self.leaving, traffic));
         link.heard_at(now.mono);
         if let Some(old) = state.links.insert(peer, Arc::clone(&link)) {
             self.tally.duplicates.up();

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -44,9 +44,11 @@ pub(crate) enum LaneEnd {
     Broken(Broken),
 }
 
-/// What was moved, in bytes, over both lanes.
+/// What was moved, in bytes, over both lanes, and how much goes on beside.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
+    /// Whether several of this node's own operations are under way.
+    pub(crate) crowded: Arc<AtomicBool>,
     pub(crate) read: AtomicU64,
     pub(crate) written: AtomicU64,
 }
@@ -58,6 +60,8 @@ pub(crate) struct Lane<S, I, O, F> {
     outgoing: O,
     out: Out,
     unflushed: bool,
+    /// Whether others were let run before what waits was written.
+    deferred: bool,
     queue: Arc<Queue>,
     traffic: Arc<Traffic>,
     messages: Vec<Message>,
@@ -104,6 +108,7 @@ where
             outgoing,
             out: Out::default(),
             unflushed: false,
+            deferred: false,
             queue,
             traffic,
             messages: Vec::new(),
@@ -136,6 +141,8 @@ where
         });
         self.traffic.read.fetch_add(total as u64, Ordering::Relaxed);
         if !self.messages.is_empty() {
+            // What is answered at once leaves with this poll.
+            self.queue.hush();
             (self.deliver)(&mut self.messages);
             self.messages.clear();
         }
@@ -228,6 +235,13 @@ where
                 Ok(more) => more,
                 Err(end) => return Poll::Ready(end),
             };
+            // Whoever else is about to ask does so first, and all that is asked leaves in one write.
+            let crowded = lane.traffic.crowded.load(Ordering::Relaxed);
+            if crowded && !more && !lane.deferred && lane.out.len() == 0 && !lane.queue.is_empty() {
+                lane.deferred = true;
+                break;
+            }
+            lane.deferred = false;
             if let Err(end) = lane.write(cx) {
                 return Poll::Ready(end);
             }

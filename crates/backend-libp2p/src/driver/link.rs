@@ -47,6 +47,7 @@ impl Link {
         remote: String,
         limits: QueueLimits,
         total: &Arc<Budget>,
+        traffic: Traffic,
     ) -> Self {
         Self {
             peer,
@@ -55,7 +56,7 @@ impl Link {
             remote,
             small: Arc::new(Queue::new(limits.small, Arc::clone(total))),
             bulk: Arc::new(Queue::new(limits.bulk, Arc::clone(total))),
-            traffic: Arc::default(),
+            traffic: Arc::new(traffic),
             heard: AtomicU64::new(0),
             closing: Notify::new(),
             why: OnceLock::new(),
@@ -124,7 +125,13 @@ mod tests {
 
     fn link(peer: PeerKey, dialled: bool) -> Link {
         let limits = QueueLimits { small: 1 << 20, bulk: 1 << 20 };
-        Link::new((peer, dialled, 7), String::new(), limits, &Arc::new(Budget::new(1 << 20)))
+        Link::new(
+            (peer, dialled, 7),
+            String::new(),
+            limits,
+            &Arc::new(Budget::new(1 << 20)),
+            Traffic::default(),
+        )
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(crate) const SMALL_BYTES: usize = 64 * 1024;
 pub(crate) const MAX_MIXED: usize = 16;
 /// The most bytes that mixed messages have together, unless it is a single one.
 pub(crate) const MAX_MIXED_BYTES: usize = 32 * 1024 * 1024;
+/// So many long messages are mixed: each ends the sooner, and less memory is in use at both ends.
+const MIXED_LONG: usize = 4;
+/// Longer than this is long.
+const LONG_BYTES: usize = 256 * 1024;
 /// What precedes a chunk: its length, the number of its message, and the length of the whole message in
 /// its first chunk, zero in others. Each has four bytes.
 pub(crate) const CHUNK_HEADER_BYTES: usize = 12;
@@ -136,11 +140,13 @@ struct Sending {
 }
 
 impl Chunks {
+    fn fits(&self, len: usize) -> bool {
+        let count = if len > LONG_BYTES { MIXED_LONG } else { MAX_MIXED };
+        self.mixed.is_empty() || self.mixed.len() < count && self.bytes + len <= MAX_MIXED_BYTES
+    }
+
     fn admit(&mut self, queue: &Queue) {
-        while self.mixed.len() < MAX_MIXED
-            && let Some(parcel) =
-                queue.pop_if(|len| self.mixed.is_empty() || self.bytes + len <= MAX_MIXED_BYTES)
-        {
+        while let Some(parcel) = queue.pop_if(|len| self.fits(len)) {
             let len = parcel.len();
             self.bytes += len;
             self.next = self.next.wrapping_add(1);

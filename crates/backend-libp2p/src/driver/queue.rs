@@ -87,6 +87,15 @@ impl Queue {
         self.reader.register(waker);
     }
 
+    /// Until the next [`Queue::register`] nobody is woken: the lane is about to look anyway.
+    pub(crate) fn hush(&self) {
+        drop(self.reader.take());
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().parcels.is_empty()
+    }
+
     /// The next parcel, if `fits`. Its bytes stay counted until [`Queue::release`].
     pub(crate) fn pop_if(&self, fits: impl FnOnce(usize) -> bool) -> Option<Parcel> {
         let mut waiting = self.lock();

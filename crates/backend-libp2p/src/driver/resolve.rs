@@ -23,6 +23,19 @@ pub(crate) async fn resolve(address: &PeerAddress) -> Result<Vec<PeerAddress>, S
     if all.is_empty() { Err("the name has no address that can be dialled".to_owned()) } else { Ok(all) }
 }
 
+/// Where to dial for any of `addresses`, which a peer told of.
+pub(crate) async fn resolve_all(addresses: Vec<PeerAddress>) -> Result<Vec<PeerAddress>, String> {
+    let (mut all, mut why) = (Vec::new(), "it told of no address that can be dialled".to_owned());
+    for address in addresses {
+        match resolve(&address).await {
+            Ok(found) => all.extend(found),
+            Err(error) => why = error,
+        }
+    }
+    all.truncate(MOST);
+    if all.is_empty() { Err(why) } else { Ok(all) }
+}
+
 async fn look_up(
     name: &str,
     address: &PeerAddress,

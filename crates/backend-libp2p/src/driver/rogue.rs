@@ -118,12 +118,7 @@ async fn closed(stream: &mut Stream) {
 async fn a_declared_frame_of_64_mib_closes_the_connection_and_is_counted() {
     let victim = victim().await;
     let (_rogue, mut small, _bulk) = Rogue::join(&victim).await;
-    let joined = async {
-        while victim.report().connected != 1 {
-            tokio::task::yield_now().await
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), joined).await.unwrap();
+    until(&victim, |seen| seen.greeted == 1).await;
     write(&mut small, &(64 * MIB).to_be_bytes()).await;
     closed(&mut small).await;
     until(&victim, |seen| seen.dropped_too_long == 1).await;

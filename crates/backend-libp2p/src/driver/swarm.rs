@@ -24,13 +24,17 @@ use super::engine::{Addresses, Command, Engine};
 use super::fault::{Reason, explain, reason};
 use super::hello::Side;
 use super::own::OwnCalls;
-use super::resolve::resolve;
+use super::resolve::{resolve, resolve_all};
 use super::transport::build;
-use crate::address::{Host, PeerAddress, may_dial};
+#[cfg(feature = "mdns")]
+use crate::address::may_dial;
+use crate::address::{Host, PeerAddress};
 use crate::core::Event;
 use crate::report::BootstrapReport;
 use crate::wire::PeerKey;
 
+/// The most look-ups at one time, of bootstrap addresses and of peers.
+const MAX_RESOLVING: usize = 256;
 /// How often a look is taken at what no event tells of.
 const PULSE: Duration = Duration::from_secs(1);
 
@@ -69,7 +73,7 @@ pub(crate) struct SwarmTask {
     listening: BTreeSet<PeerAddressText>,
     /// For whom a connection was asked.
     dials: HashMap<ConnectionId, Purpose>,
-    resolving: JoinSet<(Target, Result<Vec<PeerAddress>, String>)>,
+    resolving: JoinSet<(Purpose, Result<Vec<PeerAddress>, String>)>,
     /// Dials of one target that are under way.
     tries: HashMap<Target, usize>,
     connections: JoinSet<ConnectionId>,
@@ -166,8 +170,8 @@ impl SwarmTask {
                     None => return,
                 },
                 Some(resolved) = self.resolving.join_next(), if !self.resolving.is_empty() => {
-                    if let Ok((target, addresses)) = resolved {
-                        self.on_resolved(target, addresses);
+                    if let Ok((purpose, addresses)) = resolved {
+                        self.on_resolved(purpose, addresses);
                     }
                 }
                 Some(ended) = self.connections.join_next(), if !self.connections.is_empty() => {
@@ -193,30 +197,70 @@ impl SwarmTask {
         let connected = |peer: &PeerId| PeerKey::of(peer).is_some_and(|key| self.engine.is_connected(key));
         self.dialler.observe(now, connected, chance());
         for (target, address) in self.dialler.due(now) {
-            self.resolving.spawn(async move { (target, resolve(&address).await) });
+            let purpose = Purpose::Bootstrap(target);
+            self.resolving.spawn(async move { (purpose, resolve(&address).await) });
         }
     }
 
-    fn on_resolved(&mut self, target: Target, addresses: Result<Vec<PeerAddress>, String>) {
-        let addresses = match addresses {
-            Ok(addresses) => addresses,
-            Err(why) => return self.dialler.ended(target, self.origin.elapsed(), Err(why), chance()),
+    /// The core asks for a dial or a probe.
+    fn on_command(&mut self, command: Command) {
+        let (addresses, purpose) = match command {
+            Command::Dial { peer, addresses } => (addresses, Purpose::Dial(peer)),
+            Command::Probe { peer, addresses } => (addresses, Purpose::Probe(peer)),
         };
-        let mut tries = 0;
-        let mut why = "it is one of this node's own addresses".to_owned();
-        for address in addresses {
-            if self.is_own(&address) {
-                continue;
+        if self.resolving.len() >= MAX_RESOLVING {
+            return self.not_dialled(&purpose, "too many names are being looked up".to_owned());
+        }
+        let addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        self.resolving.spawn(async move { (purpose, resolve_all(addresses).await) });
+    }
+
+    fn on_resolved(&mut self, purpose: Purpose, addresses: Result<Vec<PeerAddress>, String>) {
+        let usable = addresses.and_then(|all| {
+            let others: Vec<_> = all.into_iter().filter(|address| !self.is_own(address)).collect();
+            if others.is_empty() { Err("these are this node's own addresses".to_owned()) } else { Ok(others) }
+        });
+        match (usable, purpose) {
+            (Err(why), purpose) => self.not_dialled(&purpose, why),
+            (Ok(addresses), Purpose::Bootstrap(target)) => self.dial_target(target, addresses),
+            (Ok(addresses), purpose @ Purpose::Dial(peer)) => {
+                self.dial_peer(peer, &addresses, purpose, PeerCondition::DisconnectedAndNotDialing);
             }
+            (Ok(addresses), purpose @ Purpose::Probe(peer)) => {
+                self.dial_peer(peer, &addresses, purpose, PeerCondition::Always);
+            }
+            #[cfg(feature = "mdns")]
+            (Ok(_), Purpose::Discovered) => {}
+        }
+    }
+
+    fn not_dialled(&mut self, purpose: &Purpose, why: String) {
+        match purpose {
+            Purpose::Bootstrap(target) => {
+                self.dialler.ended(*target, self.origin.elapsed(), Err(why), chance());
+            }
+            Purpose::Dial(peer) | Purpose::Probe(peer) => {
+                tracing::debug!(?peer, why, "not dialled");
+                let reached = matches!(purpose, Purpose::Dial(_)) && self.engine.is_connected(*peer);
+                self.engine.tell(Event::Dialled { peer: *peer, reached });
+            }
+            #[cfg(feature = "mdns")]
+            Purpose::Discovered => {}
+        }
+    }
+
+    /// Each address by itself: without a name in it, each may lead to another node.
+    fn dial_target(&mut self, target: Target, addresses: Vec<PeerAddress>) {
+        let (mut tries, mut why) = (0, String::new());
+        for address in addresses {
+            let at = address.to_multiaddr();
             let opts = match address.peer {
                 Some(peer) => DialOpts::peer_id(peer)
                     .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .addresses(vec![address.to_multiaddr()])
+                    .addresses(vec![at])
                     .allocate_new_port()
                     .build(),
-                None => {
-                    DialOpts::unknown_peer_id().address(address.to_multiaddr()).allocate_new_port().build()
-                }
+                None => DialOpts::unknown_peer_id().address(at).allocate_new_port().build(),
             };
             match self.dial(opts, Purpose::Bootstrap(target)) {
                 Ok(()) => tries += 1,
@@ -224,9 +268,27 @@ impl SwarmTask {
             }
         }
         if tries == 0 {
-            self.dialler.ended(target, self.origin.elapsed(), Err(why), chance());
+            self.not_dialled(&Purpose::Bootstrap(target), why);
         } else {
             self.tries.insert(target, tries);
+        }
+    }
+
+    fn dial_peer(
+        &mut self,
+        peer: PeerKey,
+        addresses: &[PeerAddress],
+        purpose: Purpose,
+        condition: PeerCondition,
+    ) {
+        let Some(id) = peer.to_peer_id().filter(|id| *id != self.me) else {
+            return self.not_dialled(&purpose, "it is this node itself, or nobody".to_owned());
+        };
+        let at = addresses.iter().map(|address| PeerAddress { peer: None, ..address.clone() }.to_multiaddr());
+        let opts =
+            DialOpts::peer_id(id).condition(condition).addresses(at.collect()).allocate_new_port().build();
+        if let Err(error) = self.dial(opts, purpose.clone()) {
+            self.not_dialled(&purpose, explain(&error));
         }
     }
 
@@ -236,37 +298,6 @@ impl SwarmTask {
         self.engine.tally.dials.up();
         self.dials.insert(id, purpose);
         Ok(())
-    }
-
-    fn on_command(&mut self, command: Command) {
-        let (peer, addresses, purpose, condition) = match command {
-            Command::Dial { peer, addresses } => {
-                (peer, addresses, Purpose::Dial(peer), PeerCondition::DisconnectedAndNotDialing)
-            }
-            Command::Probe { peer, addresses } => {
-                (peer, addresses, Purpose::Probe(peer), PeerCondition::Always)
-            }
-        };
-        let addresses: Vec<_> = addresses.iter().filter_map(|text| self.may_dial(text)).collect();
-        let Some(id) = peer.to_peer_id().filter(|id| *id != self.me && !addresses.is_empty()) else {
-            return self.engine.tell(Event::Dialled { peer, reached: false });
-        };
-        let opts =
-            DialOpts::peer_id(id).condition(condition).addresses(addresses).allocate_new_port().build();
-        if let Err(error) = self.dial(opts, purpose) {
-            tracing::debug!(peer = %id, %error, "not dialled");
-            let reached = self.engine.is_connected(peer);
-            self.engine.tell(Event::Dialled { peer, reached });
-        }
-    }
-
-    /// An address that a peer told of, if it may be dialled: of numbers, since names of others are not
-    /// looked up.
-    fn may_dial(&self, text: &str) -> Option<Multiaddr> {
-        let address: PeerAddress = text.parse().ok()?;
-        let Host::Ip(ip) = address.host else { return None };
-        let address = PeerAddress { peer: None, ..address };
-        (may_dial(ip) && !self.is_own(&address)).then(|| address.to_multiaddr())
     }
 
     fn is_own(&self, address: &PeerAddress) -> bool {
@@ -394,9 +425,11 @@ impl SwarmTask {
     fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         for (peer, address) in found.into_iter().take(64) {
             let known = PeerKey::of(&peer).is_none_or(|key| self.engine.is_connected(key));
-            let address = self.may_dial(&without_peer(&address).to_string());
+            let address = PeerAddress::from_multiaddr(&without_peer(&address))
+                .filter(|at| !self.is_own(at) && matches!(at.host, Host::Ip(ip) if may_dial(ip)));
             let (false, Some(address)) = (known || peer == self.me, address) else { continue };
-            let opts = DialOpts::peer_id(peer).addresses(vec![address]).allocate_new_port().build();
+            let at = vec![address.to_multiaddr()];
+            let opts = DialOpts::peer_id(peer).addresses(at).allocate_new_port().build();
             if let Err(error) = self.dial(opts, Purpose::Discovered) {
                 tracing::debug!(%peer, %error, "not dialled");
             }

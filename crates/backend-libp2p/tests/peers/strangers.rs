@@ -102,3 +102,38 @@ async fn a_server_that_never_answers_is_given_up_and_nothing_waits_for_it() {
     })
     .await;
 }
+
+/// This process's memory, in bytes.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// By itself: `cargo test -p peercache-libp2p --test peers -- --ignored memory_flat`.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures the memory of the process, which other tests use too"]
+async fn five_thousand_dials_leave_memory_flat() {
+    let anchor = anchor(&[]).await;
+    let target = ("127.0.0.1", port(&anchor));
+    let dials = |count: usize| {
+        for at in 0..count {
+            let mut stream = TcpStream::connect(target).unwrap();
+            if at % 2 == 0 {
+                stream.write_all(&[0xff; 2000]).unwrap();
+            }
+        }
+    };
+    dials(500);
+    let before = resident();
+    let accepted = anchor.report().connections.accepted;
+    dials(5000);
+    until("all are seen", || anchor.report().connections.accepted >= accepted + 5000).await;
+    let grown = resident().saturating_sub(before);
+    println!("{} KiB more after 5,000 dials; {:?}", grown / 1024, anchor.report().connections);
+    assert!(grown < 4 << 20, "{grown} bytes more");
+    let leaf = leaf(&[&anchor]).await;
+    until("a member gets in", || connected(&leaf) == 1).await;
+}

@@ -1,6 +1,6 @@
 //! Sealed segments: nobody without the key reads them, and nothing that others made is delivered.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -140,9 +140,10 @@ fn a_later_format_is_left_alone_and_what_nobody_can_use_any_more_is_removed() {
         let (taken, found) = taken(&journal);
         assert_eq!((taken.len(), found.foreign, path.exists()), (0, 1, true));
     }
+    let written = std::fs::metadata(&path).unwrap().modified().unwrap();
     let age = |age: Duration| {
         let file = File::options().write(true).open(&path).unwrap();
-        file.set_modified(SystemTime::now() - age).unwrap();
+        file.set_modified(written - age).unwrap();
     };
     age(TOMBSTONE_LIFETIME - Duration::from_secs(60));
     assert_eq!((taken(&sealed(dir.path(), 7)), path.exists()), ((vec![], report(0, 0, 1)), true));

@@ -11,6 +11,8 @@ mod explain;
 mod gh;
 mod http;
 mod keygen;
+#[path = "../shared/part.rs"]
+mod part;
 mod peers;
 mod serve;
 mod support;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::part::missing;
+
 /// `peercache` with an environment that holds nothing but what a test puts there.
 pub(crate) fn peercache(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peercache"));
@@ -132,8 +134,7 @@ pub(crate) fn read_log(path: &Path) -> Vec<LogLine> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A part that the test needs from outside, from the environment or `fallback`. Where it is missing
-/// the test fails if everything is required, as in CI, and else says that it is skipped.
+/// A part that the test needs from outside, from the environment or `fallback`; see [`missing`].
 pub(crate) fn part(
     variable: &str,
     fallback: impl FnOnce() -> Option<PathBuf>,
@@ -141,9 +142,7 @@ pub(crate) fn part(
 ) -> Option<PathBuf> {
     let found = std::env::var_os(variable).map(PathBuf::from).or_else(fallback);
     if found.is_none() {
-        let required = std::env::var_os("PEERCACHE_TEST_REQUIRE").is_some_and(|value| value == "all");
-        assert!(!required, "{variable} is not set and nothing stands in for it; {install}");
-        eprintln!("skipped: {variable} is not set; {install}");
+        missing(&format!("{variable} is not set"), install);
     }
     found
 }

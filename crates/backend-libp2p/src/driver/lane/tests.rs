@@ -189,8 +189,13 @@ async fn a_silent_peer_and_a_slow_but_steady_one_are_kept() {
 #[tokio::test]
 async fn a_full_queue_gives_the_message_back() {
     let limits = QueueLimits { small: 10_000, bulk: MIB };
-    let link =
-        Link::new((PeerKey([1; 32]), true, 1), String::new(), limits, &Arc::new(Budget::new(64 * MIB)));
+    let link = Link::new(
+        (PeerKey([1; 32]), true, 1),
+        String::new(),
+        limits,
+        &Arc::new(Budget::new(64 * MIB)),
+        Traffic::default(),
+    );
     let message = |at| Message::Hit { req: at, envelope: Bytes::from(vec![0; 1000]) };
     let taken = (0..100).take_while(|at| link.push(message(*at)).is_ok()).count();
     assert!((5..10).contains(&taken), "{taken} were taken");
