@@ -26,7 +26,10 @@ fn with_the_anchor_cut_off_the_chain_goes_on_without_it_and_finds_it_again() {
     let (answer, took) = job.lookup("of-nobody-0");
     assert_eq!(answer["outcome"], "miss", "{answer}");
     let skipped = answer["skipped"].as_array().unwrap();
-    assert!(skipped.iter().any(|skip| skip["tier"] == "sealed(peers)" && skip["reason"] != "absent"), "{answer}");
+    assert!(
+        skipped.iter().any(|skip| skip["tier"] == "sealed(peers)" && skip["reason"] != "absent"),
+        "{answer}"
+    );
     assert!(took < MUCH, "{took:?}: {answer}");
     eprintln!("the first read after the cut took {took:?}: {}", answer["skipped"]);
     // The local tiers answer as ever.
