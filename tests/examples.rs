@@ -65,6 +65,20 @@ fn compose_chain_carries_the_value_up() {
     assert_eq!(report["tiers"][2]["mode"], "read-only");
 }
 
+#[cfg(feature = "libp2p")]
+#[test]
+fn peers_share_and_forget_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run("peers", dir.path()));
+    let (known, lines): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.contains("12D3Koo"));
+    let expected = [
+        "the leaf is connected with 1 peer",
+        "the host found it in sealed(peers)",
+        "the runner has forgotten it",
+    ];
+    assert_eq!((lines, known.len()), (expected.to_vec(), 1), "{text}");
+}
+
 #[test]
 fn custom_backend_conforms() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! `Cache-Status`: what this cache did with a request (RFC 9211).
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -45,7 +46,7 @@ pub(crate) struct CacheStatus {
     pub(crate) stored: bool,
     pub(crate) collapsed: bool,
     /// What else helps the reader: the tier of a hit, the reason of a failure.
-    pub(crate) detail: Option<&'static str>,
+    pub(crate) detail: Option<Cow<'static, str>>,
 }
 
 impl CacheStatus {
@@ -81,7 +82,7 @@ impl CacheStatus {
             forward_status: None,
             stored: false,
             collapsed: false,
-            detail: Some(detail),
+            detail: Some(Cow::Borrowed(detail)),
         }
     }
 
@@ -100,8 +101,8 @@ impl CacheStatus {
         self
     }
 
-    pub(crate) const fn detail(mut self, detail: Option<&'static str>) -> Self {
-        self.detail = detail;
+    pub(crate) fn detail(mut self, detail: Option<impl Into<Cow<'static, str>>>) -> Self {
+        self.detail = detail.map(Into::into);
         self
     }
 
@@ -135,7 +136,7 @@ impl CacheStatus {
         if self.collapsed {
             text.push_str("; collapsed");
         }
-        if let Some(detail) = self.detail {
+        if let Some(detail) = &self.detail {
             let is_token = detail.starts_with(|c: char| c.is_ascii_alphabetic())
                 && detail.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
             if is_token {
@@ -176,6 +177,10 @@ mod tests {
         assert_eq!(
             text(&CacheStatus::forwarded(Forward::UriMiss).collapsed()),
             "peercache; fwd=uri-miss; collapsed"
+        );
+        assert_eq!(
+            text(&CacheStatus::hit(7).detail(Some("sealed(peers)"))),
+            "peercache; hit; ttl=7; detail=\"sealed(peers)\""
         );
         assert_eq!(text(&CacheStatus::local("only-if-cached")), "peercache; detail=only-if-cached");
         assert_eq!(text(&CacheStatus::local("no \"quotes\" here")), "peercache; detail=\"no quotes here\"");

@@ -97,12 +97,9 @@ impl Found {
         !self.held.no_cache && self.satisfies(directives, now)
     }
 
-    /// The tier it came from, where a name of its own is known.
-    pub(crate) fn tier(&self) -> Option<&'static str> {
-        match &self.tier {
-            Some(Cow::Borrowed(name)) => Some(name),
-            Some(Cow::Owned(_)) | None => None,
-        }
+    /// The tier it came from.
+    pub(crate) fn tier(&self) -> Option<Cow<'static, str>> {
+        self.tier.clone()
     }
 
     /// The validator to send: the entity tag, or the date if there is none.

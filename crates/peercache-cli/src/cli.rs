@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Answer GitHub API requests from the cache, for gh, octokit, curl and anything else
     Serve(ServeArgs),
-    /// Show what the cache saves: 20 CI jobs over recorded GitHub traffic, without and with peercache
+    /// Show what the cache saves: 20 CI jobs over recorded GitHub traffic, without, and on a fleet of peers
     Demo(DemoArgs),
     /// Print the value under a key
     Get(GetArgs),

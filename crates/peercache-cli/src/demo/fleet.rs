@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use super::corpus::{Read, Traffic};
+use super::runners::Runners;
+use crate::cli::ServerArgs;
 use crate::exit::Failure;
-use crate::http;
+use crate::{ask, http};
 
 /// The token that all jobs share; it only ever reaches the demo's own origin.
 const TOKEN: &str = "token demo-token-of-one-fleet";
@@ -35,6 +38,8 @@ pub(crate) struct Answer {
     took: Duration,
     /// Whether it came from the cache without asking the origin, by its own word.
     pub(crate) hit: bool,
+    /// Whether what it was made of came from another machine, by its own word.
+    pub(crate) from_peers: bool,
 }
 
 /// What the origin's log says about a run.
@@ -50,6 +55,25 @@ pub(crate) struct Origin {
 pub(crate) struct Run {
     pub(crate) answers: Vec<Answer>,
     pub(crate) origin: Origin,
+    pub(crate) nodes: Nodes,
+}
+
+/// The runners of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Nodes {
+    /// How many there were.
+    pub(crate) started: usize,
+    /// Of those, the ones that were connected with a peer when their job was done.
+    pub(crate) connected: usize,
+}
+
+/// Where the jobs send their requests.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// All to this one.
+    Origin(String),
+    /// Each to a runner of its own.
+    Runners(Arc<Runners>),
 }
 
 impl Fleet {
@@ -67,25 +91,47 @@ impl Fleet {
         self.reads.len()
     }
 
-    /// Runs every job against `base`.
-    pub(crate) async fn run(&self, base: &str) -> Result<Vec<Answer>, Failure> {
+    /// Runs every job.
+    pub(crate) async fn run(&self, place: &Place) -> Result<(Vec<Answer>, Nodes), Failure> {
         let slots = Arc::new(Semaphore::new(self.parallel as usize));
         let mut jobs = tokio::task::JoinSet::new();
-        for _ in 0..self.jobs {
+        for job in 0..self.jobs {
             let (client, reads) = (self.client.clone(), Arc::clone(&self.reads));
-            let (base, slots) = (base.trim_end_matches('/').to_owned(), Arc::clone(&slots));
+            let (place, slots) = (place.clone(), Arc::clone(&slots));
             jobs.spawn(async move {
                 let _slot = slots.acquire_owned().await;
-                run_job(&client, &base, &reads).await
+                match place {
+                    Place::Origin(base) => Ok((run_job(&client, &base, &reads).await?, None)),
+                    Place::Runners(runners) => run_on_its_own(&client, &runners, job, &reads).await,
+                }
             });
         }
+        let mut nodes = Nodes::default();
         let mut answers = Vec::with_capacity(self.jobs as usize * self.reads.len());
         while let Some(job) = jobs.join_next().await {
             let job = job.map_err(|error| Failure::failed(format!("a job of the demo broke: {error}")))?;
-            answers.extend(job?);
+            let (of_job, connected) = job?;
+            answers.extend(of_job);
+            nodes.started += usize::from(connected.is_some());
+            nodes.connected += usize::from(connected == Some(true));
         }
-        Ok(answers)
+        Ok((answers, nodes))
     }
+}
+
+/// Runs a job on a runner that is started for it and ended after it; also whether that had a peer.
+async fn run_on_its_own(
+    client: &reqwest::Client,
+    runners: &Runners,
+    job: u32,
+    reads: &[Read],
+) -> Result<(Vec<Answer>, Option<bool>), Failure> {
+    let node = runners.start(job).await?;
+    let answers = run_job(client, node.url(), reads).await?;
+    let stats = ask::server(&ServerArgs { url: Some(node.url().to_owned()), socket: None }).await?;
+    let connected = stats.pointer("/cache/backends/peers/connected").and_then(Value::as_u64);
+    node.stop().await?;
+    Ok((answers, Some(connected.is_some_and(|count| count > 0))))
 }
 
 async fn run_job(client: &reqwest::Client, base: &str, reads: &[Read]) -> Result<Vec<Answer>, Failure> {
@@ -102,20 +148,30 @@ async fn run_job(client: &reqwest::Client, base: &str, reads: &[Read]) -> Result
         let started = Instant::now();
         let response = request.send().await.map_err(broken)?;
         let status = response.status().as_u16();
-        let hit = response
+        let status_line = response
             .headers()
             .get("cache-status")
-            .is_some_and(|status| status.as_bytes().starts_with(b"peercache; hit"));
+            .map(|status| String::from_utf8_lossy(status.as_bytes()).into_owned())
+            .unwrap_or_default();
+        let hit = status_line.starts_with("peercache; hit");
+        let from_peers = hit && status_line.contains("peers)");
         let body = response.bytes().await.map_err(broken)?;
         let took = started.elapsed();
-        answers.push(Answer { read: index, status, body: Sha256::digest(&body).into(), took, hit });
+        answers.push(Answer {
+            read: index,
+            status,
+            body: Sha256::digest(&body).into(),
+            took,
+            hit,
+            from_peers,
+        });
     }
     Ok(answers)
 }
 
 impl Run {
     /// Joins the jobs' answers with the origin's log.
-    pub(crate) fn new(answers: Vec<Answer>, log: &Path) -> Result<Self, Failure> {
+    pub(crate) fn new((answers, nodes): (Vec<Answer>, Nodes), log: &Path) -> Result<Self, Failure> {
         #[derive(Deserialize)]
         struct Line {
             status: u16,
@@ -131,7 +187,7 @@ impl Run {
             origin.charged += usize::from(line.charged);
             origin.not_modified += usize::from(line.status == 304);
         }
-        Ok(Self { answers, origin })
+        Ok(Self { answers, origin, nodes })
     }
 
     /// The times of the answers that `which` picks, in ascending order.

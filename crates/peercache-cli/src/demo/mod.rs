@@ -1,21 +1,24 @@
 //! `peercache demo`: the same CI jobs without and with peercache, counted by the origin itself.
 //!
-//! Everything runs as a user would run it: the origin and the cache are processes of their own, the
-//! jobs talk HTTP to them, and the numbers come from the origin's log and the jobs' clock.
+//! Everything runs as a user would run it: the origin, the host and each job's runner are processes of
+//! their own, the jobs talk HTTP to them, and the numbers come from the origin's log and the jobs' clock.
 
 mod corpus;
 mod fleet;
 mod process;
+mod runners;
 mod table;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tempfile::TempDir;
 
 use self::corpus::Traffic;
-use self::fleet::{Fleet, Run};
+use self::fleet::{Fleet, Place, Run};
 use self::process::Process;
+use self::runners::Runners;
 use crate::cli::DemoArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -32,6 +35,12 @@ pub(crate) struct Results {
     with: Side,
     /// Share of the client's requests that never reached the origin.
     hit_rate: f64,
+    /// Processes of runners, one for each job, besides the anchor.
+    runners: usize,
+    /// Of those, the ones that were connected with a peer when their job was done.
+    connected_runners: usize,
+    /// Answers that a runner made of what another machine had put.
+    peer_hits: usize,
     /// Share of the charged calls that went away.
     charged_saved: f64,
     hit_p50_us: f64,
@@ -89,7 +98,7 @@ pub(crate) async fn run(args: DemoArgs, json: bool) -> Result<Exit, Failure> {
 async fn run_without(fleet: &Fleet, traffic: &Traffic, scratch: &Path) -> Result<Run, Failure> {
     let log = scratch.join("without.jsonl");
     let origin = start_origin(&traffic.file, &log).await?;
-    let answers = fleet.run(origin.url()).await?;
+    let answers = fleet.run(&Place::Origin(origin.url().to_owned())).await?;
     origin.stop().await?;
     Run::new(answers, &log)
 }
@@ -97,14 +106,9 @@ async fn run_without(fleet: &Fleet, traffic: &Traffic, scratch: &Path) -> Result
 async fn run_with(fleet: &Fleet, traffic: &Traffic, scratch: &TempDir) -> Result<Run, Failure> {
     let log = scratch.path().join("with.jsonl");
     let origin = start_origin(&traffic.file, &log).await?;
-    let cache_dir = scratch.path().join("cache");
-    let node = Process::start(
-        &["serve", "--listen", "127.0.0.1:0", "--upstream", origin.url()],
-        &[("CACHE_DIR", cache_dir.as_os_str()), ("CACHE_BACKEND", "memory,disk".as_ref())],
-    )
-    .await?;
-    let answers = fleet.run(node.url()).await?;
-    node.stop().await?;
+    let (runners, anchor) = Runners::with_anchor(origin.url(), scratch.path()).await?;
+    let answers = fleet.run(&Place::Runners(Arc::new(runners))).await?;
+    anchor.stop().await?;
     origin.stop().await?;
     Run::new(answers, &log)
 }
@@ -139,6 +143,9 @@ fn compare(traffic: &Traffic, args: &DemoArgs, fleet: &Fleet, without: &Run, wit
             without.origin.charged.saturating_sub(with.origin.charged),
             without.origin.charged,
         ),
+        runners: with.nodes.started,
+        connected_runners: with.nodes.connected,
+        peer_hits: with.answers.iter().filter(|answer| answer.from_peers).count(),
         hit_p50_us: fleet::percentile(&hits, 50),
         hit_p99_us: fleet::percentile(&hits, 99),
         differing_answers: fleet::differing(&without.answers, &with.answers),

@@ -18,28 +18,42 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     url: String,
+    said: String,
+}
+
+/// Settings of whoever runs the demo are not the demo's: neither his cache's nor those that a job of GitHub
+/// Actions has.
+fn is_a_setting(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| {
+        name.starts_with("CACHE_") || name.starts_with("GITHUB_EVENT_") || name == "IPFS_ACCELERATE_CACHE_DIR"
+    })
 }
 
 impl Process {
     /// Starts this same program with `args` and waits until it says where it listens.
     pub(crate) async fn start(args: &[&str], env: &[(&str, &OsStr)]) -> Result<Self, Failure> {
-        let name = args.first().copied().unwrap_or_default().to_owned();
+        let name = args.iter().find(|arg| !arg.starts_with('-')).copied().unwrap_or_default().to_owned();
         let program = std::env::current_exe()
             .map_err(|error| Failure::failed(format!("cannot find this program's own file: {error}")))?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_a_setting(name)) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(args)
+            .env("CACHE_CONFIG", "none")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Failure::failed(format!("cannot start `peercache {name}`: {error}")))?;
-        let url = match child.stdout.take() {
+        let read = match child.stdout.take() {
             Some(stdout) => tokio::time::timeout(START_WITHIN, read_url(stdout)).await.ok().flatten(),
             None => None,
         };
-        match url {
-            Some(url) => Ok(Self { name, child, url }),
+        match read {
+            Some((url, said)) => Ok(Self { name, child, url, said }),
             None => Err(Failure::failed(format!(
                 "`peercache {name}` did not start within {} s; its own message is above",
                 START_WITHIN.as_secs()
@@ -50,6 +64,11 @@ impl Process {
     /// Where it listens.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The line in which it said so.
+    pub(crate) fn said(&self) -> &str {
+        &self.said
     }
 
     /// Ends it with SIGTERM, as a service manager would, and waits for it.
@@ -76,15 +95,15 @@ impl Process {
     }
 }
 
-/// The URL in the first line that has one.
-async fn read_url(stdout: tokio::process::ChildStdout) -> Option<String> {
+/// The URL in the first line that has one, text or JSON, and that line.
+async fn read_url(stdout: tokio::process::ChildStdout) -> Option<(String, String)> {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
+        if let Some(url) = line.split([' ', '"']).find(|word| word.starts_with("http://")) {
             let url = url.to_owned();
             // Keep reading, so that the child never blocks on a full pipe.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Some(url);
+            return Some((url, line));
         }
     }
     None

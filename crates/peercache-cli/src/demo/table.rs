@@ -8,7 +8,8 @@ use super::Results;
 pub(crate) fn render(results: &Results) -> String {
     let (without, with) = (&results.without, &results.with);
     let mut text = format!(
-        "{} jobs, {} requests each, one token for all of them\n\n{:<34}{:>20}{:>20}\n",
+        "{} jobs, {} requests each, one token for all of them; with peercache each on a runner of its own that\n\
+         starts empty, and one host as the anchor\n\n{:<34}{:>20}{:>20}\n",
         results.jobs, results.requests_per_job, "", "without peercache", "with peercache"
     );
     let mut row = |name: &str, left: String, right: String| {
@@ -20,6 +21,9 @@ pub(crate) fn render(results: &Results) -> String {
     row("  answered 304, free of charge", without.not_modified.to_string(), with.not_modified.to_string());
     row("calls charged", without.charged.to_string(), with.charged.to_string());
     row("hit rate", "-".to_owned(), format!("{:.1} %", 100.0 * results.hit_rate));
+    let connected = format!("{} of {}", results.connected_runners, results.runners);
+    row("runners connected with peers", "-".to_owned(), connected);
+    row("answers from peers", "-".to_owned(), results.peer_hits.to_string());
     row("p50 of all answers", micros(without.p50_us), micros(with.p50_us));
     row("p99 of all answers", micros(without.p99_us), micros(with.p99_us));
     row("p50 of a hit", "-".to_owned(), micros(results.hit_p50_us));

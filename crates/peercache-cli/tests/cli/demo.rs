@@ -11,6 +11,9 @@ fn the_demo_saves_at_least_80_percent_of_the_charged_calls() {
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(results["jobs"], 20);
     assert_eq!(results["differing_answers"], 0);
+    assert_eq!((&results["runners"], &results["connected_runners"]), (&20.into(), &20.into()), "{results}");
+    // Each runner starts empty, so what it did not ask the origin for it has from others.
+    assert!(results["peer_hits"].as_u64().unwrap() > 100, "{results}");
     assert!(results["charged_saved"].as_f64().unwrap() >= 0.8, "{results}");
     assert!(results["with"]["charged"].as_u64().unwrap() > 0, "somebody has to ask first: {results}");
     assert_eq!(results["without"]["calls"], results["without"]["requests"]);

@@ -9,7 +9,8 @@ use insta::assert_snapshot;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Server, peercache, run, stderr};
+use crate::serve::storable_target;
+use crate::support::{Server, corpus, get, header, peercache, read_log, run, stderr};
 
 const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
 const READ_ONLY: &str = "pc-readonly-1-7tBscmJ9uWR8O7Ftom88QiW5TsDCTuJ8fAJ9xzfGvNH_ZpbqxPJOR9UsZXxb1DO8IF5gWsWXGDCGb91FHWQruG5bSRM";
@@ -195,6 +196,42 @@ fn servers_know_each_other_and_say_so() {
         stats.starts_with("degraded\n") && stats.contains(&format!("no peer at {address}: "))
     });
     assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
+fn what_one_runner_fetched_another_serves_until_it_is_invalidated() {
+    let scratch = tempfile::tempdir().unwrap();
+    let corpus = corpus(scratch.path());
+    let target = storable_target(&corpus);
+    let (origin, log) = Server::fakehub(&corpus);
+    let anchor = Machine::anchor();
+    let _host = anchor.serve(&origin.url);
+    let (one, other) = (Machine::leaf(&anchor), Machine::leaf(&anchor));
+    let (first, second) = (one.serve(&origin.url), other.serve(&origin.url));
+    let ask = |server: &Server| {
+        let (status, head, body) = get(&format!("{}{target}", server.url), &[("Authorization", "token one")]);
+        assert_eq!(status, 200, "{head}");
+        (header(&head, "cache-status").unwrap().to_owned(), body)
+    };
+    let (status, body) = ask(&first);
+    assert!(status.starts_with("peercache; fwd=uri-miss"), "{status}");
+    // A write reaches the anchor in the background.
+    let mut status = String::new();
+    until("the other finds it", || {
+        let (found, same) = ask(&second);
+        assert_eq!(same, body);
+        status = found;
+        status.starts_with("peercache; hit")
+    });
+    assert!(read_log(&log).iter().filter(|line| line.charged).count() <= 2, "{:?}", read_log(&log));
+    assert!(ask(&second).0.contains("detail=memory"), "now the runner has it itself");
+
+    let by_a_third = Machine::leaf(&anchor).run(&["invalidate", "--all"], b"");
+    assert!(by_a_third.status.success(), "{}", stderr(&by_a_third));
+    until("it has forgotten it", || !ask(&second).0.starts_with("peercache; hit"));
+    // It looks by itself every 30 s. Here it was told.
+    let stats = json(&run(peercache(&["--json", "stats", "--url", &second.url]), b""));
+    assert!(stats["cache"]["removals"]["heard"].as_u64().unwrap() > 0, "{}", stats["cache"]["removals"]);
 }
 
 #[test]
