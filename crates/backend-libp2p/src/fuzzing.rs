@@ -35,6 +35,7 @@ pub fn node(data: &[u8]) {
         weight: 100,
         placement: [1; 16],
         capacity: CAPACITY,
+        checks_writers: first & 2 == 0,
         seed: u64::from(first),
     };
     let mut node = Node::new(settings, now);

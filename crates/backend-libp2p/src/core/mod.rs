@@ -163,6 +163,8 @@ pub(crate) struct Settings {
     pub(crate) placement: [u8; 16],
     /// The most bytes that it stores, for others and itself.
     pub(crate) capacity: usize,
+    /// Whether it can tell who may write; not with a read-only secret.
+    pub(crate) checks_writers: bool,
     /// For whatever is left to chance.
     pub(crate) seed: u64,
 }
@@ -173,6 +175,7 @@ pub(crate) struct Node {
     role: Role,
     weight: u16,
     placement: [u8; 16],
+    checks_writers: bool,
     /// It said that it is about to go.
     left: bool,
     peers: Peers,
@@ -211,12 +214,13 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(settings: Settings, now: Now) -> Self {
-        let Settings { me, role, weight, placement, capacity, seed } = settings;
+        let Settings { me, role, weight, placement, capacity, checks_writers, seed } = settings;
         let mut node = Self {
             me,
             role,
             weight: weight.max(1),
             placement,
+            checks_writers,
             left: false,
             peers: Peers::default(),
             ring: Ring::new(placement),

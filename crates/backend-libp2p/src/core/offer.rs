@@ -17,12 +17,15 @@ use crate::wire::{KeyId, MAX_LISTED, Message, PeerKey};
 /// The most that one anchor is offered after one walk. The rest follows after the next.
 const MOST_OFFERED: usize = 8 * MAX_LISTED;
 
+/// An entry, and the rank of the owner that it is offered to.
+type Offered = (KeyId, Version, usize);
+
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     /// To be offered at the end of the walk.
-    pub(super) planned: BTreeMap<PeerKey, Vec<(KeyId, Version, usize)>>,
+    pub(super) planned: BTreeMap<PeerKey, Vec<Offered>>,
     /// Not answered yet, and in which ring they were made.
-    pub(super) sent: BTreeMap<u64, (u64, Vec<(KeyId, Version, usize)>)>,
+    pub(super) sent: BTreeMap<u64, (u64, Vec<Offered>)>,
 }
 
 impl Node {

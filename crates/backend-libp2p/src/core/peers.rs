@@ -99,11 +99,13 @@ impl Peers {
     /// Takes note that `by` sees `anchor`.
     fn list(&mut self, by: PeerKey, anchor: AnchorInfo) {
         let Some(known) = self.known.get_mut(&by) else { return };
-        let listed = self.listed.entry(anchor.peer).or_default();
-        listed.1 = anchor.weight.max(1);
-        if known.view.len() < MAX_ANCHORS && known.view.insert(anchor.peer, anchor).is_none() {
-            listed.0 += 1;
+        let (peer, weight) = (anchor.peer, anchor.weight.max(1));
+        if known.view.len() >= MAX_ANCHORS && !known.view.contains_key(&peer) {
+            return;
         }
+        let is_new = known.view.insert(peer, anchor).is_none();
+        let listed = self.listed.entry(peer).or_default();
+        *listed = (listed.0 + u32::from(is_new), weight);
     }
 
     /// Takes note that `by` no longer sees `anchor`.
@@ -137,10 +139,14 @@ impl Node {
         &mut self,
         now: Now,
         peer: PeerKey,
-        hello: Hello,
+        mut hello: Hello,
         dialled: bool,
         actions: &mut Vec<Action>,
     ) {
+        if self.checks_writers && !hello.writer {
+            // It could hold nothing that others wrote, since it cannot tell who may.
+            hello.role = Role::Leaf;
+        }
         if peer == self.me {
             actions.push(Action::Drop { peer, why: "this is this node itself" });
             return;
@@ -242,7 +248,7 @@ impl Node {
         peer: PeerKey,
         (full, anchors, gone): (bool, Vec<AnchorInfo>, Vec<PeerKey>),
     ) {
-        if !self.peers.link(peer).is_some_and(|link| link.hello.role == Role::Anchor) {
+        if self.peers.link(peer).is_none_or(|link| link.hello.role != Role::Anchor) {
             return;
         }
         if full {

@@ -59,7 +59,7 @@ impl Node {
         forwarded: bool,
         actions: &mut Vec<Action>,
     ) {
-        if !self.may_write(peer) {
+        if !self.may_remove(peer) {
             self.counters.refused_puts += 1;
             return;
         }

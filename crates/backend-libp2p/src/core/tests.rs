@@ -24,7 +24,19 @@ struct Alone {
 
 impl Alone {
     fn new(role: Role) -> Self {
-        let settings = Settings { me: ME, role, weight: 100, placement: [5; 16], capacity: 1 << 20, seed: 1 };
+        Self::that_checks(role, true)
+    }
+
+    fn that_checks(role: Role, checks_writers: bool) -> Self {
+        let settings = Settings {
+            me: ME,
+            role,
+            weight: 100,
+            placement: [5; 16],
+            capacity: 1 << 20,
+            checks_writers,
+            seed: 1,
+        };
         Self { node: Node::new(settings, now(Duration::ZERO)), mono: Duration::ZERO, ops: 0 }
     }
 
@@ -324,4 +336,47 @@ fn operations_and_hints_are_bounded() {
     assert!(anchor.node.leases.is_empty());
     anchor.step(Event::Disconnected { peer: A });
     assert!(anchor.node.hints.is_empty() && anchor.node.asks.is_empty());
+}
+
+#[test]
+fn what_is_relayed_is_acknowledged_when_its_owners_have_it() {
+    let mut anchor = Alone::new(Role::Anchor);
+    for peer in [A, B, C] {
+        anchor.connect(peer, Role::Anchor, true, true);
+        anchor.hears(peer, Message::Vouched);
+    }
+    anchor.connect(PeerKey([7; 32]), Role::Leaf, true, false);
+    let leaf = PeerKey([7; 32]);
+    let mut relayed = 0;
+    for number in 0..20 {
+        let put =
+            Message::Put { req: number, envelope: value(&key(&format!("k{number}")), WALL), relay: true };
+        let sends = sent(&anchor.hears(leaf, put));
+        assert!(sends.iter().all(|(peer, _)| *peer != leaf), "not before the owners have it: {sends:?}");
+        let mut left = sends.len();
+        for (owner, message) in sends {
+            let Message::Put { req, .. } = message else { panic!("{message:?}") };
+            left -= 1;
+            let answers = sent(&anchor.hears(owner, Message::PutDone { req, reply: PutReply::Stored }));
+            let done = (leaf, Message::PutDone { req: number, reply: PutReply::Stored });
+            assert_eq!(answers, if left == 0 { vec![done] } else { vec![] });
+        }
+        relayed += 1;
+    }
+    assert_eq!(relayed, 20);
+    assert!(anchor.node.writes.is_empty() && anchor.node.write_bytes == 0);
+}
+
+#[test]
+fn who_cannot_tell_writers_believes_removals_of_anchors_it_has_dialled() {
+    let mut reader = Alone::that_checks(Role::Leaf, false);
+    reader.connect(A, Role::Anchor, false, true);
+    reader.connect(B, Role::Leaf, false, false);
+    let removal = |name: &str| Message::Removal { envelope: tombstone(&key(name), WALL), forwarded: true };
+    assert!(matches!(reader.hears(A, removal("k"))[..], [Action::Removed { .. }]));
+    assert!(reader.hears(B, removal("l")).is_empty());
+    // Where writers can be told, one that may not write is no anchor either.
+    let mut leaf = Alone::new(Role::Leaf);
+    leaf.connect(A, Role::Anchor, false, true);
+    assert!(leaf.node.ring.anchors().is_empty());
 }

@@ -20,7 +20,7 @@ const ANNOUNCED_BYTES: usize = 64 * 1024;
 /// No write waits longer.
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long an entry that is passed on for others may take.
-const RELAY_DEADLINE: Duration = Duration::from_secs(10);
+const RELAY_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a write looks for other owners when those it chose are gone.
 const MOST_TRIES: u32 = 3;
 
@@ -28,6 +28,8 @@ const MOST_TRIES: u32 = 3;
 pub(super) struct Write {
     /// None for what is passed on for others.
     op: Option<OpId>,
+    /// The peer for whom it is passed on, and its request: answered when the owners have it.
+    relayed_for: Option<(PeerKey, u64)>,
     key: KeyId,
     version: Version,
     envelope: Bytes,
@@ -68,6 +70,7 @@ impl Node {
         let id = self.next_number();
         let mut write = Write {
             op: Some(op),
+            relayed_for: None,
             key: entry.key,
             version: entry.version,
             envelope: entry.envelope.clone(),
@@ -105,10 +108,10 @@ impl Node {
                     if self.hints.get(&entry.key).is_some_and(|hint| hint.peer == peer) {
                         self.hints.remove(&entry.key);
                     }
-                    if relay {
-                        self.relay(now, peer, &entry, actions);
+                    self.keep(now, entry.clone(), actions);
+                    if relay && self.relay(now, (peer, req), &entry, actions) {
+                        return;
                     }
-                    self.keep(now, entry, actions);
                     PutReply::Stored
                 }
                 _ => {
@@ -120,11 +123,18 @@ impl Node {
         self.send(peer, Message::PutDone { req, reply }, actions);
     }
 
-    /// Passes an entry on to its owners for a peer that does not reach them.
-    fn relay(&mut self, now: Now, from: PeerKey, entry: &Checked, actions: &mut Vec<Action>) {
+    /// Passes an entry on to its owners for a peer that does not reach them. Says whether the peer is
+    /// answered once they have it: else a read elsewhere could miss what was acknowledged.
+    fn relay(
+        &mut self,
+        now: Now,
+        (from, req): (PeerKey, u64),
+        entry: &Checked,
+        actions: &mut Vec<Action>,
+    ) -> bool {
         if self.writes.len() >= MAX_WRITES || self.write_bytes + entry.envelope.len() > MAX_WRITE_BYTES {
             self.counters.overloaded += 1;
-            return;
+            return false;
         }
         let owners = self.ring.owners(entry.key);
         let targets: Vec<_> =
@@ -133,6 +143,7 @@ impl Node {
         let id = self.next_number();
         let mut write = Write {
             op: None,
+            relayed_for: Some((from, req)),
             key: entry.key,
             version: entry.version,
             envelope: entry.envelope.clone(),
@@ -147,6 +158,7 @@ impl Node {
             self.push(now, id, &mut write, target, false, actions);
         }
         self.keep_write(now, id, write, RELAY_DEADLINE, actions);
+        true
     }
 
     /// Sends `write` to whoever owns its key now.
@@ -273,6 +285,9 @@ impl Node {
         if self.outgoing.get(&write.key).is_some_and(|(version, _)| *version == write.version) {
             self.outgoing.remove(&write.key);
         }
+        if let Some((peer, req)) = write.relayed_for {
+            self.send(peer, Message::PutDone { req, reply: PutReply::Stored }, actions);
+        }
         let Some(op) = write.op else { return };
         self.ops.remove(&op);
         let outcome = match write {
@@ -281,6 +296,15 @@ impl Node {
             Write { failure, .. } => Outcome::Failed(failure),
         };
         actions.push(Action::Done { op, outcome });
+    }
+
+    /// Whether what `peer` says of removals is believed. A node that cannot tell who may write believes the
+    /// anchors that it has dialled: they can, and the entries themselves are signed where they are sealed.
+    pub(super) fn may_remove(&self, peer: PeerKey) -> bool {
+        let anchor = |peer: &super::peers::Peer| {
+            peer.dialable && peer.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor)
+        };
+        self.may_write(peer) || !self.checks_writers && self.peers.known.get(&peer).is_some_and(anchor)
     }
 
     /// Whether what `peer` writes is taken.

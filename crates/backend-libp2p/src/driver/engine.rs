@@ -126,6 +126,7 @@ impl Engine {
             weight: setup.weight,
             placement: setup.key.placement(),
             capacity,
+            checks_writers: setup.key.can_write(),
             seed: setup.instance,
         };
         let node = Node::new(settings, Now { mono: Duration::ZERO, wall: clock.now() });

@@ -174,6 +174,7 @@ impl World {
             weight: 100,
             placement: [9; 16],
             capacity: CAPACITY,
+            checks_writers: true,
             seed,
         };
         let now = Now { mono: self.now, wall: EPOCH.saturating_add(self.now + slot.ahead) };
