@@ -147,7 +147,7 @@ fn listen_port(sources: &Sources<'_>, role: NodeRole) -> Result<Set<Option<u16>>
 }
 
 fn node_name(sources: &Sources<'_>) -> Result<Set<Option<String>>, ConfigError> {
-    let Some(raw) = sources.get(Name::NodeName) else { return Ok(Set::default(None)) };
+    let Some(raw) = sources.get(Name::Node) else { return Ok(Set::default(None)) };
     let value = raw.given.text().trim().to_owned();
     if value.len() > MAX_NODE_NAME_BYTES {
         let problem = format!("it has {} bytes, the most is {MAX_NODE_NAME_BYTES}", value.len());

@@ -32,7 +32,7 @@ impl ConfigBuilder {
     /// Derives the node's identity from the secret and this name, at most 255 bytes. No two nodes of a
     /// fleet may have one name.
     pub fn node_name(self, name: impl Into<String>) -> Self {
-        self.with(Name::NodeName, Given::Text(name.into()))
+        self.with(Name::Node, Given::Text(name.into()))
     }
 
     /// Keeps the node's identity in the file at this path, which is made if there is none.

@@ -91,7 +91,7 @@ impl Config {
             ),
             (Name::BootstrapPeers, maybe(list(&peers.bootstrap.value)), &peers.bootstrap.origin),
             (Name::Role, peers.role.value.to_string(), &peers.role.origin),
-            (Name::NodeName, maybe(peers.node_name.value.clone()), &peers.node_name.origin),
+            (Name::Node, maybe(peers.node_name.value.clone()), &peers.node_name.origin),
             (Name::IdentityFile, maybe(file), &peers.identity_file.origin),
             (Name::AnnounceAddrs, maybe(list(&peers.announce.value)), &peers.announce.origin),
             (Name::AllowedPeers, maybe(list(&peers.allowed.value)), &peers.allowed.origin),

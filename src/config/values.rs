@@ -40,7 +40,7 @@ pub(super) fn accepted(name: Name) -> String {
             "give addresses such as /ip4/172.17.0.1/tcp/9100 or /dns4/mcp-server/tcp/9100".to_owned()
         }
         Name::Role => "give anchor, leaf or auto".to_owned(),
-        Name::NodeName => "give a name as text".to_owned(),
+        Name::Node => "give a name as text".to_owned(),
         Name::IdentityFile => "give a path as text".to_owned(),
         Name::AllowedPeers => "give peer ids, which begin with 12D3Koo".to_owned(),
         Name::PeerBytes => accepted_bytes(PEER_BYTES),
