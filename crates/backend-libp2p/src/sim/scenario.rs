@@ -72,22 +72,29 @@ impl fmt::Display for Outcomes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} hits, {} lost, {} stale, {} resurrected, {} failed, {} apart; messages per hit {:.2}, miss {:.2}, put {:.2}, \
-             removal and node {:.2}, idle {:.2} per node and s; read p50 {:.1?}, p99 {:.1?}",
+            "{} hits, {} lost, {} stale, {} resurrected, {} failed, {} apart; read p50 {:.1?}, p99 {:.1?}",
             self.hits,
             self.lost,
             self.stale,
             self.resurrected,
             self.failed,
             self.apart,
-            self.messages_per_hit,
-            self.messages_per_miss,
-            self.messages_per_put,
-            self.messages_per_removal_and_node,
-            self.idle_per_node_and_second,
             self.read_p50,
             self.read_p99,
-        )
+        )?;
+        // Only counted where nothing else goes on.
+        if self.messages_per_put > 0.0 {
+            write!(
+                f,
+                "; messages per hit {:.2}, miss {:.2}, put {:.2}, removal and node {:.2}, idle {:.2} per node and s",
+                self.messages_per_hit,
+                self.messages_per_miss,
+                self.messages_per_put,
+                self.messages_per_removal_and_node,
+                self.idle_per_node_and_second,
+            )?;
+        }
+        Ok(())
     }
 }
 
