@@ -63,7 +63,7 @@ impl Node {
                 Some(Purpose::Lease(id)) => {
                     self.lease_failed(id, if sure { Failure::Busy } else { Failure::Timeout }, actions);
                 }
-                Some(Purpose::Repair) => self.repair_ended(now, req, actions),
+                Some(Purpose::Repair) => self.repair_ended(now, req, true, actions),
                 Some(Purpose::Write(_)) | None => {}
             },
             Message::Busy { req, retry_ms } => {
@@ -76,7 +76,7 @@ impl Node {
             }
             Message::PutDone { req, reply } => match self.answered(now, peer, req) {
                 Some(Purpose::Write(id)) => self.write_answered(now, id, reply, actions),
-                Some(Purpose::Repair) => self.repair_ended(now, req, actions),
+                Some(Purpose::Repair) => self.repair_ended(now, req, true, actions),
                 Some(Purpose::Lookup(_) | Purpose::Lease(_)) | None => {}
             },
             Message::Granted { req, token, ttl_ms } => {
@@ -104,7 +104,7 @@ impl Node {
                 _ => self.write_failed(now, id, why, actions),
             },
             Purpose::Lease(id) => self.lease_failed(id, why, actions),
-            Purpose::Repair => self.repair_ended(now, req, actions),
+            Purpose::Repair => self.repair_ended(now, req, false, actions),
         }
     }
 

@@ -207,7 +207,11 @@ impl Node {
 
     /// The first one took long: asks another one as well, if that was not done too often.
     pub(super) fn hedge(&mut self, now: Now, id: u64, actions: &mut Vec<Action>) {
-        if self.hedges >= 1.0 && self.lookups.contains_key(&id) {
+        let Some(lookup) = self.lookups.get(&id) else { return };
+        // A former owner may hold something old: it is asked only when an owner is not sure.
+        let owners = self.ring.owners(lookup.key);
+        let next_owns = lookup.candidates.front().is_some_and(|next| owners.contains(next));
+        if self.hedges >= 1.0 && next_owns {
             self.hedges -= 1.0;
             self.counters.hedges += 1;
             self.ask_next(now, id, actions);

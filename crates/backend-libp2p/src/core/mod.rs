@@ -293,7 +293,7 @@ impl Node {
                     self.end_lease_wait(id, Outcome::Failed(Failure::Timeout), actions);
                 }
                 Timer::LeaseEnds(key) => self.lease_ends(now, key, actions),
-                Timer::RepairEnds(req) => self.repair_ended(now, req, actions),
+                Timer::RepairEnds(req) => self.repair_ended(now, req, false, actions),
                 Timer::Pulse(peer) => self.pulse(now, peer, actions),
                 Timer::GiveUp(peer) => self.give_up(now, peer),
                 Timer::Dial(peer) => self.dial(peer, actions),

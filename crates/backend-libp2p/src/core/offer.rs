@@ -92,12 +92,19 @@ impl Node {
             return;
         }
         let Some((ring, offered)) = self.repair.offers.sent.remove(&req) else { return };
-        self.repair_ended(now, req, actions);
+        self.repair_ended(now, req, true, actions);
         let push = |key| Transfer { peer, key, pull: false };
-        let pushed =
-            offered.iter().filter(|(key, _, _)| keys.contains(key)).map(|(key, _, _)| push(*key)).collect();
+        let mut pushed = Vec::new();
         for (key, version, rank) in offered {
-            self.store.offered(key, version, ring, rank);
+            if keys.contains(&key) {
+                pushed.push(push(key));
+            } else {
+                // What is pushed is offered once more: then it is known whether it has arrived.
+                self.store.offered(key, version, ring, rank);
+            }
+        }
+        if !pushed.is_empty() {
+            self.timers.set_before(Timer::Walk, now.mono + 2 * SOON);
         }
         self.queue_transfers(now, peer, pushed, actions);
     }

@@ -263,6 +263,10 @@ impl Node {
         }
         self.ring_may_have_changed(now);
         for anchor in new {
+            // Somebody has just seen it: what was tried before says nothing any more.
+            if let Some(known) = self.peers.known.get_mut(&anchor) {
+                known.dial_backoff = Duration::ZERO;
+            }
             self.plan_dial(now, anchor);
         }
     }

@@ -316,8 +316,9 @@ impl Node {
                 true => None,
                 false => self.store.peek(key, now.wall).map(|record| record.envelope.clone()),
             };
+            // What is gone meanwhile is not missed; a peer that is not well has to be asked again.
             if !self.peers.is_well(peer, now) || !pull && envelope.is_none() {
-                self.transferred(now, peer);
+                self.transferred(now, peer, self.peers.is_well(peer, now));
                 continue;
             }
             let req = self.next_number();
@@ -346,15 +347,15 @@ impl Node {
             }
             _ => self.counters.refused_entries += 1,
         }
-        self.repair_ended(now, req, actions);
+        self.repair_ended(now, req, true, actions);
     }
 
     /// A question of the repair was answered, or never will be.
-    pub(super) fn repair_ended(&mut self, now: Now, req: u64, actions: &mut Vec<Action>) {
+    pub(super) fn repair_ended(&mut self, now: Now, req: u64, answered: bool, actions: &mut Vec<Action>) {
         self.asks.remove(&req);
         self.timers.clear(Timer::RepairEnds(req));
         if let Some(transfer) = self.repair.running.remove(&req) {
-            self.transferred(now, transfer.peer);
+            self.transferred(now, transfer.peer, answered);
             return self.transfer(now, actions);
         }
         self.repair.offers.sent.remove(&req);
@@ -363,9 +364,10 @@ impl Node {
         }
     }
 
-    fn transferred(&mut self, now: Now, peer: PeerKey) {
+    fn transferred(&mut self, now: Now, peer: PeerKey, done: bool) {
         if let Some(partner) = self.repair.partners.get_mut(&peer) {
             partner.transfers = partner.transfers.saturating_sub(1);
+            partner.incomplete |= !done;
         }
         self.look_at_partner(now, peer);
     }

@@ -47,7 +47,7 @@ fn churn_loses_little_and_brings_nothing_back() {
 
 #[test]
 fn a_healed_partition_agrees_on_the_newest_and_brings_nothing_back() {
-    for (nodes, seed) in [(10, 0), (10, 1), (100, 2), (100, 3), (100, 4), (60, 5), (60, 6)] {
+    for (nodes, seed) in [(10, 0), (10, 1), (100, 2), (100, 3), (100, 4), (60, 5), (60, 6), (1_000, 1)] {
         let fleet = Fleet::of(nodes, seed);
         let it = partition(fleet);
         let bad = it.lost + it.stale + it.resurrected + it.failed + it.apart;
