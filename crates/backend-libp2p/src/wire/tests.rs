@@ -118,6 +118,14 @@ proptest! {
     }
 }
 
+/// Found by the fuzzer `peers`: what a kind has no use for is ignored, and a later release can use it.
+#[test]
+fn a_number_that_a_kind_does_not_have_is_ignored() {
+    let removal = [40, 254, 254, 247, 41, 40, 255, 254, 247, 41];
+    let read = Message::decode(Bytes::copy_from_slice(&removal));
+    assert_eq!(read, Ok(Some(Message::Removal { envelope: Bytes::new(), forwarded: false })));
+}
+
 #[test]
 fn a_kind_of_a_later_version_is_passed_over() {
     let mut bytes = vec![250, 0];
