@@ -141,8 +141,9 @@ impl S3 {
                 return Ok(None);
             }
             Err(trouble) => {
-                if matches!(trouble, Trouble::TooLong(_)) {
+                if let Trouble::TooLong(_, etag) = &trouble {
                     add(&self.store.counters.corrupt, 1);
+                    self.memory.note(key, Known::unreadable(etag.clone()), self.store.clock.now());
                 }
                 return Err(self.store.fail(trouble, Operation::Get));
             }
@@ -208,7 +209,7 @@ impl CacheBackend for S3 {
         let ask = async {
             match self.store.get(&name, Operation::Probe).await {
                 // Whether it is there or not: the store knows the bucket and takes our signature.
-                Ok(_) | Err(Trouble::TooLong(_)) => Ok(()),
+                Ok(_) | Err(Trouble::TooLong(..)) => Ok(()),
                 Err(trouble) => Err(self.store.fail(trouble, Operation::Probe)),
             }
         };

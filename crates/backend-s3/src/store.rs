@@ -107,8 +107,12 @@ impl Store {
             let answer = self.client.get_object().bucket(&self.bucket).key(name).send();
             let answer = answer.await.map_err(Trouble::of)?;
             let declared = answer.content_length.and_then(|length| u64::try_from(length).ok());
-            let body = self.collect(answer.body, declared).await?;
-            Ok(Object { etag: answer.e_tag, body })
+            match self.collect(answer.body, declared).await? {
+                Some(body) => Ok(Object { etag: answer.e_tag, body }),
+                None => {
+                    Err(Trouble::TooLong(declared.unwrap_or(MAX_ENVELOPE_BYTES as u64 + 1), answer.e_tag))
+                }
+            }
         };
         match self.send(Request::Get, operation, read).await {
             Ok(object) => Ok(Some(object)),
@@ -117,20 +121,21 @@ impl Store {
         }
     }
 
-    async fn collect(&self, mut body: ByteStream, declared: Option<u64>) -> Result<Bytes, Trouble> {
+    /// The whole body, or `None` when it is longer than any envelope.
+    async fn collect(&self, mut body: ByteStream, declared: Option<u64>) -> Result<Option<Bytes>, Trouble> {
         let most = MAX_ENVELOPE_BYTES as u64;
-        if let Some(long) = declared.filter(|length| *length > most) {
-            return Err(Trouble::TooLong(long));
+        if declared.is_some_and(|length| length > most) {
+            return Ok(None);
         }
         let mut whole = BytesMut::new();
         while let Some(part) = body.next().await {
             let part = part.map_err(|error| Trouble::NoAnswer(crate::credentials::innermost(&error)))?;
             add(&self.counters.bytes_in, part.len() as u64);
             if whole.is_empty() && declared == Some(part.len() as u64) {
-                return Ok(part);
+                return Ok(Some(part));
             }
             if (whole.len() + part.len()) as u64 > most {
-                return Err(Trouble::TooLong((whole.len() + part.len()) as u64));
+                return Ok(None);
             }
             if whole.is_empty() {
                 // Within the bound that was checked above.
@@ -138,7 +143,7 @@ impl Store {
             }
             whole.extend_from_slice(&part);
         }
-        Ok(whole.freeze())
+        Ok(Some(whole.freeze()))
     }
 
     /// Writes an object if the condition holds.

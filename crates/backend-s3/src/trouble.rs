@@ -27,8 +27,8 @@ pub(crate) enum Trouble {
     CredentialSourceDown(String),
     /// The request could not even be made.
     Unsendable(String),
-    /// The object is larger than any of ours.
-    TooLong(u64),
+    /// The object is larger than any of ours: its bytes, as far as known, and its entity tag.
+    TooLong(u64, Option<String>),
     /// Nothing was sent.
     HeldBack(Error),
 }
@@ -169,7 +169,7 @@ impl Trouble {
                     .with_help("see the endpoint, the region and the name of the bucket"),
                 Extent::All,
             ),
-            Self::TooLong(bytes) => (
+            Self::TooLong(bytes, _) => (
                 error(ErrorKind::Corrupt, "the object is larger than any entry").with_context("bytes", bytes),
                 Extent::Request,
             ),

@@ -10,6 +10,7 @@ use crate::known::Known;
 use crate::report::{Finding, add};
 use crate::s3::S3;
 use crate::store::{Condition, Written};
+use crate::trouble::Trouble;
 
 /// How often a write is tried against others. It loses a round only to a write that is newer than what was there
 /// before and older than itself, so this many would have to come one by one in rising order.
@@ -105,8 +106,11 @@ impl S3 {
         let found = self.store.get(name, Operation::Put).await;
         let object = match found {
             Ok(object) => object,
-            // Too long to be ours: replaced whatever it is, and without a tag, as it was not read.
-            Err(crate::trouble::Trouble::TooLong(_)) => return Ok(Some(Known::unreadable(None))),
+            Err(Trouble::TooLong(_, etag)) => {
+                let known = Known::unreadable(etag);
+                self.memory.note(key, known.clone(), self.store.clock.now());
+                return Ok(Some(known));
+            }
             Err(trouble) => return Err(self.store.fail(trouble, Operation::Get)),
         };
         let Some(object) = object else {
@@ -148,7 +152,7 @@ impl S3 {
 
     /// Writes the probing object under conditions that do not hold. A store that honours them refuses: it
     /// costs one refused write each. Only where the object is not there yet is it written.
-    async fn try_conditions(&self) -> Result<bool, crate::trouble::Trouble> {
+    async fn try_conditions(&self) -> Result<bool, Trouble> {
         let name = self.layout.probe();
         let body = bytes::Bytes::from_static(PROBE_BODY.as_bytes());
         let put = |condition| {

@@ -51,7 +51,7 @@ fn what_is_not_an_answer_is_told_as_well() {
     insta::assert_snapshot!(text(Trouble::BadCredentialSource("x".to_owned())), @"s3: probe failed (configuration): the source of the credentials is set up wrongly [cause=x]; see AWS_PROFILE, ~/.aws/config and ~/.aws/credentials");
     insta::assert_snapshot!(text(Trouble::CredentialSourceDown("x".to_owned())), @"s3: probe failed (unavailable): what gives the credentials did not answer [cause=x]");
     insta::assert_snapshot!(text(Trouble::Unsendable("x".to_owned())), @"s3: probe failed (configuration): the request could not be made [cause=x]; see the endpoint, the region and the name of the bucket");
-    insta::assert_snapshot!(text(Trouble::TooLong(9)), @"s3: probe failed (corrupt): the object is larger than any entry [bytes=9]");
+    insta::assert_snapshot!(text(Trouble::TooLong(9, None)), @"s3: probe failed (corrupt): the object is larger than any entry [bytes=9]");
 }
 
 #[test]
@@ -94,5 +94,5 @@ fn how_long_to_wait_is_read_in_both_forms() {
 #[test]
 fn what_comes_from_the_store_cannot_steer_the_message() {
     let sly = Answer { region: Some("eu; rm -rf".to_owned()), ..answer(301, "PermanentRedirect") };
-    assert!(!text(sly).contains("rm"));
+    assert!(!text(sly).contains("-rf"));
 }

@@ -1,0 +1,228 @@
+//! The tier over real servers: conformance, order under contention, and what users read when something is wrong.
+
+mod stores;
+
+use std::sync::Arc;
+
+use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, Key, NodeId, SystemClock, Version, VersionClock};
+use peercache_s3::Finding;
+use peercache_testkit::ManualClock;
+use peercache_testkit::conformance::{self, Time};
+
+use stores::{Kind, store};
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+fn entry(versions: &VersionClock, value: impl Into<bytes::Bytes>) -> Entry {
+    let now = SystemClock::new().now();
+    let lifetime = std::time::Duration::from_secs(600);
+    Entry::builder(value, versions.next(now), now).fresh_for(lifetime).build().unwrap()
+}
+
+fn versions(node: u64) -> VersionClock {
+    VersionClock::new(NodeId::from_u64(node))
+}
+
+async fn conforms(kind: Kind) {
+    let Some(store) = store(kind) else { return };
+    let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
+    let builder = store.fresh().await.clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let harness = conformance::from_fn(Time::Manual(clock), move || {
+        let opened = builder.clone().open();
+        async move { Ok(Arc::new(opened.await?) as Arc<dyn CacheBackend>) }
+    });
+    conformance::assert_conforms(harness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_over_seaweedfs() {
+    conforms(Kind::SeaweedFs).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conforms_over_moto() {
+    conforms(Kind::Moto).await;
+}
+
+/// The value that a writer puts in a round, of a length of its own: a mix of two would show.
+fn value_of(round: usize, writer: usize) -> Vec<u8> {
+    format!("{round}/{writer};").into_bytes().repeat(100 + 37 * writer)
+}
+
+/// Sixteen machines write one key at once, each knowing nothing but what it did itself. `PEERCACHE_S3_ROUNDS`
+/// says how often; a thousand rounds take some minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_writers_leave_the_newest() {
+    const WRITERS: usize = 16;
+    let Some(store) = store(Kind::SeaweedFs) else { return };
+    let fresh = store.fresh().await;
+    let rounds = std::env::var("PEERCACHE_S3_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
+    let mut machines = Vec::new();
+    for _ in 0..WRITERS {
+        machines.push(Arc::new(fresh.clone().open().await.unwrap()));
+    }
+    let reader = fresh.clone().open().await.unwrap();
+    let k = key("contended");
+    let base = SystemClock::new().now();
+    let mut conflicts = 0;
+    for round in 0..rounds {
+        let mut writers = tokio::task::JoinSet::new();
+        for (writer, machine) in machines.iter().enumerate() {
+            // The order of the versions differs from that of the starts, and changes with the round.
+            let rank = (writer * 7 + round) % WRITERS;
+            let wall = base.saturating_add(std::time::Duration::from_millis(round as u64));
+            let version = Version { wall, counter: u32::try_from(rank).unwrap(), node: NodeId::from_u64(1) };
+            let entry = Entry::builder(value_of(round, rank), version, base)
+                .fresh_for(std::time::Duration::from_secs(3600))
+                .build()
+                .unwrap();
+            let (machine, k) = (Arc::clone(machine), k.clone());
+            writers.spawn(async move {
+                machine.put(&k, entry).await.unwrap();
+                // Acknowledged: this machine sees its own or a newer one, and never again an older.
+                let seen = machine.get(&k).await.unwrap().unwrap();
+                assert!(seen.version() >= version, "{:?} after writing {version:?}", seen.version());
+            });
+        }
+        while let Some(ended) = writers.join_next().await {
+            ended.unwrap();
+        }
+        let left = reader.get(&k).await.unwrap().unwrap();
+        assert_eq!(left.version().counter as usize, WRITERS - 1, "round {round}");
+        assert_eq!(left.value()[..], value_of(round, WRITERS - 1)[..], "round {round}");
+    }
+    for machine in &machines {
+        conflicts += machine.report().conflicts;
+    }
+    println!("{rounds} rounds of {WRITERS} writers: {conflicts} conflicts");
+    assert!(rounds < 5 || conflicts > 0, "the writers never met");
+}
+
+#[tokio::test]
+async fn conditions_are_honoured_and_found_out_once() {
+    for kind in [Kind::SeaweedFs, Kind::Moto] {
+        let Some(store) = store(kind) else { continue };
+        let fresh = store.fresh().await;
+        for (process, expected) in [(0, 4), (1, 3)] {
+            let tier = fresh.clone().open().await.unwrap();
+            tier.put(&key(&format!("k{process}")), entry(&versions(process), "v")).await.unwrap();
+            let report = tier.report();
+            assert_eq!(report.conditional, Finding::Yes, "{kind:?}");
+            assert_eq!(
+                report.requests.put, expected,
+                "{kind:?}: three to find out, two where it was tried before"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn chunks_go_side_by_side() {
+    let Some(store) = store(Kind::SeaweedFs) else { return };
+    let fresh = store.fresh().await;
+    let tier = Arc::new(fresh.clone().open().await.unwrap());
+    let versions = Arc::new(versions(1));
+    let chunk = |n: usize| vec![u8::try_from(n).unwrap(); 4 * 1024 * 1024 - n];
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let (tier, versions) = (Arc::clone(&tier), Arc::clone(&versions));
+        tasks.spawn(async move {
+            let k = key(&format!("chunk{n}"));
+            tier.put(&k, entry(&versions, chunk(n))).await.unwrap();
+            let found = tier.get(&k).await.unwrap().unwrap();
+            assert!(found.value()[..] == chunk(n)[..], "chunk {n}");
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn mistakes_are_told_apart() {
+    let Some(store) = store(Kind::SeaweedFs) else { return };
+    let fresh = store.fresh().await;
+    let wrong = fresh.clone().access_key(&store.key, "not-the-secret", None).open().await.unwrap();
+    let error = wrong.get(&key("k")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(error.message().contains("the secret key is wrong"), "{error}");
+
+    let unknown = fresh.clone().access_key("AKNOBODY", "secret", None).open().await.unwrap();
+    let error = unknown.probe().await.unwrap_err();
+    assert!(error.message().contains("does not know the access key"), "{error}");
+
+    let missing = store.builder("no-such-bucket-here").open().await.unwrap();
+    for error in [
+        missing.get(&key("k")).await.unwrap_err(),
+        missing.probe().await.unwrap_err(),
+        missing.put(&key("k"), entry(&versions(1), "v")).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.message().contains("the bucket does not exist"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_may_only_read_make_a_read_only_tier() {
+    let Some(store) = store(Kind::SeaweedFs) else { return };
+    let Some((id, secret)) = store.reader.clone() else { return };
+    let fresh = store.fresh().await;
+    let writer = fresh.clone().open().await.unwrap();
+    let k = key("k");
+    writer.put(&k, entry(&versions(1), "v")).await.unwrap();
+    let reader = fresh.access_key(id, secret, None).open().await.unwrap();
+    assert_eq!(reader.get(&k).await.unwrap().unwrap().value(), "v");
+    assert_eq!(reader.get(&key("absent")).await.unwrap(), None);
+    for _ in 0..2 {
+        let error = reader.put(&k, entry(&versions(2), "w")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    }
+    assert_eq!(reader.report().writable, Finding::No);
+    assert_eq!(reader.report().requests.put, 1, "the second was refused here");
+    assert_eq!(reader.get(&k).await.unwrap().unwrap().value(), "v");
+}
+
+#[tokio::test]
+async fn a_lifecycle_rule_is_added_and_the_others_stay() {
+    use aws_sdk_s3::types::{
+        BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+        LifecycleRuleFilter,
+    };
+    for kind in [Kind::SeaweedFs, Kind::Moto] {
+        let Some(store) = store(kind) else { continue };
+        let bucket = store.fresh_bucket().await;
+        let client = store.client();
+        let tier = store.builder(&bucket).prefix("ci").open().await.unwrap();
+        tier.apply_lifecycle(31).await.unwrap();
+        let theirs = LifecycleRule::builder()
+            .id("theirs")
+            .status(ExpirationStatus::Enabled)
+            .filter(LifecycleRuleFilter::builder().prefix("logs/").build())
+            .expiration(LifecycleExpiration::builder().days(3).build())
+            .build()
+            .unwrap();
+        let ours = client.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.unwrap();
+        let rules = ours.rules().iter().cloned().chain([theirs]).collect();
+        let both = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build().unwrap();
+        let put = client.put_bucket_lifecycle_configuration().bucket(&bucket);
+        put.lifecycle_configuration(both).send().await.unwrap();
+
+        tier.apply_lifecycle(40).await.unwrap();
+        let now = client.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.unwrap();
+        let mut shown: Vec<_> = now
+            .rules()
+            .iter()
+            .map(|rule| {
+                let prefix = rule.filter().and_then(|filter| filter.prefix());
+                (prefix.unwrap_or_default().to_owned(), rule.expiration().and_then(|e| e.days()))
+            })
+            .collect();
+        shown.sort();
+        assert_eq!(shown, [("ci/".to_owned(), Some(40)), ("logs/".to_owned(), Some(3))], "{kind:?}");
+
+        let bare = store.builder(&bucket).open().await.unwrap();
+        assert_eq!(bare.apply_lifecycle(31).await.unwrap_err().kind(), ErrorKind::Config);
+    }
+}
