@@ -151,8 +151,8 @@ pub(crate) fn complain_about_empty(variable: impl Fn(&str) -> Option<String>) ->
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     ];
-    let filled = |name: &&str| variable(name).is_some_and(|value| !value.trim().is_empty());
-    if OTHERS.iter().any(|name| filled(&name)) {
+    let filled = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    if OTHERS.iter().any(|name| filled(name)) {
         return Ok(());
     }
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {

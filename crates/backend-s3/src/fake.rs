@@ -5,8 +5,10 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,6 +23,8 @@ pub(crate) enum Told {
     ServeAndHangUp,
     /// It says nothing.
     Hang,
+    /// It serves it at this many bytes per 10 ms.
+    Trickle(usize),
     /// Another client writes this object before the request is served.
     Race(Bytes),
 }
@@ -130,7 +134,7 @@ impl Fake {
 async fn answer(
     state: Arc<Mutex<State>>,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, HungUp> {
+) -> Result<Response<BoxBody<Bytes, Infallible>>, HungUp> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| HungUp)?.to_bytes();
     let path = head.uri.path().to_owned();
@@ -141,6 +145,7 @@ async fn answer(
         _ => (Condition::None, ""),
     };
     let told = state.lock().unwrap().next.pop_front();
+    let pace = if let Some(Told::Trickle(bytes)) = told { Some(bytes) } else { None };
     let log = |status| state.lock().unwrap().log.push((head.method.clone(), shown.to_owned(), status));
     let (status, code, content, extra) = match told {
         Some(Told::Hang) => {
@@ -171,12 +176,23 @@ async fn answer(
     if status == 200 {
         response = response.header("etag", etag_of(&content));
         let content = if head.method == Method::GET { content } else { Bytes::new() };
-        return Ok(response.body(Full::new(content)).unwrap());
+        response = response.header("content-length", content.len());
+        return Ok(response.body(paced(content, pace)).unwrap());
     }
     let text = format!(
         "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>told so; the region is wrong; expecting 'eu-west-7'</Message></Error>"
     );
-    Ok(response.header("content-type", "application/xml").body(Full::new(text.into())).unwrap())
+    Ok(response.header("content-type", "application/xml").body(Full::new(text.into()).boxed()).unwrap())
+}
+
+fn paced(content: Bytes, pace: Option<usize>) -> BoxBody<Bytes, Infallible> {
+    let Some(pace) = pace else { return Full::new(content).boxed() };
+    let parts: Vec<Bytes> = content.chunks(pace).map(Bytes::copy_from_slice).collect();
+    let stream = futures_util::stream::iter(parts).then(|part| async move {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        Ok(hyper::body::Frame::data(part))
+    });
+    BodyExt::boxed(StreamBody::new(stream))
 }
 
 #[derive(Debug)]

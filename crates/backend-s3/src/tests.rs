@@ -304,6 +304,24 @@ async fn a_store_that_says_nothing_ends_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_body_that_trickles_ends_at_the_deadline_and_a_slow_one_arrives() {
+    let setup = Setup::new().await;
+    let tier = setup.warm().await;
+    let now = setup.clock.now();
+    let version = setup.entry("", 1).version();
+    let entry =
+        Entry::builder(vec![7; 20_000], version, now).fresh_for(Duration::from_secs(60)).build().unwrap();
+    tier.put(&key("k"), entry.clone()).await.unwrap();
+    setup.fake.next(Told::Trickle(2_500));
+    assert_eq!(tier.get(&key("k")).await.unwrap(), Some(entry.clone()));
+    // A kilobyte per second: the bytes never stop coming, and would for twenty seconds.
+    let hasty = setup.builder().request_timeout(Duration::from_millis(300)).open().await.unwrap();
+    setup.fake.next(Told::Trickle(10));
+    assert_eq!(hasty.get(&key("k")).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!(hasty.get(&key("k")).await.unwrap(), Some(entry));
+}
+
+#[tokio::test]
 async fn a_store_that_is_gone_is_unavailable() {
     let tier = S3::builder("cache")
         .endpoint("http://127.0.0.1:1")

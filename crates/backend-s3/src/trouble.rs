@@ -14,7 +14,7 @@ use crate::credentials::innermost;
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// The store answered with an error.
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// No answer, or one that broke off.
     NoAnswer(String),
     /// The connection was not made in time.
@@ -71,14 +71,14 @@ impl Trouble {
                 let raw = answered.raw();
                 let header = |name| raw.headers().get(name).map(str::to_owned);
                 let meta = answered.err().meta();
-                Self::Answer(Answer {
+                Self::Answer(Box::new(Answer {
                     status: raw.status().as_u16(),
                     code: meta.code().unwrap_or_default().chars().take(64).collect(),
                     retry_after: header("retry-after"),
                     date: header("date"),
                     region: header("x-amz-bucket-region"),
                     message: meta.message().unwrap_or_default().chars().take(300).collect(),
-                })
+                }))
             }
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::ConnectTimeout,
             SdkError::TimeoutError(_) => Self::ConnectTimeout,

@@ -1,5 +1,7 @@
 //! The tier over real servers: conformance, order under contention, and what users read when something is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod stores;
 
 use std::sync::Arc;

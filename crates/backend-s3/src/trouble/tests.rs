@@ -9,7 +9,7 @@ fn answer(status: u16, code: &str) -> Answer {
 }
 
 fn told(answer: Answer, operation: Operation) -> (ErrorKind, Extent, String) {
-    let (error, extent) = Trouble::Answer(answer).explain(operation, "cache", NOW);
+    let (error, extent) = Trouble::Answer(Box::new(answer)).explain(operation, "cache", NOW);
     (error.kind(), extent, error.to_string())
 }
 
