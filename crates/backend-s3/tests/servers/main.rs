@@ -1,7 +1,8 @@
 //! The tier over real servers: conformance, order under contention, and what users read when something is wrong.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+mod sources;
 mod stores;
 
 use std::sync::Arc;

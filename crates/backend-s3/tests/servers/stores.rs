@@ -5,6 +5,9 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use peercache_api::NodeId;
 use peercache_s3::{S3, S3Builder};
 
+/// The bucket of all tests.
+pub(crate) const BUCKET: &str = "peercache-tests";
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// Checks signatures and permissions.
@@ -28,7 +31,9 @@ pub(crate) fn store(kind: Kind) -> Option<Store> {
         Kind::Moto => "PEERCACHE_TEST_S3_MOTO",
     };
     let Ok(told) = std::env::var(variable) else {
-        println!("skipped: {variable} names no server");
+        let required = std::env::var_os("PEERCACHE_TEST_REQUIRE").is_some_and(|value| value == "all");
+        assert!(!required, "{variable} names no server");
+        eprintln!("skipped: {variable} names no server");
         return None;
     };
     let mut parts = told.split(',').map(str::to_owned);
@@ -58,11 +63,15 @@ impl Store {
         aws_sdk_s3::Client::from_conf(config)
     }
 
-    /// A tier in the bucket of all tests, with a prefix that nobody else uses. One bucket, because SeaweedFS
-    /// reserves volumes for each.
+    /// A tier in the bucket of all tests, with a prefix that nobody else uses.
     pub(crate) async fn fresh(&self) -> S3Builder {
+        self.shared_bucket().await;
+        self.builder(BUCKET).prefix(unique())
+    }
+
+    /// Makes the bucket of all tests. One for all, because SeaweedFS reserves volumes for each.
+    pub(crate) async fn shared_bucket(&self) {
         use aws_sdk_s3::operation::create_bucket::CreateBucketError;
-        const BUCKET: &str = "peercache-tests";
         if let Err(error) = self.client().create_bucket().bucket(BUCKET).send().await {
             let error = error.into_service_error();
             let there = matches!(
@@ -71,7 +80,6 @@ impl Store {
             );
             assert!(there, "{error:?}");
         }
-        self.builder(BUCKET).prefix(unique())
     }
 
     /// A bucket that nobody else uses, for what concerns a whole bucket. Nothing is put there.
@@ -82,6 +90,6 @@ impl Store {
     }
 }
 
-fn unique() -> String {
+pub(crate) fn unique() -> String {
     format!("peercache-{:016x}", NodeId::random().unwrap().as_u64())
 }
