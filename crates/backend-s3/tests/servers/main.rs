@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+mod faults;
 mod sources;
 mod stores;
 
@@ -11,8 +12,9 @@ use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, Key, NodeId, SystemCl
 use peercache_s3::Finding;
 use peercache_testkit::ManualClock;
 use peercache_testkit::conformance::{self, Time};
+use peercache_testkit::servers::{Credentials, Moto, SeaweedFs};
 
-use stores::{Kind, store};
+use stores::Store;
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
@@ -28,25 +30,41 @@ fn versions(node: u64) -> VersionClock {
     VersionClock::new(NodeId::from_u64(node))
 }
 
-async fn conforms(kind: Kind) {
-    let Some(store) = store(kind) else { return };
+/// One server for all cases: it takes seconds to start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_over_seaweedfs() {
+    let Some(server) = SeaweedFs::start().await.unwrap() else { return };
+    let (writer, reader) = (server.credentials(), server.read_only_credentials());
+    let store = Store::new(server.endpoint(), server.bucket(), writer);
+    conforms(&store).await;
+    conditions_are_honoured_and_found_out_once(&store).await;
+    a_lifecycle_rule_is_added_and_the_others_stay(&store).await;
+    chunks_go_side_by_side(&store).await;
+    mistakes_are_told_apart(&store).await;
+    credentials_that_may_only_read_make_a_read_only_tier(&store, reader).await;
+    sources::keys_of_the_environment(&store).await;
+    sources::a_profile_and_one_that_is_mended_while_we_run(&store).await;
+    sixteen_writers_leave_the_newest(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_over_moto() {
+    let Some(server) = Moto::start().await.unwrap() else { return };
+    let store = Store::new(server.endpoint(), server.bucket(), server.credentials());
+    conforms(&store).await;
+    conditions_are_honoured_and_found_out_once(&store).await;
+    a_lifecycle_rule_is_added_and_the_others_stay(&store).await;
+    sources::a_web_identity(&store).await;
+}
+
+async fn conforms(store: &Store) {
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
-    let builder = store.fresh().await.clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let builder = store.fresh().clock(Arc::clone(&clock) as Arc<dyn Clock>);
     let harness = conformance::from_fn(Time::Manual(clock), move || {
         let opened = builder.clone().open();
         async move { Ok(Arc::new(opened.await?) as Arc<dyn CacheBackend>) }
     });
     conformance::assert_conforms(harness).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conforms_over_seaweedfs() {
-    conforms(Kind::SeaweedFs).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conforms_over_moto() {
-    conforms(Kind::Moto).await;
 }
 
 /// The value that a writer puts in a round, of a length of its own: a mix of two would show.
@@ -56,11 +74,9 @@ fn value_of(round: usize, writer: usize) -> Vec<u8> {
 
 /// Sixteen machines write one key at once, each knowing nothing but what it did itself. `PEERCACHE_S3_ROUNDS`
 /// says how often; a thousand rounds take some minutes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_writers_leave_the_newest() {
+async fn sixteen_writers_leave_the_newest(store: &Store) {
     const WRITERS: usize = 16;
-    let Some(store) = store(Kind::SeaweedFs) else { return };
-    let fresh = store.fresh().await;
+    let fresh = store.fresh();
     let rounds = std::env::var("PEERCACHE_S3_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
     let mut machines = Vec::new();
     for _ in 0..WRITERS {
@@ -103,28 +119,19 @@ async fn sixteen_writers_leave_the_newest() {
     assert!(rounds < 5 || conflicts > 0, "the writers never met");
 }
 
-#[tokio::test]
-async fn conditions_are_honoured_and_found_out_once() {
-    for kind in [Kind::SeaweedFs, Kind::Moto] {
-        let Some(store) = store(kind) else { continue };
-        let fresh = store.fresh().await;
-        for (process, expected) in [(0, 4), (1, 3)] {
-            let tier = fresh.clone().open().await.unwrap();
-            tier.put(&key(&format!("k{process}")), entry(&versions(process), "v")).await.unwrap();
-            let report = tier.report();
-            assert_eq!(report.conditional, Finding::Yes, "{kind:?}");
-            assert_eq!(
-                report.requests.put, expected,
-                "{kind:?}: three to find out, two where it was tried before"
-            );
-        }
+async fn conditions_are_honoured_and_found_out_once(store: &Store) {
+    let fresh = store.fresh();
+    for (process, expected) in [(0, 4), (1, 3)] {
+        let tier = fresh.clone().open().await.unwrap();
+        tier.put(&key(&format!("k{process}")), entry(&versions(process), "v")).await.unwrap();
+        let report = tier.report();
+        assert_eq!(report.conditional, Finding::Yes);
+        assert_eq!(report.requests.put, expected, "three to find out, two where it was tried before");
     }
 }
 
-#[tokio::test]
-async fn chunks_go_side_by_side() {
-    let Some(store) = store(Kind::SeaweedFs) else { return };
-    let fresh = store.fresh().await;
+async fn chunks_go_side_by_side(store: &Store) {
+    let fresh = store.fresh();
     let tier = Arc::new(fresh.clone().open().await.unwrap());
     let versions = Arc::new(versions(1));
     let chunk = |n: usize| vec![u8::try_from(n).unwrap(); 4 * 1024 * 1024 - n];
@@ -143,11 +150,9 @@ async fn chunks_go_side_by_side() {
     }
 }
 
-#[tokio::test]
-async fn mistakes_are_told_apart() {
-    let Some(store) = store(Kind::SeaweedFs) else { return };
-    let fresh = store.fresh().await;
-    let wrong = fresh.clone().access_key(&store.key, "not-the-secret", None).open().await.unwrap();
+async fn mistakes_are_told_apart(store: &Store) {
+    let fresh = store.fresh();
+    let wrong = fresh.clone().access_key(store.credentials.id, "not-the-secret", None).open().await.unwrap();
     let error = wrong.get(&key("k")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert!(error.message().contains("the secret key is wrong"), "{error}");
@@ -167,15 +172,12 @@ async fn mistakes_are_told_apart() {
     }
 }
 
-#[tokio::test]
-async fn credentials_that_may_only_read_make_a_read_only_tier() {
-    let Some(store) = store(Kind::SeaweedFs) else { return };
-    let Some((id, secret)) = store.reader.clone() else { return };
-    let fresh = store.fresh().await;
+async fn credentials_that_may_only_read_make_a_read_only_tier(store: &Store, reader: Credentials) {
+    let fresh = store.fresh();
     let writer = fresh.clone().open().await.unwrap();
     let k = key("k");
     writer.put(&k, entry(&versions(1), "v")).await.unwrap();
-    let reader = fresh.access_key(id, secret, None).open().await.unwrap();
+    let reader = fresh.access_key(reader.id, reader.secret, None).open().await.unwrap();
     assert_eq!(reader.get(&k).await.unwrap().unwrap().value(), "v");
     assert_eq!(reader.get(&key("absent")).await.unwrap(), None);
     for _ in 0..2 {
@@ -187,45 +189,41 @@ async fn credentials_that_may_only_read_make_a_read_only_tier() {
     assert_eq!(reader.get(&k).await.unwrap().unwrap().value(), "v");
 }
 
-#[tokio::test]
-async fn a_lifecycle_rule_is_added_and_the_others_stay() {
+async fn a_lifecycle_rule_is_added_and_the_others_stay(store: &Store) {
     use aws_sdk_s3::types::{
         BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
         LifecycleRuleFilter,
     };
-    for kind in [Kind::SeaweedFs, Kind::Moto] {
-        let Some(store) = store(kind) else { continue };
-        let bucket = store.fresh_bucket().await;
-        let client = store.client();
-        let tier = store.builder(&bucket).prefix("ci").open().await.unwrap();
-        tier.apply_lifecycle(31).await.unwrap();
-        let theirs = LifecycleRule::builder()
-            .id("theirs")
-            .status(ExpirationStatus::Enabled)
-            .filter(LifecycleRuleFilter::builder().prefix("logs/").build())
-            .expiration(LifecycleExpiration::builder().days(3).build())
-            .build()
-            .unwrap();
-        let ours = client.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.unwrap();
-        let rules = ours.rules().iter().cloned().chain([theirs]).collect();
-        let both = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build().unwrap();
-        let put = client.put_bucket_lifecycle_configuration().bucket(&bucket);
-        put.lifecycle_configuration(both).send().await.unwrap();
+    let bucket = store.fresh_bucket().await;
+    let client = store.client();
+    let tier = store.builder(&bucket).prefix("ci").open().await.unwrap();
+    tier.apply_lifecycle(31).await.unwrap();
+    let theirs = LifecycleRule::builder()
+        .id("theirs")
+        .status(ExpirationStatus::Enabled)
+        .filter(LifecycleRuleFilter::builder().prefix("logs/").build())
+        .expiration(LifecycleExpiration::builder().days(3).build())
+        .build()
+        .unwrap();
+    let ours = client.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.unwrap();
+    let rules = ours.rules().iter().cloned().chain([theirs]).collect();
+    let both = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build().unwrap();
+    let put = client.put_bucket_lifecycle_configuration().bucket(&bucket);
+    put.lifecycle_configuration(both).send().await.unwrap();
 
-        tier.apply_lifecycle(40).await.unwrap();
-        let now = client.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.unwrap();
-        let mut shown: Vec<_> = now
-            .rules()
-            .iter()
-            .map(|rule| {
-                let prefix = rule.filter().and_then(|filter| filter.prefix());
-                (prefix.unwrap_or_default().to_owned(), rule.expiration().and_then(|e| e.days()))
-            })
-            .collect();
-        shown.sort();
-        assert_eq!(shown, [("ci/".to_owned(), Some(40)), ("logs/".to_owned(), Some(3))], "{kind:?}");
+    tier.apply_lifecycle(40).await.unwrap();
+    let now = client.get_bucket_lifecycle_configuration().bucket(&bucket).send().await.unwrap();
+    let mut shown: Vec<_> = now
+        .rules()
+        .iter()
+        .map(|rule| {
+            let prefix = rule.filter().and_then(|filter| filter.prefix());
+            (prefix.unwrap_or_default().to_owned(), rule.expiration().and_then(|e| e.days()))
+        })
+        .collect();
+    shown.sort();
+    assert_eq!(shown, [("ci/".to_owned(), Some(40)), ("logs/".to_owned(), Some(3))]);
 
-        let bare = store.builder(&bucket).open().await.unwrap();
-        assert_eq!(bare.apply_lifecycle(31).await.unwrap_err().kind(), ErrorKind::Config);
-    }
+    let bare = store.builder(&bucket).open().await.unwrap();
+    assert_eq!(bare.apply_lifecycle(31).await.unwrap_err().kind(), ErrorKind::Config);
 }

@@ -10,13 +10,13 @@ use peercache_api::{CacheBackend, Clock, ErrorKind, SystemClock};
 use peercache_s3::S3;
 use peercache_testkit::ManualClock;
 
-use crate::stores::{BUCKET, Kind, Store, store, unique};
+use crate::stores::{Store, unique};
 use crate::{entry, key, versions};
 
 const CASE: &str = "PEERCACHE_S3_CASE";
 
 /// Runs the case `name` in a process that has these variables and none of AWS's besides.
-fn run(name: &str, home: &Path, variables: &[(&str, &str)]) -> Output {
+fn run(store: &Store, name: &str, home: &Path, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "sources::in_a_process_of_its_own", "--nocapture"]);
     for (variable, _) in std::env::vars() {
@@ -25,7 +25,7 @@ fn run(name: &str, home: &Path, variables: &[(&str, &str)]) -> Output {
         }
     }
     command.env("HOME", home).env("AWS_EC2_METADATA_DISABLED", "true").env(CASE, name);
-    command.env("PEERCACHE_S3_PREFIX", unique());
+    command.env("PEERCACHE_S3_BUCKET", store.bucket).env("PEERCACHE_S3_PREFIX", unique());
     command.envs(variables.iter().copied()).output().unwrap()
 }
 
@@ -39,7 +39,7 @@ fn succeed(output: &Output) {
 async fn in_a_process_of_its_own() {
     let Ok(case) = std::env::var(CASE) else { return };
     let clock = Arc::new(ManualClock::new(SystemClock::new().now()));
-    let builder = S3::builder(BUCKET)
+    let builder = S3::builder(std::env::var("PEERCACHE_S3_BUCKET").unwrap())
         .prefix(std::env::var("PEERCACHE_S3_PREFIX").unwrap())
         .clock(Arc::clone(&clock) as Arc<dyn Clock>);
     match case.as_str() {
@@ -78,27 +78,20 @@ fn profile(id: &str, secret: &str) -> String {
     format!("[ci]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n")
 }
 
-async fn prepared(kind: Kind) -> Option<(Store, tempfile::TempDir)> {
-    let store = store(kind)?;
-    store.shared_bucket().await;
-    Some((store, tempfile::tempdir().unwrap()))
-}
-
-#[tokio::test]
-async fn keys_of_the_environment() {
-    let Some((store, home)) = prepared(Kind::SeaweedFs).await else { return };
+pub(crate) async fn keys_of_the_environment(store: &Store) {
+    let home = tempfile::tempdir().unwrap();
     let endpoint = ("AWS_ENDPOINT_URL_S3", store.endpoint.as_str());
-    let keys = [("AWS_ACCESS_KEY_ID", store.key.as_str()), ("AWS_SECRET_ACCESS_KEY", &store.secret)];
-    succeed(&run("works", home.path(), &[endpoint, keys[0], keys[1]]));
-    succeed(&run("empty", home.path(), &[endpoint, keys[0], ("AWS_SECRET_ACCESS_KEY", "")]));
-    succeed(&run("none", home.path(), &[endpoint]));
+    let keys =
+        [("AWS_ACCESS_KEY_ID", store.credentials.id), ("AWS_SECRET_ACCESS_KEY", store.credentials.secret)];
+    succeed(&run(store, "works", home.path(), &[endpoint, keys[0], keys[1]]));
+    succeed(&run(store, "empty", home.path(), &[endpoint, keys[0], ("AWS_SECRET_ACCESS_KEY", "")]));
+    succeed(&run(store, "none", home.path(), &[endpoint]));
 }
 
-#[tokio::test]
-async fn a_profile_and_one_that_is_mended_while_we_run() {
-    let Some((store, home)) = prepared(Kind::SeaweedFs).await else { return };
+pub(crate) async fn a_profile_and_one_that_is_mended_while_we_run(store: &Store) {
+    let home = tempfile::tempdir().unwrap();
     let file = home.path().join("credentials");
-    let (path, good) = (file.display().to_string(), profile(&store.key, &store.secret));
+    let (path, good) = (file.display().to_string(), profile(store.credentials.id, store.credentials.secret));
     let variables = [
         ("AWS_ENDPOINT_URL_S3", store.endpoint.as_str()),
         ("AWS_PROFILE", "ci"),
@@ -106,19 +99,19 @@ async fn a_profile_and_one_that_is_mended_while_we_run() {
         ("PEERCACHE_S3_MENDED", &good),
     ];
     std::fs::write(&file, &good).unwrap();
-    succeed(&run("works", home.path(), &variables));
-    std::fs::write(&file, profile(&store.key, "of-yesterday")).unwrap();
-    succeed(&run("mended", home.path(), &variables));
+    succeed(&run(store, "works", home.path(), &variables));
+    std::fs::write(&file, profile(store.credentials.id, "of-yesterday")).unwrap();
+    succeed(&run(store, "mended", home.path(), &variables));
 }
 
 /// What GitHub's login by OIDC and roles of Kubernetes are: a token in a file, exchanged at STS.
-#[tokio::test]
-async fn a_web_identity() {
-    let Some((store, home)) = prepared(Kind::Moto).await else { return };
+pub(crate) async fn a_web_identity(store: &Store) {
+    let home = tempfile::tempdir().unwrap();
     let token = home.path().join("token");
     std::fs::write(&token, "header.payload.signature").unwrap();
     let path = token.display().to_string();
     let output = run(
+        store,
         "works",
         home.path(),
         &[
