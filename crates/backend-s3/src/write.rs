@@ -28,15 +28,22 @@ impl S3 {
     /// Writes `entry` unless what is there is newer.
     pub(crate) async fn write(&self, key: &Key, entry: &Entry) -> Result<(), Error> {
         let _turn = self.turns.wait(key).await;
+        let mut known = self.memory.get(key);
+        let loses = |known: &Option<Known>| {
+            known.as_ref().is_some_and(|known| !known.loses_to(entry, self.store.clock.now()))
+        };
+        // Without conditions an object can go back to an older write, so what is remembered proves nothing.
+        if loses(&known) && self.conditional.get() != Finding::No {
+            return Ok(());
+        }
         let mut conditional = self.finds_conditions().await?;
         let name = self.layout.object(key);
         let body = envelope::encode(key, entry);
-        let mut known = self.memory.get(key);
         for _ in 0..ROUNDS {
             if !conditional {
                 return self.write_unconditionally(key, entry, &name).await;
             }
-            if known.as_ref().is_some_and(|known| !known.loses_to(entry, self.store.clock.now())) {
+            if loses(&known) {
                 return Ok(());
             }
             let condition = match &known {
