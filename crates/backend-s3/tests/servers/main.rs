@@ -76,7 +76,8 @@ fn value_of(round: usize, writer: usize) -> Vec<u8> {
 /// says how often; a thousand rounds take some minutes.
 async fn sixteen_writers_leave_the_newest(store: &Store) {
     const WRITERS: usize = 16;
-    // Not about deadlines: sixteen times sixteen requests queue up at a server on a busy machine.
+    // Not about deadlines: under contention SeaweedFS makes a conditional write wait for its lock, whole seconds
+    // at a time; the longest put was seen to take thirteen.
     let fresh = store.fresh().request_timeout(std::time::Duration::from_secs(60));
     let rounds = std::env::var("PEERCACHE_S3_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
     let mut machines = Vec::new();
