@@ -92,7 +92,7 @@ mod with_every_tier {
 
     #[test]
     fn mistakes_in_the_list() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
@@ -103,7 +103,7 @@ mod with_every_tier {
 
     #[test]
     fn a_backend_that_this_release_does_not_have() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,s3")]), @r#"CACHE_BACKEND="memory,s3": this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,ipfs")]), @r#"CACHE_BACKEND="memory,ipfs": this build has no `ipfs`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["ipfs"] }"#);
         for (alias, name) in [("kubo", "ipfs"), ("web3storage", "storacha")] {
             let text = complaint(&[("CACHE_BACKEND", alias)]);
             assert!(
