@@ -25,7 +25,7 @@ struct Row {
     shown: [&'static str; 4],
 }
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 25] = [
     Row {
         name: "backend",
         code: |builder| builder.backends([BackendName::Disk, BackendName::Memory]),
@@ -205,6 +205,46 @@ const ROWS: [Row; 20] = [
         environment: "2G",
         file: "'300MiB'",
         shown: ["20MiB", "2GiB", "300MiB", "256MiB"],
+    },
+    Row {
+        name: "s3_bucket",
+        code: |builder| builder.s3_bucket("code"),
+        variables: &["AWS_S3_BUCKET", "CACHE_S3_BUCKET", "S3_BUCKET"],
+        environment: " env ",
+        file: "'file'",
+        shown: ["code", "env", "file", "not set"],
+    },
+    Row {
+        name: "s3_prefix",
+        code: |builder| builder.s3_prefix("ci/code"),
+        variables: &["S3_PREFIX"],
+        environment: "ci/env",
+        file: "'ci/file'",
+        shown: ["ci/code", "ci/env", "ci/file", "not set"],
+    },
+    Row {
+        name: "s3_endpoint",
+        code: |builder| builder.s3_endpoint("http://code:1"),
+        variables: &["AWS_ENDPOINT_URL_S3", "S3_ENDPOINT"],
+        environment: "https://me:word@env/p",
+        file: "'http://file'",
+        shown: ["http://code:1", "https://env/p", "http://file", "not set"],
+    },
+    Row {
+        name: "s3_region",
+        code: |builder| builder.s3_region("code-1"),
+        variables: &["AWS_REGION", "S3_REGION"],
+        environment: "env-1",
+        file: "'file-1'",
+        shown: ["code-1", "env-1", "file-1", "not set"],
+    },
+    Row {
+        name: "s3_path_style",
+        code: |builder| builder.s3_path_style(false),
+        variables: &["CACHE_S3_PATH_STYLE"],
+        environment: "TRUE",
+        file: "false",
+        shown: ["false", "true", "false", "not set"],
     },
 ];
 
