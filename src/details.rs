@@ -71,7 +71,6 @@ impl Cache {
 impl CacheBuilder {
     /// Makes the report of the bucket part of the cache's, under `s3`. The tier itself is given by
     /// [`CacheBuilder::tier`], as always.
-    #[must_use]
     pub fn s3(self, bucket: Arc<peercache_s3::S3>) -> Self {
         self.backend_report("s3", move || bucket.report())
     }
