@@ -7,6 +7,7 @@
 //! - [`model`]: what a read of a chain may answer, given all that happened to its tiers.
 //! - [`ManualClock`]: time that moves only when a test says so.
 //! - [`fakehub`]: an origin that serves recorded GitHub exchanges and keeps the true count of calls.
+//! - [`servers`]: real S3 servers, started and ended by a test, and a proxy that puts faults before them.
 
 pub mod chaos;
 mod clock;
@@ -15,5 +16,7 @@ pub mod conformance;
 pub mod fakehub;
 pub mod fleet;
 pub mod model;
+#[cfg(feature = "servers")]
+pub mod servers;
 
 pub use clock::ManualClock;

@@ -1,0 +1,49 @@
+//! Real servers for tests, on free loopback ports, and a proxy that puts faults before one.
+//!
+//! - [`SeaweedFs`] is an S3 store that checks signatures.
+//! - [`Moto`] is a second, independent implementation of S3 that follows the answers of AWS closely and checks no
+//!   signature: a test of credentials says nothing there.
+//! - [`FaultProxy`] stands before either, and logs every request.
+//!
+//! A server is ended by its process id when its value is dropped, also by a panic. Where its program is missing, the
+//! test says so and is skipped; with `PEERCACHE_TEST_REQUIRE=all`, as in CI, it fails.
+//!
+//! ```no_run
+//! # async fn test() -> Result<(), peercache_testkit::servers::ServerError> {
+//! use peercache_testkit::servers::{FaultProxy, Mode, SeaweedFs};
+//!
+//! let Some(server) = SeaweedFs::start().await? else { return Ok(()) };
+//! let proxy = FaultProxy::start(server.address()).await?;
+//! // ... a client of `proxy.endpoint()`, with `server.credentials()` and `server.bucket()` ...
+//! proxy.set(Mode::Tarpit);
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod fault;
+mod http;
+mod log;
+mod moto;
+mod part;
+mod process;
+mod seaweedfs;
+mod slow;
+
+pub use error::ServerError;
+pub use fault::{Answer, FaultProxy, Mode};
+pub use log::{Log, Seen};
+pub use moto::Moto;
+pub use seaweedfs::SeaweedFs;
+
+/// The bucket that every server starts with.
+const BUCKET: &str = "peercache-test";
+
+/// What a client of an S3 server signs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// The access key's id.
+    pub id: &'static str,
+    /// The access key's secret.
+    pub secret: &'static str,
+}
