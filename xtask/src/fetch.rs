@@ -123,7 +123,7 @@ pub(crate) fn cargo_install(name: &str, version: &str, dir: &Path) -> Result<(),
 }
 
 /// The one file in `dir` whose name starts and ends like this.
-fn only_file(dir: &Path, start: &str, extension: &str) -> Result<PathBuf, Failure> {
+pub(crate) fn only_file(dir: &Path, start: &str, extension: &str) -> Result<PathBuf, Failure> {
     let failed = |what: String| Failure::new(what, "run the same command again");
     let entries =
         fs::read_dir(dir).map_err(|error| failed(format!("{} cannot be read: {error}", dir.display())))?;
@@ -141,7 +141,7 @@ fn only_file(dir: &Path, start: &str, extension: &str) -> Result<PathBuf, Failur
     }
 }
 
-fn discard(file: &Path) -> Result<(), Failure> {
+pub(crate) fn discard(file: &Path) -> Result<(), Failure> {
     fs::remove_file(file).map_err(|error| {
         Failure::new(format!("{} cannot be removed: {error}", file.display()), "run the same command again")
     })

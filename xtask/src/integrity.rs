@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// The digest that a download must have, written as its publisher writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pin {
-    /// SHA-256 in lower-case hexadecimal: Debian's notation.
+    /// SHA-256 in lower-case hexadecimal: the notation of Debian and PyPI.
     Sha256(&'static str),
     /// SHA-512 in base64: the npm registry's notation.
     Sha512(&'static str),

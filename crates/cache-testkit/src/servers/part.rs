@@ -35,10 +35,7 @@ impl Program {
             if file.is_file() {
                 return Ok(Some(file.to_owned()));
             }
-            return Err(ServerError::Named {
-                variable: self.variable,
-                value: file.display().to_string(),
-            });
+            return Err(ServerError::Named { variable: self.variable, value: file.display().to_string() });
         }
         if let Some(file) = path.find_map(|dir| Some(dir.join(self.name)).filter(|file| file.is_file())) {
             return Ok(Some(file));
