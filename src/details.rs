@@ -66,3 +66,12 @@ impl Cache {
         self.details().peers.as_ref()
     }
 }
+
+#[cfg(feature = "s3")]
+impl CacheBuilder {
+    /// Makes the report of the bucket part of the cache's, under `s3`. The tier itself is given by
+    /// [`CacheBuilder::tier`], as always.
+    pub fn s3(self, bucket: Arc<peercache_s3::S3>) -> Self {
+        self.backend_report("s3", move || bucket.report())
+    }
+}

@@ -61,9 +61,15 @@ pub use peercache_libp2p as peers;
 #[cfg(feature = "seal")]
 pub use peercache_seal as seal;
 
+/// The S3 tier: its builder and its report.
+#[cfg(feature = "s3")]
+pub use peercache_s3 as s3;
+
 #[cfg(feature = "libp2p")]
 pub use peercache_libp2p::Peers;
 #[cfg(feature = "disk")]
 pub use peercache_local::Disk;
 #[cfg(feature = "memory")]
 pub use peercache_local::Memory;
+#[cfg(feature = "s3")]
+pub use peercache_s3::S3;

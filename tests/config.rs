@@ -5,15 +5,18 @@ use peercache::{Config, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
+#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/file.rs"]
 mod file;
-#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
+#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/origin.rs"]
 mod origin;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
 #[path = "config/peers.rs"]
 mod peers;
+#[cfg(all(feature = "memory", feature = "disk", feature = "s3"))]
+#[path = "config/s3.rs"]
+mod s3;
 #[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
 #[path = "config/sealed.rs"]
 mod sealed;
@@ -28,7 +31,7 @@ fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 /// The names of backends that errors list are those of this build.
-#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
+#[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 mod with_every_tier {
     use std::path::Path;
     use std::time::Duration;
@@ -92,18 +95,18 @@ mod with_every_tier {
 
     #[test]
     fn mistakes_in_the_list() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,none")]), @"CACHE_BACKEND=\"memory,none\": `none` stands alone; name it without others, or list backends only");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
     }
 
     #[test]
     fn a_backend_that_this_release_does_not_have() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,s3")]), @r#"CACHE_BACKEND="memory,s3": this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,ipfs")]), @r#"CACHE_BACKEND="memory,ipfs": this build has no `ipfs`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["ipfs"] }"#);
         for (alias, name) in [("kubo", "ipfs"), ("web3storage", "storacha")] {
             let text = complaint(&[("CACHE_BACKEND", alias)]);
             assert!(
@@ -253,7 +256,7 @@ fn peers_that_this_build_does_not_have() {
     assert!(read(&[("CACHE_ENABLE_P2P", "false")]).unwrap().warnings().is_empty());
 }
 
-const VARIABLES: [&str; 26] = [
+const VARIABLES: [&str; 34] = [
     "CACHE_BACKEND",
     "CACHE_BACKENDS",
     "CACHE_DIR",
@@ -276,6 +279,14 @@ const VARIABLES: [&str; 26] = [
     "CACHE_INSECURE_PLAINTEXT",
     "CACHE_SECRET",
     "CACHE_SECRET_OLD",
+    "AWS_S3_BUCKET",
+    "CACHE_S3_BUCKET",
+    "S3_BUCKET",
+    "S3_PREFIX",
+    "AWS_ENDPOINT_URL_S3",
+    "S3_ENDPOINT",
+    "AWS_REGION",
+    "CACHE_S3_PATH_STYLE",
     "CACHE_CONFIG",
     "HOME",
     "XDG_CACHE_HOME",

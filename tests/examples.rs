@@ -11,6 +11,11 @@ use std::process::{Command, Output};
 
 /// Runs an example with this cache directory and no other setting of ours.
 fn run(name: &str, dir: impl AsRef<OsStr>) -> Output {
+    run_with(name, dir, &[])
+}
+
+/// As [`run`], with more variables.
+fn run_with(name: &str, dir: impl AsRef<OsStr>, more: &[(&str, String)]) -> Output {
     let tests = std::env::current_exe().unwrap();
     let example = tests.parent().and_then(Path::parent).unwrap().join("examples").join(name);
     assert!(example.exists(), "{name} is not built; run `cargo build --examples` first");
@@ -20,7 +25,7 @@ fn run(name: &str, dir: impl AsRef<OsStr>) -> Output {
             command.env_remove(variable);
         }
     }
-    command.env("CACHE_DIR", dir).output().unwrap()
+    command.env("CACHE_DIR", dir).envs(more.iter().map(|(name, value)| (name, value))).output().unwrap()
 }
 
 fn printed(output: &Output) -> String {
@@ -95,4 +100,22 @@ fn github_proxy_answers_the_second_request_from_the_cache() {
     assert!(lines[0].starts_with("200 OK, Cache-Status: peercache; fwd=uri-miss"), "{text}");
     assert!(lines[1].starts_with("200 OK, Cache-Status: peercache; hit"), "{text}");
     assert_eq!(lines[2], "the origin counted 1 request", "{text}");
+}
+
+#[cfg(all(feature = "libp2p", feature = "s3"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_fallback_reads_from_the_bucket_when_the_peers_are_gone() {
+    let Some(server) = peercache_testkit::servers::SeaweedFs::start().await.unwrap() else { return };
+    let keys = server.credentials();
+    let settings = [
+        ("AWS_S3_BUCKET", server.bucket()),
+        ("AWS_ENDPOINT_URL_S3", &server.endpoint()),
+        ("AWS_ACCESS_KEY_ID", keys.id),
+        ("AWS_SECRET_ACCESS_KEY", keys.secret),
+    ]
+    .map(|(name, value)| (name, value.to_owned()));
+    let ran =
+        tokio::task::spawn_blocking(move || run_with("s3_fallback", "unused", &settings)).await.unwrap();
+    let text = printed(&ran);
+    assert!(text.starts_with("with peers: sealed(peers)\nwithout: sealed(s3) sealed(peers) "), "{text}");
 }

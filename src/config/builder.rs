@@ -10,6 +10,7 @@ use super::error::ConfigError;
 use super::file::{Choice, File};
 use super::names::{BackendName, Name};
 use super::peers::{self, PeerSettings};
+use super::s3::{self, S3Settings};
 use super::source::{Given, Sources};
 use super::{Config, read_only, secret, values};
 
@@ -124,9 +125,11 @@ impl ConfigBuilder {
         let file = File::find(&self.file, env)?;
         let sources = Sources { code: &self.given, env, file: &file };
         let peers = PeerSettings::read(&sources)?;
-        let backends = values::backends(&sources, &peers)?;
+        let s3 = S3Settings::read(&sources)?;
+        let backends = values::backends(&sources, &peers, &s3)?;
         let with_peers = backends.value.contains(&BackendName::Libp2p);
         let warnings = env::warnings(env).into_iter().chain(peers::warnings(&sources, with_peers));
+        let warnings = warnings.chain(s3::warnings(&sources));
         Ok(Config {
             warnings: file.warning.iter().cloned().chain(warnings).collect(),
             backends,
@@ -138,6 +141,7 @@ impl ConfigBuilder {
             read_only: read_only::read_only(&sources)?,
             secrets: secret::Secrets::read(&sources)?,
             peers,
+            s3,
             one_shot: false,
             file: file.path,
         })

@@ -26,10 +26,15 @@ pub(super) enum Name {
     AllowedPeers,
     Mdns,
     PeerBytes,
+    S3Bucket,
+    S3Prefix,
+    S3Endpoint,
+    S3Region,
+    S3PathStyle,
 }
 
 impl Name {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::Backend,
         Self::Dir,
         Self::MemoryBytes,
@@ -50,6 +55,11 @@ impl Name {
         Self::AllowedPeers,
         Self::Mdns,
         Self::PeerBytes,
+        Self::S3Bucket,
+        Self::S3Prefix,
+        Self::S3Endpoint,
+        Self::S3Region,
+        Self::S3PathStyle,
     ];
 
     /// Those that say something about the peers and nothing about other tiers.
@@ -89,6 +99,11 @@ impl Name {
             Self::AllowedPeers => "allowed_peers",
             Self::Mdns => "mdns",
             Self::PeerBytes => "peer_bytes",
+            Self::S3Bucket => "s3_bucket",
+            Self::S3Prefix => "s3_prefix",
+            Self::S3Endpoint => "s3_endpoint",
+            Self::S3Region => "s3_region",
+            Self::S3PathStyle => "s3_path_style",
         }
     }
 
@@ -115,6 +130,11 @@ impl Name {
             Self::AllowedPeers => &["CACHE_ALLOWED_PEERS"],
             Self::Mdns => &["CACHE_MDNS"],
             Self::PeerBytes => &["CACHE_PEER_BYTES"],
+            Self::S3Bucket => &["AWS_S3_BUCKET", "CACHE_S3_BUCKET", "S3_BUCKET"],
+            Self::S3Prefix => &["S3_PREFIX"],
+            Self::S3Endpoint => &["AWS_ENDPOINT_URL_S3", "S3_ENDPOINT"],
+            Self::S3Region => &["AWS_REGION", "S3_REGION"],
+            Self::S3PathStyle => &["CACHE_S3_PATH_STYLE"],
         }
     }
 
@@ -131,7 +151,10 @@ impl Name {
     }
 
     pub(super) const fn takes_truth(self) -> bool {
-        matches!(self, Self::ReadOnly | Self::InsecurePlaintext | Self::EnableP2p | Self::Mdns)
+        matches!(
+            self,
+            Self::ReadOnly | Self::InsecurePlaintext | Self::EnableP2p | Self::Mdns | Self::S3PathStyle
+        )
     }
 
     pub(super) const fn takes_list(self) -> bool {
@@ -185,18 +208,22 @@ impl BackendName {
             Self::Memory => cfg!(feature = "memory"),
             Self::Disk => cfg!(feature = "disk"),
             Self::Libp2p => cfg!(feature = "libp2p"),
-            Self::Ipfs | Self::S3 | Self::Storacha => false,
+            Self::S3 => cfg!(feature = "s3"),
+            Self::Ipfs | Self::Storacha => false,
         }
     }
 
     /// Whether this release has it at all, behind its cargo feature.
     pub(super) const fn is_released(self) -> bool {
-        matches!(self, Self::Memory | Self::Disk | Self::Libp2p)
+        matches!(self, Self::Memory | Self::Disk | Self::Libp2p | Self::S3)
     }
 
     /// Those of this build, in the order in which `auto` reads them.
     pub(super) fn built() -> Vec<Self> {
-        [Self::Memory, Self::Disk, Self::Libp2p].into_iter().filter(|name| name.is_built()).collect()
+        [Self::Memory, Self::Disk, Self::Libp2p, Self::S3]
+            .into_iter()
+            .filter(|name| name.is_built())
+            .collect()
     }
 
     /// The local ones of this build, in reading order.

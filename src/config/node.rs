@@ -103,7 +103,7 @@ impl Config {
         };
         let peers = started.map_err(|error| self.not_started(&error))?;
         let tier: Arc<dyn CacheBackend> = match ring {
-            Some(ring) => ring.seal_peers(peers.clone()),
+            Some(ring) => ring.seal_shared(peers.clone()),
             None => {
                 tracing::warn!(
                     "CACHE_INSECURE_PLAINTEXT is true and there is no secret: whoever reaches a port of these peers \

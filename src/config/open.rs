@@ -60,6 +60,11 @@ impl Config {
             let (tier, peers) = self.open_peers(seal).await?;
             return Ok((tier, builder.peers(peers)));
         }
+        #[cfg(feature = "s3")]
+        if name == BackendName::S3 {
+            let (tier, bucket) = self.open_s3(seal).await?;
+            return Ok((tier, builder.s3(bucket)));
+        }
         Ok((self.open_backend(name, seal).await?, builder))
     }
 

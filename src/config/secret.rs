@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-#[cfg(any(feature = "disk", feature = "libp2p"))]
+#[cfg(any(feature = "disk", feature = "libp2p", feature = "s3"))]
 use peercache_api::CacheBackend;
 use peercache_api::Error;
 #[cfg(feature = "disk")]
 use peercache_api::{NodeId, VersionClock};
-#[cfg(any(feature = "disk", feature = "libp2p"))]
+#[cfg(any(feature = "disk", feature = "libp2p", feature = "s3"))]
 use peercache_seal::Sealed;
 use peercache_seal::{KeyId, Keyring, MAX_OLD_SECRETS, Secret};
 use sha2::{Digest as _, Sha256};
@@ -142,11 +142,11 @@ impl Ring {
     }
 }
 
-#[cfg(feature = "libp2p")]
+#[cfg(any(feature = "libp2p", feature = "s3"))]
 impl Ring {
-    /// Seals what goes to peers.
-    pub(super) fn seal_peers(&self, peers: peercache_libp2p::Peers) -> Arc<dyn CacheBackend> {
-        Arc::new(Sealed::new(self.keyring.clone(), peers))
+    /// Seals what leaves this machine.
+    pub(super) fn seal_shared(&self, backend: impl CacheBackend + 'static) -> Arc<dyn CacheBackend> {
+        Arc::new(Sealed::new(self.keyring.clone(), backend))
     }
 }
 

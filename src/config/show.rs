@@ -73,6 +73,7 @@ impl Config {
         ]
         .into_iter()
         .chain(self.peer_settings().map(|(name, value, origin)| named(name, value, origin)))
+        .chain(self.s3.show().map(|(name, value, origin)| named(name, value.unwrap_or_else(unset), origin)))
         .collect())
     }
 

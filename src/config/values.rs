@@ -11,6 +11,7 @@ use super::env::Env;
 use super::error::{ConfigError, on_one_line, place, shortened};
 use super::names::{BackendName, Name};
 use super::peers::PeerSettings;
+use super::s3::S3Settings;
 use super::source::{Origin, Raw, Set, Sources};
 
 const MEMORY_BYTES: u64 = 64 << 20;
@@ -32,7 +33,7 @@ pub(super) fn accepted(name: Name) -> String {
         Name::DefaultTtl => format!("give whole seconds from 1 to {}", MAX_LIFETIME.as_secs()),
         Name::Namespace => "give a name as text".to_owned(),
         Name::Secret => "give the secret as text, as `peercache keygen` prints it".to_owned(),
-        Name::ReadOnly | Name::InsecurePlaintext | Name::EnableP2p | Name::Mdns => {
+        Name::ReadOnly | Name::InsecurePlaintext | Name::EnableP2p | Name::Mdns | Name::S3PathStyle => {
             "give true or false".to_owned()
         }
         Name::ListenPort => "give a port from 1 to 65535, or 0 for any that is free".to_owned(),
@@ -44,6 +45,10 @@ pub(super) fn accepted(name: Name) -> String {
         Name::IdentityFile => "give a path as text".to_owned(),
         Name::AllowedPeers => "give peer ids, which begin with 12D3Koo".to_owned(),
         Name::PeerBytes => accepted_bytes(PEER_BYTES),
+        Name::S3Bucket => "give the name of a bucket, without s3:// or a path".to_owned(),
+        Name::S3Prefix => "give what objects' names begin with, such as ci".to_owned(),
+        Name::S3Endpoint => "give a URL such as https://s3.example.net".to_owned(),
+        Name::S3Region => "give a region such as eu-central-1".to_owned(),
         Name::SecretOld => "give the former secrets as a list of texts, or one text with commas".to_owned(),
     }
 }
@@ -52,10 +57,14 @@ pub(super) fn accepted(name: Name) -> String {
 pub(super) fn backends(
     sources: &Sources<'_>,
     peers: &PeerSettings,
+    s3: &S3Settings,
 ) -> Result<Set<Vec<BackendName>>, ConfigError> {
     let mut auto = BackendName::local();
     if BackendName::Libp2p.is_built() && peers.are_present() {
         auto.push(BackendName::Libp2p);
+    }
+    if BackendName::S3.is_built() && s3.is_present() {
+        auto.push(BackendName::S3);
     }
     let Some(raw) = sources.get(Name::Backend) else { return Ok(Set::default(auto)) };
     let value = read_backends(&raw, auto)?;
@@ -67,6 +76,13 @@ pub(super) fn backends(
             &raw,
             format!("the list asks for `libp2p`, and {} switches it off", place(&switch).1),
             "leave `libp2p` out of the list, or set CACHE_ENABLE_P2P=true",
+        ));
+    }
+    if value.contains(&BackendName::S3) && !s3.is_present() {
+        return Err(ConfigError::of(
+            &raw,
+            "the list asks for `s3`, and no bucket is named",
+            "set AWS_S3_BUCKET to the name of a bucket, or leave `s3` out of the list",
         ));
     }
     Ok(Set { value, origin: raw.origin })

@@ -76,6 +76,11 @@ fn every_setting_can_stand_there() {
     allowed_peers = not set (default)
     mdns = false (default)
     peer_bytes = 256MiB (default)
+    s3_bucket = not set (default)
+    s3_prefix = not set (default)
+    s3_endpoint = not set (default)
+    s3_region = not set (default)
+    s3_path_style = not set (default)
     ");
     assert_eq!(of_text("backend = 'disk , memory'").unwrap().backends(), config.backends());
     assert_eq!(of_text("").unwrap().backends(), read(&[]).unwrap().backends());
@@ -84,8 +89,8 @@ fn every_setting_can_stand_there() {
 
 #[test]
 fn mistakes_name_file_line_key_value_and_what_is_accepted() {
-    assert_snapshot!(complaint("\nbackends = 'disk'"), @"peer.toml:2: there is no setting `backends`; accepted are backend, dir, memory_bytes, disk_bytes, default_ttl, namespace, secret, secret_old, read_only, insecure_plaintext, enable_p2p, listen_port, bootstrap_peers, role, node_name, identity_file, announce_addrs, allowed_peers, mdns, peer_bytes");
-    assert_snapshot!(complaint("[disk]\nbytes = 1"), @"peer.toml:1: there is no setting `disk`; accepted are backend, dir, memory_bytes, disk_bytes, default_ttl, namespace, secret, secret_old, read_only, insecure_plaintext, enable_p2p, listen_port, bootstrap_peers, role, node_name, identity_file, announce_addrs, allowed_peers, mdns, peer_bytes");
+    assert_snapshot!(complaint("\nbackends = 'disk'"), @"peer.toml:2: there is no setting `backends`; accepted are backend, dir, memory_bytes, disk_bytes, default_ttl, namespace, secret, secret_old, read_only, insecure_plaintext, enable_p2p, listen_port, bootstrap_peers, role, node_name, identity_file, announce_addrs, allowed_peers, mdns, peer_bytes, s3_bucket, s3_prefix, s3_endpoint, s3_region, s3_path_style");
+    assert_snapshot!(complaint("[disk]\nbytes = 1"), @"peer.toml:1: there is no setting `disk`; accepted are backend, dir, memory_bytes, disk_bytes, default_ttl, namespace, secret, secret_old, read_only, insecure_plaintext, enable_p2p, listen_port, bootstrap_peers, role, node_name, identity_file, announce_addrs, allowed_peers, mdns, peer_bytes, s3_bucket, s3_prefix, s3_endpoint, s3_region, s3_path_style");
     assert_snapshot!(complaint("namespace = 'a'\nmemory_bytes = 'lots'"), @r#"peer.toml:2: memory_bytes = "lots": this is not a size; give a whole number of bytes, or one with a unit such as 64MiB"#);
     assert_snapshot!(complaint("memory_bytes = 5"), @"peer.toml:1: memory_bytes = 5: this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
     assert_snapshot!(complaint("memory_bytes = 1.5"), @"peer.toml:1: memory_bytes = 1.5: this is a number with a fraction; give a whole number of bytes, or one with a unit such as 64MiB");
@@ -97,9 +102,9 @@ fn mistakes_name_file_line_key_value_and_what_is_accepted() {
     assert_snapshot!(complaint("namespace = 7"), @"peer.toml:1: namespace = 7: this is a number; give a name as text");
     assert_snapshot!(complaint("read_only = 1"), @"peer.toml:1: read_only = 1: this is a number; give true or false");
     assert_snapshot!(complaint("namespace = { a = 1 }"), @"peer.toml:1: namespace = {…}: this is a table; give a name as text");
-    assert_snapshot!(complaint("backend = ['disk', 'redis']"), @r#"peer.toml:1: backend = "disk,redis": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`"#);
-    assert_snapshot!(complaint("backend = ['disk', 1]"), @"peer.toml:1: backend = […]: this is a list of something else than texts; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
-    assert_snapshot!(complaint("backend = []"), @"peer.toml:1: backend = []: the list is empty; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`");
+    assert_snapshot!(complaint("backend = ['disk', 'redis']"), @r#"peer.toml:1: backend = "disk,redis": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`"#);
+    assert_snapshot!(complaint("backend = ['disk', 1]"), @"peer.toml:1: backend = […]: this is a list of something else than texts; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
+    assert_snapshot!(complaint("backend = []"), @"peer.toml:1: backend = []: the list is empty; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
     assert_snapshot!(complaint("dir = 'cache'"), @r#"peer.toml:1: dir = "cache": a path in a file must not depend on where the process is started; give an absolute path, or one that begins with ~/ where HOME is set"#);
     assert_snapshot!(complaint("dir = '~/cache'"), @r#"peer.toml:1: dir = "~/cache": a path in a file must not depend on where the process is started; give an absolute path, or one that begins with ~/ where HOME is set"#);
     assert_snapshot!(complaint("dir = 1"), @"peer.toml:1: dir = 1: this is a number; give a path as text");

@@ -25,7 +25,7 @@ struct Row {
     shown: [&'static str; 4],
 }
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 25] = [
     Row {
         name: "backend",
         code: |builder| builder.backends([BackendName::Disk, BackendName::Memory]),
@@ -206,6 +206,46 @@ const ROWS: [Row; 20] = [
         file: "'300MiB'",
         shown: ["20MiB", "2GiB", "300MiB", "256MiB"],
     },
+    Row {
+        name: "s3_bucket",
+        code: |builder| builder.s3_bucket("code"),
+        variables: &["AWS_S3_BUCKET", "CACHE_S3_BUCKET", "S3_BUCKET"],
+        environment: " env ",
+        file: "'file'",
+        shown: ["code", "env", "file", "not set"],
+    },
+    Row {
+        name: "s3_prefix",
+        code: |builder| builder.s3_prefix("ci/code"),
+        variables: &["S3_PREFIX"],
+        environment: "ci/env",
+        file: "'ci/file'",
+        shown: ["ci/code", "ci/env", "ci/file", "not set"],
+    },
+    Row {
+        name: "s3_endpoint",
+        code: |builder| builder.s3_endpoint("http://code:1"),
+        variables: &["AWS_ENDPOINT_URL_S3", "S3_ENDPOINT"],
+        environment: "https://me:word@env/p",
+        file: "'http://file'",
+        shown: ["http://code:1", "https://env/p", "http://file", "not set"],
+    },
+    Row {
+        name: "s3_region",
+        code: |builder| builder.s3_region("code-1"),
+        variables: &["AWS_REGION", "S3_REGION"],
+        environment: "env-1",
+        file: "'file-1'",
+        shown: ["code-1", "env-1", "file-1", "not set"],
+    },
+    Row {
+        name: "s3_path_style",
+        code: |builder| builder.s3_path_style(false),
+        variables: &["CACHE_S3_PATH_STYLE"],
+        environment: "TRUE",
+        file: "false",
+        shown: ["false", "true", "false", "not set"],
+    },
 ];
 
 /// The setting `row`, made in these places.
@@ -276,7 +316,7 @@ fn mistakes_in_code_say_so() {
     let builder = Config::builder;
     assert_snapshot!(complaint(builder().memory_bytes(5)), @"memory_bytes = 5, set in code: this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
     assert_snapshot!(complaint(builder().default_ttl(Duration::from_millis(999))), @"default_ttl = 0, set in code: this is not a time to live; give whole seconds from 1 to 2592000");
-    assert_snapshot!(complaint(builder().backends([BackendName::S3])), @r#"backend = "s3", set in code: this build has no `s3`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["s3"] }"#);
+    assert_snapshot!(complaint(builder().backends([BackendName::Ipfs])), @r#"backend = "ipfs", set in code: this build has no `ipfs`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["ipfs"] }"#);
     assert_snapshot!(complaint(builder().secret_old(["the-hidden-secret"])), @"secret_old, set in code: there are former secrets, and no secret to write with; give that one as CACHE_SECRET");
     let blank = builder().secret(" ").read_vars(|_| None).unwrap().settings().unwrap_err();
     assert_snapshot!(blank, @"secret, set in code: the secret is empty; make a secret with `peercache keygen`");

@@ -1,5 +1,6 @@
 //! The proxy with faults, before an origin of this test; and the real servers, where their programs are.
 #![cfg(feature = "servers")]
+#![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

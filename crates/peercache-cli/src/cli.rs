@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Peers(ServerArgs),
     /// Print this node's peer id, and what others put into CACHE_BOOTSTRAP_PEERS to find it
     Id,
+    /// Look after the bucket of the S3 tier
+    S3(S3Args),
     /// Say tier by tier what a read of a key would do, and why
     Explain(ExplainArgs),
     /// Show every setting and where it came from
@@ -104,6 +106,29 @@ pub(crate) struct DemoArgs {
     /// Jobs that run at the same time
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) parallel: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct S3Args {
+    #[command(subcommand)]
+    pub(crate) command: S3Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum S3Command {
+    /// Print the rule by which the bucket itself removes what has expired, or set it
+    Lifecycle(LifecycleArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LifecycleArgs {
+    /// Days after which an object goes; below 31, what was removed can come back from a machine that was away
+    #[arg(long, default_value_t = peercache::S3::DEFAULT_SWEEP_DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    pub(crate) days: u16,
+
+    /// Add the rule to the bucket's; others stay
+    #[arg(long)]
+    pub(crate) apply: bool,
 }
 
 #[derive(Args, Debug)]

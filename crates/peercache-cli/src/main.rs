@@ -14,6 +14,7 @@ mod keygen;
 mod once;
 mod output;
 mod peers;
+mod s3;
 mod serve;
 mod stats;
 
@@ -52,6 +53,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Stats(args) => stats::run(args, cli.json).await,
         Command::Peers(args) => peers::run(args, cli.json).await,
         Command::Id => id::run(cli.json).await,
+        Command::S3(args) => s3::run(args, cli.json).await,
         Command::Explain(args) => explain::run(args, cli.json).await,
         Command::Config => config::run(cli.json).await,
         Command::Keygen(args) => keygen::run(args, cli.json).await,

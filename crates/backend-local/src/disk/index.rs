@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::directory::{FILE_MODE, Identity, Layout, create_private_file, make_private_dir, random};
 use super::failure::Failure;
+use super::mapped::{self, InUse};
 
 /// "pcdt", so that `file` and others tell what it is.
 const APPLICATION_ID: i32 = 0x7063_6474;
@@ -54,19 +55,26 @@ const SCHEMA: &str = "
 pub(super) struct Index {
     pub(super) sql: Connection,
     identity: Identity,
+    /// Dropped after the connection.
+    _in_use: InUse,
 }
 
 impl Index {
     /// Opens the index. A missing or damaged one is a failure that names the file, for [`replace`].
     pub(super) fn open(layout: &Layout) -> Result<Self, (Option<Identity>, Failure)> {
         let path = layout.index();
+        let [_, shared] = layout.index_companions();
+        let mut mappings = mapped::lock();
         // Each round is lost only to another process that replaced the file in between.
         for _ in 0..8 {
             let before = Identity::of(&path).map_err(|error| (None, error.into()))?;
             let Some(before) = before else {
                 return Err((None, Failure::Damaged("there is no index".to_owned())));
             };
-            let opened = if path.is_file() {
+            let beside = Identity::of(&shared).map_err(|error| (None, error.into()))?;
+            let opened = if beside.is_some_and(|file| mappings.belongs_to_another(file, before)) {
+                Err(Failure::Damaged("the index was replaced, and the log of the old one left".to_owned()))
+            } else if path.is_file() {
                 connect(&path)
             } else {
                 Err(Failure::Damaged("the index is not a file".to_owned()))
@@ -74,7 +82,9 @@ impl Index {
             let after = Identity::of(&path).map_err(|error| (None, error.into()))?;
             if after == Some(before) {
                 let sql = opened.map_err(|failure| (Some(before), failure))?;
-                return Ok(Self { sql, identity: before });
+                // There now, if it was not before: the connection has read.
+                let beside = Identity::of(&shared).map_err(|error| (None, error.into()))?;
+                return Ok(Self { sql, identity: before, _in_use: mappings.join(beside, before) });
             }
         }
         Err((None, Failure::Replaced))

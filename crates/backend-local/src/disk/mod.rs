@@ -5,6 +5,7 @@ mod directory;
 mod engine;
 mod failure;
 mod index;
+mod mapped;
 mod store;
 #[cfg(test)]
 mod tests;

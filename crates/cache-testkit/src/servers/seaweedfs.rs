@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::http::{ask, demand};
 use super::part::Program;
@@ -151,7 +151,12 @@ impl SeaweedFs {
 
 /// A bucket is a folder of the filer. Writing one object lets it make the volumes now, not in a test's first write.
 async fn make_bucket(filer: SocketAddr, name: &str) -> Result<(), ServerError> {
-    demand(filer, Method::POST, &format!("/buckets/{name}/"), b"").await?;
+    let path = format!("/buckets/{name}/");
+    let made = ask(filer, Method::POST, &path, b"").await?;
+    // It stays from before a restart, or a start that was tried again.
+    if !made.is_success() && made != StatusCode::CONFLICT {
+        return Err(ServerError::Refused { method: Method::POST, path, status: made.as_u16() });
+    }
     let object = format!("/buckets/{name}/warm-up");
     demand(filer, Method::PUT, &object, &[7; 4096]).await?;
     demand(filer, Method::DELETE, &object, b"").await

@@ -14,5 +14,6 @@ mod keygen;
 #[path = "../shared/part.rs"]
 mod part;
 mod peers;
+mod s3;
 mod serve;
 mod support;

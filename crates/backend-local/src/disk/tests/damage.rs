@@ -212,6 +212,21 @@ async fn survives_reading(disk: &Disk) -> u64 {
     found
 }
 
+/// What restores a directory may leave the log of the old index beside the new one.
+#[tokio::test]
+async fn an_index_of_another_directory_in_its_place_while_open() {
+    let (dir, from) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, two) = (open(dir.path()), open(dir.path()));
+    fill(&one).await;
+    assert!(two.get(&key(1)).await.unwrap().is_some());
+    filled(from.path()).await;
+    fs::rename(from.path().join("index.sqlite"), dir.path().join("index.sqlite")).unwrap();
+    survives(&one, "who noticed first").await;
+    assert_eq!(survives_reading(&two).await, ENTRIES);
+    let healed = one.stats().await.unwrap().healed + two.stats().await.unwrap().healed;
+    assert_eq!(healed, 1, "the two do not belong together: one of the handles started anew");
+}
+
 #[tokio::test]
 async fn without_its_log_the_index_is_older_but_whole() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,209 @@
+//! The HTTP client, the region and the credentials that requests are made with.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::imds::region::ImdsRegionProvider;
+use aws_config::meta::region::ProvideRegion;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::config::{Region, SharedHttpClient};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_http_client::{Connector, HttpClientError};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use base64::Engine as _;
+use peercache_api::{Error, ErrorKind, Operation};
+
+use crate::credentials::Origin;
+
+/// The longest that making a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// S3 closes idle connections after about 20 s; a request must not meet one that it is closing.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest that the metadata service of a machine may take to name its region.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// One client for the store and for whoever gives credentials: TLS by `ring`, certificates of the system or
+/// else Mozilla's, proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and connections that are kept.
+pub(crate) fn http_client() -> Result<SharedHttpClient, Error> {
+    let context = tls_context().map_err(|error| {
+        Error::new(ErrorKind::Config, Operation::Open, "TLS could not be set up")
+            .with_backend("s3")
+            .with_source(error)
+    })?;
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
+    let mut builder = Connector::builder()
+        .connector_settings(settings)
+        .proxy_config(ProxyConfig::from_env())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .tls_provider(Provider::Rustls(CryptoMode::Ring));
+    builder.set_tls_context(context);
+    let connector = SharedHttpConnector::new(builder.build());
+    Ok(http_client_fn(move |_, _| connector.clone()))
+}
+
+/// Images made FROM scratch have no certificates; the client would then panic in a debug build and trust
+/// nobody in any other.
+fn tls_context() -> Result<TlsContext, HttpClientError> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::debug!(%error, "a certificate of the system could not be read");
+    }
+    let trust = if found.certs.is_empty() {
+        webpki_root_certs::TLS_SERVER_ROOT_CERTS
+            .iter()
+            .fold(TrustStore::empty(), |trust, root| trust.with_pem_certificate(pem(root)))
+    } else {
+        TrustStore::default()
+    };
+    TlsContext::builder().with_trust_store(trust).build()
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for (index, c) in text.chars().enumerate() {
+        if index > 0 && index % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(c);
+    }
+    pem.push_str("\n-----END CERTIFICATE-----\n");
+    pem
+}
+
+/// The region: of the environment, of the profile, or of the machine this runs on. A store with an endpoint
+/// of its own needs none, and is asked in `us-east-1` then, as such stores expect.
+pub(crate) async fn region(
+    http: &SharedHttpClient,
+    profile: Option<&str>,
+    own_endpoint: bool,
+) -> Result<Region, Error> {
+    let config = ProviderConfig::without_region().with_http_client(http.clone());
+    if let Some(region) = EnvironmentVariableRegionProvider::new().region().await {
+        return Ok(region);
+    }
+    let of_profile = ProfileFileRegionProvider::builder().configure(&config);
+    let of_profile = match profile {
+        Some(name) => of_profile.profile_name(name),
+        None => of_profile,
+    };
+    if let Some(region) = of_profile.build().region().await {
+        return Ok(region);
+    }
+    if own_endpoint {
+        return Ok(Region::from_static("us-east-1"));
+    }
+    let of_machine = ImdsRegionProvider::builder().configure(&config).build();
+    match tokio::time::timeout(METADATA_TIMEOUT, of_machine.region()).await {
+        Ok(Some(region)) => Ok(region),
+        _ => Err(Error::new(ErrorKind::Config, Operation::Open, "no region is set")
+            .with_backend("s3")
+            .with_help("set AWS_REGION to the bucket's region")),
+    }
+}
+
+/// Credentials that were given in code.
+#[derive(Debug)]
+pub(crate) struct Given(pub(crate) Credentials);
+
+#[async_trait]
+impl Origin for Given {
+    async fn provider(&self) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(self.0.clone())
+    }
+}
+
+/// The SDK's own chain: environment, profile, web identity, container, machine. Made anew each time, because it
+/// reads files once.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    pub(crate) http: SharedHttpClient,
+    pub(crate) region: Region,
+    pub(crate) profile: Option<String>,
+}
+
+#[async_trait]
+impl Origin for Chain {
+    async fn provider(&self) -> SharedCredentialsProvider {
+        let config = ProviderConfig::without_region().with_http_client(self.http.clone());
+        let chain = DefaultCredentialsChain::builder().configure(config).region(self.region.clone());
+        let chain = match &self.profile {
+            Some(name) => chain.profile_name(name),
+            None => chain,
+        };
+        SharedCredentialsProvider::new(chain.build().await)
+    }
+}
+
+/// Complains about credentials that are set and empty, which is what a secret looks like that a job does not
+/// get, unless another source is set as well. `variable` reads the environment.
+pub(crate) fn complain_about_empty(variable: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
+    const OTHERS: [&str; 4] = [
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let filled = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    if OTHERS.iter().any(|name| filled(name)) {
+        return Ok(());
+    }
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        if variable(name).is_some_and(|value| value.trim().is_empty()) {
+            return Err(empty(name));
+        }
+    }
+    Ok(())
+}
+
+/// The error for a credential that is set and empty.
+pub(crate) fn empty(name: &'static str) -> Error {
+    Error::new(ErrorKind::Config, Operation::Open, "a credential is set and empty")
+        .with_backend("s3")
+        .with_context("variable", name)
+        .with_help(
+            "give it a value, or unset it to use another source; in GitHub Actions, jobs of forks get no secrets",
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_credentials_are_a_mistake_unless_there_are_others() {
+        let with = |set: &[(&str, &str)]| {
+            complain_about_empty(|name| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(with(&[]).is_ok());
+        assert!(with(&[("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", "s")]).is_ok());
+        assert!(with(&[("AWS_ACCESS_KEY_ID", ""), ("AWS_PROFILE", "ci")]).is_ok());
+        let error = with(&[("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", " ")]).unwrap_err();
+        insta::assert_snapshot!(error, @"s3: open failed (configuration): a credential is set and empty [variable=AWS_SECRET_ACCESS_KEY]; give it a value, or unset it to use another source; in GitHub Actions, jobs of forks get no secrets");
+    }
+
+    #[test]
+    fn bundled_roots_are_readable_as_text() {
+        use rustls_pki::PemObject as _;
+        let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+        assert!(roots.len() > 100);
+        for root in roots {
+            let read = rustls_pki::CertificateDer::from_pem_slice(pem(root).as_bytes()).unwrap();
+            assert_eq!(&read, root);
+        }
+    }
+
+    mod rustls_pki {
+        pub(super) use rustls::pki_types::CertificateDer;
+        pub(super) use rustls::pki_types::pem::PemObject;
+    }
+}

@@ -1,0 +1,162 @@
+//! The settings of the S3 tier, and the bucket that they name. Credentials, profiles and roles are the AWS
+//! SDK's own matter: they are neither read nor shown here.
+
+#[cfg(feature = "s3")]
+use std::sync::Arc;
+
+#[cfg(feature = "s3")]
+use {super::Config, peercache_api::CacheBackend, peercache_s3::S3};
+
+use super::error::ConfigError;
+#[cfg(feature = "s3")]
+use super::error::without_help;
+use super::names::Name;
+#[cfg(feature = "s3")]
+use super::secret::Ring;
+use super::source::{Origin, Set, Sources};
+use super::values::{cargo_line, switch};
+
+/// What was said about the S3 tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct S3Settings {
+    bucket: Set<Option<String>>,
+    prefix: Set<Option<String>>,
+    endpoint: Set<Option<String>>,
+    region: Set<Option<String>>,
+    path_style: Set<Option<bool>>,
+}
+
+impl S3Settings {
+    pub(super) fn read(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            bucket: text(sources, Name::S3Bucket),
+            prefix: text(sources, Name::S3Prefix),
+            endpoint: text(sources, Name::S3Endpoint),
+            region: text(sources, Name::S3Region),
+            path_style: switch(sources, Name::S3PathStyle)?,
+        })
+    }
+
+    /// Whether `auto` takes the tier.
+    pub(super) fn is_present(&self) -> bool {
+        self.bucket.value.is_some()
+    }
+
+    /// The settings as they may be shown: an endpoint without what stands before an `@`.
+    pub(super) fn show(&self) -> impl Iterator<Item = (Name, Option<String>, &Origin)> {
+        let endpoint = self.endpoint.value.as_deref().map(without_user);
+        let path_style = self.path_style.value.map(|yes| yes.to_string());
+        [
+            (Name::S3Bucket, self.bucket.value.clone(), &self.bucket.origin),
+            (Name::S3Prefix, self.prefix.value.clone(), &self.prefix.origin),
+            (Name::S3Endpoint, endpoint, &self.endpoint.origin),
+            (Name::S3Region, self.region.value.clone(), &self.region.origin),
+            (Name::S3PathStyle, path_style, &self.path_style.origin),
+        ]
+        .into_iter()
+    }
+}
+
+/// A bucket that nobody uses, since this build cannot. A list without `s3` is a choice, not a mistake:
+/// the variables of the bucket are others' too.
+pub(super) fn warnings(sources: &Sources<'_>) -> Vec<String> {
+    let Some(raw) = sources.get(Name::S3Bucket).filter(|_| !cfg!(feature = "s3")) else { return Vec::new() };
+    let name = match raw.origin {
+        Origin::Environment { variable } => variable,
+        _ => raw.name.key(),
+    };
+    let line = cargo_line(env!("CARGO_PKG_VERSION"), "s3");
+    vec![format!(
+        "{name} is set, but this build has no S3, its cargo feature `s3` is off; in Cargo.toml: {line}"
+    )]
+}
+
+fn text(sources: &Sources<'_>, name: Name) -> Set<Option<String>> {
+    let Some(raw) = sources.get(name) else { return Set::default(None) };
+    let value = raw.given.text().trim().to_owned();
+    Set { value: Some(value).filter(|value| !value.is_empty()), origin: raw.origin }
+}
+
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let host = rest.find('/').unwrap_or(rest.len());
+    let begin = rest[..host].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}://{}", &rest[begin..])
+}
+
+#[cfg(feature = "s3")]
+impl Config {
+    /// The bucket that these settings name, without a seal: for what is not an entry, such as its
+    /// lifecycle rules. Nothing is sent to it.
+    ///
+    /// # Errors
+    /// No bucket, or settings that cannot be used, in terms of the one to change.
+    pub async fn bucket(&self) -> Result<S3, ConfigError> {
+        let variable = Name::S3Bucket.variables()[0];
+        let Some(bucket) = &self.s3.bucket.value else {
+            return Err(ConfigError::of_variable(
+                variable,
+                "no bucket is named",
+                "set it to the name of a bucket",
+            ));
+        };
+        let mut builder = S3::builder(bucket).read_only(self.read_only.value);
+        if let Some(prefix) = &self.s3.prefix.value {
+            builder = builder.prefix(prefix);
+        }
+        if let Some(endpoint) = &self.s3.endpoint.value {
+            builder = builder.endpoint(endpoint);
+        }
+        if let Some(region) = &self.s3.region.value {
+            builder = builder.region(region);
+        }
+        if let Some(path_style) = self.s3.path_style.value {
+            builder = builder.path_style(path_style);
+        }
+        builder.open().await.map_err(|error| {
+            let remedy = error.help().unwrap_or("leave `s3` out of CACHE_BACKEND to do without the bucket");
+            ConfigError::at(variable, format!("{variable}={bucket:?}"), without_help(&error), remedy)
+                .with_source(error.clone())
+        })
+    }
+
+    /// The tier that stands on the bucket.
+    pub(super) async fn open_s3(
+        &self,
+        ring: Option<&Ring>,
+    ) -> Result<(Arc<dyn CacheBackend>, Arc<S3>), ConfigError> {
+        if ring.is_none() && !self.peers.plaintext.value {
+            return Err(ConfigError::of_variable(
+                Name::Secret.variables()[0],
+                "a bucket shares entries with other machines, and there is no secret to seal them with",
+                "make one with `peercache keygen` and give it to every machine as CACHE_SECRET, or set \
+                 CACHE_BACKEND=memory,disk to do without the bucket (CACHE_INSECURE_PLAINTEXT=true shares in clear, \
+                 with whoever may read the bucket)",
+            ));
+        }
+        let bucket = Arc::new(self.bucket().await?);
+        let tier: Arc<dyn CacheBackend> = match ring {
+            Some(ring) => ring.seal_shared(Arc::clone(&bucket)),
+            None => {
+                tracing::warn!(
+                    "CACHE_INSECURE_PLAINTEXT is true and there is no secret: whoever may read the bucket reads \
+                     everything that is shared there, and whoever may write it changes it"
+                );
+                Arc::clone(&bucket) as Arc<dyn CacheBackend>
+            }
+        };
+        Ok((tier, bucket))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_user;
+
+    #[test]
+    fn who_logs_in_is_no_part_of_an_endpoint_that_is_shown() {
+        assert_eq!(without_user("https://s3.example.net/a@b"), "https://s3.example.net/a@b");
+        assert_eq!(without_user("http://user:word@s3.example.net:1/x"), "http://s3.example.net:1/x");
+        assert_eq!(without_user("nonsense"), "nonsense");
+    }
+}
