@@ -99,7 +99,7 @@ pub(super) fn warnings(sources: &Sources<'_>, is_in_chain: bool) -> Vec<String> 
         return Vec::new();
     }
     let given = Name::OF_PEERS.into_iter().filter_map(|name| sources.get(name)).filter(|raw| !is_off(raw));
-    let names: Vec<_> = given.map(|raw| named(&raw)).collect();
+    let names: Vec<_> = given.map(|raw| raw.called()).collect();
     if names.is_empty() {
         return Vec::new();
     }
@@ -114,14 +114,6 @@ pub(super) fn warnings(sources: &Sources<'_>, is_in_chain: bool) -> Vec<String> 
             cargo_line(env!("CARGO_PKG_VERSION"), "libp2p")
         ),
     }]
-}
-
-/// The setting without its value, as it was called where it was made.
-fn named(raw: &Raw) -> &'static str {
-    match raw.origin {
-        Origin::Environment { variable } => variable,
-        _ => raw.name.key(),
-    }
 }
 
 fn role(sources: &Sources<'_>) -> Result<Set<NodeRole>, ConfigError> {

@@ -42,12 +42,13 @@ impl S3Settings {
         self.bucket.value.is_some()
     }
 
-    /// The settings as they may be shown: an endpoint without what stands before an `@`.
+    /// The settings as they may be shown.
     pub(super) fn show(&self) -> impl Iterator<Item = (Name, Option<String>, &Origin)> {
-        let endpoint = self.endpoint.value.as_deref().map(without_user);
+        let [bucket, endpoint] =
+            [&self.bucket, &self.endpoint].map(|setting| setting.value.as_deref().map(without_user));
         let path_style = self.path_style.value.map(|yes| yes.to_string());
         [
-            (Name::S3Bucket, self.bucket.value.clone(), &self.bucket.origin),
+            (Name::S3Bucket, bucket, &self.bucket.origin),
             (Name::S3Prefix, self.prefix.value.clone(), &self.prefix.origin),
             (Name::S3Endpoint, endpoint, &self.endpoint.origin),
             (Name::S3Region, self.region.value.clone(), &self.region.origin),
@@ -61,11 +62,7 @@ impl S3Settings {
 /// the variables of the bucket are others' too.
 pub(super) fn warnings(sources: &Sources<'_>) -> Vec<String> {
     let Some(raw) = sources.get(Name::S3Bucket).filter(|_| !cfg!(feature = "s3")) else { return Vec::new() };
-    let name = match raw.origin {
-        Origin::Environment { variable } => variable,
-        _ => raw.name.key(),
-    };
-    let line = cargo_line(env!("CARGO_PKG_VERSION"), "s3");
+    let (name, line) = (raw.called(), cargo_line(env!("CARGO_PKG_VERSION"), "s3"));
     vec![format!(
         "{name} is set, but this build has no S3, its cargo feature `s3` is off; in Cargo.toml: {line}"
     )]
@@ -77,17 +74,19 @@ fn text(sources: &Sources<'_>, name: Name) -> Set<Option<String>> {
     Set { value: Some(value).filter(|value| !value.is_empty()), origin: raw.origin }
 }
 
-fn without_user(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let host = rest.find('/').unwrap_or(rest.len());
-    let begin = rest[..host].rfind('@').map_or(0, |at| at + 1);
-    format!("{scheme}://{}", &rest[begin..])
+/// Without what stands before the last `@`: an address may hold a password, also where a name is expected.
+fn without_user(text: &str) -> String {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    format!("{scheme}{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
 }
 
 #[cfg(feature = "s3")]
 impl Config {
     /// The bucket that these settings name, without a seal: for what is not an entry, such as its
-    /// lifecycle rules. Nothing is sent to it.
+    /// lifecycle rules. Nothing is sent to it; on a machine without a region the machine's metadata service is asked.
     ///
     /// # Errors
     /// No bucket, or settings that cannot be used, in terms of the one to change.
@@ -115,8 +114,13 @@ impl Config {
         }
         builder.open().await.map_err(|error| {
             let remedy = error.help().unwrap_or("leave `s3` out of CACHE_BACKEND to do without the bucket");
-            ConfigError::at(variable, format!("{variable}={bucket:?}"), without_help(&error), remedy)
-                .with_source(error.clone())
+            ConfigError::at(
+                variable,
+                format!("{variable}={:?}", without_user(bucket)),
+                without_help(&error),
+                remedy,
+            )
+            .with_source(error.clone())
         })
     }
 
@@ -154,9 +158,11 @@ mod tests {
     use super::without_user;
 
     #[test]
-    fn who_logs_in_is_no_part_of_an_endpoint_that_is_shown() {
-        assert_eq!(without_user("https://s3.example.net/a@b"), "https://s3.example.net/a@b");
+    fn who_logs_in_is_no_part_of_what_is_shown() {
+        assert_eq!(without_user("https://s3.example.net/a"), "https://s3.example.net/a");
         assert_eq!(without_user("http://user:word@s3.example.net:1/x"), "http://s3.example.net:1/x");
+        assert_eq!(without_user("http://user:w/rd@s3.example.net"), "http://s3.example.net");
+        assert_eq!(without_user("user:word@team-cache"), "team-cache");
         assert_eq!(without_user("nonsense"), "nonsense");
     }
 }

@@ -74,6 +74,16 @@ pub(super) struct Raw {
     pub(super) origin: Origin,
 }
 
+impl Raw {
+    /// The setting without its value, as it was called where it was made.
+    pub(super) fn called(&self) -> &'static str {
+        match self.origin {
+            Origin::Environment { variable } => variable,
+            _ => self.name.key(),
+        }
+    }
+}
+
 /// A value that was understood, and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Set<T> {

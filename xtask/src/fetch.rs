@@ -47,6 +47,11 @@ pub(crate) struct Debian {
 }
 
 impl Debian {
+    /// A package by its name, version and digest (SHA-256 in hexadecimal).
+    pub(crate) const fn new(package: &'static str, version: &'static str, sha256: &'static str) -> Self {
+        Self { package, version, pin: Pin::Sha256(sha256) }
+    }
+
     /// Fetches, checks and unpacks it into `dir`. Nothing is installed and no right is needed.
     pub(crate) fn unpack(self, dir: &Path) -> Result<(), Failure> {
         Self::unpack_all(&[self], dir)

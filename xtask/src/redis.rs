@@ -12,28 +12,28 @@ pub(crate) const VERSION: &str = "7.0.15-1~deb12u10";
 /// The server's name, the program behind it, and the libraries that a Debian with openssl may lack. The bench tells the
 /// linker of their folder.
 const PACKAGES: [Debian; 5] = [
-    debian(
+    Debian::new(
         "redis-server",
         "5:7.0.15-1~deb12u10",
         "784e17b51024ff878fd7d709a68346658fa9b21f6de740cb75e474f28790971c",
     ),
-    debian(
+    Debian::new(
         "redis-tools",
         "5:7.0.15-1~deb12u10",
         "f791cfcbf3054832bd6e786546acb0d4e046888f8e63bcf567c1c65fbfaf69e2",
     ),
-    debian(
+    Debian::new(
         "libatomic1",
         "12.2.0-14+deb12u1",
         "fbd4e154a6b444229ea002cc209df099209c0adc09102e5fd21239a3d2b55e2d",
     ),
-    debian("libjemalloc2", "5.3.0-1", "a4117c23c5c8acf6c9678a6cb086f000b79476369da7efe8a78a70826956ad3d"),
-    debian("liblzf1", "3.6-3", "9854b0866201b63e04f1e446f45f01ef4a6f72c61f2250b75f944f6046cc7e8c"),
+    Debian::new(
+        "libjemalloc2",
+        "5.3.0-1",
+        "a4117c23c5c8acf6c9678a6cb086f000b79476369da7efe8a78a70826956ad3d",
+    ),
+    Debian::new("liblzf1", "3.6-3", "9854b0866201b63e04f1e446f45f01ef4a6f72c61f2250b75f944f6046cc7e8c"),
 ];
-
-const fn debian(package: &'static str, version: &'static str, sha256: &'static str) -> Debian {
-    Debian { package, version, pin: Pin::Sha256(sha256) }
-}
 
 /// Unpacks the server into `dir`.
 pub(crate) fn unpack(dir: &Path) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 //! `If-Match`; what it has not seen it takes for absent, and writes under `If-None-Match: *`. Only when the
 //! store says that it is otherwise is the object read, compared, and the write tried again.
 
+use bytes::Bytes;
 use peercache_api::{Entry, Error, ErrorKind, Key, Operation, envelope};
 
 use crate::known::Known;
@@ -41,7 +42,7 @@ impl S3 {
         let body = envelope::encode(key, entry);
         for _ in 0..ROUNDS {
             if !conditional {
-                return self.write_unconditionally(key, entry, &name).await;
+                return self.write_unconditionally(key, entry, &name, &body).await;
             }
             if loses(&known) {
                 return Ok(());
@@ -73,8 +74,13 @@ impl S3 {
 
     /// On a store without conditions: look, write, and look again whether it stayed. A write that began before
     /// ours and ends after our last look still goes unseen; only conditions can exclude that.
-    async fn write_unconditionally(&self, key: &Key, entry: &Entry, name: &str) -> Result<(), Error> {
-        let body = envelope::encode(key, entry);
+    async fn write_unconditionally(
+        &self,
+        key: &Key,
+        entry: &Entry,
+        name: &str,
+        body: &Bytes,
+    ) -> Result<(), Error> {
         for round in 0..=UNCONDITIONAL_ROUNDS {
             let known = self.look(key, name).await?;
             if known.is_some_and(|known| !known.loses_to(entry, self.store.clock.now())) {
@@ -86,7 +92,7 @@ impl S3 {
             if round == UNCONDITIONAL_ROUNDS {
                 break;
             }
-            match self.store.put(name, &body, &Condition::None, Operation::Put).await {
+            match self.store.put(name, body, &Condition::None, Operation::Put).await {
                 Ok(Written::Stored(etag)) => self.stored(key, entry, etag),
                 Ok(Written::Conflict | Written::NoConditions) => {}
                 Err(trouble) => return Err(self.refused_write(trouble)),
@@ -161,7 +167,7 @@ impl S3 {
     /// costs one refused write each. Only where the object is not there yet is it written.
     async fn try_conditions(&self) -> Result<bool, Trouble> {
         let name = self.layout.probe();
-        let body = bytes::Bytes::from_static(PROBE_BODY.as_bytes());
+        let body = Bytes::from_static(PROBE_BODY.as_bytes());
         let put = |condition| {
             let (name, body) = (&name, &body);
             async move { self.store.put(name, body, &condition, Operation::Put).await }

@@ -23,7 +23,8 @@ pub(super) struct Mappings(Vec<Mapping>);
 
 static MAPPINGS: Mutex<Mappings> = Mutex::new(Mappings(Vec::new()));
 
-/// Waits for whoever opens an index just now, in any directory: at most for SQLite's busy timeout.
+/// Waits for whoever opens an index just now, in any directory. Each opening tries a few times, each of its
+/// statements waits for SQLite's busy timeout at most.
 pub(super) fn lock() -> MutexGuard<'static, Mappings> {
     let mut mappings = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
     mappings.0.retain(|mapping| mapping.users.strong_count() > 0);

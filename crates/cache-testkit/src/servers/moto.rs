@@ -9,7 +9,7 @@ use http::Method;
 
 use super::http::{ask, demand};
 use super::part::Program;
-use super::process::{Process, free_ports, loopback};
+use super::process::{Process, free_ports, loopback, persistently};
 use super::{BUCKET, Credentials, ServerError};
 
 const PROGRAM: Program = Program {
@@ -17,9 +17,6 @@ const PROGRAM: Program = Program {
     variable: "PEERCACHE_TEST_MOTO",
     install: "run `cargo xtask prepare moto`",
 };
-
-/// Times that a start is tried: a port that was free may be taken by another process.
-const ATTEMPTS: usize = 3;
 
 /// A moto server of a test's own. It keeps its objects in memory, follows the answers of AWS closely, and **checks no
 /// signature**: any credentials are right.
@@ -39,14 +36,7 @@ impl Moto {
     /// does not answer, and what the machine denies: files, ports, processes.
     pub async fn start() -> Result<Option<Self>, ServerError> {
         let Some(program) = PROGRAM.find()? else { return Ok(None) };
-        let mut attempt = 1;
-        loop {
-            match Self::start_once(&program).await {
-                Ok(server) => return Ok(Some(server)),
-                Err(ServerError::Start { .. }) if attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error),
-            }
-        }
+        persistently(|| Self::start_once(&program)).await.map(Some)
     }
 
     async fn start_once(program: &Path) -> Result<Self, ServerError> {

@@ -11,6 +11,8 @@ use super::ServerError;
 /// The longest that a server may take to answer: machines with two busy cores took twelve seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
+/// Times that a start is tried: a port that was free may be taken by another process.
+const ATTEMPTS: usize = 3;
 /// How much of its log an error shows, in bytes.
 const LOG_END: usize = 2000;
 
@@ -33,20 +35,10 @@ impl Process {
     /// Starts `command` with its files in `dir`, where it also logs.
     pub(super) fn start(
         program: &'static str,
-        mut command: Command,
+        command: Command,
         dir: tempfile::TempDir,
     ) -> Result<Self, ServerError> {
-        let log = std::fs::File::create(dir.path().join("log"))
-            .map_err(ServerError::io("the log cannot be made"))?;
-        let errors = log.try_clone().map_err(ServerError::io("the log cannot be made"))?;
-        let child = command
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .map_err(ServerError::io(program))?;
-        Ok(Self { child, program, dir })
+        Ok(Self { child: spawn(program, command, dir.path())?, program, dir })
     }
 
     /// Waits until `ready` is; an error of it means not yet.
@@ -96,21 +88,33 @@ impl Process {
     }
 
     /// Starts `command` in the same folder, with what the killed process left there.
-    pub(super) fn restart(&mut self, mut command: Command) -> Result<(), ServerError> {
+    pub(super) fn restart(&mut self, command: Command) -> Result<(), ServerError> {
         self.kill();
-        let log = std::fs::OpenOptions::new()
-            .append(true)
-            .open(self.dir.path().join("log"))
-            .map_err(ServerError::io("the log cannot be opened"))?;
-        let errors = log.try_clone().map_err(ServerError::io("the log cannot be opened"))?;
-        self.child = command
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .map_err(ServerError::io(self.program))?;
+        self.child = spawn(self.program, command, self.dir.path())?;
         Ok(())
+    }
+}
+
+/// Starts `command` in `dir`, where it adds to its log.
+fn spawn(program: &'static str, mut command: Command, dir: &Path) -> Result<Child, ServerError> {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log"));
+    let log = log.map_err(ServerError::io("the log cannot be opened"))?;
+    let errors = log.try_clone().map_err(ServerError::io("the log cannot be opened"))?;
+    let command = command.current_dir(dir).stdin(Stdio::null()).stdout(log).stderr(errors);
+    command.spawn().map_err(ServerError::io(program))
+}
+
+/// Starts a server by `start`, on other ports again where it ended.
+pub(super) async fn persistently<T, Fut>(start: impl Fn() -> Fut) -> Result<T, ServerError>
+where
+    Fut: Future<Output = Result<T, ServerError>>,
+{
+    let mut attempt = 1;
+    loop {
+        match start().await {
+            Err(ServerError::Start { .. }) if attempt < ATTEMPTS => attempt += 1,
+            done => return done,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 
 use super::http::{ask, demand};
 use super::part::Program;
-use super::process::{Process, free_ports, loopback};
+use super::process::{Process, free_ports, loopback, persistently};
 use super::{BUCKET, Credentials, ServerError};
 
 const PROGRAM: Program = Program {
@@ -19,9 +19,6 @@ const PROGRAM: Program = Program {
 
 const WRITER: Credentials = Credentials { id: "peercache-writer", secret: "a-secret-of-tests-only" };
 const READER: Credentials = Credentials { id: "peercache-reader", secret: "another-secret-of-tests" };
-
-/// Times that a start is tried: a port that was free may be taken by another process.
-const ATTEMPTS: usize = 3;
 
 /// A SeaweedFS server of a test's own: it checks signatures, and knows a writer and a reader.
 ///
@@ -53,14 +50,7 @@ impl SeaweedFs {
     /// does not answer, and what the machine denies: files, ports, processes.
     pub async fn start() -> Result<Option<Self>, ServerError> {
         let Some(program) = PROGRAM.find()? else { return Ok(None) };
-        let mut attempt = 1;
-        loop {
-            match Self::start_once(&program).await {
-                Ok(server) => return Ok(Some(server)),
-                Err(ServerError::Start { .. }) if attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error),
-            }
-        }
+        persistently(|| Self::start_once(&program)).await.map(Some)
     }
 
     async fn start_once(program: &Path) -> Result<Self, ServerError> {
