@@ -1,12 +1,14 @@
 //! `cargo xtask bench peers`: reads from a peer in another process, against raw tokio TCP with the same
 //! frames and against a real Redis over TLS, on loopback and in one run. Sides take turns, so that what
-//! the machine does besides hits both; what counts are the ratios. `-- --quick` is shorter.
+//! the machine does besides hits both; what counts are the ratios. `-- --quick` is shorter, `-- --load` is for a profiler.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot go on has nothing to say")]
 
 #[path = "peers/load.rs"]
 mod load;
 #[path = "peers/node.rs"]
 mod node;
+#[path = "peers/profile.rs"]
+mod profile;
 #[path = "peers/raw.rs"]
 mod raw;
 #[path = "peers/redis.rs"]
@@ -49,6 +51,9 @@ impl Drop for Server {
 fn main() {
     let args: Vec<_> = std::env::args().collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(at) = args.iter().position(|arg| arg == "--load") {
+        return runtime.block_on(profile::run(&args[at + 1..]));
+    }
     match args.iter().position(|arg| arg == "--server").and_then(|at| args.get(at + 1)).map(String::as_str) {
         Some("raw") => runtime.block_on(raw::serve()),
         Some("peer") => runtime.block_on(node::serve()),

@@ -7,28 +7,27 @@ use std::time::Duration;
 use libp2p::core::Transport;
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::Swarm;
-use libp2p::{tcp, yamux};
+use libp2p::tcp;
 
 use super::behaviour::{Behaviour, Links};
 use super::engine::Engine;
+use super::muxer::Muxing;
 use super::security::PrivateNoise;
+use super::socket::Gathering;
 use super::swarm::{Plan, StartError};
 
 /// How long a dial may take, with TCP, Noise and Yamux.
 const DIAL_LIMIT: Duration = Duration::from_secs(2);
 /// How long others have to secure a connection that they opened.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(3);
-/// More streams than the two lanes are nobody's business.
-const MAX_STREAMS: usize = 8;
 
 pub(super) fn build(plan: &Plan, engine: &Arc<Engine>) -> Result<Swarm<Behaviour>, StartError> {
     let noise = PrivateNoise::new(&plan.keypair, &engine.setup.key)?;
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(MAX_STREAMS);
     let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .map(|socket, _| Gathering::new(socket))
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux)
+        .multiplex(Muxing::new())
         .outbound_timeout(DIAL_LIMIT)
         .inbound_timeout(ACCEPT_LIMIT)
         .boxed();
