@@ -1,6 +1,6 @@
 //! Yamux with settings of ours: libp2p's own upgrade lets nothing be set but the number of streams.
 //!
-//! A chunk of the bulk lane is two frames here, not four, and what a connection grants its peer is bounded.
+//! A chunk of the bulk lane is one frame here, not four, and what a connection grants its peer is bounded.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
@@ -17,9 +17,8 @@ use yamux::{Connection, ConnectionError, Mode};
 
 /// More streams than the two lanes are nobody's business.
 const MAX_STREAMS: usize = 8;
-/// The longest frame sent, in bytes. Each costs memory of its own at both ends, and a longer one leaves
-/// the processor's caches before it is sealed; a shorter one costs more turns.
-const FRAME_BYTES: usize = 32 * 1024;
+/// The longest frame sent, in bytes: a chunk of the bulk lane is one.
+const FRAME_BYTES: usize = super::outgoing::SMALL_BYTES;
 /// How much a peer may send before this node has read it, over all streams of a connection, in bytes.
 /// Each stream begins with 256 KiB.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;

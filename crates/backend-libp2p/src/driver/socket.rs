@@ -13,9 +13,7 @@ use std::task::{Context, Poll, ready};
 use futures_util::io::{AsyncRead, AsyncWrite};
 
 /// How much is gathered before it leaves without a read, in bytes.
-const FULL: usize = 64 * 1024;
-/// As much as this is not gathered if nothing waits: one copy less, in bytes.
-const LARGE: usize = 32 * 1024;
+const FULL: usize = 128 * 1024;
 /// How much is read with one call, in bytes.
 const READ_AT_ONCE: usize = 64 * 1024;
 /// A buffer of what is to be sent that has more room than this is given up once it is empty, so that a
@@ -116,11 +114,7 @@ impl<S: AsyncRead + Unpin> Gathering<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Gathering<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         // The system's buffer may be full; its waker is set then, and reading goes on meanwhile.
         if let Poll::Ready(Err(error)) = self.poll_send(cx) {
             return Poll::Ready(Err(error));
@@ -146,9 +140,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.outgoing.rest().len() >= FULL {
             ready!(self.poll_send(cx))?;
-        }
-        if self.outgoing.rest().is_empty() && buf.len() >= LARGE {
-            return Pin::new(&mut self.socket).poll_write(cx, buf);
         }
         let now = buf.len().min(FULL);
         self.outgoing.bytes.extend_from_slice(&buf[..now]);
