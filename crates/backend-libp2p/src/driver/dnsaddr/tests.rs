@@ -186,8 +186,7 @@ async fn a_node_finds_its_peers_by_records_that_come_later() {
     let key = NetworkKey::new([1; 32], Some([2; 32]), *b"testnet1");
     let anchor = Peers::builder(key.clone()).role(RoleChoice::Anchor).listen_port(Some(0));
     let anchor = anchor.listen_ips(vec![Ipv4Addr::LOCALHOST.into()]).start().await.unwrap();
-    let mut limits = crate::Limits::default();
-    limits.connect_wait = Duration::ZERO;
+    let limits = crate::Limits { connect_wait: Duration::ZERO, ..Default::default() };
     let leaf = Peers::builder(key).bootstrap(vec!["/dnsaddr/peers.test".parse().unwrap()]).limits(limits);
     let leaf = leaf.records(server.records()).start().await.unwrap();
     let trouble = || leaf.report().bootstrap.first().and_then(|it| it.trouble.clone());
