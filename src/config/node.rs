@@ -149,9 +149,11 @@ impl Config {
         let allowed = self.peers.allowed.value.iter().filter_map(|name| name.parse().ok()).collect();
         let mut limits = Limits::default();
         limits.connect_wait = Duration::ZERO;
-        let builder = builder.role(RoleChoice::Leaf).bootstrap(bootstrap).allowed_peers(allowed);
+        // It takes a while, and answers of others: only where there is no other way.
+        let mdns = self.peers.mdns.value && targets == 0;
+        let builder = builder.role(RoleChoice::Leaf).bootstrap(bootstrap).allowed_peers(allowed).mdns(mdns);
         let peers = builder.limits(limits).start().await?;
-        first_peer(&peers, targets).await;
+        first_peer(&peers, targets, mdns).await;
         Ok(peers)
     }
 
@@ -252,13 +254,14 @@ async fn of_this_machine(key: &NetworkKey, port: u16) -> Result<Vec<String>, Con
     Ok(addresses.into_iter().filter_map(with_port).collect())
 }
 
-/// Waits for the first peer, as long as one of the `targets` addresses may still answer.
-async fn first_peer(peers: &Peers, targets: usize) {
+/// Waits for the first peer, as long as one of the `targets` addresses may still answer or, with `mdns`,
+/// somebody may be found.
+async fn first_peer(peers: &Peers, targets: usize, mdns: bool) {
     let settled = async {
         loop {
             let report = peers.report();
             let tried = report.bootstrap.iter().filter(|target| target.trouble.is_some()).count();
-            if report.connected > 0 || tried >= targets {
+            if report.connected > 0 || (tried >= targets && !mdns) {
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -275,7 +278,11 @@ async fn first_peer(peers: &Peers, targets: usize) {
                 format!("{}: {}", target.address, target.trouble.as_deref().unwrap_or("no answer yet"))
             })
             .collect();
-        let why = if why.is_empty() { "CACHE_BOOTSTRAP_PEERS names none".to_owned() } else { why.join("; ") };
+        let why = match (why.is_empty(), mdns) {
+            (false, _) => why.join("; "),
+            (true, true) => "multicast DNS found none, and CACHE_BOOTSTRAP_PEERS names none".to_owned(),
+            (true, false) => "CACHE_BOOTSTRAP_PEERS names none".to_owned(),
+        };
         tracing::warn!("no peer is connected, this goes on without: {why}");
     }
 }

@@ -3,6 +3,8 @@
 //! the machine does besides hits both; what counts are the ratios. `-- --quick` is shorter, `-- --load` is for a profiler.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot go on has nothing to say")]
 
+#[path = "peers/alone.rs"]
+mod alone;
 #[path = "peers/load.rs"]
 mod load;
 #[path = "peers/node.rs"]
@@ -120,6 +122,14 @@ async fn bench(quick: bool) {
         "hit, 1 KiB, while four of 1 MiB run, p50/p99",
         format!("{:.2?}", mixed.p50),
         format!("{:.2?}", mixed.p99),
+        ""
+    );
+    let alone = alone::reads(span, rounds).await;
+    println!(
+        "{:44} {:>12} {:>12} {:>8}   p50 under 50 us",
+        "read, nobody reachable, p50",
+        format!("{:.1?}", alone.p50),
+        "",
         ""
     );
     match redis::start() {

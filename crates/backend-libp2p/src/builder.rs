@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::address::{PeerAddress, PeerName};
 use crate::core::Role;
-use crate::driver::{ConnectionLimits, Engine, Plan, QueueLimits, Setup, StartError, SwarmTask};
+use crate::driver::{ConnectionLimits, Engine, Plan, QueueLimits, Setup, StartError, SwarmTask, TextRecords};
 use crate::identity::Identity;
 use crate::network_key::NetworkKey;
 use crate::peers::Peers;
@@ -55,7 +55,8 @@ pub struct Limits {
     pub read_deadline: Duration,
     /// How long a write may take. Default: 5 s.
     pub write_deadline: Duration,
-    /// How long [`PeersBuilder::start`] waits for the first bootstrap peer. Default: 1.5 s.
+    /// How long [`PeersBuilder::start`] waits for the first peer, where it has bootstrap addresses or looks
+    /// by multicast DNS. Default: 1.5 s.
     pub connect_wait: Duration,
     /// How long [`CacheBackend::close`](peercache_api::CacheBackend::close) takes at most to send what
     /// waits. Default: 2 s.
@@ -93,6 +94,7 @@ pub struct PeersBuilder {
     mdns: bool,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    records: TextRecords,
 }
 
 impl PeersBuilder {
@@ -110,6 +112,7 @@ impl PeersBuilder {
             mdns: false,
             limits: Limits::default(),
             clock: Arc::new(SystemClock::new()),
+            records: TextRecords::default(),
         }
     }
 
@@ -193,6 +196,13 @@ impl PeersBuilder {
         self
     }
 
+    /// Where text records are looked up.
+    #[cfg(test)]
+    pub(crate) fn records(mut self, records: TextRecords) -> Self {
+        self.records = records;
+        self
+    }
+
     fn chosen_role(&self) -> Role {
         match (self.role, self.listen_port) {
             (RoleChoice::Anchor, _) | (RoleChoice::Auto, Some(1..)) => Role::Anchor,
@@ -200,7 +210,7 @@ impl PeersBuilder {
         }
     }
 
-    /// Starts the node. Waits up to [`Limits::connect_wait`] for the first bootstrap peer, so that a
+    /// Starts the node. Waits up to [`Limits::connect_wait`] for the first peer, so that a
     /// process that runs for a second finds its peers; where none answers it starts without, and goes on
     /// trying. Must be called within a tokio runtime.
     ///
@@ -229,7 +239,8 @@ impl PeersBuilder {
         let timers = Arc::clone(&engine);
         let tasks = vec![tokio::spawn(swarm.run()), tokio::spawn(async move { timers.run_timers().await })];
         let peers = Peers::new(identity.name(), engine, self.limits, tasks);
-        peers.settle(self.listen_port.map(|_| LISTEN_WAIT), !self.bootstrap.is_empty()).await;
+        let looks_for_peers = self.mdns || !self.bootstrap.is_empty();
+        peers.settle(self.listen_port.map(|_| LISTEN_WAIT), looks_for_peers).await;
         Ok(peers)
     }
 
@@ -267,6 +278,7 @@ impl PeersBuilder {
             allowed: self.allowed.iter().map(|name| name.0).collect::<HashSet<_>>(),
             limits: ConnectionLimits { negotiating: self.limits.negotiating, established, per_peer: 3 },
             mdns: self.mdns,
+            records: self.records.clone(),
         }
     }
 }

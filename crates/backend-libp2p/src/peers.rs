@@ -80,7 +80,7 @@ impl Peers {
     }
 
     /// Waits until the node knows where it listens, and for the first peer.
-    pub(crate) async fn settle(&self, listens: Option<Duration>, has_bootstrap: bool) {
+    pub(crate) async fn settle(&self, listens: Option<Duration>, looks_for_peers: bool) {
         if let Some(limit) = listens {
             let listening = async {
                 while self.addresses().is_empty() {
@@ -93,13 +93,13 @@ impl Peers {
         }
         let wait = self.0.limits.connect_wait;
         // Who does not wait here looks after it by itself.
-        if has_bootstrap
+        if looks_for_peers
             && !wait.is_zero()
             && tokio::time::timeout(wait, self.0.engine.anybody()).await.is_err()
         {
             tracing::warn!(
                 waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                "no bootstrap peer answered yet; this node starts without and goes on trying"
+                "no peer answered yet; this node starts without and goes on trying"
             );
         }
     }

@@ -41,7 +41,7 @@ pub struct PeersReport {
     pub unsent_bytes: usize,
     /// Everyone that this node knows.
     pub members: Vec<MemberReport>,
-    /// The addresses that are dialled for ever.
+    /// The addresses that are dialled until somebody is connected there.
     pub bootstrap: Vec<BootstrapReport>,
     /// What the node did.
     pub counters: Counters,
@@ -85,9 +85,12 @@ pub struct MemberReport {
 pub struct BootstrapReport {
     /// As it was given.
     pub address: String,
+    /// Whether multicast DNS found it, and nobody gave it.
+    pub found: bool,
     /// Whether who was found there is connected.
     pub connected: bool,
-    /// Why the last try failed.
+    /// Why the last try failed: nobody answered, or the one that did and this node refused one another. In
+    /// words, without secrets. `None` while it is connected or was not tried yet.
     pub trouble: Option<String>,
 }
 

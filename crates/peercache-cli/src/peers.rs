@@ -52,7 +52,8 @@ fn render(report: &Value) -> String {
             (false, "") => "being dialled".to_owned(),
             (false, trouble) => format!("not connected: {trouble}"),
         };
-        vec![text_of(target, "address").to_owned(), state]
+        let found = if target["found"] == true { " (found by multicast DNS)" } else { "" };
+        vec![text_of(target, "address").to_owned(), state + found]
     });
     if !bootstrap.is_empty() {
         text.push('\n');
@@ -139,6 +140,7 @@ mod tests {
             "bootstrap": [
                 { "address": "/dns4/a/tcp/9100", "connected": true, "trouble": null },
                 { "address": "/dns4/b/tcp/9100", "connected": false, "trouble": "no such host" },
+                { "address": "/ip4/10.0.0.7/tcp/9100", "found": true, "connected": true, "trouble": null },
             ],
         });
         insta::assert_snapshot!(render(&report), @r"
@@ -150,9 +152,10 @@ mod tests {
     12D3KooWone      leaf  212 us      5 B       20 KiB  connected                 /ip4/10.0.0.2/tcp/50000
     12D3KooWanother  -     -           0 B       0 B     away (it did not answer)  -
     
-    BOOTSTRAP         STATE
-    /dns4/a/tcp/9100  connected
-    /dns4/b/tcp/9100  not connected: no such host
+    BOOTSTRAP               STATE
+    /dns4/a/tcp/9100        connected
+    /dns4/b/tcp/9100        not connected: no such host
+    /ip4/10.0.0.7/tcp/9100  connected (found by multicast DNS)
     ");
         let alone = json!({ "name": "12D3KooWself", "role": "leaf", "writer": false, "members": [] });
         insta::assert_snapshot!(render(&alone), @r"

@@ -30,23 +30,31 @@ pub(crate) struct Connection {
     pub(crate) ip: Option<IpAddr>,
 }
 
-/// Serves `connection` until it ends, for whatever reason.
-pub(crate) async fn serve(engine: Arc<Engine>, connection: Connection, mut lanes: Lanes) {
+/// Serves `connection` until it ends, for whatever reason. Says why the peer did not become a link, where it
+/// or this node refused the other.
+pub(crate) async fn serve(engine: Arc<Engine>, connection: Connection, mut lanes: Lanes) -> Option<Refused> {
     match establish(&engine, &connection, &mut lanes).await {
         Ok(Some(established)) => {
             let link = Arc::clone(&established.link);
             let why = run(&engine, established, lanes).await;
             tracing::debug!(peer = ?connection.peer, remote = connection.remote, why, "disconnected");
             engine.disconnect(&link);
+            None
         }
-        Ok(None) => engine.tally.duplicates.up(),
+        Ok(None) => {
+            engine.tally.duplicates.up();
+            None
+        }
         Err(refused) => {
             engine.tally.refused(refused);
             let (peer, remote) = (connection.peer, &connection.remote);
             match refused {
-                Refused::Gone => tracing::debug!(?peer, remote, "the connection ended before the handshake"),
+                Refused::Unheard | Refused::Gone => {
+                    tracing::debug!(?peer, remote, "the connection ended before the handshake");
+                }
                 _ => tracing::warn!(?peer, remote, why = %refused, "a peer was refused"),
             }
+            Some(refused)
         }
     }
 }
@@ -86,7 +94,7 @@ async fn welcome(
             match lanes.recv().await {
                 Some((LaneKind::Small, stream)) => return Ok(stream),
                 Some((LaneKind::Bulk, stream)) => bulk = Some(stream),
-                None => return Err(Refused::Gone),
+                None => return Err(Refused::Unheard),
             }
         }
     });

@@ -52,8 +52,10 @@ pub(super) fn explain(error: &DialError) -> String {
         },
         DialError::Transport(errors) => match errors.last() {
             Some((_, TransportError::Other(error))) => match reason(error) {
-                Reason::Stranger => "it is no node of this network, or has another network key".to_owned(),
-                Reason::Key => "it has another network key".to_owned(),
+                // A dialler cannot tell them apart: negotiation is lazy, so its end comes in the handshake.
+                Reason::Stranger | Reason::Key => {
+                    "it is no node of this network, or CACHE_SECRET is not the same on both".to_owned()
+                }
                 Reason::Slow => "it did not answer in time".to_owned(),
                 Reason::Other => innermost(error),
             },

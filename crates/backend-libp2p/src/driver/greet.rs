@@ -37,15 +37,15 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     meeting: &Meeting<'_>,
     mine: &Greeting,
 ) -> Result<(Greeting, bool), Refused> {
-    let gone = |_: io::Error| Refused::Gone;
+    let (unheard, gone) = (|_: io::Error| Refused::Unheard, |_: io::Error| Refused::Gone);
     let hello = mine.encode();
     let length = u16::try_from(hello.len()).map_err(|_| Refused::Malformed)?;
     let framed = [&length.to_be_bytes(), hello.as_slice()].concat();
-    stream.write_all(&framed).await.map_err(gone)?;
-    stream.flush().await.map_err(gone)?;
+    stream.write_all(&framed).await.map_err(unheard)?;
+    stream.flush().await.map_err(unheard)?;
 
     let mut length = [0; 2];
-    stream.read_exact(&mut length).await.map_err(gone)?;
+    stream.read_exact(&mut length).await.map_err(unheard)?;
     let length = usize::from(u16::from_be_bytes(length));
     if length > MAX_HELLO_BYTES {
         return Err(Refused::Malformed);

@@ -24,17 +24,19 @@ const WRITER: u8 = 1;
 /// Why a peer was refused in the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    /// It speaks another version of this protocol.
-    #[error("it speaks another version of the protocol")]
-    Version,
+    /// It speaks this version of the protocol, which is another one.
+    #[error(
+        "it speaks version {0} of the protocol, and this node version {PROTOCOL_VERSION}: run releases that speak the same"
+    )]
+    Version(u8),
     /// Its HELLO is no HELLO.
     #[error("its HELLO is malformed")]
     Malformed,
     /// There is no key that both have.
-    #[error("it has none of this node's network keys")]
+    #[error("it has none of this node's network keys: CACHE_SECRET has to be the same on both")]
     Key,
     /// It cannot prove that it has the key, or the right to write that it claims.
-    #[error("it did not prove what it claims")]
+    #[error("it did not prove that it has the network key, or the right to write that it claims")]
     Proof,
     /// It took too long.
     #[error("it did not finish the handshake in time")]
@@ -42,7 +44,12 @@ pub(crate) enum Refused {
     /// It is not on the list of allowed peers.
     #[error("it is not on the list of allowed peers")]
     NotAllowed,
-    /// The connection ended before the handshake did.
+    /// It ended the connection and said nothing, as a node does that lets no more in, or not this one.
+    #[error(
+        "it ended the connection and said nothing: this node may not be on its list of allowed peers, or it has too many connections"
+    )]
+    Unheard,
+    /// The connection ended between the HELLOs and the proofs.
     #[error("the connection ended during the handshake")]
     Gone,
 }
@@ -90,8 +97,9 @@ impl Greeting {
     pub(crate) fn decode(mut bytes: &[u8]) -> Result<Self, Refused> {
         let rest = &mut bytes;
         let short = |_| Refused::Malformed;
-        if rest.try_get_u8().map_err(short)? != PROTOCOL_VERSION {
-            return Err(Refused::Version);
+        let version = rest.try_get_u8().map_err(short)?;
+        if version != PROTOCOL_VERSION {
+            return Err(Refused::Version(version));
         }
         let flags = rest.try_get_u8().map_err(short)?;
         let weight = rest.try_get_u16().map_err(short)?;

@@ -4,36 +4,60 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
+use super::dnsaddr::{self, TextRecords};
 use crate::address::{Host, PeerAddress, may_dial};
 
-/// How long a name server has.
-const LIMIT: Duration = Duration::from_secs(2);
-/// The most addresses of one name that are tried.
+/// How long the name servers have to answer for one name.
+pub(super) const LIMIT: Duration = Duration::from_secs(2);
+/// The most addresses that are tried for one that was given.
 const MOST: usize = 8;
 
-/// Where to dial for `address`; why not, in words.
-pub(crate) async fn resolve(address: &PeerAddress) -> Result<Vec<PeerAddress>, String> {
-    let all = match &address.host {
-        Host::Ip(_) => return Ok(vec![address.clone()]),
-        Host::Dns(name) => look_up(name, address, |_| true).await?,
-        Host::Dns4(name) => look_up(name, address, IpAddr::is_ipv4).await?,
-        Host::Dns6(name) => look_up(name, address, IpAddr::is_ipv6).await?,
-        Host::DnsAddr(_) => return Err("dnsaddr records are not looked up".to_owned()),
-    };
-    if all.is_empty() { Err("the name has no address that can be dialled".to_owned()) } else { Ok(all) }
+/// Where to dial for `address`; why not, in words. Takes up to [`LIMIT`], and [`dnsaddr::LIMIT`] more
+/// where records lead to names.
+pub(crate) async fn resolve(
+    records: &TextRecords,
+    address: &PeerAddress,
+) -> Result<Vec<PeerAddress>, String> {
+    let Host::DnsAddr(name) = &address.host else { return resolve_host(address).await };
+    let told = dnsaddr::look_up(records, name, address.peer).await?;
+    any_of(join_all(told.iter().map(resolve_host)).await)
 }
 
 /// Where to dial for any of `addresses`, which a peer told of.
-pub(crate) async fn resolve_all(addresses: Vec<PeerAddress>) -> Result<Vec<PeerAddress>, String> {
-    let (mut all, mut why) = (Vec::new(), "it told of no address that can be dialled".to_owned());
-    for address in addresses {
-        match resolve(&address).await {
+pub(crate) async fn resolve_all(
+    records: &TextRecords,
+    addresses: Vec<PeerAddress>,
+) -> Result<Vec<PeerAddress>, String> {
+    if addresses.is_empty() {
+        return Err("it told of no address that can be dialled".to_owned());
+    }
+    any_of(join_all(addresses.iter().map(|address| resolve(records, address))).await)
+}
+
+/// What was found, or why nothing was.
+fn any_of(results: Vec<Result<Vec<PeerAddress>, String>>) -> Result<Vec<PeerAddress>, String> {
+    let (mut all, mut why) = (Vec::new(), String::new());
+    for result in results {
+        match result {
             Ok(found) => all.extend(found),
             Err(error) => why = error,
         }
     }
     all.truncate(MOST);
     if all.is_empty() { Err(why) } else { Ok(all) }
+}
+
+async fn resolve_host(address: &PeerAddress) -> Result<Vec<PeerAddress>, String> {
+    let all = match &address.host {
+        Host::Ip(_) => return Ok(vec![address.clone()]),
+        Host::Dns(name) => look_up(name, address, |_| true).await?,
+        Host::Dns4(name) => look_up(name, address, IpAddr::is_ipv4).await?,
+        Host::Dns6(name) => look_up(name, address, IpAddr::is_ipv6).await?,
+        Host::DnsAddr(_) => return Err("its records were looked up already".to_owned()),
+    };
+    if all.is_empty() { Err("the name has no address that can be dialled".to_owned()) } else { Ok(all) }
 }
 
 async fn look_up(

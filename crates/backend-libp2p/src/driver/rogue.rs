@@ -18,6 +18,8 @@ use super::*;
 use crate::wire::PeerKey;
 use crate::{Connections, Identity, NetworkKey, Peers, RoleChoice};
 
+mod slow;
+
 const MIB: u32 = 1 << 20;
 
 fn key() -> NetworkKey {
@@ -71,6 +73,7 @@ impl Rogue {
             allowed: std::collections::HashSet::new(),
             limits: ConnectionLimits { negotiating: 8, established: 8, per_peer: 8 },
             mdns: false,
+            records: TextRecords::default(),
         };
         let mut swarm = build(&plan, &engine).unwrap();
         let address: libp2p::Multiaddr = victim.addresses()[0].parse().unwrap();

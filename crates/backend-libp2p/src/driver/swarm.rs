@@ -20,18 +20,19 @@ use tokio::time::Instant;
 use super::behaviour::{Behaviour, BehaviourEvent, ConnectionLimits, remote};
 use super::connection::{Connection, serve};
 use super::dialler::{Dialler, Target};
+use super::dnsaddr::TextRecords;
 use super::engine::{Addresses, Command, Engine};
 use super::fault::{Reason, explain, reason};
-use super::hello::Side;
+use super::hello::{Refused, Side};
 use super::own::OwnCalls;
 use super::resolve::{resolve, resolve_all};
 use super::transport::build;
-#[cfg(feature = "mdns")]
-use crate::address::may_dial;
 use crate::address::{Host, PeerAddress};
 use crate::core::Event;
-use crate::report::BootstrapReport;
 use crate::wire::PeerKey;
+
+#[cfg(feature = "mdns")]
+mod discovery;
 
 /// The most look-ups at one time, of bootstrap addresses and of peers.
 const MAX_RESOLVING: usize = 256;
@@ -49,6 +50,7 @@ pub(crate) struct Plan {
     pub(crate) allowed: HashSet<PeerId>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) mdns: bool,
+    pub(crate) records: TextRecords,
 }
 
 /// Why a swarm could not be started.
@@ -74,15 +76,23 @@ pub(crate) struct SwarmTask {
     /// For whom a connection was asked.
     dials: HashMap<ConnectionId, Purpose>,
     resolving: JoinSet<(Purpose, Result<Vec<PeerAddress>, String>)>,
+    records: TextRecords,
     /// Dials of one target that are under way.
     tries: HashMap<Target, usize>,
-    connections: JoinSet<ConnectionId>,
+    connections: JoinSet<Ended>,
     own: OwnCalls,
     origin: Instant,
     me: PeerId,
 }
 
 type PeerAddressText = String;
+
+/// A connection that has ended.
+struct Ended {
+    id: ConnectionId,
+    /// The address that led to it, and why the peer did not become a link.
+    refused: Option<(Target, Refused)>,
+}
 
 /// Why a dial was made.
 #[derive(Clone, Debug)]
@@ -92,8 +102,6 @@ enum Purpose {
     Dial(PeerKey),
     /// The core asked; see [`crate::core::Action::Probe`].
     Probe(PeerKey),
-    #[cfg(feature = "mdns")]
-    Discovered,
 }
 
 impl SwarmTask {
@@ -114,6 +122,7 @@ impl SwarmTask {
             listening: BTreeSet::new(),
             dials: HashMap::new(),
             resolving: JoinSet::new(),
+            records: plan.records,
             tries: HashMap::new(),
             connections: JoinSet::new(),
             own: OwnCalls::default(),
@@ -175,8 +184,8 @@ impl SwarmTask {
                     }
                 }
                 Some(ended) = self.connections.join_next(), if !self.connections.is_empty() => {
-                    if let Ok(id) = ended {
-                        self.swarm.close_connection(id);
+                    if let Ok(ended) = ended {
+                        self.on_ended(ended);
                     }
                 }
                 _ = pulse.tick() => {
@@ -198,7 +207,8 @@ impl SwarmTask {
         self.dialler.observe(now, connected, chance());
         for (target, address) in self.dialler.due(now) {
             let purpose = Purpose::Bootstrap(target);
-            self.resolving.spawn(async move { (purpose, resolve(&address).await) });
+            let records = self.records.clone();
+            self.resolving.spawn(async move { (purpose, resolve(&records, &address).await) });
         }
     }
 
@@ -212,7 +222,8 @@ impl SwarmTask {
             return self.not_dialled(&purpose, "too many names are being looked up".to_owned());
         }
         let addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
-        self.resolving.spawn(async move { (purpose, resolve_all(addresses).await) });
+        let records = self.records.clone();
+        self.resolving.spawn(async move { (purpose, resolve_all(&records, addresses).await) });
     }
 
     fn on_resolved(&mut self, purpose: Purpose, addresses: Result<Vec<PeerAddress>, String>) {
@@ -229,8 +240,6 @@ impl SwarmTask {
             (Ok(addresses), purpose @ Purpose::Probe(peer)) => {
                 self.dial_peer(peer, &addresses, purpose, PeerCondition::Always);
             }
-            #[cfg(feature = "mdns")]
-            (Ok(_), Purpose::Discovered) => {}
         }
     }
 
@@ -244,8 +253,6 @@ impl SwarmTask {
                 let reached = matches!(purpose, Purpose::Dial(_)) && self.engine.is_connected(*peer);
                 self.engine.tell(Event::Dialled { peer: *peer, reached });
             }
-            #[cfg(feature = "mdns")]
-            Purpose::Discovered => {}
         }
     }
 
@@ -332,9 +339,7 @@ impl SwarmTask {
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener had trouble"),
             #[cfg(feature = "mdns")]
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(libp2p::mdns::Event::Discovered(found))) => {
-                self.on_discovered(found);
-            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.on_mdns(event),
             _ => {}
         }
     }
@@ -342,7 +347,9 @@ impl SwarmTask {
     fn on_connection(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let purpose = self.dials.remove(&id);
         let lanes = self.swarm.behaviour_mut().links.take_lanes(id);
+        let mut led = None;
         if let Some(Purpose::Bootstrap(target)) = purpose {
+            led = Some(target);
             self.tries.remove(&target);
             self.dialler.ended(target, self.origin.elapsed(), Ok(peer), chance());
         }
@@ -369,9 +376,17 @@ impl SwarmTask {
         };
         let engine = Arc::clone(&self.engine);
         self.connections.spawn(async move {
-            serve(engine, connection, lanes).await;
-            id
+            let refused = serve(engine, connection, lanes).await;
+            Ended { id, refused: led.zip(refused) }
         });
+    }
+
+    fn on_ended(&mut self, Ended { id, refused }: Ended) {
+        self.swarm.close_connection(id);
+        if let Some((target, why)) = refused {
+            self.dialler.refused(target, why.to_string());
+            self.tell_targets();
+        }
     }
 
     fn on_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: &DialError) {
@@ -395,8 +410,6 @@ impl SwarmTask {
             Some(Purpose::Dial(peer) | Purpose::Probe(peer)) => {
                 self.engine.tell(Event::Dialled { peer, reached: false });
             }
-            #[cfg(feature = "mdns")]
-            Some(Purpose::Discovered) => {}
             None => {}
         }
     }
@@ -421,28 +434,8 @@ impl SwarmTask {
         tracing::debug!(%from, %error, "a connection was refused");
     }
 
-    #[cfg(feature = "mdns")]
-    fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
-        for (peer, address) in found.into_iter().take(64) {
-            let known = PeerKey::of(&peer).is_none_or(|key| self.engine.is_connected(key));
-            let address = PeerAddress::from_multiaddr(&without_peer(&address))
-                .filter(|at| !self.is_own(at) && matches!(at.host, Host::Ip(ip) if may_dial(ip)));
-            let (false, Some(address)) = (known || peer == self.me, address) else { continue };
-            let at = vec![address.to_multiaddr()];
-            let opts = DialOpts::peer_id(peer).addresses(at).allocate_new_port().build();
-            if let Err(error) = self.dial(opts, Purpose::Discovered) {
-                tracing::debug!(%peer, %error, "not dialled");
-            }
-        }
-    }
-
     fn tell_targets(&self) {
-        let targets = self.dialler.report().map(|(address, connected, trouble)| BootstrapReport {
-            address: address.to_string(),
-            connected,
-            trouble: trouble.map(str::to_owned),
-        });
-        self.engine.set_targets(targets.collect());
+        self.engine.set_targets(self.dialler.report().collect());
     }
 
     /// Says anew where this node can be dialled.

@@ -89,14 +89,14 @@ impl Count {
 impl Tally {
     pub(crate) fn refused(&self, why: Refused) {
         match why {
-            Refused::Version => self.refused_versions.up(),
+            Refused::Version(_) => self.refused_versions.up(),
             Refused::Malformed => self.refused_malformed.up(),
             Refused::Key => self.refused_keys.up(),
             Refused::Proof => self.refused_proofs.up(),
             Refused::TooSlow => self.refused_slow.up(),
             Refused::NotAllowed => self.refused_not_allowed.up(),
             // Nobody was refused: a probe ends like this, and so does a peer that was cut off.
-            Refused::Gone => {}
+            Refused::Unheard | Refused::Gone => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use peercache_api::{
@@ -33,6 +33,7 @@ async fn many_puts_at_once_arrive_whole() {
     let anchor = anchor(&[]).await;
     let (one, other) = (leaf(&[&anchor]).await, leaf(&[&anchor]).await);
     let writer = Arc::new(Writer::new(1));
+    let begun = Instant::now();
     let puts = (0..300).map(|at| {
         let (one, writer) = (one.clone(), Arc::clone(&writer));
         let size = if at % 50 == 0 { 300_000 } else { 1000 };
@@ -42,6 +43,7 @@ async fn many_puts_at_once_arrive_whole() {
     for put in puts {
         put.await.unwrap().unwrap();
     }
+    println!("300 puts at once were with the anchor after {:?}", begun.elapsed());
     let gets = (0..300).map(|at| {
         let other = other.clone();
         tokio::spawn(async move { (at, other.get(&name(&at.to_string())).await.unwrap().unwrap()) })

@@ -8,12 +8,15 @@ mod demo;
 mod entries;
 mod errors;
 mod explain;
+mod flood;
 mod gh;
 mod http;
 mod keygen;
+mod machine;
 #[path = "../shared/part.rs"]
 mod part;
 mod peers;
 mod s3;
 mod serve;
+mod stampede;
 mod support;

@@ -1,109 +1,15 @@
 //! Peers as processes over loopback: an anchor, leaves, and commands beside them.
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use serde_json::Value;
-use tempfile::TempDir;
 
+use crate::machine::{Machine, NOWHERE, json, peers_of, text, until};
 use crate::serve::storable_target;
 use crate::support::{Server, corpus, get, header, peercache, read_log, run, stderr};
 
-const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
 const READ_ONLY: &str = "pc-readonly-1-7tBscmJ9uWR8O7Ftom88QiW5TsDCTuJ8fAJ9xzfGvNH_ZpbqxPJOR9UsZXxb1DO8IF5gWsWXGDCGb91FHWQruG5bSRM";
-/// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A machine: its own cache directory, and how it finds the others.
-pub(crate) struct Machine {
-    dir: TempDir,
-    env: Vec<(String, String)>,
-}
-
-impl Machine {
-    pub(crate) fn new(env: &[(&str, &str)]) -> Self {
-        let secret = [("CACHE_SECRET", SECRET)];
-        let env = secret.iter().chain(env).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Self { dir: tempfile::tempdir().unwrap(), env: env.collect() }
-    }
-
-    /// A machine whose server is the anchor of the others, on a port of its own.
-    pub(crate) fn anchor() -> Self {
-        // Bound and dropped: free just now.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-        let announced = format!("/ip4/127.0.0.1/tcp/{port}");
-        Self::new(&[
-            ("CACHE_LISTEN_PORT", &port),
-            ("CACHE_NODE_NAME", "mcp-server"),
-            ("CACHE_ANNOUNCE_ADDRS", &announced),
-        ])
-    }
-
-    /// A machine that dials `anchor`.
-    pub(crate) fn leaf(anchor: &Self) -> Self {
-        let port = anchor.var("CACHE_LISTEN_PORT");
-        Self::new(&[("CACHE_BOOTSTRAP_PEERS", &format!("/ip4/127.0.0.1/tcp/{port}"))])
-    }
-
-    fn var(&self, name: &str) -> &str {
-        &self.env.iter().find(|(known, _)| known == name).unwrap().1
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = peercache(args);
-        command.env("CACHE_DIR", self.dir.path()).envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
-    }
-
-    pub(crate) fn run(&self, args: &[&str], input: &[u8]) -> Output {
-        run(self.command(args), input)
-    }
-
-    pub(crate) fn serve(&self, upstream: &str) -> Server {
-        Server::start(self.command(&["serve", "--listen", "127.0.0.1:0", "--upstream", upstream]))
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    /// The text without what differs from run to run.
-    fn plain(&self, text: &str) -> String {
-        let text = text.replace(self.path().to_str().unwrap(), "DIR");
-        match self.env.iter().find(|(name, _)| name == "CACHE_LISTEN_PORT") {
-            Some((_, port)) => text.replace(port, "PORT"),
-            None => text,
-        }
-    }
-}
-
-/// Nobody listens there; no request of these tests is for it.
-const NOWHERE: &str = "http://127.0.0.1:9";
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", stderr(output));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn text(output: Output) -> String {
-    assert!(output.status.success(), "{}", stderr(&output));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < give_up, "it never came about that {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn peers_of(server: &Server) -> Value {
-    json(&run(peercache(&["--json", "peers", "--url", &server.url]), b""))
-}
 
 #[test]
 fn what_one_machine_puts_another_gets() {
@@ -316,6 +222,71 @@ fn whoever_has_another_secret_is_told_why_nobody_talks_to_him() {
         let connections = &peers_of(&server)["connections"];
         connections["refused_strangers"].as_u64().unwrap() + connections["refused_keys"].as_u64().unwrap() > 0
     });
+    // A server goes on without, and says so wherever one looks.
+    let beside = stranger.serve(NOWHERE);
+    let why = "it is no node of this network, or CACHE_SECRET is not the same on both";
+    until("it is told", || peers_of(&beside)["bootstrap"][0]["trouble"] == why);
+    let table = text(run(peercache(&["peers", "--url", &beside.url]), b""));
+    assert!(table.contains(&format!("not connected: {why}")), "{table}");
+    let stats = text(run(peercache(&["stats", "--url", &beside.url]), b""));
+    assert!(stats.starts_with("degraded\n") && stats.contains(&format!(": {why}\n")), "{stats}");
+    assert!(!table.contains("somebody else's") && !stats.contains("somebody else's"), "no secret is shown");
+}
+
+#[test]
+fn who_is_not_let_in_or_answers_nobody_is_said() {
+    let mut anchor = Machine::anchor();
+    let nobody = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+    anchor.env.push(("CACHE_ALLOWED_PEERS".to_owned(), nobody.to_owned()));
+    let _host = anchor.serve(NOWHERE);
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = |port: &str| format!("/ip4/127.0.0.1/tcp/{port}");
+    let addresses = [
+        address(anchor.var("CACHE_LISTEN_PORT")),
+        address(&silent.local_addr().unwrap().port().to_string()),
+        address("9"),
+    ];
+    let machine = Machine::new(&[("CACHE_BOOTSTRAP_PEERS", &addresses.join(","))]);
+    let runner = machine.serve(NOWHERE);
+    let expected = [
+        "it ended the connection and said nothing: this node may not be on its list of allowed peers, or it has \
+         too many connections",
+        "it did not answer in time",
+        "Connection refused (os error 111)",
+    ];
+    for (at, why) in expected.iter().enumerate() {
+        until(&format!("{why} is said of {}", addresses[at]), || {
+            peers_of(&runner)["bootstrap"][at]["trouble"] == *why
+        });
+    }
+    let stats = text(run(peercache(&["stats", "--url", &runner.url]), b""));
+    for (address, why) in addresses.iter().zip(expected) {
+        assert!(stats.contains(&format!("no peer at {address}: {why}\n")), "{stats}");
+    }
+}
+
+#[test]
+fn values_of_every_size_go_from_one_machine_to_another() {
+    let anchor = Machine::anchor();
+    let _server = anchor.serve(NOWHERE);
+    let (one, other) = (Machine::leaf(&anchor), Machine::leaf(&anchor));
+    const MIB: usize = 1 << 20;
+    for size in [1, 1000, 65_536, MIB, 8 * MIB, 8 * MIB + 1, 64 * MIB] {
+        let key = format!("of-{size}");
+        // Bytes that no codec makes shorter.
+        let mut state = size as u64;
+        let value: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as u8
+        })
+        .take(size)
+        .collect();
+        let put = one.run(&["put", &key, "--ttl", "600"], &value);
+        assert!(put.status.success(), "{size} bytes: {}", stderr(&put));
+        let got = other.run(&["get", &key], b"");
+        assert!(got.stdout == value, "{size} bytes came back as {}: {}", got.stdout.len(), stderr(&got));
+    }
 }
 
 #[test]

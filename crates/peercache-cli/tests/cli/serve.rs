@@ -77,7 +77,7 @@ fn sigterm_lets_a_running_request_end() {
     assert_eq!(node.terminate(), Some(0));
 }
 
-fn post(url: &str, body: &str) -> u16 {
+pub(crate) fn post(url: &str, body: &str) -> u16 {
     let rest = url.strip_prefix("http://").unwrap();
     let (authority, path) = rest.split_once('/').unwrap();
     let mut stream = std::net::TcpStream::connect(authority).unwrap();

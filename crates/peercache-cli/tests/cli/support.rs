@@ -87,6 +87,11 @@ impl Server {
         Self::start(command)
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGKILL and waits.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -9,8 +9,8 @@ use crate::command::{LIMIT, eventually};
 use crate::engine::Container;
 use crate::fleet::PEER_PORT;
 use crate::namespace::Namespace;
-use crate::nat;
 use crate::node::Node;
+use crate::{lan, nat};
 
 /// A node that serves.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) enum Wire {
     Port(Rc<Namespace>),
     /// By dropping everything from and to this runner, at this router.
     Runner(Rc<Namespace>, u8),
+    /// By plugging the cable of this host out of this switch.
+    Cable(Rc<Namespace>, u8),
 }
 
 /// What a `get` answered.
@@ -113,6 +115,7 @@ impl Wire {
             Self::Network(container, network) => container.disconnect(network),
             Self::Port(host) => port_rules(host, "-I"),
             Self::Runner(router, number) => nat::runner_rules(router, "-I", *number),
+            Self::Cable(switch, number) => lan::set_port(switch, *number, "down"),
         }
     }
 
@@ -122,6 +125,7 @@ impl Wire {
             Self::Network(container, network) => container.connect(network, &[]),
             Self::Port(host) => port_rules(host, "-D"),
             Self::Runner(router, number) => nat::runner_rules(router, "-D", *number),
+            Self::Cable(switch, number) => lan::set_port(switch, *number, "up"),
         }
     }
 }

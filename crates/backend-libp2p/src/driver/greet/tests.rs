@@ -127,7 +127,7 @@ async fn a_hello_that_is_none_is_refused() {
     let key = key(1, Some(2), 0);
     let long = [&5000_u16.to_be_bytes()[..], &[0; 5000]].concat();
     assert_eq!(played_to(&key, 2, &long).await, Err(Refused::Malformed));
-    assert_eq!(played_to(&key, 2, &[0, 3, 9, 9, 9]).await, Err(Refused::Version));
+    assert_eq!(played_to(&key, 2, &[0, 3, 9, 9, 9]).await, Err(Refused::Version(9)));
     assert_eq!(played_to(&key, 2, &[0, 3, 1, 0, 0]).await, Err(Refused::Malformed));
 }
 
