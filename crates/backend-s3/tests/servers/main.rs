@@ -44,6 +44,7 @@ async fn every_case_over_seaweedfs() {
     credentials_that_may_only_read_make_a_read_only_tier(&store, reader).await;
     sources::keys_of_the_environment(&store).await;
     sources::a_profile_and_one_that_is_mended_while_we_run(&store).await;
+    sources::keys_that_expire_half_way(&store, server.renewed_credentials()).await;
     sixteen_writers_leave_the_newest(&store).await;
 }
 

@@ -35,6 +35,16 @@ pub enum Mode {
     Slow(u32),
     /// Answers this; the server is not asked.
     Answer(Answer),
+    /// Answers this to requests that are signed with the access key of this id, and passes the others: a key whose time
+    /// is over, beside one that is good.
+    AnswerTo(String, Answer),
+}
+
+/// Whether the signature is of this access key (AWS Signature Version 4, in the `Authorization` header).
+fn is_signed_by(request: &Request<Incoming>, id: &str) -> bool {
+    let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let credential = header.and_then(|text| text.split_once("Credential=")).map(|(_, credential)| credential);
+    credential.and_then(|credential| credential.split('/').next()) == Some(id)
 }
 
 /// An answer that the server did not give.
@@ -222,17 +232,14 @@ async fn handle(
     let number = shared.log.request(request.method().as_str(), uri.path(), uri.query().unwrap_or_default());
     let mode = shared.mode.borrow().clone();
     let response = match mode {
-        Mode::Pass => {
+        Mode::AnswerTo(id, answer) if is_signed_by(&request, &id) => answered(request, &answer).await?,
+        Mode::Answer(answer) => answered(request, &answer).await?,
+        Mode::Pass | Mode::AnswerTo(..) => {
             pass(request.map(Incoming::boxed_unsync), &shared, &upstream).await?.map(Incoming::boxed_unsync)
         }
         Mode::Slow(rate) => {
             let request = request.map(|body| slowed(body, rate));
             pass(request, &shared, &upstream).await?.map(|body| slowed(body, rate))
-        }
-        Mode::Answer(answer) => {
-            // Read, as a server does, so that the connection can serve the next request.
-            request.into_body().collect().await?;
-            answer.response()
         }
         Mode::Tarpit => {
             let mut mode = shared.mode.subscribe();
@@ -245,6 +252,12 @@ async fn handle(
     };
     shared.log.answer(number, response.status().as_u16());
     Ok(response)
+}
+
+/// `answer`, once the request is read, as a server reads it: so that the connection can serve the next one.
+async fn answered(request: Request<Incoming>, answer: &Answer) -> Result<Response<Passed>, Cut> {
+    request.into_body().collect().await?;
+    Ok(answer.response())
 }
 
 async fn pass(
