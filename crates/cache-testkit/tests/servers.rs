@@ -177,6 +177,31 @@ async fn a_slow_body_arrives_whole_and_in_pieces() {
 }
 
 #[tokio::test]
+async fn one_request_passes_at_a_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = FaultProxy::start(listener.local_addr().unwrap()).await.unwrap();
+    proxy.set(Mode::OneByOne);
+    let mut clients = [Client::connect(proxy.address()).await, Client::connect(proxy.address()).await];
+    for client in &mut clients {
+        client.send("GET", "/", "").await;
+    }
+    while proxy.log().requests.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // Neither is answered yet, and only one of them has come.
+    let (mut first, _) = listener.accept().await.unwrap();
+    let second = listener.accept();
+    tokio::pin!(second);
+    assert!(futures_util::poll!(&mut second).is_pending());
+    first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend").await.unwrap();
+    let (mut second, _) = second.await.unwrap();
+    second.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend").await.unwrap();
+    for client in &mut clients {
+        client.until("end").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_gone_is_a_cut_and_one_that_returns_is_found() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = gone.local_addr().unwrap();

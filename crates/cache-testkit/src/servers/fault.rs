@@ -33,6 +33,9 @@ pub enum Mode {
     Tarpit,
     /// Passes it, each body with so many bytes a second (1 to 4 GiB; at least a byte every tenth of a second).
     Slow(u32),
+    /// Passes one request at a time: for a server that looks at the condition of a write and then writes, as moto does,
+    /// and lets another write come between the two.
+    OneByOne,
     /// Answers this; the server is not asked.
     Answer(Answer),
     /// Answers this to requests that are signed with the access key of this id, and passes the others: a key whose time
@@ -121,6 +124,8 @@ pub struct FaultProxy {
 struct Shared {
     upstream: SocketAddr,
     mode: watch::Sender<Mode>,
+    /// Whose request passes, in [`Mode::OneByOne`].
+    turn: Mutex<()>,
     log: Recorder,
 }
 
@@ -141,8 +146,12 @@ impl FaultProxy {
             .await
             .map_err(ServerError::io("no loopback port is free"))?;
         let address = listener.local_addr().map_err(ServerError::io("a port has no number"))?;
-        let shared =
-            Arc::new(Shared { upstream, mode: watch::Sender::new(Mode::Pass), log: Recorder::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            mode: watch::Sender::new(Mode::Pass),
+            turn: Mutex::default(),
+            log: Recorder::default(),
+        });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { address, shared, accepting })
     }
@@ -231,10 +240,12 @@ async fn handle(
     let uri = request.uri();
     let number = shared.log.request(request.method().as_str(), uri.path(), uri.query().unwrap_or_default());
     let mode = shared.mode.borrow().clone();
+    // Until the answer begins: by then the server has done what it was asked.
+    let _turn = if mode == Mode::OneByOne { Some(shared.turn.lock().await) } else { None };
     let response = match mode {
         Mode::AnswerTo(id, answer) if is_signed_by(&request, &id) => answered(request, &answer).await?,
         Mode::Answer(answer) => answered(request, &answer).await?,
-        Mode::Pass | Mode::AnswerTo(..) => {
+        Mode::Pass | Mode::OneByOne | Mode::AnswerTo(..) => {
             pass(request.map(Incoming::boxed_unsync), &shared, &upstream).await?.map(Incoming::boxed_unsync)
         }
         Mode::Slow(rate) => {
