@@ -26,6 +26,7 @@ fn auto_takes_it_where_a_bucket_is_named() {
     for bucket in [BUCKET, ("CACHE_S3_BUCKET", "b"), ("S3_BUCKET", "b")] {
         assert_eq!(tiers(&[bucket]), "memory,disk,s3", "{bucket:?}");
     }
+    assert!(read(&[BUCKET]).unwrap().warnings().is_empty());
     assert_eq!(tiers(&[("S3_PREFIX", "ci"), STORE]), "memory,disk", "they say nothing without a bucket");
     assert_eq!(tiers(&[BUCKET, ("CACHE_BACKEND", "s3")]), "memory,disk,s3");
     assert_eq!(tiers(&[BUCKET, ("CACHE_BACKEND", "memory")]), "memory", "a list is a list");
