@@ -32,9 +32,10 @@ use scenario::{Scenario, World};
 
 /// How many seeds are tried of each world unless `PEERCACHE_CHAOS_SEEDS` says otherwise.
 const SEEDS: u64 = 10_000;
-/// The same of those with a real server, of which each takes half a second: `PEERCACHE_CHAOS_S3_SEEDS`.
+/// The same of those with a real server, of which each takes half a second: `PEERCACHE_CHAOS_S3_SEEDS`. Seed 132 is the
+/// first that notices a bucket which lets an older write replace a newer one.
 #[cfg(feature = "s3")]
-const SERVER_SEEDS: u64 = 48;
+const SERVER_SEEDS: u64 = 150;
 /// From so many seeds on, everything that can happen must have happened.
 const ENOUGH_SEEDS: u64 = 1_000;
 /// How many failures are worth reading.
