@@ -1,9 +1,13 @@
 //! Random chains of random stores on bad days, and random histories: no panic, no wrong answer, no
 //! count that does not add up. All in paused time.
 //!
-//! `PEERCACHE_CHAOS_SEEDS=100000` tries more seeds, `PEERCACHE_CHAOS_SEED=42` one alone.
+//! `PEERCACHE_CHAOS_SEEDS=100000` tries more seeds, `PEERCACHE_CHAOS_SEED=42` one alone, and
+//! `PEERCACHE_CHAOS_S3_SEEDS=1000` more of those that write to a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
+#[cfg(feature = "s3")]
+#[path = "chaos/bucket.rs"]
+mod bucket;
 #[path = "chaos/coverage.rs"]
 mod coverage;
 #[path = "chaos/rng.rs"]
@@ -12,6 +16,8 @@ mod rng;
 mod run;
 #[path = "chaos/scenario.rs"]
 mod scenario;
+#[path = "chaos/step.rs"]
+mod step;
 #[path = "chaos/tally.rs"]
 mod tally;
 #[path = "chaos/world.rs"]
@@ -26,6 +32,10 @@ use scenario::{Scenario, World};
 
 /// How many seeds are tried of each world unless `PEERCACHE_CHAOS_SEEDS` says otherwise.
 const SEEDS: u64 = 10_000;
+/// The same of those with a real server, of which each takes half a second: `PEERCACHE_CHAOS_S3_SEEDS`. Seed 132 is the
+/// first that notices a bucket which lets an older write replace a newer one.
+#[cfg(feature = "s3")]
+const SERVER_SEEDS: u64 = 150;
 /// From so many seeds on, everything that can happen must have happened.
 const ENOUGH_SEEDS: u64 = 1_000;
 /// How many failures are worth reading.
@@ -43,6 +53,8 @@ fn explain(seed: u64, world: World, wrong: &str) -> String {
     let test = match world {
         World::Local => "local_tiers",
         World::Shared => "shared_tiers",
+        #[cfg(feature = "s3")]
+        World::Bucket => "seaweedfs",
     };
     format!(
         "seed {seed}: {wrong}\n  reproduce: PEERCACHE_CHAOS_SEED={seed} cargo test -p peercache --test chaos {test}\n  \
@@ -58,6 +70,23 @@ fn local_tiers_never_give_a_wrong_answer_or_a_wrong_count() {
 #[test]
 fn shared_tiers_never_give_a_wrong_answer_or_a_wrong_count() {
     try_seeds(World::Shared);
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn buckets_on_seaweedfs_never_give_a_wrong_answer_or_a_wrong_count() {
+    let Some(store) = bucket::Store::start() else { return };
+    try_seeds(World::Bucket);
+    store.check();
+}
+
+/// How many seeds are tried of this world.
+fn seeds(world: World) -> u64 {
+    match world {
+        World::Local | World::Shared => number_from("PEERCACHE_CHAOS_SEEDS").unwrap_or(SEEDS),
+        #[cfg(feature = "s3")]
+        World::Bucket => number_from("PEERCACHE_CHAOS_S3_SEEDS").unwrap_or(SERVER_SEEDS),
+    }
 }
 
 /// A chain as a tier that cannot place a newer value buries the older one in the parts for which it is
@@ -77,7 +106,7 @@ fn try_seeds(world: World) {
     }));
     let (first, end) = match number_from("PEERCACHE_CHAOS_SEED") {
         Some(seed) => (seed, seed + 1),
-        None => (0, number_from("PEERCACHE_CHAOS_SEEDS").unwrap_or(SEEDS)),
+        None => (0, seeds(world)),
     };
     let (next, failures, coverage) =
         (AtomicU64::new(first), Mutex::new(Vec::new()), Mutex::new(Coverage::default()));

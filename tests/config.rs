@@ -142,15 +142,7 @@ mod with_every_tier {
     #[test]
     fn settings_of_later_releases_are_warned_about() {
         let warned = |name| read(&[(name, "true")]).unwrap().warnings().join("\n");
-        for name in [
-            "AWS_S3_BUCKET",
-            "CACHE_S3_BUCKET",
-            "S3_BUCKET",
-            "IPFS_API",
-            "CACHE_IPFS_API",
-            "WEB3_STORAGE_TOKEN",
-            "STORACHA_TOKEN",
-        ] {
+        for name in ["IPFS_API", "CACHE_IPFS_API", "WEB3_STORAGE_TOKEN", "STORACHA_TOKEN"] {
             assert!(warned(name).starts_with(&format!("{name} is set, but this release ")), "{name}");
         }
         assert!(!warned("WEB3_STORAGE_TOKEN").contains("true"), "a secret is not repeated");

@@ -57,7 +57,6 @@ pub(super) fn warnings(env: &Env<'_>) -> Vec<String> {
             warnings.push(format!("{name} is set, but {text}"));
         }
     };
-    warn(&["AWS_S3_BUCKET", "CACHE_S3_BUCKET", "S3_BUCKET"], "this release has no s3 backend yet");
     warn(&["IPFS_API", "CACHE_IPFS_API"], "this release has no ipfs backend yet");
     warn(&["WEB3_STORAGE_TOKEN", "STORACHA_TOKEN"], "this release has no storacha backend yet");
     warnings

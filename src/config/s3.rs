@@ -13,6 +13,8 @@ use super::error::without_help;
 use super::names::Name;
 #[cfg(feature = "s3")]
 use super::secret::Ring;
+#[cfg(feature = "s3")]
+use super::source::{Given, Raw};
 use super::source::{Origin, Set, Sources};
 use super::values::{cargo_line, switch};
 
@@ -40,6 +42,30 @@ impl S3Settings {
     /// Whether `auto` takes the tier.
     pub(super) fn is_present(&self) -> bool {
         self.bucket.value.is_some()
+    }
+
+    /// The error of a bucket that cannot be opened, in terms of the setting at fault.
+    #[cfg(feature = "s3")]
+    fn at_fault(&self, error: peercache_api::Error) -> ConfigError {
+        const OF_THE_SDK: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"];
+        let remedy =
+            error.help().unwrap_or("leave `s3` out of CACHE_BACKEND to do without the bucket").to_owned();
+        let variable = error.context("variable").unwrap_or_default();
+        let setting = self.show().find(|(name, ..)| name.variables()[0] == variable);
+        let told = match (setting, OF_THE_SDK.iter().find(|known| **known == variable)) {
+            (Some((name, Some(value), origin)), _) => {
+                let raw = Raw { name, given: Given::Text(value), origin: origin.clone() };
+                ConfigError::of(&raw, error.message(), remedy)
+            }
+            (Some((name, None, _)), _) => {
+                ConfigError::of_variable(name.variables()[0], error.message(), remedy)
+            }
+            (None, Some(variable)) => ConfigError::of_variable(variable, error.message(), remedy),
+            (None, None) => {
+                ConfigError::of_variable(Name::S3Bucket.variables()[0], without_help(&error), remedy)
+            }
+        };
+        told.with_source(error)
     }
 
     /// The settings as they may be shown.
@@ -112,16 +138,7 @@ impl Config {
         if let Some(path_style) = self.s3.path_style.value {
             builder = builder.path_style(path_style);
         }
-        builder.open().await.map_err(|error| {
-            let remedy = error.help().unwrap_or("leave `s3` out of CACHE_BACKEND to do without the bucket");
-            ConfigError::at(
-                variable,
-                format!("{variable}={:?}", without_user(bucket)),
-                without_help(&error),
-                remedy,
-            )
-            .with_source(error.clone())
-        })
+        builder.open().await.map_err(|error| self.s3.at_fault(error))
     }
 
     /// The tier that stands on the bucket.

@@ -41,7 +41,7 @@ impl Coverage {
                 // Only writers that wait can be dropped while they do.
                 None => self.count("puts that were dropped", tier.put_cancelled),
             }
-            if world == World::Shared {
+            if world != World::Local {
                 let more = [
                     ("overtaken", tier.overtaken),
                     ("asked in vain", tier.spare),

@@ -11,7 +11,8 @@ use peercache_testkit::chaos::Trace;
 use peercache_testkit::model::{Answer, Model, Queue, Taken, TierSpec};
 use tokio::time::timeout;
 
-use crate::scenario::{KEYS, Kind, Mode, Room, Scenario, Step, TierPlan};
+use crate::scenario::{KEYS, Kind, Mode, Room, Scenario, TierPlan};
+use crate::step::Step;
 use crate::tally::Tally;
 use crate::world::{World, index_of};
 

@@ -7,12 +7,10 @@ use peercache_chain::{WriteBehind, WritePolicy};
 use peercache_testkit::chaos::Plan;
 
 use crate::rng::Rng;
+use crate::step::Step;
 
 /// The most keys of a history: few, so that they meet.
 pub(crate) const KEYS: usize = 3;
-/// How many tags there are.
-const TAGS: usize = 2;
-
 /// What a tier is made of.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
@@ -27,6 +25,11 @@ pub(crate) enum Kind {
     Memory,
     /// A map that sees only sealed entries, and lies about them undetected.
     Sealed,
+    /// The S3 tier of the product, over a real server.
+    #[cfg(feature = "s3")]
+    Bucket {
+        sealed: bool,
+    },
     Nested(Vec<TierPlan>),
 }
 
@@ -77,6 +80,9 @@ pub(crate) enum World {
     Local,
     /// Also such as are written behind, raced and sealed.
     Shared,
+    /// As the above, and some of them are buckets of a real server.
+    #[cfg(feature = "s3")]
+    Bucket,
 }
 
 /// The bounds of what waits for the shared tiers.
@@ -194,6 +200,8 @@ impl TierPlan {
             Kind::Nested(tiers) => tiers.iter().all(|tier| tier.keeps() && tier.mode == Mode::ReadWrite),
             Kind::Map { writable, .. } => *writable,
             Kind::Memory | Kind::Sealed => true,
+            #[cfg(feature = "s3")]
+            Kind::Bucket { .. } => true,
         };
         within && self.weather == Weather::Fair
     }
@@ -204,6 +212,8 @@ impl TierPlan {
             Kind::Nested(tiers) => tiers.iter().all(Self::orders),
             Kind::Map { ordered, .. } => *ordered,
             Kind::Memory | Kind::Sealed => true,
+            #[cfg(feature = "s3")]
+            Kind::Bucket { .. } => true,
         }
     }
 
@@ -216,106 +226,11 @@ impl TierPlan {
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        matches!(self.kind, Kind::Sealed)
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
-    Put {
-        key: usize,
-        size: usize,
-        fresh: u64,
-        stale: u64,
-        tag: Option<usize>,
-    },
-    Remove {
-        key: usize,
-    },
-    /// Every entry with this tag is removed.
-    Invalidate {
-        tag: usize,
-    },
-    Lookup {
-        key: usize,
-    },
-    /// Lookups one after the other, so that it is known what is usual.
-    Often {
-        key: usize,
-        times: usize,
-    },
-    /// A put or a removal, and lookups that run beside it.
-    Together {
-        key: usize,
-        remove: bool,
-        lookups: usize,
-    },
-    /// As the above, but the caller gives up after so many milliseconds.
-    DroppedPut {
-        key: usize,
-        after: u64,
-    },
-    DroppedRemove {
-        key: usize,
-        after: u64,
-    },
-    DroppedLookup {
-        key: usize,
-        after: u64,
-    },
-    /// Another process writes to one tier.
-    Foreign {
-        tier: usize,
-        key: usize,
-        remove: bool,
-    },
-    /// The wall clock moves.
-    Wait {
-        seconds: u64,
-    },
-    /// What runs in the background goes on.
-    Breathe {
-        millis: u64,
-    },
-    Down {
-        tier: usize,
-    },
-    Up {
-        tier: usize,
-    },
-    Settle,
-}
-
-impl Step {
-    fn random(rng: &mut Rng, tiers: usize, world: World) -> Self {
-        let (key, tier, after) = (rng.below(KEYS), rng.below(tiers), rng.roll() % 60);
-        let remove = rng.percent(40);
-        match rng.below(if world == World::Shared { 48 } else { 40 }) {
-            0..=7 => Self::Put {
-                key,
-                size: rng.pick(&[24, 24, 200, 2000]),
-                fresh: rng.roll() % 60,
-                stale: rng.pick(&[0, 0, 30]),
-                tag: (world == World::Shared && rng.percent(40)).then(|| rng.below(TAGS)),
-            },
-            8..=11 => Self::Remove { key },
-            12..=23 => Self::Lookup { key },
-            24..=26 => Self::Together { key, remove, lookups: 1 + rng.below(3) },
-            27 => Self::DroppedPut { key, after },
-            28 => Self::DroppedRemove { key, after },
-            29 | 30 => Self::DroppedLookup { key, after },
-            31 | 32 => Self::Foreign { tier, key, remove },
-            33 | 34 => Self::Wait { seconds: 1 + rng.roll() % 20 },
-            35 => Self::Breathe { millis: 1 + rng.roll() % 5000 },
-            36 => Self::Down { tier },
-            37 | 38 => Self::Up { tier },
-            // What is written behind meets outages more often, and takes longer to come right.
-            40 | 41 => Self::Down { tier },
-            42 => Self::Breathe { millis: 1 + rng.roll() % 60_000 },
-            46 | 47 => Self::Invalidate { tag: rng.below(TAGS) },
-            43..=45 => Self::Often { key, times: 6 + rng.below(8) },
-            _ => Self::Settle,
+        #[cfg(feature = "s3")]
+        if let Kind::Bucket { sealed } = self.kind {
+            return sealed;
         }
+        matches!(self.kind, Kind::Sealed)
     }
 }
 
@@ -331,6 +246,10 @@ impl Scenario {
     /// The scenario of a seed: 1 to 4 tiers, 20 to 60 steps.
     pub(crate) fn of(seed: u64, world: World) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        #[cfg(feature = "s3")]
+        if world == World::Bucket {
+            return Self::of(seed, World::Shared).on_buckets(&mut rng);
+        }
         let chain = if world == World::Shared { ChainPlan::random(&mut rng) } else { ChainPlan::USUAL };
         let tiers = 1 + rng.below(4);
         let tiers: Vec<_> = (0..tiers).map(|_| TierPlan::random(&mut rng, 0, world)).collect();
@@ -352,6 +271,18 @@ impl Scenario {
         for step in &mut self.steps {
             if let Step::Lookup { key } = *step {
                 *step = Step::Often { key, times: 4 + rng.below(6) };
+            }
+        }
+        self
+    }
+
+    /// The same, but one of the tiers is a bucket, and perhaps others are too.
+    #[cfg(feature = "s3")]
+    fn on_buckets(mut self, rng: &mut Rng) -> Self {
+        let certain = rng.below(self.tiers.len());
+        for (index, tier) in self.tiers.iter_mut().enumerate() {
+            if index == certain || rng.percent(25) {
+                (tier.kind, tier.shared) = (Kind::Bucket { sealed: rng.percent(50) }, true);
             }
         }
         self

@@ -110,10 +110,10 @@ impl World {
             .racing(how.racing)
             .write_behind(how.write_behind());
         for ((plan, name), weather) in plans.iter().zip(NAMES).zip(&weather) {
-            let backend = backend(plan, name, clock, &mut nested);
+            let (backend, door) = backend(plan, name, clock, &mut nested);
             let store = Arc::new(Chaos::new(Arc::clone(&backend), plan.seed, weather.clone()));
             let tier = sealed(plan, name, clock, Arc::clone(&store) as Arc<dyn CacheBackend>);
-            doors.push(sealed(plan, name, clock, backend));
+            doors.push(sealed(plan, name, clock, door));
             let mode = match plan.mode {
                 Mode::ReadWrite => TierMode::ReadWrite,
                 Mode::ReadOnly => TierMode::ReadOnly,
@@ -154,13 +154,14 @@ impl World {
     }
 }
 
+/// A tier, and the same one as another process has it.
 fn backend(
     plan: &TierPlan,
     name: &'static str,
     clock: &Arc<ManualClock>,
     nested: &mut Vec<World>,
-) -> Arc<dyn CacheBackend> {
-    match &plan.kind {
+) -> (Arc<dyn CacheBackend>, Arc<dyn CacheBackend>) {
+    let backend: Arc<dyn CacheBackend> = match &plan.kind {
         Kind::Nested(plans) => {
             let world = World::build(name, &ChainPlan::USUAL, plans, clock);
             let chain = Arc::clone(&world.chain);
@@ -177,6 +178,11 @@ fn backend(
         }),
         #[cfg(not(feature = "memory"))]
         Kind::Memory => map(plan, name, clock, true, true, false, true),
+        #[cfg(feature = "s3")]
+        Kind::Bucket { .. } => {
+            let [ours, theirs] = crate::bucket::Store::get().pair(name, clock);
+            return (ours, theirs);
+        }
         // Room for the seal.
         Kind::Sealed => {
             map(&TierPlan { most: 1 << 16, ..plan.clone() }, name, clock, true, true, false, true)
@@ -184,7 +190,8 @@ fn backend(
         Kind::Map { ordered, expires, waits, writable } => {
             map(plan, name, clock, *ordered, *expires, *waits && *ordered, *writable)
         }
-    }
+    };
+    (Arc::clone(&backend), backend)
 }
 
 fn map(

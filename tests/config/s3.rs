@@ -26,6 +26,7 @@ fn auto_takes_it_where_a_bucket_is_named() {
     for bucket in [BUCKET, ("CACHE_S3_BUCKET", "b"), ("S3_BUCKET", "b")] {
         assert_eq!(tiers(&[bucket]), "memory,disk,s3", "{bucket:?}");
     }
+    assert!(read(&[BUCKET]).unwrap().warnings().is_empty());
     assert_eq!(tiers(&[("S3_PREFIX", "ci"), STORE]), "memory,disk", "they say nothing without a bucket");
     assert_eq!(tiers(&[BUCKET, ("CACHE_BACKEND", "s3")]), "memory,disk,s3");
     assert_eq!(tiers(&[BUCKET, ("CACHE_BACKEND", "memory")]), "memory", "a list is a list");
@@ -39,9 +40,28 @@ async fn mistakes() {
     assert_snapshot!(error, @r#"CACHE_S3_PATH_STYLE="1": this is neither yes nor no; give true or false"#);
     let memory = ("CACHE_BACKEND", "memory,s3");
     assert_snapshot!(refused(&[BUCKET, STORE, memory]).await, @"CACHE_SECRET: a bucket shares entries with other machines, and there is no secret to seal them with; make one with `peercache keygen` and give it to every machine as CACHE_SECRET, or set CACHE_BACKEND=memory,disk to do without the bucket (CACHE_INSECURE_PLAINTEXT=true shares in clear, with whoever may read the bucket)");
-    let plain = ("CACHE_INSECURE_PLAINTEXT", "true");
-    let wrong = refused(&[("AWS_S3_BUCKET", "s3://team/cache"), STORE, memory, plain]).await;
-    assert!(wrong.starts_with(r#"AWS_S3_BUCKET="s3://team/cache": "#), "{wrong}");
+}
+
+/// Each names the setting that is wrong, as it was made, and not the bucket.
+#[tokio::test]
+async fn mistakes_of_what_is_opened() {
+    let usual = [("CACHE_BACKEND", "memory,s3"), ("CACHE_INSECURE_PLAINTEXT", "true")];
+    let refused = async |wrong: &[(&str, &str)]| refused(&[wrong, &usual].concat()).await;
+    assert_snapshot!(refused(&[("AWS_S3_BUCKET", "s3://team/cache"), STORE]).await, @r#"AWS_S3_BUCKET="s3://team/cache": the bucket's name is not one; give the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`"#);
+    assert_snapshot!(refused(&[("S3_BUCKET", "team cache"), STORE]).await, @r#"S3_BUCKET="team cache": the bucket's name is not one; give the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`"#);
+    assert_snapshot!(refused(&[BUCKET, STORE, ("S3_PREFIX", "ci//main")]).await, @r#"S3_PREFIX="ci//main": the prefix has an empty part, `.` or `..`; choose a prefix of letters, digits, `-`, `_`, `.` and `/`"#);
+    assert_snapshot!(refused(&[BUCKET, ("AWS_ENDPOINT_URL_S3", "store.example.net:9000")]).await, @r#"AWS_ENDPOINT_URL_S3="store.example.net:9000": the endpoint is not a URL of a store; it begins with http:// or https:// and has a host, and no user, password or query"#);
+    assert_snapshot!(refused(&[BUCKET, ("S3_ENDPOINT", "http://user:word@store.example.net/?x")]).await, @r#"S3_ENDPOINT="http://store.example.net/?x": the endpoint is not a URL of a store; it begins with http:// or https:// and has a host, and no user, password or query"#);
+    assert_snapshot!(refused(&[BUCKET, STORE, ("AWS_REGION", "eu central")]).await, @r#"AWS_REGION="eu central": the region is not one; give something like eu-central-1"#);
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_file_is_where_it_was_made() {
+    let file = "s3_bucket = \"team-cache\"\ns3_region = \"eu/central\"\n";
+    let config = Config::builder().file_text("peercache.toml", file).read_vars(|_| None).unwrap();
+    let error = config.bucket().await.unwrap_err();
+    assert_eq!(error.variable(), "AWS_REGION");
+    assert_snapshot!(error, @r#"peercache.toml:2: s3_region = "eu/central": the region is not one; give something like eu-central-1"#);
 }
 
 /// Sealed, written behind with a journal, and told of in the report, though the store is away.

@@ -141,7 +141,8 @@ impl S3Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a bucket or prefix that cannot be one, an endpoint that is no URL, no region,
-    /// a deadline of zero, or credentials that are set and empty.
+    /// a deadline of zero, or credentials that are set and empty. But for the deadline, which is given in code alone,
+    /// [`Error::context`] names as `variable` the one that makes the setting at fault.
     pub async fn open(self) -> Result<S3, Error> {
         let layout = Layout::new(&self.prefix)?;
         check_bucket(&self.bucket)?;
@@ -150,14 +151,17 @@ impl S3Builder {
         }
         let http = connect::http_client()?;
         let variable = |name: &str| std::env::var(name).ok();
-        let endpoint = self.endpoint.clone().filter(|url| !url.is_empty()).or_else(|| endpoint_of(variable));
-        if let Some(url) = &endpoint {
-            check_endpoint(url)?;
+        let given = self.endpoint.clone().filter(|url| !url.is_empty());
+        let endpoint = given.map(|url| (ENDPOINT, url)).or_else(|| endpoint_of(variable));
+        if let Some((variable, url)) = &endpoint {
+            check_endpoint(variable, url)?;
         }
+        let endpoint = endpoint.map(|(_, url)| url);
         let region = match self.region.as_deref().map(str::trim).filter(|region| !region.is_empty()) {
-            Some(region) => check_region(region)?,
+            Some(region) => Region::new(region.to_owned()),
             None => connect::region(&http, self.profile.as_deref(), endpoint.is_some()).await?,
         };
+        check_region(&region)?;
         let origin: Arc<dyn Origin> = match self.keys {
             Some((id, _, _)) if id.trim().is_empty() => return Err(connect::empty("AWS_ACCESS_KEY_ID")),
             Some((_, secret, _)) if secret.trim().is_empty() => {
@@ -217,18 +221,22 @@ impl S3Builder {
     }
 }
 
+/// The variable of the endpoint, the one to use first.
+const ENDPOINT: &str = "AWS_ENDPOINT_URL_S3";
+
 fn mistake(message: &'static str) -> Error {
     Error::new(ErrorKind::Config, Operation::Open, message).with_backend("s3")
 }
 
-fn endpoint_of(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+/// The endpoint of the environment, and the variable that names it.
+fn endpoint_of(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
     // The SDK's own switch to leave them aside.
     if variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|on| on.eq_ignore_ascii_case("true")) {
         return None;
     }
-    ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
-        .iter()
-        .find_map(|name| variable(name).filter(|url| !url.is_empty()))
+    [ENDPOINT, "AWS_ENDPOINT_URL"]
+        .into_iter()
+        .find_map(|name| variable(name).filter(|url| !url.is_empty()).map(|url| (name, url)))
 }
 
 /// The rules of AWS, loosened to what other stores take: they allow upper case, `_` and 2 to 255 bytes.
@@ -238,20 +246,23 @@ fn check_bucket(bucket: &str) -> Result<(), Error> {
         return Ok(());
     }
     // Not the value: where a name is expected, a URL with credentials in it is a common mistake.
-    Err(mistake("the bucket's name is not one").with_context("characters", bucket.chars().count()).with_help(
-        "AWS_S3_BUCKET is the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`",
-    ))
+    Err(mistake("the bucket's name is not one")
+        .with_context("variable", "AWS_S3_BUCKET")
+        .with_context("characters", bucket.chars().count())
+        .with_help("give the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`"))
 }
 
-fn check_region(region: &str) -> Result<Region, Error> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if region.len() <= 64 && region.chars().all(plain) {
-        return Ok(Region::new(region.to_owned()));
+fn check_region(region: &Region) -> Result<(), Error> {
+    let (region, plain) = (region.as_ref(), |c: char| c.is_ascii_alphanumeric() || c == '-');
+    if (1..=64).contains(&region.len()) && region.chars().all(plain) {
+        return Ok(());
     }
-    Err(mistake("the region is not one").with_help("set AWS_REGION to something like eu-central-1"))
+    Err(mistake("the region is not one")
+        .with_context("variable", "AWS_REGION")
+        .with_help("give something like eu-central-1"))
 }
 
-fn check_endpoint(url: &str) -> Result<(), Error> {
+fn check_endpoint(variable: &str, url: &str) -> Result<(), Error> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
@@ -259,6 +270,7 @@ fn check_endpoint(url: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(mistake("the endpoint is not a URL of a store")
+        .with_context("variable", variable)
         .with_help("it begins with http:// or https:// and has a host, and no user, password or query"))
 }
 
@@ -294,11 +306,11 @@ mod tests {
 
     #[tokio::test]
     async fn mistakes_are_told_at_once() {
-        insta::assert_snapshot!(refused(S3::builder("s3://cache/x").endpoint("http://h")).await, @"s3: open failed (configuration): the bucket's name is not one [characters=12]; AWS_S3_BUCKET is the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`");
-        insta::assert_snapshot!(refused(ready().endpoint("h:9000")).await, @"s3: open failed (configuration): the endpoint is not a URL of a store; it begins with http:// or https:// and has a host, and no user, password or query");
-        insta::assert_snapshot!(refused(ready().region("eu central")).await, @"s3: open failed (configuration): the region is not one; set AWS_REGION to something like eu-central-1");
+        insta::assert_snapshot!(refused(S3::builder("s3://cache/x").endpoint("http://h")).await, @"s3: open failed (configuration): the bucket's name is not one [variable=AWS_S3_BUCKET, characters=12]; give the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`");
+        insta::assert_snapshot!(refused(ready().endpoint("h:9000")).await, @"s3: open failed (configuration): the endpoint is not a URL of a store [variable=AWS_ENDPOINT_URL_S3]; it begins with http:// or https:// and has a host, and no user, password or query");
+        insta::assert_snapshot!(refused(ready().region("eu central")).await, @"s3: open failed (configuration): the region is not one [variable=AWS_REGION]; give something like eu-central-1");
         insta::assert_snapshot!(refused(ready().request_timeout(Duration::ZERO)).await, @"s3: open failed (configuration): the deadline of requests is zero");
-        refused(ready().prefix("../x")).await;
+        assert_eq!(refused(ready().prefix("../x")).await.context("variable"), Some("S3_PREFIX"));
         refused(ready().endpoint("http://user:pw@host")).await;
         refused(ready().access_key("", "hush-secret", None)).await;
         insta::assert_snapshot!(refused(ready().access_key("AK", "", None)).await, @"s3: open failed (configuration): a credential is set and empty [variable=AWS_SECRET_ACCESS_KEY]; give it a value, or unset it to use another source; in GitHub Actions, jobs of forks get no secrets");
@@ -317,7 +329,12 @@ mod tests {
     fn the_endpoint_of_the_service_comes_before_the_general_one() {
         let both = |name: &str| Some(format!("http://{}", name.to_lowercase()));
         let own = |name: &str| both(name).filter(|_| name.starts_with("AWS_ENDPOINT"));
-        assert_eq!(endpoint_of(own).unwrap(), "http://aws_endpoint_url_s3");
+        assert_eq!(
+            endpoint_of(own).unwrap(),
+            ("AWS_ENDPOINT_URL_S3", "http://aws_endpoint_url_s3".to_owned())
+        );
+        let general = |name: &str| both(name).filter(|_| name == "AWS_ENDPOINT_URL");
+        assert_eq!(endpoint_of(general).unwrap().0, "AWS_ENDPOINT_URL");
         let ignored = |name: &str| match name {
             "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS" => Some("true".to_owned()),
             _ => both(name),

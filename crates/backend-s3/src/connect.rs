@@ -105,7 +105,8 @@ pub(crate) async fn region(
         Ok(Some(region)) => Ok(region),
         _ => Err(Error::new(ErrorKind::Config, Operation::Open, "no region is set")
             .with_backend("s3")
-            .with_help("set AWS_REGION to the bucket's region")),
+            .with_context("variable", "AWS_REGION")
+            .with_help("set it to the bucket's region")),
     }
 }
 

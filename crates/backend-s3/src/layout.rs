@@ -23,6 +23,7 @@ impl Layout {
         let bad = |message: &'static str| {
             Err(Error::new(ErrorKind::Config, Operation::Open, message)
                 .with_backend("s3")
+                .with_context("variable", "S3_PREFIX")
                 .with_help("choose a prefix of letters, digits, `-`, `_`, `.` and `/`"))
         };
         if trimmed.len() > MAX_PREFIX_BYTES {

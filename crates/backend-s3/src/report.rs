@@ -33,8 +33,17 @@ impl SharedFinding {
         self.0.store(finding as u8, Ordering::Release);
     }
 
+    /// As [`SharedFinding::set`]; gives what was there before.
+    pub(crate) fn replace(&self, finding: Finding) -> Finding {
+        Self::named(self.0.swap(finding as u8, Ordering::AcqRel))
+    }
+
     pub(crate) fn get(&self) -> Finding {
-        match self.0.load(Ordering::Acquire) {
+        Self::named(self.0.load(Ordering::Acquire))
+    }
+
+    fn named(number: u8) -> Finding {
+        match number {
             1 => Finding::Yes,
             2 => Finding::No,
             _ => Finding::Unknown,

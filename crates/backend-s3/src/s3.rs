@@ -181,6 +181,8 @@ impl fmt::Debug for S3 {
     }
 }
 
+/// What is declared, once and before the store was asked anything. On a store without conditional writes the order
+/// is a best effort; that is found out later, and told by [`S3Report::conditional`].
 pub(crate) fn capabilities(read_only: bool) -> Capabilities {
     let all = Capabilities::shared().with_ordered_writes().with_native_expiry().with_durable();
     if read_only { all.with_read_only() } else { all }

@@ -1,5 +1,7 @@
 //! The tier over a store that does as it is told: requests, order, refusals.
 
+mod unconditional;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,31 +163,6 @@ async fn writes_of_others_in_between_are_compared() {
     tier.put(&k, setup.entry("ours", 7)).await.unwrap();
     assert_eq!(setup.log(), "PUT(match) 412, GET 200, PUT(match) 200");
     assert_eq!(tier.get(&k).await.unwrap().unwrap().value(), "ours");
-}
-
-#[tokio::test]
-async fn a_store_without_conditions_is_found_out_and_written_with_looks() {
-    let setup = Setup::new().await;
-    setup.fake.state().ignores_conditions = true;
-    let tier = setup.tier().await;
-    let k = key("k");
-    tier.put(&k, setup.entry("v", 2)).await.unwrap();
-    assert_eq!(setup.log(), "PUT(absent) 200, PUT(absent) 200, GET 404, PUT 200, GET 200");
-    assert_eq!(tier.report().conditional, Finding::No);
-    // An older write comes between our write and our look.
-    setup.fake.state().next.extend([
-        Told::Race(envelope::encode(&k, &setup.entry("v", 2))),
-        Told::Race(bytes::Bytes::new()),
-        Told::Race(envelope::encode(&k, &setup.entry("late", 1))),
-    ]);
-    tier.put(&k, setup.entry("newest", 3)).await.unwrap();
-    assert_eq!(setup.log(), "GET 200, PUT 200, GET 200, PUT 200, GET 200");
-    assert_eq!(tier.get(&k).await.unwrap().unwrap().value(), "newest");
-    // One that refuses them altogether is the same.
-    let other = setup.tier().await;
-    setup.fake.next(Told::Answer(501, "NotImplemented", None));
-    other.put(&k, setup.entry("more", 4)).await.unwrap();
-    assert_eq!(other.report().conditional, Finding::No);
 }
 
 #[tokio::test]

@@ -246,7 +246,8 @@ impl Answer {
                 Extent::Credentials,
             ),
             ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => (
-                error(ErrorKind::Denied, "the credentials have expired").with_help(
+                // What gives them may have new ones soon, so a write that waits is worth another try.
+                error(ErrorKind::Denied, "the credentials have expired").with_temporary(true).with_help(
                     "log in again; a job that runs for longer than its login needs a longer one, or a role \
                      that renews itself",
                 ),

@@ -63,7 +63,7 @@ impl S3 {
                     known = self.look(key, &name).await?;
                 }
                 Ok(Written::NoConditions) => {
-                    self.conditional.set(Finding::No);
+                    self.has_no_conditions();
                     conditional = false;
                 }
                 Err(trouble) => return Err(self.refused_write(trouble)),
@@ -153,14 +153,21 @@ impl S3 {
             return Ok(known);
         }
         let honoured = self.try_conditions().await.map_err(|trouble| self.refused_write(trouble))?;
-        self.conditional.set(if honoured { Finding::Yes } else { Finding::No });
-        if !honoured {
+        match honoured {
+            true => self.conditional.set(Finding::Yes),
+            false => self.has_no_conditions(),
+        }
+        Ok(honoured)
+    }
+
+    /// Notes that the store knows no conditions, and warns of it once.
+    fn has_no_conditions(&self) {
+        if self.conditional.replace(Finding::No) != Finding::No {
             tracing::warn!(
                 "the S3 store does not honour conditional writes: each write looks before and after, and two \
                  machines that write one key in the same instant may leave the older entry"
             );
         }
-        Ok(honoured)
     }
 
     /// Writes the probing object under conditions that do not hold. A store that honours them refuses: it

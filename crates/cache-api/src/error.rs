@@ -208,6 +208,12 @@ impl Error {
         &self.0.message
     }
 
+    /// The fact of this name, if one was added; the first of several.
+    #[must_use]
+    pub fn context(&self, name: &str) -> Option<&str> {
+        self.0.context.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
     /// What the reader should do next, if there is something.
     #[must_use]
     pub fn help(&self) -> Option<&str> {

@@ -36,8 +36,14 @@ impl Client {
     }
 
     async fn send(&mut self, method: &str, target: &str, body: &str) {
+        self.send_with("", method, target, body).await;
+    }
+
+    /// With a header more.
+    async fn send_with(&mut self, header: &str, method: &str, target: &str, body: &str) {
+        let length = body.len();
         let head =
-            format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+            format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{header}Content-Length: {length}\r\n\r\n");
         self.0.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     }
 
@@ -88,6 +94,24 @@ async fn an_answer_of_the_proxys_own_keeps_the_connection() {
     client.until("again").await.unwrap();
     let statuses: Vec<_> = proxy.log().requests.iter().map(|seen| seen.status).collect();
     assert_eq!(statuses, [Some(503), Some(200)]);
+}
+
+#[tokio::test]
+async fn an_answer_to_one_access_key_leaves_the_others_alone() {
+    let proxy = FaultProxy::start(echo().await).await.unwrap();
+    let mut client = Client::connect(proxy.address()).await;
+    proxy.set(Mode::AnswerTo("old".to_owned(), Answer::expired_token()));
+    for (header, end) in [
+        ("Authorization: AWS4-HMAC-SHA256 Credential=old/20270115/us-east-1/s3/aws4_request\r\n", "</Error>"),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=older/20270115/us-east-1/s3/aws4_request\r\n", "asked"),
+        ("Authorization: Basic b2xkOm9sZA==\r\n", "asked"),
+        ("", "asked"),
+    ] {
+        client.send_with(header, "GET", "/", "asked").await;
+        client.until(end).await.unwrap();
+    }
+    let statuses: Vec<_> = proxy.log().requests.iter().map(|seen| seen.status).collect();
+    assert_eq!(statuses, [Some(400), Some(200), Some(200), Some(200)]);
 }
 
 #[test]
@@ -150,6 +174,31 @@ async fn a_slow_body_arrives_whole_and_in_pieces() {
     }
     // 250 bytes are three pieces of 100 at most; TCP may join some, never all while each waits for the one before.
     assert!(pieces > 1, "{text}");
+}
+
+#[tokio::test]
+async fn one_request_passes_at_a_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = FaultProxy::start(listener.local_addr().unwrap()).await.unwrap();
+    proxy.set(Mode::OneByOne);
+    let mut clients = [Client::connect(proxy.address()).await, Client::connect(proxy.address()).await];
+    for client in &mut clients {
+        client.send("GET", "/", "").await;
+    }
+    while proxy.log().requests.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // Neither is answered yet, and only one of them has come.
+    let (mut first, _) = listener.accept().await.unwrap();
+    let second = listener.accept();
+    tokio::pin!(second);
+    assert!(futures_util::poll!(&mut second).is_pending());
+    first.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend").await.unwrap();
+    let (mut second, _) = second.await.unwrap();
+    second.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend").await.unwrap();
+    for client in &mut clients {
+        client.until("end").await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -69,6 +69,16 @@ fn refusals_of_everything_are_told_from_those_of_one_request() {
 }
 
 #[test]
+fn a_write_waits_for_new_credentials_and_not_for_right_ones() {
+    let waits = |code| {
+        let (error, _) = Trouble::Answer(Box::new(answer(403, code))).explain(Operation::Put, "cache", NOW);
+        error.is_retryable()
+    };
+    assert!(waits("ExpiredToken") && waits("TokenRefreshRequired"));
+    assert!(!waits("SignatureDoesNotMatch") && !waits("InvalidAccessKeyId") && !waits("AccessDenied"));
+}
+
+#[test]
 fn how_long_to_wait_is_read_in_both_forms() {
     let wait = |text: &str, date: Option<&str>| {
         let answer = Answer {

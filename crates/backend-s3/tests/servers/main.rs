@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+mod contended;
 mod faults;
 mod sources;
 mod stores;
 
 use std::sync::Arc;
 
-use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, Key, NodeId, SystemClock, Version, VersionClock};
+use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, Key, NodeId, SystemClock, VersionClock};
 use peercache_s3::Finding;
 use peercache_testkit::ManualClock;
 use peercache_testkit::conformance::{self, Time};
@@ -44,7 +45,7 @@ async fn every_case_over_seaweedfs() {
     credentials_that_may_only_read_make_a_read_only_tier(&store, reader).await;
     sources::keys_of_the_environment(&store).await;
     sources::a_profile_and_one_that_is_mended_while_we_run(&store).await;
-    sixteen_writers_leave_the_newest(&store).await;
+    sources::keys_that_expire_half_way(&store, server.renewed_credentials()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,63 +66,6 @@ async fn conforms(store: &Store) {
         async move { Ok(Arc::new(opened.await?) as Arc<dyn CacheBackend>) }
     });
     conformance::assert_conforms(harness).await;
-}
-
-/// The value that a writer puts in a round, of a length of its own: a mix of two would show.
-fn value_of(round: usize, writer: usize) -> Vec<u8> {
-    format!("{round}/{writer};").into_bytes().repeat(100 + 37 * writer)
-}
-
-/// Sixteen machines write one key at once, each knowing nothing but what it did itself. `PEERCACHE_S3_ROUNDS`
-/// says how often; a thousand rounds take some minutes.
-async fn sixteen_writers_leave_the_newest(store: &Store) {
-    const WRITERS: usize = 16;
-    // Not about deadlines: under contention SeaweedFS makes a conditional write wait for its lock, whole seconds
-    // at a time; the longest put was seen to take thirteen.
-    let fresh = store.fresh().request_timeout(std::time::Duration::from_secs(60));
-    let rounds = std::env::var("PEERCACHE_S3_ROUNDS").map_or(40, |rounds| rounds.parse().unwrap());
-    let mut machines = Vec::new();
-    for _ in 0..WRITERS {
-        machines.push(Arc::new(fresh.clone().open().await.unwrap()));
-    }
-    let reader = fresh.clone().open().await.unwrap();
-    let k = key("contended");
-    let base = SystemClock::new().now();
-    let (mut conflicts, mut longest) = (0, std::time::Duration::ZERO);
-    for round in 0..rounds {
-        let mut writers = tokio::task::JoinSet::new();
-        for (writer, machine) in machines.iter().enumerate() {
-            // The order of the versions differs from that of the starts, and changes with the round.
-            let rank = (writer * 7 + round) % WRITERS;
-            let wall = base.saturating_add(std::time::Duration::from_millis(round as u64));
-            let version = Version { wall, counter: u32::try_from(rank).unwrap(), node: NodeId::from_u64(1) };
-            let entry = Entry::builder(value_of(round, rank), version, base)
-                .fresh_for(std::time::Duration::from_secs(3600))
-                .build()
-                .unwrap();
-            let (machine, k) = (Arc::clone(machine), k.clone());
-            writers.spawn(async move {
-                let began = std::time::Instant::now();
-                machine.put(&k, entry).await.unwrap();
-                let took = began.elapsed();
-                // Acknowledged: this machine sees its own or a newer one, and never again an older.
-                let seen = machine.get(&k).await.unwrap().unwrap();
-                assert!(seen.version() >= version, "{:?} after writing {version:?}", seen.version());
-                took
-            });
-        }
-        while let Some(ended) = writers.join_next().await {
-            longest = longest.max(ended.unwrap());
-        }
-        let left = reader.get(&k).await.unwrap().unwrap();
-        assert_eq!(left.version().counter as usize, WRITERS - 1, "round {round}");
-        assert_eq!(left.value()[..], value_of(round, WRITERS - 1)[..], "round {round}");
-    }
-    for machine in &machines {
-        conflicts += machine.report().conflicts;
-    }
-    println!("{rounds} rounds of {WRITERS} writers: {conflicts} conflicts, the longest put took {longest:?}");
-    assert!(rounds < 5 || conflicts > 0, "the writers never met");
 }
 
 async fn conditions_are_honoured_and_found_out_once(store: &Store) {

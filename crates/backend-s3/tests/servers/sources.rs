@@ -6,9 +6,11 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use peercache_api::{CacheBackend, Clock, ErrorKind, SystemClock};
-use peercache_s3::S3;
+use peercache_s3::{S3, S3Builder};
 use peercache_testkit::ManualClock;
+use peercache_testkit::servers::{Answer, Credentials, FaultProxy, Mode};
 
 use crate::stores::{Store, unique};
 use crate::{entry, key, versions};
@@ -64,6 +66,7 @@ async fn in_a_process_of_its_own() {
             clock.advance(Duration::from_secs(5));
             works(&tier).await;
         }
+        "renewed" => renewed(builder, &clock).await,
         other => panic!("no case is called {other}"),
     }
     println!("the case was run");
@@ -72,6 +75,44 @@ async fn in_a_process_of_its_own() {
 async fn works(tier: &S3) {
     tier.put(&key("k"), entry(&versions(1), "v")).await.unwrap();
     assert_eq!(tier.get(&key("k")).await.unwrap().unwrap().value(), "v");
+}
+
+/// A program gives the keys, as for a login that lasts for ten minutes. The store lets them expire half way: once
+/// before there are new ones, and once when there are.
+async fn renewed(builder: S3Builder, clock: &ManualClock) {
+    let read = |name: &str| std::env::var(name).unwrap();
+    let upstream = read("AWS_ENDPOINT_URL_S3").strip_prefix("http://").unwrap().parse().unwrap();
+    let proxy = FaultProxy::start(upstream).await.unwrap();
+    let [old, new] = ["PEERCACHE_S3_OLD", "PEERCACHE_S3_NEW"].map(|name| {
+        let keys = read(name);
+        keys.split_once(' ').map(|(id, secret)| (id.to_owned(), secret.to_owned())).unwrap()
+    });
+    let give = |(id, secret): &(String, String)| {
+        let end = DateTime::from_millis(i64::try_from(clock.now().as_millis()).unwrap() + 600_000);
+        let end = end.fmt(DateTimeFormat::DateTime).unwrap();
+        let keys = format!(
+            r#"{{"Version":1,"AccessKeyId":"{id}","SecretAccessKey":"{secret}","Expiration":"{end}"}}"#
+        );
+        std::fs::write(read("PEERCACHE_S3_GIVEN"), keys).unwrap();
+    };
+    give(&old);
+    let tier = builder.endpoint(proxy.endpoint()).open().await.unwrap();
+    works(&tier).await;
+
+    proxy.set(Mode::AnswerTo(old.0.clone(), Answer::expired_token()));
+    let error = tier.put(&key("k"), entry(&versions(1), "late")).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Denied, true), "{error}");
+    give(&new);
+    clock.advance(Duration::from_secs(5));
+    works(&tier).await;
+
+    proxy.set(Mode::AnswerTo(new.0.clone(), Answer::expired_token()));
+    give(&old);
+    clock.advance(Duration::from_secs(9 * 60));
+    drop(proxy.take_log());
+    works(&tier).await;
+    let refused = proxy.log().requests.iter().filter(|seen| seen.status != Some(200)).count();
+    assert_eq!(refused, 0, "they are renewed before they expire");
 }
 
 fn profile(id: &str, secret: &str) -> String {
@@ -102,6 +143,23 @@ pub(crate) async fn a_profile_and_one_that_is_mended_while_we_run(store: &Store)
     succeed(&run(store, "works", home.path(), &variables));
     std::fs::write(&file, profile(store.credentials.id, "of-yesterday")).unwrap();
     succeed(&run(store, "mended", home.path(), &variables));
+}
+
+pub(crate) async fn keys_that_expire_half_way(store: &Store, renewed: Credentials) {
+    let home = tempfile::tempdir().unwrap();
+    let [config, given] = ["config", "given"].map(|name| home.path().join(name).display().to_string());
+    std::fs::write(&config, format!("[profile ci]\ncredential_process = cat {given}\n")).unwrap();
+    let keys = |keys: Credentials| format!("{} {}", keys.id, keys.secret);
+    let (old, new) = (keys(store.credentials), keys(renewed));
+    let variables = [
+        ("AWS_ENDPOINT_URL_S3", store.endpoint.as_str()),
+        ("AWS_PROFILE", "ci"),
+        ("AWS_CONFIG_FILE", &config),
+        ("PEERCACHE_S3_GIVEN", &given),
+        ("PEERCACHE_S3_OLD", &old),
+        ("PEERCACHE_S3_NEW", &new),
+    ];
+    succeed(&run(store, "renewed", home.path(), &variables));
 }
 
 /// What GitHub's login by OIDC and roles of Kubernetes are: a token in a file, exchanged at STS.

@@ -33,8 +33,21 @@ pub enum Mode {
     Tarpit,
     /// Passes it, each body with so many bytes a second (1 to 4 GiB; at least a byte every tenth of a second).
     Slow(u32),
+    /// Passes one request at a time: for a server that looks at the condition of a write and then writes, as moto does,
+    /// and lets another write come between the two.
+    OneByOne,
     /// Answers this; the server is not asked.
     Answer(Answer),
+    /// Answers this to requests that are signed with the access key of this id, and passes the others: a key whose time
+    /// is over, beside one that is good.
+    AnswerTo(String, Answer),
+}
+
+/// Whether the signature is of this access key (AWS Signature Version 4, in the `Authorization` header).
+fn is_signed_by(request: &Request<Incoming>, id: &str) -> bool {
+    let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let credential = header.and_then(|text| text.split_once("Credential=")).map(|(_, credential)| credential);
+    credential.and_then(|credential| credential.split('/').next()) == Some(id)
 }
 
 /// An answer that the server did not give.
@@ -111,6 +124,8 @@ pub struct FaultProxy {
 struct Shared {
     upstream: SocketAddr,
     mode: watch::Sender<Mode>,
+    /// Whose request passes, in [`Mode::OneByOne`].
+    turn: Mutex<()>,
     log: Recorder,
 }
 
@@ -131,8 +146,12 @@ impl FaultProxy {
             .await
             .map_err(ServerError::io("no loopback port is free"))?;
         let address = listener.local_addr().map_err(ServerError::io("a port has no number"))?;
-        let shared =
-            Arc::new(Shared { upstream, mode: watch::Sender::new(Mode::Pass), log: Recorder::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            mode: watch::Sender::new(Mode::Pass),
+            turn: Mutex::default(),
+            log: Recorder::default(),
+        });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self { address, shared, accepting })
     }
@@ -221,18 +240,17 @@ async fn handle(
     let uri = request.uri();
     let number = shared.log.request(request.method().as_str(), uri.path(), uri.query().unwrap_or_default());
     let mode = shared.mode.borrow().clone();
+    // Until the answer begins: by then the server has done what it was asked.
+    let _turn = if mode == Mode::OneByOne { Some(shared.turn.lock().await) } else { None };
     let response = match mode {
-        Mode::Pass => {
+        Mode::AnswerTo(id, answer) if is_signed_by(&request, &id) => answered(request, &answer).await?,
+        Mode::Answer(answer) => answered(request, &answer).await?,
+        Mode::Pass | Mode::OneByOne | Mode::AnswerTo(..) => {
             pass(request.map(Incoming::boxed_unsync), &shared, &upstream).await?.map(Incoming::boxed_unsync)
         }
         Mode::Slow(rate) => {
             let request = request.map(|body| slowed(body, rate));
             pass(request, &shared, &upstream).await?.map(|body| slowed(body, rate))
-        }
-        Mode::Answer(answer) => {
-            // Read, as a server does, so that the connection can serve the next request.
-            request.into_body().collect().await?;
-            answer.response()
         }
         Mode::Tarpit => {
             let mut mode = shared.mode.subscribe();
@@ -245,6 +263,12 @@ async fn handle(
     };
     shared.log.answer(number, response.status().as_u16());
     Ok(response)
+}
+
+/// `answer`, once the request is read, as a server reads it: so that the connection can serve the next one.
+async fn answered(request: Request<Incoming>, answer: &Answer) -> Result<Response<Passed>, Cut> {
+    request.into_body().collect().await?;
+    Ok(answer.response())
 }
 
 async fn pass(

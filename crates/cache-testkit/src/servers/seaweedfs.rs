@@ -18,6 +18,7 @@ const PROGRAM: Program = Program {
 };
 
 const WRITER: Credentials = Credentials { id: "peercache-writer", secret: "a-secret-of-tests-only" };
+const RENEWED: Credentials = Credentials { id: "peercache-renewed", secret: "a-new-secret-of-tests" };
 const READER: Credentials = Credentials { id: "peercache-reader", secret: "another-secret-of-tests" };
 
 /// A SeaweedFS server of a test's own: it checks signatures, and knows a writer and a reader.
@@ -110,6 +111,12 @@ impl SeaweedFs {
         WRITER
     }
 
+    /// The same one by another key, as after a login that gave a new one.
+    #[must_use]
+    pub fn renewed_credentials(&self) -> Credentials {
+        RENEWED
+    }
+
     /// Who may read and list, and not write.
     #[must_use]
     pub fn read_only_credentials(&self) -> Credentials {
@@ -153,12 +160,15 @@ async fn make_bucket(filer: SocketAddr, name: &str) -> Result<(), ServerError> {
 }
 
 fn identities() -> String {
+    let key = |Credentials { id, secret }| format!(r#"{{"accessKey":"{id}","secretKey":"{secret}"}}"#);
     format!(
         r#"{{"identities":[
-{{"name":"writer","credentials":[{{"accessKey":"{}","secretKey":"{}"}}],"actions":["Admin","Read","Write","List","Tagging"]}},
-{{"name":"reader","credentials":[{{"accessKey":"{}","secretKey":"{}"}}],"actions":["Read","List"]}}
+{{"name":"writer","credentials":[{},{}],"actions":["Admin","Read","Write","List","Tagging"]}},
+{{"name":"reader","credentials":[{}],"actions":["Read","List"]}}
 ]}}"#,
-        WRITER.id, WRITER.secret, READER.id, READER.secret
+        key(WRITER),
+        key(RENEWED),
+        key(READER)
     )
 }
 

@@ -77,3 +77,26 @@ async fn the_rule_of_the_sweeper_is_printed_and_set() {
     assert_eq!(none.status.code(), Some(2));
     assert_eq!(stderr(&none), "peercache: AWS_S3_BUCKET: no bucket is named; set it to the name of a bucket");
 }
+
+/// What the AWS SDK reads, and this process cannot be told otherwise.
+#[test]
+fn a_setting_of_the_sdk_that_is_wrong_is_named() {
+    let told = |variables: &[(&str, &str)]| {
+        let mut command = peercache(&["s3", "lifecycle"]);
+        command.env("AWS_S3_BUCKET", "team-cache").env("AWS_REGION", "eu-central-1");
+        command.envs(variables.iter().copied());
+        let output = run(command, b"");
+        assert_eq!(output.status.code(), Some(2));
+        stderr(&output)
+    };
+    assert_eq!(
+        told(&[("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", "")]),
+        "peercache: AWS_SECRET_ACCESS_KEY: a credential is set and empty; give it a value, or unset it to use \
+         another source; in GitHub Actions, jobs of forks get no secrets"
+    );
+    assert_eq!(
+        told(&[("AWS_ENDPOINT_URL", "store:9000")]),
+        "peercache: AWS_ENDPOINT_URL: the endpoint is not a URL of a store; it begins with http:// or https:// and \
+         has a host, and no user, password or query"
+    );
+}
