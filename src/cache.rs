@@ -330,7 +330,12 @@ impl Cache {
 
     /// As [`Cache::put_entry`], for the cache's own entries too.
     pub(crate) async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
-        self.write_entry_with(key, entry, self.inner.chain.policy()).await
+        self.write_entry_with(key, entry, self.policy()).await
+    }
+
+    /// Which shared tiers a write waits for.
+    pub(crate) fn policy(&self) -> WritePolicy {
+        self.inner.chain.policy()
     }
 
     async fn write_entry_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {

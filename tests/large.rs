@@ -2,6 +2,9 @@
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+#[cfg(all(feature = "disk", feature = "s3", target_os = "linux"))]
+#[path = "large/bucket.rs"]
+mod bucket;
 #[path = "large/damage.rs"]
 mod damage;
 #[path = "large/life.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{Entry, Error, Key, MAX_LIFETIME};
-use peercache_chain::PutOutcome;
+use peercache_chain::{PutOutcome, WritePolicy};
 
 use super::digest::{Digest, sha256};
 use super::manifest::Manifest;
@@ -40,11 +40,13 @@ fn key(keep_minutes: u32, digest: &Digest) -> Result<Key, Error> {
     Key::new(text)
 }
 
-/// Stores a chunk in every tier that may be written; newest wins, and both are equal.
+/// Stores a chunk in every tier that may be written; newest wins, and both are equal. `policy` says which shared
+/// tiers are waited for.
 pub(super) async fn store(
     cache: &Cache,
     keep_minutes: u32,
     chunk: Bytes,
+    policy: WritePolicy,
 ) -> Result<(Digest, PutOutcome), Error> {
     let digest = sha256(&chunk).await;
     let version = cache.next_version();
@@ -53,7 +55,7 @@ pub(super) async fn store(
     let entry = Entry::builder(chunk, version, version.wall)
         .fresh_for(Duration::from_secs(60 * u64::from(keep_minutes)))
         .build()?;
-    Ok((digest, cache.put_entry(&key(keep_minutes, &digest)?, entry).await))
+    Ok((digest, cache.put_entry_with(&key(keep_minutes, &digest)?, entry, policy).await))
 }
 
 /// Chunk `index` of `manifest`, verified.

@@ -52,6 +52,10 @@ pub const MAX_WHOLE_BYTES: usize = 64 << 20;
 /// How many chunks of one stream are being written at once.
 const WRITE_WINDOW: usize = 4;
 
+/// How many chunks of one value may wait for shared tiers before its writer waits as well: 16 MiB, a quarter of what
+/// may wait for a tier by default.
+const AHEAD_CHUNKS: usize = 16;
+
 /// How many chunks of one stream are being read at once: the next is on its way while one is used.
 /// More would be faster where a tier answers late, and costs more memory than the chunks themselves:
 /// each reading thread of a disk tier has an arena of its own in the system's allocator, and what the

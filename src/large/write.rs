@@ -6,13 +6,13 @@ use std::error::Error as StdError;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use peercache_api::{Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Timestamp, Version};
-use peercache_chain::PutOutcome;
+use peercache_chain::{PutOutcome, WritePolicy};
 use tokio::io::AsyncRead;
 
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
 use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge};
-use super::{CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, WRITE_WINDOW, chunk, reserved, source};
+use super::{AHEAD_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, WRITE_WINDOW, chunk, reserved, source};
 use crate::cache::Cache;
 
 /// Which write this is, and since when its value is true: as of the call, not of the last byte.
@@ -50,6 +50,10 @@ impl Cache {
     /// being read wins. Readers see the old value until every chunk is stored. Besides what the tiers
     /// hold, at most 10 MiB of the value are in memory, the source's own piece, and 32 bytes for each
     /// chunk.
+    ///
+    /// Beyond the first 16 MiB the source is read no faster than shared tiers take the value, whatever
+    /// the [`WritePolicy`], so that what waits for them keeps within its bounds; one that is away is not
+    /// waited for.
     ///
     /// Cancel-safe: dropped before its end, it leaves the old value; chunks that were written already
     /// expire by themselves.
@@ -165,18 +169,23 @@ impl Cache {
     }
 
     /// Writes the chunks, a few at a time, until the end or until one is taken by no tier; says which.
+    ///
+    /// The first ones wait for shared tiers as the chain's policy says, the others for the first attempt of each:
+    /// what is read faster than a shared tier takes it would push the value's own chunks out of the queue.
     async fn write_chunks<E>(
         &self,
         chunks: impl Stream<Item = Result<Bytes, E>>,
         keep_minutes: u32,
     ) -> Result<(Written, bool), Failure<E>> {
         let stores = chunks
-            .map(|chunk| {
+            .enumerate()
+            .map(|(index, chunk)| {
                 let cache = self.clone();
+                let policy = if index < AHEAD_CHUNKS { self.policy() } else { WritePolicy::All };
                 async move {
                     let chunk = chunk.map_err(Failure::Source)?;
                     let len = chunk.len() as u64;
-                    let (digest, outcome) = chunk::store(&cache, keep_minutes, chunk).await?;
+                    let (digest, outcome) = chunk::store(&cache, keep_minutes, chunk, policy).await?;
                     Ok::<_, Failure<E>>((len, digest, outcome))
                 }
             })

@@ -1,7 +1,7 @@
 //! A tier that a test can look into and tamper with, and bytes that are cheap to make.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, StreamExt as _, stream};
@@ -112,12 +112,22 @@ pub(crate) struct Drawer {
     puts: AtomicUsize,
     busy: AtomicUsize,
     most_busy: AtomicUsize,
+    stuck: AtomicBool,
 }
 
 impl Drawer {
     fn new(clock: Arc<ManualClock>) -> Self {
+        Self::with(Capabilities::local(), clock)
+    }
+
+    /// One that other machines could reach, as far as the chain knows.
+    pub(crate) fn shared(clock: Arc<ManualClock>) -> Self {
+        Self::with(Capabilities::shared(), clock)
+    }
+
+    fn with(capabilities: Capabilities, clock: Arc<ManualClock>) -> Self {
         Self {
-            info: BackendInfo::new("drawer", Capabilities::local().with_ordered_writes()),
+            info: BackendInfo::new("drawer", capabilities.with_ordered_writes()),
             clock,
             entries: Mutex::default(),
             refused: Mutex::default(),
@@ -126,6 +136,7 @@ impl Drawer {
             puts: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             most_busy: AtomicUsize::new(0),
+            stuck: AtomicBool::new(false),
         }
     }
 
@@ -189,6 +200,11 @@ impl Drawer {
         self.most_busy.load(Ordering::SeqCst)
     }
 
+    /// Puts wait until it is no longer stuck.
+    pub(crate) fn stick(&self, stuck: bool) {
+        self.stuck.store(stuck, Ordering::SeqCst);
+    }
+
     /// Takes long enough for everything to arrive that will come without waiting for this.
     async fn dawdle(&self) {
         let busy = self.busy.fetch_add(1, Ordering::SeqCst) + 1;
@@ -214,6 +230,9 @@ impl CacheBackend for Drawer {
 
     async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
         self.dawdle().await;
+        while self.stuck.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         self.puts.fetch_add(1, Ordering::SeqCst);
         let left =
             self.puts_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use peercache::{
-    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, PLAIN_BYTES, PutStreamError, StreamOptions, Ttl,
+    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, Memory, PLAIN_BYTES, PutStreamError, StreamOptions,
+    TierOptions, Ttl,
 };
+use peercache_testkit::ManualClock;
 
-use crate::support::{bytes, drain, key, pieces, world};
+use crate::support::{Drawer, bytes, drain, key, pieces, world};
 
 const LARGE: usize = PLAIN_BYTES + CHUNK_BYTES + 1;
 
@@ -188,6 +190,48 @@ async fn few_chunks_are_in_flight_either_way() {
     let (rest, error) = drain(stream).await;
     assert!(rest == value[CHUNK_BYTES..] && error.is_none());
     assert!(drawer.most_busy() <= 4, "{} at once", drawer.most_busy());
+}
+
+/// Writes do not wait for shared tiers, and more than the queue holds does not get lost on its way there.
+#[tokio::test]
+async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
+    const MIB: usize = 96;
+    let clock = Arc::new(ManualClock::default());
+    let drawer = Arc::new(Drawer::shared(Arc::clone(&clock)));
+    let patient = TierOptions { write_deadline: Some(Duration::from_secs(60)), ..TierOptions::default() };
+    let cache = Cache::builder()
+        .clock(clock)
+        // Takes every chunk, so that no write waits for want of a local tier.
+        .tier(Memory::with_capacity(128 << 20))
+        .tier_with(Arc::clone(&drawer), patient)
+        .build()
+        .unwrap();
+    let read = Arc::new(AtomicUsize::new(0));
+    let (counted, pattern) = (Arc::clone(&read), bytes(1, CHUNK_BYTES));
+    let source = stream::iter(0..MIB).map(move |number| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok::<_, io::Error>(Bytes::from([&number.to_le_bytes()[..], &pattern[8..]].concat()))
+    });
+    drawer.stick(true);
+    let name = key("k");
+    let mut write = Box::pin(cache.put_stream(&name, source, Ttl::from_secs(60)));
+    let (mut seen, mut idle) = (0, 0);
+    while idle < 5000 {
+        assert!(poll_fn(|context| Poll::Ready(write.as_mut().poll(context).is_pending())).await);
+        tokio::task::yield_now().await;
+        let now = read.load(Ordering::SeqCst);
+        idle = if now == seen { idle + 1 } else { 0 };
+        seen = now;
+    }
+    assert!((16..=16 + 4 + 1).contains(&seen), "{seen} MiB were read while nothing was taken");
+
+    drawer.stick(false);
+    let put = write.await.unwrap();
+    assert_eq!((put.stored, put.chunks), (true, MIB as u64));
+    cache.close().await.unwrap();
+    assert_eq!(drawer.entries(), MIB + 1);
+    let report = cache.report().chain.tiers[1].behind.clone().unwrap();
+    assert_eq!((report.waiting, report.dropped.total()), (0, 0), "{report:?}");
 }
 
 #[tokio::test]
