@@ -59,8 +59,7 @@ fn parts(name: &str) -> &'static [Part] {
     PARTS.iter().find(|(bench, _)| *bench == name).map_or(&[], |(_, parts)| parts)
 }
 
-/// Where the original is, for the bench that compares with it. Ours must not begin with minutes of building what then
-/// finds no original.
+/// Where the original is, for the bench that compares with it: looked at before minutes are spent on building.
 fn checkout_of_original(name: &str, named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
     let path = match (name == ORIGINAL.0, named) {
         (false, None) => return Ok(None),

@@ -48,6 +48,7 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
+            Self::Took(Duration::ZERO) => "at once".to_owned(),
             Self::Took(time) => format!("{time:.1?}"),
             Self::Rate(rate) => format!("{rate:.0}/s"),
             Self::Count { arrived, of } => format!("{arrived} of {of}"),
