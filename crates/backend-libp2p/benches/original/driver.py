@@ -13,8 +13,10 @@ Values are slices of the file PAYLOAD, so both ends know each of them. CACHE_P2P
 """
 
 import logging
+import os
 import sys
 import time
+import traceback
 import types
 from pathlib import Path
 
@@ -35,7 +37,11 @@ def load(checkout):
         package = types.ModuleType(name)
         package.__path__ = [str(path)]
         sys.modules[name] = package
-    from ipfs_accelerate_py.github_cli import cache, p2p_connectivity
+    from ipfs_accelerate_py.github_cli import cache
+
+    if not cache.HAVE_LIBP2P or not cache.HAVE_CRYPTO:
+        raise SystemExit("this version shares nothing with peers (2c715b358 does), or finds no libp2p or cryptography")
+    from ipfs_accelerate_py.github_cli import p2p_connectivity
 
     # A node without bootstrap peers would dial these, which are public.
     p2p_connectivity.DEFAULT_BOOTSTRAP_PEERS = []
@@ -48,8 +54,6 @@ def start(cache, port, bootstrap):
             # Otherwise each connection begins with requests to web services, on the thread that all peers wait for.
             return "127.0.0.1"
 
-    if not cache.HAVE_LIBP2P or not cache.HAVE_CRYPTO:
-        raise SystemExit("the original finds no libp2p or no cryptography, or this version shares nothing with peers")
     node = Node(
         default_ttl=LIFETIME_S,
         max_cache_size=ENTRIES,
@@ -132,4 +136,10 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    # An ordinary end waits for the original's threads, for ever.
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)

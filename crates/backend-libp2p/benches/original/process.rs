@@ -15,7 +15,7 @@ const LOG_TAIL: usize = 4000;
 /// What ends the bench.
 pub(crate) type Trouble = String;
 
-/// A process that ends with this: also when the bench is killed, because its input ends then.
+/// A process that ends with this. When the bench is killed its input ends, and it ends after the line that it obeys.
 pub(crate) struct Node {
     system: &'static str,
     child: Child,
