@@ -1,25 +1,51 @@
 //! `cargo xtask bench`: one bench of the workspace, built as a release is.
 
+use std::path::{Path, PathBuf};
+
 use crate::check::{Package, packages};
 use crate::failure::Failure;
-use crate::parts::FOR_BENCHES;
+use crate::parts::Part;
 use crate::run::Run;
 use crate::tools::Tools;
 
-/// Runs the bench called `name`; `args` go to it as they are.
-pub(crate) fn bench(tools: &Tools, name: &str, args: &[String]) -> Result<(), Failure> {
+/// The bench that compares with the original peer cache, and the variable that tells it where that is.
+const ORIGINAL: (&str, &str) = ("original", "PEERCACHE_BENCH_ORIGINAL");
+/// What a checkout of the original has.
+const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
+/// What benches need; those that are not here need nothing.
+const PARTS: [(&str, &[Part]); 3] =
+    [(ORIGINAL.0, &[Part::PyLibp2p]), ("peers", &[Part::Redis]), ("s3", &[Part::Seaweedfs])];
+
+/// Runs the bench called `name`, with its parts as far as they can be had; `args` go to it as they are.
+pub(crate) fn bench(
+    tools: &Tools,
+    name: &str,
+    original: Option<&Path>,
+    args: &[String],
+) -> Result<(), Failure> {
     let packages = packages()?;
     let package = owner(&packages, name)?;
+    let original = checkout_of_original(name, original)?;
     let mut run = Run::cargo("look above for what the bench said")
         .args(["bench", "--locked", "--package", package, "--all-features", "--profile", "release"])
         .args(["--bench", name]);
-    for part in FOR_BENCHES {
-        match (part.find(tools)?, part.variable()) {
-            (Some(file), Some(variable)) => run = run.env(variable, file),
-            _ => eprintln!(
-                "xtask: {} is not prepared; if the bench needs it: cargo xtask prepare {}",
+    if let Some(checkout) = original {
+        run = run.env(ORIGINAL.1, checkout);
+    }
+    for part in parts(name) {
+        // A variable that names no file ends it here: that is a mistake, not a missing part.
+        let found = match part.find(tools)? {
+            Some(file) => Ok(file),
+            None => part.prepare(tools).or_else(|failure| part.substitute(failure)),
+        };
+        match (found, part.variable()) {
+            (Ok(file), Some(variable)) => run = run.env(variable, file),
+            (Ok(_), None) => {}
+            // The bench says what it cannot measure, and fails where that is everything.
+            (Err(failure), _) => eprintln!(
+                "xtask: {}: missing: {failure}\nxtask: to have it: {}",
                 part.name(),
-                part.name()
+                part.install_line()
             ),
         }
     }
@@ -27,6 +53,31 @@ pub(crate) fn bench(tools: &Tools, name: &str, args: &[String]) -> Result<(), Fa
         run = run.args(["--"]).args(args);
     }
     run.succeed()
+}
+
+fn parts(name: &str) -> &'static [Part] {
+    PARTS.iter().find(|(bench, _)| *bench == name).map_or(&[], |(_, parts)| parts)
+}
+
+/// Where the original is, for the bench that compares with it: looked at before minutes are spent on building.
+fn checkout_of_original(name: &str, named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+    let path = match (name == ORIGINAL.0, named) {
+        (false, None) => return Ok(None),
+        (false, Some(_)) => {
+            let next = format!("leave --original out, or run `cargo xtask bench {}`", ORIGINAL.0);
+            return Err(Failure::new(format!("the bench {name} compares with no original"), next));
+        }
+        (true, named) => {
+            named.map(Path::to_owned).or_else(|| std::env::var_os(ORIGINAL.1).map(PathBuf::from))
+        }
+    };
+    let next = "name a checkout with --original PATH; docs/performance.md says how to have one";
+    let path = path.ok_or_else(|| Failure::new("the original is not known", next))?;
+    // The bench runs in the folder of its package, so a relative path would lead elsewhere.
+    match std::path::absolute(&path) {
+        Ok(path) if path.join(ORIGINAL_CACHE).is_file() => Ok(Some(path)),
+        _ => Err(Failure::new(format!("{} has no {ORIGINAL_CACHE}", path.display()), next)),
+    }
 }
 
 /// The package that has a bench of this name.
@@ -61,5 +112,33 @@ mod tests {
         let unknown = owner(&packages, "x").unwrap_err().to_string();
         assert_eq!(unknown, "there is no bench called x; there are: chain, proxy, seal");
         assert!(owner(&[], "x").unwrap_err().to_string().contains("there is none yet"));
+    }
+
+    #[test]
+    fn parts_are_those_of_benches_that_exist_and_can_be_told_where_they_are() {
+        let packages = packages().unwrap();
+        for (bench, parts) in PARTS {
+            assert!(owner(&packages, bench).is_ok(), "{bench}");
+            assert!(!parts.is_empty() && parts.iter().all(|part| part.variable().is_some()), "{bench}");
+        }
+        assert_eq!((parts("peers"), parts("chain")), (&[Part::Redis][..], &[][..]));
+    }
+
+    #[test]
+    fn the_original_is_named_for_its_bench_alone_and_looked_at_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let message = |name: &str| checkout_of_original(name, Some(dir.path())).unwrap_err().to_string();
+        assert_eq!(
+            message("peers"),
+            "the bench peers compares with no original; leave --original out, or run `cargo xtask bench original`"
+        );
+        assert!(
+            message("original").contains(" has no ipfs_accelerate_py/github_cli/cache.py; name a checkout ")
+        );
+        let file = dir.path().join(ORIGINAL_CACHE);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, "").unwrap();
+        assert_eq!(checkout_of_original("original", Some(dir.path())), Ok(Some(dir.path().to_owned())));
+        assert_eq!(checkout_of_original("peers", None), Ok(None));
     }
 }

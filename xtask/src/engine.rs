@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::fetch::Debian;
-use crate::integrity::Pin;
 use crate::run::{Run, checkout};
 
 /// Names the folder: the version of the engine itself.
@@ -137,6 +136,7 @@ pub(crate) fn static_binary(offline: bool) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::integrity::Pin;
 
     #[test]
     fn the_folder_carries_the_version_of_the_engine() {

@@ -14,6 +14,7 @@ mod run;
 mod suite;
 mod tools;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +56,9 @@ enum Command {
     Bench {
         /// Its name; an unknown one lists them all
         name: String,
+        /// For the bench `original`: a checkout of the original peer cache
+        #[arg(long, value_name = "PATH")]
+        original: Option<PathBuf>,
         /// Arguments of the bench
         #[arg(last = true)]
         args: Vec<String>,
@@ -85,7 +89,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
         Command::Test { offline, args } => return suite::test(&tools, offline, &args),
         Command::Prepare { parts } => parts::prepare(&parts, &tools)?,
         Command::Check { steps } => return check::check(&tools, &steps),
-        Command::Bench { name, args } => bench::bench(&tools, &name, &args)?,
+        Command::Bench { name, original, args } => bench::bench(&tools, &name, original.as_deref(), &args)?,
         Command::Fuzz { targets, seconds } => fuzz::fuzz(&tools, &targets, seconds)?,
     }
     Ok(ExitCode::SUCCESS)

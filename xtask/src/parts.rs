@@ -59,6 +59,8 @@ pub(crate) enum Part {
     Moto,
     /// The reference for benches of peers. Needs apt-get and dpkg, on x86-64
     Redis,
+    /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
+    PyLibp2p,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
     Nginx,
     /// Checks licences, sources and bans. Compiled: takes some minutes, once
@@ -68,8 +70,6 @@ pub(crate) enum Part {
 /// What `cargo xtask test` passes on to the tests.
 pub(crate) const FOR_TESTS: [Part; 6] =
     [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary, Part::Seaweedfs, Part::Moto];
-/// What `cargo xtask bench` passes on to the benches.
-pub(crate) const FOR_BENCHES: [Part; 5] = [Part::Corpus, Part::Gh, Part::Nginx, Part::Seaweedfs, Part::Redis];
 
 impl Part {
     /// The name, as on our command line.
@@ -82,6 +82,7 @@ impl Part {
             Self::Seaweedfs => "seaweedfs",
             Self::Moto => "moto",
             Self::Redis => "redis",
+            Self::PyLibp2p => "py-libp2p",
             Self::Nginx => "nginx",
             Self::CargoDeny => "cargo-deny",
         }
@@ -97,6 +98,7 @@ impl Part {
             Self::Seaweedfs => Some("PEERCACHE_TEST_SEAWEEDFS"),
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
             Self::Redis => Some("PEERCACHE_BENCH_REDIS"),
+            Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
             Self::CargoDeny => None,
         }
@@ -113,6 +115,7 @@ impl Part {
             Self::Seaweedfs => Some((format!("seaweedfs-{}", python::SEAWEEDFS.version), "bin/weed")),
             Self::Moto => Some((format!("moto-{}", python::MOTO_VERSION), "bin/moto_server")),
             Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
+            Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
             Self::CargoDeny => Some((format!("cargo-deny-{CARGO_DENY}"), "bin/cargo-deny")),
         }
@@ -141,6 +144,9 @@ impl Part {
             Self::Redis => {
                 "install redis-server, or name one with PEERCACHE_BENCH_REDIS=/path/to/redis-server"
             }
+            Self::PyLibp2p => {
+                "`cargo xtask prepare py-libp2p`, which needs Python 3.11 or later, pip, PyPI and a C compiler"
+            }
             Self::Nginx => "install nginx, or name one with PEERCACHE_BENCH_NGINX=/path/to/nginx",
             Self::CargoDeny => "`cargo xtask prepare cargo-deny`, which needs a crate registry",
         }
@@ -155,7 +161,7 @@ impl Part {
             Self::Seaweedfs => run::on_path("weed"),
             Self::Moto => run::on_path("moto_server"),
             Self::Redis => run::on_path("redis-server"),
-            Self::Corpus | Self::StaticBinary | Self::CargoDeny => None,
+            Self::Corpus | Self::StaticBinary | Self::PyLibp2p | Self::CargoDeny => None,
         };
         let Some(program) = program else { return Err(failure) };
         eprintln!("xtask: {}: {failure}", self.name());
@@ -187,6 +193,7 @@ impl Part {
             Self::Seaweedfs => python::SEAWEEDFS.install(dir),
             Self::Moto => python::install_moto(dir),
             Self::Redis => redis::unpack(dir),
+            Self::PyLibp2p => python::install_libp2p(dir),
             Self::Nginx => NGINX.unpack(dir),
             Self::CargoDeny => fetch::cargo_install("cargo-deny", CARGO_DENY, dir),
             // Kept by cargo, so this is never asked to fill a folder.
@@ -247,7 +254,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 9] = [
+    const ALL: [Part; 10] = [
         Part::Corpus,
         Part::Gh,
         Part::Docker,
@@ -255,6 +262,7 @@ mod tests {
         Part::Seaweedfs,
         Part::Moto,
         Part::Redis,
+        Part::PyLibp2p,
         Part::Nginx,
         Part::CargoDeny,
     ];
@@ -269,6 +277,7 @@ mod tests {
             "seaweedfs-4.48",
             "moto-5.2.5",
             "redis-7.0.15-1~deb12u10",
+            "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",
             "cargo-deny-0.20.2",
         ];
@@ -302,6 +311,6 @@ mod tests {
 
     #[test]
     fn every_part_that_tests_get_has_a_variable() {
-        assert!(FOR_TESTS.iter().chain(&FOR_BENCHES).all(|part| part.variable().is_some()));
+        assert!(FOR_TESTS.iter().all(|part| part.variable().is_some()));
     }
 }

@@ -32,6 +32,15 @@ pub(crate) const MOTO_VERSION: &str = "5.2.5";
 /// would bring the other services of AWS.
 const MOTO_REQUIREMENTS: &str = "xtask/moto-requirements.txt";
 
+/// The version of libp2p in [`LIBP2P_WHEELS`].
+pub(crate) const LIBP2P_VERSION: &str = "0.8.1";
+/// What the original peer cache imports, and all that it needs, each with the digests of its files: made as
+/// [`MOTO_REQUIREMENTS`] from `libp2p==0.8.1`, `cryptography==50.0.2`, `multiformats==0.3.1.post4`, `trio==0.35.0` and
+/// `setuptools` (with `--allow-unsafe`) by Python 3.11. Three of them have no wheel for this version, and are built by
+/// that setuptools: they are in a file of their own, since nothing may be built before it is there.
+const LIBP2P_WHEELS: &str = "xtask/py-libp2p-wheels.txt";
+const LIBP2P_SOURCES: &str = "xtask/py-libp2p-sources.txt";
+
 impl Wheel {
     /// Fetches, checks and installs it; its program is in `dir/bin`.
     pub(crate) fn install(self, dir: &Path) -> Result<(), Failure> {
@@ -56,10 +65,26 @@ impl Wheel {
 
 /// Installs moto; its program is in `dir/bin` and needs `dir` in `PYTHONPATH`.
 pub(crate) fn install_moto(dir: &Path) -> Result<(), Failure> {
+    install_wheels(MOTO_REQUIREMENTS, dir)
+}
+
+/// Installs libp2p and what else the original peer cache imports; `dir` belongs in `PYTHONPATH`.
+pub(crate) fn install_libp2p(dir: &Path) -> Result<(), Failure> {
+    install_wheels(LIBP2P_WHEELS, dir)?;
+    pip(["install", "--no-deps", "--require-hashes", "--no-build-isolation", "--target"])
+        .args([dir])
+        .args(["--requirement"])
+        .args([checkout().join(LIBP2P_SOURCES)])
+        .env("PYTHONPATH", dir)
+        .succeed()
+}
+
+/// Installs what `requirements` pins by digest, and nothing else.
+fn install_wheels(requirements: &str, dir: &Path) -> Result<(), Failure> {
     pip(["install", "--no-deps", "--require-hashes", "--only-binary=:all:", "--target"])
         .args([dir])
         .args(["--requirement"])
-        .args([checkout().join(MOTO_REQUIREMENTS)])
+        .args([checkout().join(requirements)])
         .succeed()
 }
 
@@ -76,14 +101,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_requirements_pin_moto_and_every_other_with_digests() {
-        let text = std::fs::read_to_string(checkout().join(MOTO_REQUIREMENTS)).unwrap();
-        assert!(text.contains(&format!("moto=={MOTO_VERSION} \\\n")));
-        let packages: Vec<_> = text.split("\n").filter(|line| line.contains("==")).collect();
-        assert!(packages.len() > 10 && packages.iter().all(|line| line.ends_with(" \\")), "{packages:?}");
-        let others = text.lines().filter(|line| !line.contains("=="));
-        assert!(others.clone().all(|line| line.trim_start().starts_with("--hash=sha256:")));
-        assert!(others.count() >= packages.len());
+    fn the_requirements_pin_every_package_with_digests() {
+        let [moto, libp2p] = [("moto", MOTO_VERSION), ("libp2p", LIBP2P_VERSION)]
+            .map(|(name, version)| format!("{name}=={version} \\"));
+        for (file, first, least) in [
+            (MOTO_REQUIREMENTS, &*moto, 10),
+            (LIBP2P_WHEELS, &libp2p, 50),
+            (LIBP2P_SOURCES, "varint==1.0.2 \\", 3),
+        ] {
+            let text = std::fs::read_to_string(checkout().join(file)).unwrap();
+            let packages: Vec<_> = text.lines().filter(|line| line.contains("==")).collect();
+            assert!(packages.contains(&first), "{file}: {packages:?}");
+            assert!(
+                packages.len() >= least && packages.iter().all(|line| line.ends_with(" \\")),
+                "{packages:?}"
+            );
+            let others = text.lines().filter(|line| !line.contains("=="));
+            assert!(others.clone().all(|line| line.trim_start().starts_with("--hash=sha256:")), "{file}");
+            assert!(others.count() >= packages.len(), "{file}");
+        }
     }
 
     #[test]

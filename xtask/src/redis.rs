@@ -4,7 +4,6 @@ use std::path::Path;
 
 use crate::failure::Failure;
 use crate::fetch::Debian;
-use crate::integrity::Pin;
 
 /// Names the folder: the version without the epoch, which file names leave off too.
 pub(crate) const VERSION: &str = "7.0.15-1~deb12u10";
@@ -43,6 +42,7 @@ pub(crate) fn unpack(dir: &Path) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::integrity::Pin;
 
     #[test]
     fn the_folder_carries_the_version_of_the_server() {
