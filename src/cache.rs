@@ -333,6 +333,11 @@ impl Cache {
         self.write_entry_with(key, entry, self.policy()).await
     }
 
+    /// Whether a tier is shared with other machines.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.inner.chain.is_shared()
+    }
+
     /// Which shared tiers a write waits for.
     pub(crate) fn policy(&self) -> WritePolicy {
         self.inner.chain.policy()

@@ -61,3 +61,6 @@ const AHEAD_CHUNKS: usize = 16;
 /// each reading thread of a disk tier has an arena of its own in the system's allocator, and what the
 /// memory tier gives back stays in there.
 const READ_WINDOW: usize = 2;
+
+/// The same where a tier is shared, and answers late.
+const SHARED_READ_WINDOW: usize = 4;

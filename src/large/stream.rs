@@ -11,10 +11,11 @@ use bytes::{Buf as _, Bytes};
 use futures_util::{Stream, StreamExt as _, stream};
 use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::JoinSet;
 
-use super::READ_WINDOW;
 use super::chunk;
 use super::manifest::Manifest;
+use super::{READ_WINDOW, SHARED_READ_WINDOW};
 use crate::cache::Cache;
 
 /// Why a value that was found cannot be read to its end. It is a miss that came late: drop what was
@@ -63,8 +64,9 @@ type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, LargeError>> + Send>>;
 /// chunk (a plain entry's value comes in one piece).
 ///
 /// Either all bytes come, or an error does and then nothing: an end without an error is the end of the
-/// value. Two chunks are on their way while it is polled, 2 MiB (8 MiB where another build cut the
-/// value into the longest chunks); nothing runs when it is not. Dropping it at any point is safe.
+/// value. Two chunks are on their way, four where a tier is shared: 2 or 4 MiB (four times as much where
+/// another build cut the value into the longest chunks). They are fetched in tasks of the runtime, which
+/// end when it is dropped; dropping it at any point is safe. It must be polled within a tokio runtime.
 pub struct LargeStream {
     parts: Parts,
     remaining: u64,
@@ -89,6 +91,7 @@ impl LargeStream {
             return Self::whole(Bytes::new());
         }
         let chunk_bytes = manifest.chunk_bytes as u64;
+        let window = if cache.is_shared() { SHARED_READ_WINDOW } else { READ_WINDOW };
         let indices = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
         let parts = stream::iter(indices)
             .map(move |index| {
@@ -97,12 +100,12 @@ impl LargeStream {
                 async move {
                     let chunk = match at_hand {
                         Some(chunk) => chunk,
-                        None => chunk::fetch(&cache, &manifest, index).await?,
+                        None => aside(cache, manifest, index).await?,
                     };
                     Ok(within(&chunk, index * chunk_bytes, &range))
                 }
             })
-            .buffered(READ_WINDOW);
+            .buffered(window);
         Self { parts: Box::pin(parts), remaining }
     }
 
@@ -116,6 +119,20 @@ impl LargeStream {
     #[must_use]
     pub fn into_reader(self) -> LargeReader {
         LargeReader { stream: self, piece: Bytes::new() }
+    }
+}
+
+/// As [`chunk::fetch`], in a task of its own: what one chunk costs the processor (copied out of its body, unsealed,
+/// hashed) does not hold up the others. The task ends with this future.
+async fn aside(cache: Cache, manifest: Arc<Manifest>, index: u64) -> Result<Bytes, LargeError> {
+    let chunks = manifest.chunks();
+    let mut task = JoinSet::new();
+    task.spawn(async move { chunk::fetch(&cache, &manifest, index).await });
+    match task.join_next().await {
+        Some(Ok(fetched)) => fetched,
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down.
+        Some(Err(_)) | None => Err(LargeError::ChunkMissing { index, chunks }),
     }
 }
 
