@@ -21,7 +21,7 @@ const VALUE: usize = 64 * MIB;
 const PART: usize = 8 * MIB;
 /// As many as `put_stream` and `get_stream` have in flight.
 const WRITING: usize = 4;
-const READING: usize = 2;
+const READING: usize = 4;
 /// The least that we may carry, as a multiple of what the SDK does.
 const BAR: Bar = Bar::AtLeast(0.7);
 /// The machine does other things besides.
