@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{
-    CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, MAX_LIFETIME, NodeId, Operation,
+    CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, MAX_LIFETIME, NodeId, Operation, Scope,
     SystemClock, Timestamp, Version, VersionClock,
 };
 use peercache_chain::{
@@ -335,7 +335,7 @@ impl Cache {
 
     /// Whether a tier is shared with other machines.
     pub(crate) fn is_shared(&self) -> bool {
-        self.inner.chain.is_shared()
+        self.inner.chain.info().capabilities.scope == Scope::Shared
     }
 
     /// Which shared tiers a write waits for.

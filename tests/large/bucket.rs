@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    CHUNK_BYTES, Cache, CacheBackend, Memory, PLAIN_BYTES, S3, TierOptions, Ttl, WriteBehind, WritePolicy,
-};
+use peercache::{CHUNK_BYTES, Cache, CacheBackend, Memory, PLAIN_BYTES, S3, Ttl, WriteBehind, WritePolicy};
 use peercache_testkit::servers::{Credentials, FaultProxy, Log, SeaweedFs};
 
 use crate::memory_use::{alone, in_and_out, mib};
-use crate::support::{bytes, drain, key};
+use crate::support::{bytes, drain, key, patient};
 
 const MIB: usize = 1 << 20;
 /// What is sealed; `PEERCACHE_LARGE_MIB=1024` takes a gibibyte.
@@ -37,13 +35,8 @@ fn cache(memory: bool, tier: impl CacheBackend + 'static) -> Cache {
     if memory {
         builder = builder.tier(Memory::with_capacity(MEMORY));
     }
-    let patient = TierOptions {
-        read_deadline: Some(PATIENCE),
-        write_deadline: Some(PATIENCE),
-        ..TierOptions::default()
-    };
     builder
-        .tier_with(tier, patient)
+        .tier_with(tier, patient(PATIENCE))
         .write_policy(WritePolicy::All)
         .write_behind(WriteBehind { max_bytes: 16 << 20, ..WriteBehind::default() })
         .build()

@@ -9,15 +9,14 @@ use futures_util::{StreamExt as _, stream};
 use peercache::seal::{Sealed, Secret};
 use peercache::{
     BackendInfo, Bytes, CHUNK_BYTES, Cache, CacheBackend, Clock, Disk, Entry, Error, ErrorKind, Key,
-    LargeError, Memory, NodeId, Operation, PLAIN_BYTES, Scope, TierOptions, Ttl, WriteBehind, WritePolicy,
-    async_trait,
+    LargeError, Memory, NodeId, Operation, PLAIN_BYTES, Scope, Ttl, WriteBehind, WritePolicy, async_trait,
 };
 use peercache_testkit::ManualClock;
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 use tokio::io::AsyncReadExt as _;
 
 use crate::memory_use::{MOST_KIB, PIECE, alone, mib, piece, status};
-use crate::support::{bytes, drain, key};
+use crate::support::{bytes, drain, key, patient};
 
 const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
 const SEED: u64 = 20;
@@ -109,13 +108,8 @@ fn store<B: CacheBackend + 'static>(
     if memory {
         builder = builder.tier(Memory::with_capacity(MEMORY));
     }
-    let patient = TierOptions {
-        read_deadline: Some(PATIENCE),
-        write_deadline: Some(PATIENCE),
-        ..TierOptions::default()
-    };
     let cache = builder
-        .tier_with(Arc::clone(&sealed), patient)
+        .tier_with(Arc::clone(&sealed), patient(PATIENCE))
         // A write waits for the tier's first attempt: what comes faster than the tier takes it does not
         // pile up in the queue.
         .write_policy(WritePolicy::All)

@@ -3,16 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
 use peercache::{
     BackendInfo, Bytes, CHUNK_BYTES, Cache, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key,
-    LargeError, LargeStream, NodeId, Operation, async_trait,
+    LargeError, LargeStream, NodeId, Operation, TierOptions, async_trait,
 };
 use peercache_testkit::ManualClock;
 
 pub(crate) fn key(text: &str) -> Key {
     Key::new(text).unwrap()
+}
+
+/// Options of a tier that may take `patience` for each call: the machine may be busy.
+pub(crate) fn patient(patience: Duration) -> TierOptions {
+    TierOptions { read_deadline: Some(patience), write_deadline: Some(patience), ..TierOptions::default() }
 }
 
 /// A cache over one [`Drawer`], at a time that stands still.

@@ -41,7 +41,7 @@ pub struct PeersReport {
     pub unsent_bytes: usize,
     /// Everyone that this node knows.
     pub members: Vec<MemberReport>,
-    /// The addresses that are dialled until somebody is connected there.
+    /// The addresses that are dialled whenever nobody is connected there.
     pub bootstrap: Vec<BootstrapReport>,
     /// What the node did.
     pub counters: Counters,
@@ -83,7 +83,7 @@ pub struct MemberReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BootstrapReport {
-    /// As it was given.
+    /// As it was given, or found.
     pub address: String,
     /// Whether multicast DNS found it, and nobody gave it.
     pub found: bool,

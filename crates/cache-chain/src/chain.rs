@@ -306,12 +306,6 @@ impl Chain {
         self.policy
     }
 
-    /// Whether a tier is shared with other machines.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.tiers.iter().any(|tier| !tier.is_local())
-    }
-
     /// Waits until every copy that is being carried up has been written or given up, and every write
     /// that waits for a shared tier has been written or waits for a tier that is unwell.
     pub async fn settle(&self) {

@@ -65,7 +65,10 @@ impl Lab {
             return Err(format!("{} has no {CACHE}; name a checkout of the original", checkout.display()));
         }
         let marker = named(LIBRARIES, "cargo xtask bench original --original PATH")?;
-        let libraries = marker.ancestors().nth(2).map(Path::to_owned).unwrap_or_default();
+        // The variable names `libp2p/__init__.py` in the folder that belongs in PYTHONPATH.
+        let libraries = marker.ancestors().nth(2).map(Path::to_owned);
+        let libraries = libraries
+            .ok_or_else(|| format!("{LIBRARIES}={} is in no folder of libraries", marker.display()))?;
         let dir = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
         let secret = Secret::generate().map_err(|error| error.to_string())?.to_text().to_string();
         let lab = Self { dir, checkout, libraries, secret, started: 0 };
