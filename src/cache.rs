@@ -286,7 +286,12 @@ impl Cache {
     /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is its
     /// manifest; [`Cache::open_entry`] gives the value.
     pub async fn lookup(&self, key: &Key) -> Lookup {
-        let lookup = self.inner.chain.lookup(&self.scope(key)).await;
+        self.lookup_patiently(key, Duration::ZERO).await
+    }
+
+    /// As [`Cache::lookup`], where each tier and the whole may take `more` than usual.
+    pub(crate) async fn lookup_patiently(&self, key: &Key, more: Duration) -> Lookup {
+        let lookup = self.inner.chain.lookup_patiently(&self.scope(key), more).await;
         // Also for a removal: what this process loads next is newer than that. What this process wrote
         // itself is known, and the chain has passed over what comes from the future: so a hit in
         // memory neither locks the version clock nor reads the time for it.

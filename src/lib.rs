@@ -23,7 +23,8 @@ pub use config::{
 pub use fetch::FetchError;
 pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
-    MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, StreamOptions,
+    MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, SHARED_CHUNK_BYTES,
+    StreamOptions,
 };
 #[cfg(feature = "libp2p")]
 pub use network::network_key;

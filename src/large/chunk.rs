@@ -7,9 +7,10 @@ use bytes::Bytes;
 use peercache_api::{Entry, Error, Key, MAX_LIFETIME};
 use peercache_chain::{PutOutcome, WritePolicy};
 
-use super::digest::{Digest, sha256};
+use super::digest::{Digest, digest};
 use super::manifest::Manifest;
 use super::stream::LargeError;
+use super::{LEAST_BYTES_PER_SECOND, SHARED_READ_WINDOW};
 use crate::cache::Cache;
 
 /// The longest that a chunk is kept: as long as any entry may live.
@@ -30,7 +31,7 @@ pub(super) fn keep_minutes(lifetime: Duration) -> u32 {
     minutes.checked_next_power_of_two().unwrap_or(u32::MAX).min(MAX_KEEP_MINUTES)
 }
 
-/// `peercache/chunk/<minutes>/<SHA-256 in hexadecimal>`, before the cache's namespace is applied.
+/// `peercache/chunk/<minutes>/<BLAKE3 in hexadecimal>`, before the cache's namespace is applied.
 fn key(keep_minutes: u32, digest: &Digest) -> Result<Key, Error> {
     let mut text = format!("peercache/chunk/{keep_minutes}/");
     for byte in digest {
@@ -48,7 +49,7 @@ pub(super) async fn store(
     chunk: Bytes,
     policy: WritePolicy,
 ) -> Result<(Digest, PutOutcome), Error> {
-    let digest = sha256(&chunk).await;
+    let digest = digest(&chunk).await;
     let version = cache.next_version();
     // True since ever, so its age may be counted from the version: then the newer of two writes is
     // always the one that lives longer, even if a wall clock was set back between them.
@@ -58,23 +59,39 @@ pub(super) async fn store(
     Ok((digest, cache.put_entry_with(&key(keep_minutes, &digest)?, entry, policy).await))
 }
 
+/// How much longer than a small entry a chunk of `len` bytes may take, with as many beside it as there are.
+fn patience(len: usize) -> Duration {
+    let beside = len as u64 * SHARED_READ_WINDOW as u64;
+    Duration::from_millis(beside * 1000 / LEAST_BYTES_PER_SECOND)
+}
+
+/// A chunk as it was found.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    pub(super) bytes: Bytes,
+    /// Whether it came from a shared tier.
+    pub(super) shared: bool,
+}
+
 /// Chunk `index` of `manifest`, verified.
-pub(super) async fn fetch(cache: &Cache, manifest: &Manifest, index: u64) -> Result<Bytes, LargeError> {
+pub(super) async fn fetch(cache: &Cache, manifest: &Manifest, index: u64) -> Result<Chunk, LargeError> {
     let chunks = manifest.chunks();
     let stats = cache.large_stats();
     let missing = || {
         stats.chunks_missing.add_one();
         LargeError::ChunkMissing { index, chunks }
     };
-    let digest = manifest.digest(index).ok_or_else(missing)?;
-    let key = key(manifest.keep_minutes, digest).map_err(|_| missing())?;
-    let chunk = cache.lookup(&key).await.hit().ok_or_else(missing)?.into_value();
-    if chunk.len() != manifest.chunk_len(index) || sha256(&chunk).await != *digest {
+    let expected = manifest.digest(index).ok_or_else(missing)?;
+    let key = key(manifest.keep_minutes, expected).map_err(|_| missing())?;
+    let lookup = cache.lookup_patiently(&key, patience(manifest.chunk_len(index))).await;
+    let shared = lookup.shared;
+    let chunk = lookup.hit().ok_or_else(missing)?.into_value();
+    if chunk.len() != manifest.chunk_len(index) || digest(&chunk).await != *expected {
         stats.chunks_corrupt.add_one();
         tracing::debug!(index, chunks, "a chunk is not what its manifest lists");
         return Err(LargeError::ChunkCorrupt { index, chunks });
     }
-    Ok(chunk)
+    Ok(Chunk { bytes: chunk, shared })
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Manifest {
         self.0.chunk_len(index)
     }
 
-    /// The SHA-256 of chunk `index`.
+    /// The BLAKE3 of chunk `index`.
     #[must_use]
     pub fn digest(&self, index: u64) -> Option<&[u8; 32]> {
         self.0.digest(index)

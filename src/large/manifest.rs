@@ -12,7 +12,7 @@ use super::{MAX_CHUNK_BYTES, MAX_LARGE_BYTES, chunk};
 /// The first four bytes of every manifest.
 const MAGIC: [u8; 4] = [0x89, b'P', b'C', b'M'];
 /// The format version that this build writes.
-const FORMAT_VERSION: u8 = 1;
+const FORMAT_VERSION: u8 = 2;
 const HEADER_BYTES: usize = MAGIC.len() + 1;
 pub(super) const DIGEST_BYTES: usize = 32;
 
@@ -44,7 +44,7 @@ pub(super) struct Manifest {
     pub(super) keep_minutes: u32,
     /// The value's own media type.
     pub(super) content_type: Option<String>,
-    /// One SHA-256 after another.
+    /// One BLAKE3 after another.
     digests: Bytes,
 }
 

@@ -65,16 +65,13 @@ impl Cache {
             self.large_stats().values_too_large.add_one();
             return None;
         };
+        // Before there is room for all: a manifest alone shall not cost 64 MiB.
+        let first = chunk::fetch(self, &manifest, 0).await.ok()?;
         let all = 0..manifest.len;
-        let mut stream = LargeStream::chunked(self.clone(), manifest.into(), all, None);
-        let mut value = BytesMut::new();
+        let mut stream = LargeStream::chunked(self.clone(), manifest.into(), all, first);
+        let mut value = BytesMut::with_capacity(len);
         while let Some(part) = stream.next().await {
-            let part = part.ok()?;
-            if value.is_empty() {
-                // Not before the first chunk is there: a manifest alone shall not cost 64 MiB.
-                value.reserve(len);
-            }
-            value.extend_from_slice(&part);
+            value.extend_from_slice(&part.ok()?);
         }
         Some(value.freeze())
     }

@@ -8,17 +8,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::CHUNK_BYTES;
-
 /// How much is asked of a reader at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// The pieces of `source`, put together to chunks of exactly [`CHUNK_BYTES`]; only the last is
+/// The pieces of `source`, put together to chunks of exactly `chunk_bytes`; only the last is
 /// shorter, none is empty. Ends at the first error.
 ///
 /// Every chunk owns its memory alone: one that were a slice of a larger buffer would keep that alive
 /// for as long as a memory tier holds it. Holds one chunk and one piece at a time.
-pub(super) fn chunks<S, E>(source: S) -> impl Stream<Item = Result<Bytes, E>>
+pub(super) fn chunks<S, E>(source: S, chunk_bytes: usize) -> impl Stream<Item = Result<Bytes, E>>
 where
     S: Stream<Item = Result<Bytes, E>>,
 {
@@ -28,9 +26,9 @@ where
         ended: bool,
     }
     let state = State { source: Box::pin(source), piece: Bytes::new(), ended: false };
-    stream::unfold(state, async |mut state| {
+    stream::unfold(state, move |mut state| async move {
         let mut chunk = BytesMut::new();
-        while !state.ended && chunk.len() < CHUNK_BYTES {
+        while !state.ended && chunk.len() < chunk_bytes {
             if state.piece.is_empty() {
                 match state.source.next().await {
                     Some(Ok(piece)) => state.piece = piece,
@@ -43,16 +41,16 @@ where
                 continue;
             }
             if chunk.is_empty() {
-                chunk.reserve(CHUNK_BYTES);
+                chunk.reserve(chunk_bytes);
             }
-            let take = state.piece.len().min(CHUNK_BYTES - chunk.len());
+            let take = state.piece.len().min(chunk_bytes - chunk.len());
             chunk.extend_from_slice(&state.piece.split_to(take));
         }
         if chunk.is_empty() {
             return None;
         }
         // The last one: a tier charges it by its length, so it must not occupy more.
-        let chunk = if chunk.len() < CHUNK_BYTES { Bytes::copy_from_slice(&chunk) } else { chunk.freeze() };
+        let chunk = if chunk.len() < chunk_bytes { Bytes::copy_from_slice(&chunk) } else { chunk.freeze() };
         Some((Ok(chunk), state))
     })
 }
@@ -74,13 +72,14 @@ pub(super) fn pieces(reader: impl AsyncRead) -> impl Stream<Item = io::Result<By
 
 #[cfg(test)]
 mod tests {
+    use super::super::CHUNK_BYTES;
     use super::*;
     use std::convert::Infallible;
 
     async fn cut(pieces: &[usize]) -> Vec<usize> {
         let pieces: Vec<_> =
             pieces.iter().map(|len| Ok::<_, Infallible>(Bytes::from(vec![7; *len]))).collect();
-        let chunks: Vec<_> = chunks(stream::iter(pieces)).collect().await;
+        let chunks: Vec<_> = chunks(stream::iter(pieces), CHUNK_BYTES).collect().await;
         chunks.into_iter().map(|Ok(chunk)| chunk.len()).collect()
     }
 
@@ -100,7 +99,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_error_is_the_end() {
         let source = stream::iter([Ok(Bytes::from_static(b"a")), Err("gone"), Ok(Bytes::from_static(b"b"))]);
-        let chunks: Vec<_> = chunks(source).collect().await;
+        let chunks: Vec<_> = chunks(source, CHUNK_BYTES).collect().await;
         assert_eq!(chunks, [Err("gone")]);
     }
 

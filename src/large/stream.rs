@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::JoinSet;
 
-use super::chunk;
+use super::chunk::{self, Chunk};
 use super::manifest::Manifest;
 use super::{READ_WINDOW, SHARED_READ_WINDOW};
 use crate::cache::Cache;
@@ -64,8 +64,8 @@ type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, LargeError>> + Send>>;
 /// chunk (a plain entry's value comes in one piece).
 ///
 /// Either all bytes come, or an error does and then nothing: an end without an error is the end of the
-/// value. Two chunks are on their way, four where a tier is shared: 2 or 4 MiB (four times as much where
-/// another build cut the value into the longest chunks). They are fetched in tasks of the runtime, which
+/// value. Two chunks are on their way, four where the first came from a shared tier: 2 or 12 MiB (more
+/// where another cache cut the value into longer chunks, of 4 MiB at most). They are fetched in tasks of the runtime, which
 /// end when it is dropped; dropping it at any point is safe. It must be polled within a tokio runtime.
 pub struct LargeStream {
     parts: Parts,
@@ -79,24 +79,19 @@ impl LargeStream {
         Self { parts: Box::pin(stream::iter(part)), remaining }
     }
 
-    /// The bytes of `range`, which lies within the value. `first` is chunk 0, if it is at hand.
-    pub(super) fn chunked(
-        cache: Cache,
-        manifest: Arc<Manifest>,
-        range: Range<u64>,
-        first: Option<Bytes>,
-    ) -> Self {
+    /// The bytes of `range`, which lies within the value; `first` is chunk 0.
+    pub(super) fn chunked(cache: Cache, manifest: Arc<Manifest>, range: Range<u64>, first: Chunk) -> Self {
         let remaining = range.end.saturating_sub(range.start);
         if remaining == 0 {
             return Self::whole(Bytes::new());
         }
         let chunk_bytes = manifest.chunk_bytes as u64;
-        let window = if cache.is_shared() { SHARED_READ_WINDOW } else { READ_WINDOW };
+        let window = if first.shared { SHARED_READ_WINDOW } else { READ_WINDOW };
         let indices = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
         let parts = stream::iter(indices)
             .map(move |index| {
                 let (cache, manifest, range) = (cache.clone(), Arc::clone(&manifest), range.clone());
-                let at_hand = first.clone().filter(|_| index == 0);
+                let at_hand = (index == 0).then(|| first.bytes.clone());
                 async move {
                     let chunk = match at_hand {
                         Some(chunk) => chunk,
@@ -127,7 +122,7 @@ impl LargeStream {
 async fn aside(cache: Cache, manifest: Arc<Manifest>, index: u64) -> Result<Bytes, LargeError> {
     let chunks = manifest.chunks();
     let mut task = JoinSet::new();
-    task.spawn(async move { chunk::fetch(&cache, &manifest, index).await });
+    task.spawn(async move { Ok(chunk::fetch(&cache, &manifest, index).await?.bytes) });
     match task.join_next().await {
         Some(Ok(fetched)) => fetched,
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peercache_api::Metadata;
 
+use super::chunk::Chunk;
 use super::manifest::Manifest;
 use super::stream::LargeStream;
 use crate::cache::Cache;
@@ -22,7 +23,7 @@ pub struct LargeValue {
 #[derive(Clone, Debug)]
 enum Parts {
     Plain(Bytes),
-    Chunked { cache: Cache, manifest: Arc<Manifest>, first: Bytes },
+    Chunked { cache: Cache, manifest: Arc<Manifest>, first: Chunk },
 }
 
 impl LargeValue {
@@ -31,7 +32,7 @@ impl LargeValue {
     }
 
     /// `meta` is the manifest entry's; the value's content type is in the manifest.
-    pub(super) fn chunked(mut meta: Metadata, cache: Cache, manifest: Manifest, first: Bytes) -> Self {
+    pub(super) fn chunked(mut meta: Metadata, cache: Cache, manifest: Manifest, first: Chunk) -> Self {
         meta.content_type.clone_from(&manifest.content_type);
         Self { meta, parts: Parts::Chunked { cache, manifest: Arc::new(manifest), first } }
     }
@@ -84,7 +85,7 @@ impl LargeValue {
                 LargeStream::whole(value.slice(at(range.start)..at(range.end)))
             }
             Parts::Chunked { cache, manifest, first } => {
-                LargeStream::chunked(cache.clone(), Arc::clone(manifest), range, Some(first.clone()))
+                LargeStream::chunked(cache.clone(), Arc::clone(manifest), range, first.clone())
             }
         }
     }

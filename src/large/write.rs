@@ -12,7 +12,10 @@ use tokio::io::AsyncRead;
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
 use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge};
-use super::{AHEAD_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, WRITE_WINDOW, chunk, reserved, source};
+use super::{
+    AHEAD_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, SHARED_CHUNK_BYTES, SHARED_WRITE_WINDOW,
+    WRITE_WINDOW, chunk, reserved, source,
+};
 use crate::cache::Cache;
 
 /// Which write this is, and since when its value is true: as of the call, not of the last byte.
@@ -48,10 +51,10 @@ impl Cache {
     ///
     /// The write counts as of this call: a removal or another write that comes while the source is
     /// being read wins. Readers see the old value until every chunk is stored. Besides what the tiers
-    /// hold, at most 10 MiB of the value are in memory, the source's own piece, and 32 bytes for each
+    /// hold, at most 9 MiB of the value are in memory, the source's own piece, and 32 bytes for each
     /// chunk.
     ///
-    /// Beyond the first 16 MiB the source is read no faster than shared tiers take the value, whatever
+    /// Beyond the first 15 MiB the source is read no faster than shared tiers take the value, whatever
     /// the [`WritePolicy`], so that what waits for them keeps within its bounds; one that is away is not
     /// waited for.
     ///
@@ -131,7 +134,11 @@ impl Cache {
         let lifetime = probe.metadata().fresh_for.saturating_add(probe.metadata().stale_for);
         let keep_minutes = chunk::keep_minutes(lifetime);
 
-        let mut chunks = Box::pin(source::chunks(source));
+        let (chunk_bytes, window) = match self.is_shared() {
+            true => (SHARED_CHUNK_BYTES, SHARED_WRITE_WINDOW),
+            false => (CHUNK_BYTES, WRITE_WINDOW),
+        };
+        let mut chunks = Box::pin(source::chunks(source, chunk_bytes));
         let (mut head, mut head_len) = (Vec::new(), 0);
         while head_len <= PLAIN_BYTES
             && let Some(chunk) = chunks.next().await
@@ -148,14 +155,14 @@ impl Cache {
         }
 
         let chunks = stream::iter(head.into_iter().map(Ok)).chain(chunks);
-        let (written, complete) = self.write_chunks(chunks, keep_minutes).await?;
+        let (written, complete) = self.write_chunks(chunks, window, keep_minutes).await?;
         let (len, count) = (written.len, (written.digests.len() / DIGEST_BYTES) as u64);
         let mut outcome = written.outcome;
         let mut stored = false;
         if complete {
             let content_type = options.content_type.clone();
             let manifest =
-                Manifest::new(len, CHUNK_BYTES, keep_minutes, content_type, written.digests.freeze())?;
+                Manifest::new(len, chunk_bytes, keep_minutes, content_type, written.digests.freeze())?;
             let entry = self
                 .described(manifest.encode()?, &options, moment)
                 .content_type(reserved::MANIFEST_TYPE)
@@ -168,13 +175,14 @@ impl Cache {
         Ok(PutStreamOutcome { len, chunks: count, stored, outcome })
     }
 
-    /// Writes the chunks, a few at a time, until the end or until one is taken by no tier; says which.
+    /// Writes the chunks, `window` at a time, until the end or until one is taken by no tier; says which.
     ///
     /// The first ones wait for shared tiers as the chain's policy says, the others for the first attempt of each:
     /// what is read faster than a shared tier takes it would push the value's own chunks out of the queue.
     async fn write_chunks<E>(
         &self,
         chunks: impl Stream<Item = Result<Bytes, E>>,
+        window: usize,
         keep_minutes: u32,
     ) -> Result<(Written, bool), Failure<E>> {
         let stores = chunks
@@ -189,7 +197,7 @@ impl Cache {
                     Ok::<_, Failure<E>>((len, digest, outcome))
                 }
             })
-            .buffered(WRITE_WINDOW);
+            .buffered(window);
         let mut stores = Box::pin(stores);
         let mut written = Written::default();
         while let Some(stored) = stores.next().await {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache::seal::{Sealed, Secret};
-use peercache::{CHUNK_BYTES, Cache, CacheBackend, Memory, PLAIN_BYTES, S3, Ttl, WriteBehind, WritePolicy};
+use peercache::{
+    Cache, CacheBackend, Memory, PLAIN_BYTES, S3, SHARED_CHUNK_BYTES, Ttl, WriteBehind, WritePolicy,
+};
 use peercache_testkit::servers::{Credentials, FaultProxy, Log, SeaweedFs};
 
 use crate::memory_use::{alone, in_and_out, mib};
@@ -56,8 +58,10 @@ async fn every_size_comes_out_of_the_bucket_elsewhere(server: &SeaweedFs) {
         async || cache(true, bucket(&server.endpoint(), server.bucket(), server.credentials()).await);
     let one = machine().await;
     let around = |edge: usize| [edge - 1, edge, edge + 1];
-    // Plain up to four chunks, then in chunks: the last one short, whole, and of one byte.
-    let edges = [1, 2, 3, 4, 5, 6].into_iter().flat_map(|chunks| around(chunks * CHUNK_BYTES));
+    // Plain, then in chunks: the last one short, whole, and of one byte.
+    let edges = [MIB, PLAIN_BYTES, PLAIN_BYTES + SHARED_CHUNK_BYTES, 6 * SHARED_CHUNK_BYTES]
+        .into_iter()
+        .flat_map(around);
     for (seed, len) in [1, 1 << 10].into_iter().chain(edges).chain([9 * MIB, 64 * MIB]).enumerate() {
         let (key, value) = (key(&format!("{len} bytes")), bytes(seed as u64, len));
         let put = one.put_bytes(&key, value.clone(), Ttl::from_secs(TTL)).await.unwrap();
@@ -119,12 +123,13 @@ async fn a_request_for_each_part_and_none_for_what_memory_has(server: &SeaweedFs
     assert_eq!(two.get_or_fetch(&key("loaded"), Ttl::from_secs(TTL), load).await.unwrap(), "loaded");
     assert_eq!(seen(), (1, 1, 2), "a miss, and what was loaded");
 
-    // Five chunks and the manifest; memory has room for all of them.
+    // Chunks and the manifest; memory has room for all of them.
+    let parts = (PLAIN_BYTES + 1).div_ceil(SHARED_CHUNK_BYTES) + 1;
     let (large, value) = (key("counted, large"), bytes(99, PLAIN_BYTES + 1));
     one.put_bytes(&large, value.clone(), Ttl::from_secs(TTL)).await.unwrap();
-    assert_eq!(seen(), (0, 6, 6), "a value in chunks");
+    assert_eq!(seen(), (0, parts, parts), "a value in chunks");
     assert!(two.get_bytes(&large).await.unwrap() == value);
-    assert_eq!(seen(), (6, 0, 6), "read elsewhere");
+    assert_eq!(seen(), (parts, 0, parts), "read elsewhere");
     let last = async |cache: &Cache| {
         let found = cache.get_stream(&large).await.unwrap();
         drain(found.range(found.len() - 1..found.len())).await
@@ -141,7 +146,7 @@ fn memory_is_bounded_over_a_bucket() {
     alone("bucket::memory_is_bounded_over_a_bucket", "after reading", async || {
         let Some(server) = SeaweedFs::start().await.unwrap() else { return };
         let tier = bucket(&server.endpoint(), server.bucket(), server.credentials()).await;
-        in_and_out(cache(true, tier), mib(CLEAR_MIB), "memory and S3").await;
+        in_and_out(cache(true, tier), mib(CLEAR_MIB), SHARED_CHUNK_BYTES, "memory and S3").await;
     });
 }
 
@@ -152,6 +157,12 @@ fn memory_is_bounded_over_a_sealed_bucket() {
         let Some(server) = SeaweedFs::start().await.unwrap() else { return };
         let tier = bucket(&server.endpoint(), server.bucket(), server.credentials()).await;
         let sealed = Sealed::builder(Secret::parse(SECRET).unwrap(), tier).build();
-        in_and_out(cache(true, Arc::new(sealed)), mib(DEFAULT_MIB), "memory and sealed S3").await;
+        in_and_out(
+            cache(true, Arc::new(sealed)),
+            mib(DEFAULT_MIB),
+            SHARED_CHUNK_BYTES,
+            "memory and sealed S3",
+        )
+        .await;
     });
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use peercache::{Bytes, CHUNK_BYTES, Cache, LargeError, PLAIN_BYTES, Ttl};
+use peercache::{Bytes, CHUNK_BYTES, Cache, LargeError, Ttl};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::{Drawer, bytes, drain, key, world};
@@ -11,7 +11,7 @@ use crate::support::{Drawer, bytes, drain, key, world};
 /// Six chunks, the last one of 9 bytes.
 async fn stored() -> (Cache, Arc<Drawer>, Bytes, Vec<String>) {
     let (cache, drawer, _) = world();
-    let value = bytes(1, PLAIN_BYTES + CHUNK_BYTES + 9);
+    let value = bytes(1, 5 * CHUNK_BYTES + 9);
     cache.put_bytes(&key("k"), value.clone(), Ttl::from_secs(60)).await.unwrap();
     let keys = drawer.chunk_keys(&key("k"));
     assert_eq!(keys.len(), 6);
@@ -104,7 +104,7 @@ async fn a_damaged_manifest_is_a_miss_and_counted() {
     let (cache, drawer, _, _) = stored().await;
     let manifest = drawer.entry("k").into_value();
     let mut newer = manifest.to_vec();
-    newer[4] = 2;
+    newer[4] = 3;
     let mut claim = manifest.to_vec();
     claim[7] ^= 0x40;
     let cases = [

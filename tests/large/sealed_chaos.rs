@@ -8,14 +8,14 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use peercache::seal::{Sealed, Secret};
 use peercache::{
-    BackendInfo, Bytes, CHUNK_BYTES, Cache, CacheBackend, Clock, Disk, Entry, Error, ErrorKind, Key,
-    LargeError, Memory, NodeId, Operation, PLAIN_BYTES, Scope, Ttl, WriteBehind, WritePolicy, async_trait,
+    BackendInfo, Bytes, Cache, CacheBackend, Clock, Disk, Entry, Error, ErrorKind, Key, LargeError, Memory,
+    NodeId, Operation, SHARED_CHUNK_BYTES, Scope, Ttl, WriteBehind, WritePolicy, async_trait,
 };
 use peercache_testkit::ManualClock;
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 use tokio::io::AsyncReadExt as _;
 
-use crate::memory_use::{MOST_KIB, PIECE, alone, mib, piece, status};
+use crate::memory_use::{MOST_KIB, PIECE, alone_with, mib, piece, status};
 use crate::support::{bytes, drain, key, patient};
 
 const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
@@ -75,12 +75,12 @@ fn bad_day() -> Plan {
     let ms = Duration::from_millis;
     Plan::none()
         .undetected()
-        .with(Operation::Put, 0.01, Fault::Fail(ErrorKind::Unavailable))
-        .with(Operation::Put, 0.01, Fault::FailAfter(ErrorKind::Timeout))
-        .with(Operation::Get, 0.01, Fault::Fail(ErrorKind::Unavailable))
-        .with(Operation::Get, 0.01, Fault::BitFlip)
-        .with(Operation::Get, 0.01, Fault::Truncated)
-        .with(Operation::Get, 0.01, Fault::StretchedExpiry)
+        .with(Operation::Put, 0.03, Fault::Fail(ErrorKind::Unavailable))
+        .with(Operation::Put, 0.03, Fault::FailAfter(ErrorKind::Timeout))
+        .with(Operation::Get, 0.03, Fault::Fail(ErrorKind::Unavailable))
+        .with(Operation::Get, 0.03, Fault::BitFlip)
+        .with(Operation::Get, 0.03, Fault::Truncated)
+        .with(Operation::Get, 0.03, Fault::StretchedExpiry)
         .latency(Operation::Put, 0.1, ms(1)..=ms(5))
         .latency(Operation::Get, 0.1, ms(1)..=ms(5))
 }
@@ -139,7 +139,7 @@ async fn read_all(cache: &Cache, len: u64, range: Range<u64>, pattern: &[u8]) ->
                     at += part.len() as u64;
                 }
                 Some(Err(LargeError::ChunkMissing { index, .. })) => {
-                    assert_eq!(index * CHUNK_BYTES as u64, at, "the error is not in its place");
+                    assert_eq!(index * SHARED_CHUNK_BYTES as u64, at, "the error is not in its place");
                     assert!(stream.next().await.is_none());
                     misses += 1;
                     break;
@@ -167,7 +167,7 @@ async fn through_a_sealed_tier(mib: u64) {
         .map(|number| Ok::<_, io::Error>(Bytes::from(piece(&pattern, number))));
     let put = cache.put_stream(&key("k"), source, Ttl::from_secs(3600)).await.unwrap();
     assert!(put.stored);
-    assert_eq!((put.len, put.chunks), (len, mib));
+    assert_eq!((put.len, put.chunks), (len, len.div_ceil(SHARED_CHUNK_BYTES as u64)));
     let written = status("VmHWM:");
 
     let misses = read_all(&cache, len, 0..len, &pattern).await;
@@ -212,7 +212,10 @@ async fn through_a_sealed_tier(mib: u64) {
 
 #[test]
 fn memory_is_bounded_through_a_sealed_tier_that_fails_and_lies() {
-    alone(
+    // The store is a disk that stands for a bucket. A bucket has no reading threads, each of which would keep memory
+    // in an arena of its own in glibc's allocator.
+    alone_with(
+        &[("MALLOC_ARENA_MAX", "2")],
         "sealed_chaos::memory_is_bounded_through_a_sealed_tier_that_fails_and_lies",
         "after reading",
         || through_a_sealed_tier(mib(DEFAULT_MIB)),
@@ -225,7 +228,7 @@ async fn small(puts: Plan) -> (Store<Memory>, Bytes) {
     let clock = Arc::new(ManualClock::default());
     let memory = Memory::builder().capacity(64 << 20).clock(Arc::clone(&clock) as _).build();
     let store = store(memory, false, &clock, puts);
-    let value = bytes(1, PLAIN_BYTES + CHUNK_BYTES + 9);
+    let value = bytes(1, 5 * SHARED_CHUNK_BYTES + 9);
     let put = store.cache.put_bytes(&key("k"), value.clone(), Ttl::from_secs(60)).await.unwrap();
     assert!(put.is_stored());
     (store, value)
@@ -249,7 +252,10 @@ async fn a_chunk_that_the_store_altered_is_a_miss_and_counted() {
             let Some(LargeError::ChunkMissing { index, chunks: 6 }) = error else {
                 panic!("{fault}, undetected: {undetected}: {error:?}");
             };
-            assert!(index > 0 && read == value[..usize::try_from(index).unwrap() * CHUNK_BYTES], "{fault}");
+            assert!(
+                index > 0 && read == value[..usize::try_from(index).unwrap() * SHARED_CHUNK_BYTES],
+                "{fault}"
+            );
             let report = cache.report();
             assert_eq!(report.large.chunks_missing, 1, "{fault}");
             assert_eq!(report.chain.tiers[0].corrupt, 1, "{fault}: a counter says so");
@@ -271,7 +277,7 @@ async fn a_chunk_that_the_store_lost_is_a_miss() {
     let (Store { cache, sealed, .. }, value) = small(lost).await;
     let (read, error) = drain(cache.get_stream(&key("k")).await.unwrap().into_stream()).await;
     let Some(LargeError::ChunkMissing { index, chunks: 6 }) = error else { panic!("{error:?}") };
-    assert!(index > 0 && read == value[..usize::try_from(index).unwrap() * CHUNK_BYTES]);
+    assert!(index > 0 && read == value[..usize::try_from(index).unwrap() * SHARED_CHUNK_BYTES]);
     assert_eq!(cache.get_bytes(&key("k")).await, None, "a miss as a whole");
     assert_eq!((cache.report().large.chunks_missing, sealed.stats().corrupt()), (2, 0));
 }

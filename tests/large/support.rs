@@ -57,7 +57,7 @@ pub(crate) fn pieces(value: &Bytes, piece: usize) -> impl Stream<Item = std::io:
 
 /// The minutes and the digests in a manifest.
 fn manifest(bytes: &[u8]) -> (u32, Vec<u8>) {
-    assert_eq!(bytes[..5], *b"\x89PCM\x01");
+    assert_eq!(bytes[..5], *b"\x89PCM\x02");
     let mut cbor = minicbor::Decoder::new(&bytes[5..]);
     let (mut minutes, mut digests) = (0, Vec::new());
     for _ in 0..cbor.map().unwrap().unwrap() {
@@ -73,7 +73,7 @@ fn manifest(bytes: &[u8]) -> (u32, Vec<u8>) {
 /// The manifest of a value of `len` bytes whose chunks are all the first of `like`, another manifest.
 pub(crate) fn repeated(like: &[u8], len: usize) -> Vec<u8> {
     let (minutes, digests) = manifest(like);
-    let mut bytes = b"\x89PCM\x01".to_vec();
+    let mut bytes = b"\x89PCM\x02".to_vec();
     let mut cbor = minicbor::Encoder::new(&mut bytes);
     cbor.map(4).unwrap().u8(0).unwrap().u64(len as u64).unwrap();
     cbor.u8(1)

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use peercache::{
-    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, Memory, PLAIN_BYTES, PutStreamError, StreamOptions,
-    TierOptions, Ttl,
+    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, Memory, PutStreamError, SHARED_CHUNK_BYTES,
+    StreamOptions, TierOptions, Ttl,
 };
 use peercache_testkit::ManualClock;
 
 use crate::support::{Drawer, bytes, drain, key, pieces, world};
 
-const LARGE: usize = PLAIN_BYTES + CHUNK_BYTES + 1;
+/// Six chunks, the last one of one byte.
+const LARGE: usize = 5 * CHUNK_BYTES + 1;
 
 #[tokio::test]
 async fn a_source_that_fails_leaves_the_old_value() {
@@ -195,7 +196,9 @@ async fn few_chunks_are_in_flight_either_way() {
 /// Writes do not wait for shared tiers, and more than the queue holds does not get lost on its way there.
 #[tokio::test]
 async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
-    const MIB: usize = 96;
+    /// 96 MiB, more than waits for a tier by default; of these 15 MiB without waiting, and what is in flight.
+    const CHUNKS: usize = (96 << 20) / SHARED_CHUNK_BYTES;
+    const AHEAD: usize = (15 << 20) / SHARED_CHUNK_BYTES;
     let clock = Arc::new(ManualClock::default());
     let drawer = Arc::new(Drawer::shared(Arc::clone(&clock)));
     let patient = TierOptions { write_deadline: Some(Duration::from_secs(60)), ..TierOptions::default() };
@@ -207,8 +210,8 @@ async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
         .build()
         .unwrap();
     let read = Arc::new(AtomicUsize::new(0));
-    let (counted, pattern) = (Arc::clone(&read), bytes(1, CHUNK_BYTES));
-    let source = stream::iter(0..MIB).map(move |number| {
+    let (counted, pattern) = (Arc::clone(&read), bytes(1, SHARED_CHUNK_BYTES));
+    let source = stream::iter(0..CHUNKS).map(move |number| {
         counted.fetch_add(1, Ordering::SeqCst);
         Ok::<_, io::Error>(Bytes::from([&number.to_le_bytes()[..], &pattern[8..]].concat()))
     });
@@ -223,13 +226,13 @@ async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
         idle = if now == seen { idle + 1 } else { 0 };
         seen = now;
     }
-    assert!((16..=16 + 4 + 1).contains(&seen), "{seen} MiB were read while nothing was taken");
+    assert!((AHEAD..=AHEAD + 2 + 1).contains(&seen), "{seen} chunks were read while nothing was taken");
 
     drawer.stick(false);
     let put = write.await.unwrap();
-    assert_eq!((put.stored, put.chunks), (true, MIB as u64));
+    assert_eq!((put.stored, put.chunks), (true, CHUNKS as u64));
     cache.close().await.unwrap();
-    assert_eq!(drawer.entries(), MIB + 1);
+    assert_eq!(drawer.entries(), CHUNKS + 1);
     let report = cache.report().chain.tiers[1].behind.clone().unwrap();
     assert_eq!((report.waiting, report.dropped.total()), (0, 0), "{report:?}");
 }

@@ -23,12 +23,19 @@ const LEAST_RESERVE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Budget {
     total: Duration,
+    /// By how much each tier's deadline is longer than usual; `total` has it already.
+    more: Duration,
     started: Option<Instant>,
 }
 
 impl Budget {
-    pub(crate) const fn new(total: Duration) -> Self {
-        Self { total, started: None }
+    pub(crate) const fn new(total: Duration, more: Duration) -> Self {
+        Self { total: total.saturating_add(more), more, started: None }
+    }
+
+    /// By how much each tier's deadline is longer than usual.
+    pub(crate) const fn more(&self) -> Duration {
+        self.more
     }
 
     /// The read waits from now on.
@@ -42,12 +49,12 @@ impl Budget {
 }
 
 impl Chain {
-    /// How long a read with `left` of its budget waits for tier `index`: its own deadline, but
+    /// How long a read with `left` of its budget waits for tier `index`: its own deadline and `more`, but
     /// - not into what the tiers below it usually need;
-    /// - not longer than its timeouts may still cost before its breaker opens;
-    /// - while there is a tier below to turn to: not much longer than it usually takes. After a
+    /// - not longer than its timeouts may still cost before its breaker opens, and `more`;
+    /// - while there is a tier below to turn to: not much longer than it usually takes, and `more`. After a
     ///   failure this does not hold, since what is usual may have changed.
-    pub(crate) fn allowance(&self, index: usize, left: Duration) -> Duration {
+    pub(crate) fn allowance(&self, index: usize, left: Duration, more: Duration) -> Duration {
         let now = self.clock.monotonic();
         let tier = &self.tiers[index];
         let below = || self.tiers[index + 1..].iter().filter(|tier| tier.reads() && tier.breaker.allow());
@@ -55,13 +62,14 @@ impl Chain {
         let kept = below().map(|tier| reserve(tier, now)).fold(Duration::ZERO, Duration::saturating_add);
         // If there is not enough for all, an equal share each.
         let share = left.saturating_sub(kept).max(left / (count + 1));
-        let most = tier.read_deadline.min(tier.breaker.patience_left()).min(share);
-        match tier.recent.usual(now) {
+        let most = tier.read_deadline.min(tier.breaker.patience_left());
+        let most = match tier.recent.usual(now) {
             Some(usual) if count > 0 && !tier.breaker.is_suspect() => {
                 most.min(usual.p99.saturating_mul(PATIENT_FACTOR).max(SHORTEST_DEADLINE))
             }
             _ => most,
-        }
+        };
+        most.saturating_add(more).min(share)
     }
 
     /// Whether a read with `left` of its budget has no use for `tier`: it usually takes longer.

@@ -354,7 +354,7 @@ impl CacheBackend for Chain {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
-        let (_, answer, scan) = self.read(key).await;
+        let (_, answer, scan) = self.read(key, Duration::ZERO).await;
         match answer {
             Some((_, entry)) => Ok(Some(entry)),
             None => scan.without_value(&self.info),

@@ -122,7 +122,7 @@ impl Chain {
             _ => false,
         };
         let asked = allowed && !answered && !waited && !too_slow;
-        let deadline = asked.then(|| self.allowance(index, *left));
+        let deadline = asked.then(|| self.allowance(index, *left, Duration::ZERO));
         if asked {
             *left = left.saturating_sub(usual.unwrap_or_default());
         }

@@ -90,6 +90,8 @@ pub struct Lookup {
     pub entry: Option<Entry>,
     /// The tier that the entry came from.
     pub tier: Option<Cow<'static, str>>,
+    /// Whether that tier is shared with other machines; false for a miss.
+    pub shared: bool,
     /// The entry's age; zero for a miss.
     pub age: Duration,
     /// The greatest version that any tier showed, a removal's included. Who writes this key next

@@ -134,7 +134,7 @@ impl Race<'_> {
             self.entrants[place] = Entrant::Out(skip);
             return true;
         }
-        let deadline = chain.allowance(index, budget.left());
+        let deadline = chain.allowance(index, budget.left(), budget.more());
         let usual = tier.recent.usual(chain.clock.monotonic());
         let overdue = usual.map(|usual| Instant::now() + usual.p95.max(SHORTEST_START));
         self.entrants[place] = Entrant::Running(overdue);

@@ -124,15 +124,23 @@ impl Chain {
     ///
     /// Cancel-safe; a lookup that is dropped is counted as cancelled.
     pub async fn lookup(&self, key: &Key) -> Lookup {
-        let (outcome, answer, scan) = self.read(key).await;
+        self.lookup_patiently(key, Duration::ZERO).await
+    }
+
+    /// As [`Chain::lookup`], where each tier and the whole read may take `more` than they may usually: for what is
+    /// known to be large, and travels longer than what deadlines are made for. A chain as a tier keeps its own.
+    pub async fn lookup_patiently(&self, key: &Key, more: Duration) -> Lookup {
+        let (outcome, answer, scan) = self.read(key, more).await;
         let (newest, judged, trace) = (scan.newest.max(scan.tagged), scan.judged, scan.trace);
         let Some((tier, entry)) = answer else {
-            return Lookup { outcome, entry: None, tier: None, age: Duration::ZERO, newest, trace };
+            let (entry, tier, shared, age) = (None, None, false, Duration::ZERO);
+            return Lookup { outcome, entry, tier, shared, age, newest, trace };
         };
         Lookup {
             outcome,
             age: entry.age(judged),
             tier: Some(self.tiers[tier].info().name.clone()),
+            shared: !self.tiers[tier].is_local(),
             entry: Some(entry),
             newest,
             trace,
@@ -156,10 +164,10 @@ impl Chain {
     }
 
     /// Scans the tiers, counts the outcome and carries a hit up. The answer is the index of the tier
-    /// and the entry.
-    pub(crate) async fn read(&self, key: &Key) -> (Outcome, Option<(usize, Entry)>, Scan) {
+    /// and the entry. Each tier and the whole may take `more` than usual.
+    pub(crate) async fn read(&self, key: &Key, more: Duration) -> (Outcome, Option<(usize, Entry)>, Scan) {
         let cancel = CancelGuard::new(&self.stats.cancelled);
-        let mut scan = self.scan(key).await;
+        let mut scan = self.scan(key, more).await;
         cancel.ended();
         if let Some((index, entry)) = scan.found.take() {
             self.stats.hits.add(1);
@@ -192,9 +200,9 @@ impl Chain {
         self.promoter.promote(&above, key, entry, &self.clock, &self.stats).await;
     }
 
-    async fn scan(&self, key: &Key) -> Scan {
+    async fn scan(&self, key: &Key, more: Duration) -> Scan {
         let mut scan = self.begin(key);
-        let mut budget = Budget::new(self.read_budget);
+        let mut budget = Budget::new(self.read_budget, more);
         let mut index = 0;
         while index < self.tiers.len() && scan.found.is_none() {
             let end = self.race_end(index);
@@ -260,7 +268,7 @@ impl Chain {
         let cancel = CancelGuard::new(&tier.stats.cancelled);
         let deadline = || {
             budget.start();
-            self.allowance(index, budget.left())
+            self.allowance(index, budget.left(), budget.more())
         };
         let call = tier.get(key, &*self.clock, deadline).await;
         let skip = self.weigh_with_tags(index, key, call, scan).await;

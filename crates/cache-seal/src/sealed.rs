@@ -22,11 +22,11 @@ use crate::stats::{Counters, Rejection, SealStats};
 /// millisecond, which others must not wait for.
 const BLOCKING_BYTES: usize = 128 * 1024;
 
-/// How many such pieces of work run at once in this process, whatever the number of tiers. It is all
-/// computing, so more would not be faster; and each thread that has held a copy of an entry keeps some of
-/// that memory, in an arena of its own in the system's allocator.
+/// How many such pieces of work run at once in this process, whatever the number of tiers: two, or one on a single
+/// core. Each thread that has held a copy of an entry keeps some of that memory, in an arena of its own in the
+/// system's allocator, and two seal more than any network takes.
 static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| {
-    Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
+    Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2)))
 });
 
 /// A backend around another: whoever holds what the inner one stores can neither read nor change it.

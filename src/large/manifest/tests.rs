@@ -16,7 +16,7 @@ fn manifest(len: u64, chunk_bytes: usize) -> Manifest {
 #[test]
 fn the_bytes_are_as_documented() {
     let bytes = Manifest::new(3, 2, 16, Some("a/b".to_owned()), digests(2)).unwrap().encode().unwrap();
-    let mut expected = b"\x89PCM\x01".to_vec();
+    let mut expected = b"\x89PCM\x02".to_vec();
     // A map of five: 3 bytes, chunks of 2, kept 16 minutes, a byte string of 64, a text of 3.
     expected.extend_from_slice(b"\xa5\x00\x03\x01\x02\x02\x10\x03\x58\x40");
     expected.extend_from_slice(&digests(2));
@@ -66,7 +66,7 @@ fn what_is_out_of_bounds_is_refused() {
 #[test]
 fn another_version_is_unsupported_and_not_corrupt() {
     let mut bytes = manifest(9, 4).encode().unwrap().to_vec();
-    bytes[4] = 2;
+    bytes[4] = 3;
     assert_eq!(Manifest::decode(&bytes.into()).unwrap_err().kind(), ErrorKind::Unsupported);
 }
 
@@ -84,7 +84,7 @@ fn every_truncation_and_every_addition_is_refused() {
 fn a_claimed_length_allocates_nothing() {
     // A byte string that claims to have 2^62 bytes, and one that is 1 MiB short of its claim.
     for claim in [&b"\x5b\x40\0\0\0\0\0\0\0"[..], b"\x5a\x00\x10\x00\x00"] {
-        let bytes = [b"\x89PCM\x01\xa4\x00\x03\x01\x02\x02\x10\x03", claim].concat();
+        let bytes = [b"\x89PCM\x02\xa4\x00\x03\x01\x02\x02\x10\x03", claim].concat();
         assert_eq!(Manifest::decode(&bytes.into()).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }
@@ -113,7 +113,7 @@ proptest! {
 
     #[test]
     fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..300), headed: bool) {
-        let bytes = if headed { [b"\x89PCM\x01", &bytes[..]].concat() } else { bytes };
+        let bytes = if headed { [b"\x89PCM\x02", &bytes[..]].concat() } else { bytes };
         let bytes = Bytes::from(bytes);
         if let Ok(manifest) = Manifest::decode(&bytes) {
             prop_assert!(manifest.digests.len() <= bytes.len());

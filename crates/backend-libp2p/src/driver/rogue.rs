@@ -16,7 +16,7 @@ use super::hello::Side;
 use super::transport::build;
 use super::*;
 use crate::wire::PeerKey;
-use crate::{Connections, Identity, NetworkKey, Peers, RoleChoice};
+use crate::{Connections, Identity, Limits, NetworkKey, Peers, RoleChoice};
 
 mod slow;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, WriteMultipart};
-use peercache::{CHUNK_BYTES, Cache, Key, TierOptions, Ttl, WritePolicy};
+use peercache::{Cache, Key, SHARED_CHUNK_BYTES, TierOptions, Ttl, WritePolicy};
 use peercache_testkit::servers::SeaweedFs;
 
 use crate::clients::{Clients, tier};
@@ -19,7 +19,7 @@ const MIB: usize = 1 << 20;
 const VALUE: usize = 64 * MIB;
 /// What the AWS command line takes; the least that S3 takes is 5 MiB.
 const PART: usize = 8 * MIB;
-/// As many as `put_stream` and `get_stream` have in flight.
+/// As many as `get_stream` has in flight; `put_stream` has two.
 const WRITING: usize = 4;
 const READING: usize = 4;
 /// The least that we may carry, as a multiple of what the SDK does.
@@ -48,13 +48,13 @@ enum Read {
 const WRITES: [(Write, &str, Bar); 4] = [
     (Write::Cache, "", Bar::None),
     (Write::Multipart, "SDK, multipart", BAR),
-    (Write::Pieces, "SDK, 1 MiB objects", Bar::None),
+    (Write::Pieces, "SDK, objects like ours", Bar::None),
     (Write::Objects, "object_store, multipart", Bar::None),
 ];
 const READS: [(Read, &str, Bar); 5] = [
     (Read::Cache, "", Bar::None),
     (Read::Ranges, "SDK, ranges", BAR),
-    (Read::Pieces, "SDK, 1 MiB objects", Bar::None),
+    (Read::Pieces, "SDK, objects like ours", Bar::None),
     (Read::Whole, "SDK, one request", Bar::None),
     (Read::Objects, "object_store, ranges", Bar::None),
 ];
@@ -87,7 +87,7 @@ fn value(round: usize) -> Bytes {
 }
 
 fn starts(piece: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..VALUE).step_by(piece).map(move |start| (start, start + piece))
+    (0..VALUE).step_by(piece).map(move |start| (start, VALUE.min(start + piece)))
 }
 
 pub(crate) async fn compare(server: &SeaweedFs, clients: &Clients, rounds: usize) {
@@ -151,7 +151,7 @@ impl Bench<'_> {
             }
             Write::Multipart => self.multipart(name, value).await,
             Write::Pieces => {
-                stream::iter(starts(CHUNK_BYTES))
+                stream::iter(starts(SHARED_CHUNK_BYTES))
                     .map(|(start, end)| {
                         let request = self.clients.sdk.put_object().bucket(self.clients.bucket);
                         request
@@ -218,7 +218,7 @@ impl Bench<'_> {
                 .await
             }
             Read::Pieces => {
-                sum(starts(CHUNK_BYTES), async |(start, _)| {
+                sum(starts(SHARED_CHUNK_BYTES), async |(start, _)| {
                     let request = sdk.get_object().bucket(bucket).key(format!("pieces/{name}/{start}"));
                     request.send().await.unwrap().body.collect().await.unwrap().into_bytes().len()
                 })

@@ -180,3 +180,23 @@ async fn what_a_tier_holds_longer_than_its_cap_is_stale_there_and_fresh_below() 
     expected.fresh_for = Duration::from_secs(10);
     assert_eq!((shown.metadata(), shown.value()), (&expected, entry.value()), "all else is kept");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_to_be_large_may_take_longer_and_no_longer_than_that() {
+    let world = World::default();
+    let tiers = named(&world, [("near", SHARED), ("far", SHARED)]);
+    let chain = within(&world, &tiers, Duration::from_secs(1));
+    tiers[0].reads(Mood::Slow(20 * MS));
+    read(&chain, "absent", 10).await;
+    tiers[0].plant(&key("k"), world.entry(0, "value"));
+    tiers[0].reads(Mood::Slow(1500 * MS));
+    let lookup = chain.lookup_patiently(&key("k"), 2000 * MS).await;
+    assert_eq!((text(&lookup), steps(&lookup).len()), (Some("value"), 0));
+    assert_eq!(chain.lookup(&key("k")).await.outcome, Outcome::Miss, "others wait as ever");
+
+    tiers.iter().for_each(|tier| tier.reads(Mood::Hang));
+    let started = Instant::now();
+    assert_eq!(chain.lookup_patiently(&key("k"), 2000 * MS).await.outcome, Outcome::Miss);
+    assert!(started.elapsed() <= 3002 * MS, "the budget of a second and those two: {:?}", started.elapsed());
+    assert_adds_up(&chain.report());
+}
