@@ -10,13 +10,14 @@ const BAR: Bar = Bar::AtMost(1.1);
 /// Connections, volumes and the probe of the conditions are not what is measured.
 const WARM: usize = 8;
 
-/// The tier first. What has a bar is what a caller would do without the tier; the others say where the time goes.
+/// The tier first. What has a bar is the SDK doing the same: a write that must not replace a newer one has to ask
+/// for it. The others say where the time goes.
 const PUTS: [(Put, &str, Bar); 7] = [
     (Put::Tier, "", Bar::None),
-    (Put::Sdk, "SDK", BAR),
+    (Put::Sdk, "SDK", Bar::None),
     (Put::SdkIfNone, "SDK, If-None-Match", Bar::None),
     (Put::SdkFolders, "SDK, our names", Bar::None),
-    (Put::SdkSame, "SDK, our request", Bar::None),
+    (Put::SdkSame, "SDK, our request", BAR),
     (Put::Objects, "object_store", Bar::None),
     (Put::ObjectsIfNone, "object_store, create", Bar::None),
 ];
@@ -30,7 +31,7 @@ pub(crate) async fn compare(clients: &Clients, small: usize, large: usize) {
         sized(clients, size, name, rounds).await;
     }
     misses(clients, small).await;
-    println!("\nThe bar: at most 1.1 times the SDK at p50.\n");
+    println!("\nThe bar: at most 1.1 times the SDK at p50, for the same request.\n");
 }
 
 async fn sized(clients: &Clients, size: usize, shown: &str, rounds: usize) {

@@ -88,7 +88,8 @@ async fn trickle(victim: &Peers, (mut small, mut bulk): (Stream, Stream), keys: 
     let (mut most, mut waited) = (0, 0);
     for (req, key) in (1..).zip(keys.iter().cycle()) {
         for lane in [&mut small, &mut bulk] {
-            let reading = tokio::time::timeout(Duration::from_millis(1), lane.read(&mut [0; PIECE]));
+            let mut piece = [0; PIECE];
+            let reading = tokio::time::timeout(Duration::from_millis(1), lane.read(&mut piece));
             if let Ok(Ok(0) | Err(_)) = reading.await {
                 return (most, waited);
             }
