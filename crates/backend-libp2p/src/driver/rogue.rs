@@ -16,9 +16,11 @@ use super::hello::Side;
 use super::transport::build;
 use super::*;
 use crate::wire::PeerKey;
-use crate::{Connections, Identity, Limits, NetworkKey, Peers, RoleChoice};
+use crate::{Connections, Identity, NetworkKey, Peers, RoleChoice};
 
 mod slow;
+#[cfg(target_os = "linux")]
+mod trickle;
 
 const MIB: u32 = 1 << 20;
 
