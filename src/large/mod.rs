@@ -32,7 +32,8 @@ pub(crate) use stats::LargeStats;
 /// The largest value that is stored as one plain entry: 4 MiB.
 pub const PLAIN_BYTES: usize = 4 << 20;
 
-/// The length of every chunk but a value's last, where no tier is shared with other machines: 1 MiB.
+/// The length of every chunk that this build writes but a value's last, where no tier is shared with other
+/// machines: 1 MiB.
 ///
 /// What a one-byte range and a lost chunk cost; and each thread that reads or seals keeps memory for a few of them.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -46,7 +47,7 @@ pub const SHARED_CHUNK_BYTES: usize = 3 << 20;
 /// The longest chunk that this build reads: 4 MiB. A manifest with longer ones is refused.
 pub const MAX_CHUNK_BYTES: usize = 4 << 20;
 
-/// The largest value: 64 GiB. Its manifest has 2 MiB.
+/// The largest value: 64 GiB. Its manifest has at most 2 MiB.
 pub const MAX_LARGE_BYTES: u64 = 64 << 30;
 
 /// The largest value that [`Cache::get_bytes`](crate::Cache::get_bytes) and

@@ -65,8 +65,9 @@ type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, LargeError>> + Send>>;
 ///
 /// Either all bytes come, or an error does and then nothing: an end without an error is the end of the
 /// value. Two chunks are on their way, four where the first came from a shared tier: 2 or 12 MiB (more
-/// where another cache cut the value into longer chunks, of 4 MiB at most). They are fetched in tasks of the runtime, which
-/// end when it is dropped; dropping it at any point is safe. It must be polled within a tokio runtime.
+/// where another cache cut the value into longer chunks, of 4 MiB at most). They are fetched in tasks of the
+/// runtime, which end when it is dropped; dropping it at any point is safe. It must be polled within a tokio
+/// runtime.
 pub struct LargeStream {
     parts: Parts,
     remaining: u64,

@@ -13,7 +13,7 @@ use crate::cache::Cache;
 
 /// A value that can be read piece by piece, whole or in part, as often as wanted.
 ///
-/// Holds the manifest (33 KiB per GiB) and the first chunk, or a plain entry's value.
+/// Holds the manifest (at most 33 KiB per GiB) and the first chunk, or a plain entry's value.
 #[derive(Clone, Debug)]
 pub struct LargeValue {
     meta: Metadata,

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use peercache::{Bytes, CHUNK_BYTES, Cache, LargeError, Ttl};
+use peercache::{Bytes, CHUNK_BYTES, Cache, LargeError, PLAIN_BYTES, Ttl};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::{Drawer, bytes, drain, key, world};
@@ -11,7 +11,7 @@ use crate::support::{Drawer, bytes, drain, key, world};
 /// Six chunks, the last one of 9 bytes.
 async fn stored() -> (Cache, Arc<Drawer>, Bytes, Vec<String>) {
     let (cache, drawer, _) = world();
-    let value = bytes(1, 5 * CHUNK_BYTES + 9);
+    let value = bytes(1, PLAIN_BYTES + CHUNK_BYTES + 9);
     cache.put_bytes(&key("k"), value.clone(), Ttl::from_secs(60)).await.unwrap();
     let keys = drawer.chunk_keys(&key("k"));
     assert_eq!(keys.len(), 6);

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use peercache::{CHUNK_BYTES, MAX_LIFETIME, Outcome, Ttl};
+use peercache::{CHUNK_BYTES, MAX_LIFETIME, Outcome, PLAIN_BYTES, Ttl};
 
 use crate::support::{bytes, drain, key, world};
 
-/// Five chunks, the last one of one byte.
-const LARGE: usize = 4 * CHUNK_BYTES + 1;
+const LARGE: usize = PLAIN_BYTES + 1;
 
 #[tokio::test]
 async fn large_and_small_replace_each_other() {

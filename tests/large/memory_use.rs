@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use peercache::{Bytes, CHUNK_BYTES, Cache, Disk, Memory, Ttl};
+use peercache_testkit::memory::{peak_kib, resident_kib};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::{bytes, key};
@@ -27,11 +28,14 @@ pub(crate) fn piece(pattern: &[u8], number: u64) -> Vec<u8> {
     [&number.to_le_bytes()[..], &pattern[8..]].concat()
 }
 
-/// A line of `/proc/self/status`, in KiB.
-pub(crate) fn status(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// What this process has in memory, in KiB.
+pub(crate) fn resident() -> u64 {
+    resident_kib(std::process::id()).unwrap()
+}
+
+/// The most that it ever had.
+pub(crate) fn peak() -> u64 {
+    peak_kib(std::process::id()).unwrap()
 }
 
 async fn through_memory_and_disk(mib: u64) {
@@ -45,7 +49,7 @@ async fn through_memory_and_disk(mib: u64) {
 /// process.
 pub(crate) async fn in_and_out(cache: Cache, mib: u64, chunk_bytes: usize, tiers: &str) {
     cache.put_bytes(&key("warm"), "up", Ttl::default()).await.unwrap();
-    let idle = status("VmRSS:");
+    let idle = resident();
 
     let pattern = bytes(7, PIECE);
     let numbers = 0..mib << 20 >> PIECE.trailing_zeros();
@@ -54,7 +58,7 @@ pub(crate) async fn in_and_out(cache: Cache, mib: u64, chunk_bytes: usize, tiers
     let put = cache.put_stream(&key("k"), source, Ttl::from_secs(3600)).await.unwrap();
     assert!(put.stored && put.outcome.is_durable(), "{put:?}");
     assert_eq!((put.len, put.chunks), (mib << 20, (mib << 20).div_ceil(chunk_bytes as u64)));
-    let written = status("VmHWM:");
+    let written = peak();
 
     let mut reader = cache.get_stream(&key("k")).await.unwrap().into_stream().into_reader();
     let mut read = vec![0; PIECE];
@@ -63,7 +67,7 @@ pub(crate) async fn in_and_out(cache: Cache, mib: u64, chunk_bytes: usize, tiers
         assert!(read == piece(&pattern, number), "piece {number} is another");
     }
     assert_eq!(reader.read(&mut read).await.unwrap(), 0, "it goes on after its end");
-    let peak = status("VmHWM:");
+    let peak = peak();
     println!(
         "{mib} MiB, {tiers}: idle {idle} KiB, {} KiB above it after writing, {} KiB after reading",
         written - idle,

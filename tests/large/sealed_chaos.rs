@@ -15,7 +15,7 @@ use peercache_testkit::ManualClock;
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 use tokio::io::AsyncReadExt as _;
 
-use crate::memory_use::{MOST_KIB, PIECE, alone_with, mib, piece, status};
+use crate::memory_use::{MOST_KIB, PIECE, alone_with, mib, peak, piece, resident};
 use crate::support::{bytes, drain, key, patient};
 
 const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
@@ -160,7 +160,7 @@ async fn through_a_sealed_tier(mib: u64) {
     let disk = Disk::builder(dir.path()).capacity((mib + mib / 8 + 64) << 20).clock(Arc::clone(&clock) as _);
     let Store { cache, sealed, chaos } = store(disk.open().unwrap(), true, &clock, bad_day());
     cache.put_bytes(&key("warm"), "up", Ttl::default()).await.unwrap();
-    let idle = status("VmRSS:");
+    let idle = resident();
 
     let (len, pattern) = (mib << 20, bytes(7, PIECE));
     let source = stream::iter(0..len / PIECE as u64)
@@ -168,10 +168,10 @@ async fn through_a_sealed_tier(mib: u64) {
     let put = cache.put_stream(&key("k"), source, Ttl::from_secs(3600)).await.unwrap();
     assert!(put.stored);
     assert_eq!((put.len, put.chunks), (len, len.div_ceil(SHARED_CHUNK_BYTES as u64)));
-    let written = status("VmHWM:");
+    let written = peak();
 
     let misses = read_all(&cache, len, 0..len, &pattern).await;
-    let peak = status("VmHWM:");
+    let peak = peak();
     let (report, seal) = (cache.report(), sealed.stats());
     let (far, behind) = (&report.chain.tiers[1], report.chain.tiers[1].behind.clone().unwrap());
     println!(

@@ -13,16 +13,7 @@ const MIB: usize = 1 << 20;
 
 #[tokio::test]
 async fn every_size_comes_out_as_it_went_in() {
-    let sizes = [
-        0,
-        1,
-        CHUNK_BYTES,
-        PLAIN_BYTES - 1,
-        PLAIN_BYTES,
-        PLAIN_BYTES + 1,
-        5 * CHUNK_BYTES - 1,
-        5 * CHUNK_BYTES,
-    ];
+    let sizes = [0, 1, CHUNK_BYTES, PLAIN_BYTES - 1, PLAIN_BYTES, PLAIN_BYTES + 1, 5 * MIB - 1, 5 * MIB];
     for (seed, len) in sizes.into_iter().enumerate() {
         let (cache, drawer, _) = world();
         let value = bytes(seed as u64, len);
@@ -80,16 +71,15 @@ async fn what_is_too_large_for_memory_is_only_streamed() {
     assert_eq!(drawer.entries(), 2, "equal chunks are stored once");
     let manifest = drawer.entry("k").into_value();
 
-    let most = MAX_WHOLE_BYTES / CHUNK_BYTES;
-    drawer.alter("k", repeated(&manifest, most * CHUNK_BYTES));
-    assert!(cache.get_bytes(&key("k")).await.unwrap() == chunk.repeat(most));
+    drawer.alter("k", repeated(&manifest, MAX_WHOLE_BYTES));
+    assert!(cache.get_bytes(&key("k")).await.unwrap() == chunk.repeat(MAX_WHOLE_BYTES / CHUNK_BYTES));
     assert_eq!(cache.report().large.values_too_large, 0);
 
-    drawer.alter("k", repeated(&manifest, (most + 1) * CHUNK_BYTES));
+    drawer.alter("k", repeated(&manifest, MAX_WHOLE_BYTES + CHUNK_BYTES));
     assert_eq!(cache.get_bytes(&key("k")).await, None);
     assert_eq!(cache.report().large.values_too_large, 1);
     let found = cache.get_stream(&key("k")).await.unwrap();
-    assert_eq!(found.len(), ((most + 1) * CHUNK_BYTES) as u64);
+    assert_eq!(found.len(), (MAX_WHOLE_BYTES + CHUNK_BYTES) as u64);
     let end = found.len();
     assert_eq!(drain(found.range(end - 9..end)).await, (chunk[CHUNK_BYTES - 9..].to_vec(), None));
 
@@ -101,7 +91,7 @@ async fn what_is_too_large_for_memory_is_only_streamed() {
 #[tokio::test]
 async fn readers_work_both_ways() {
     let (cache, _, _) = world();
-    let value = bytes(4, 4 * CHUNK_BYTES + 77);
+    let value = bytes(4, PLAIN_BYTES + 77);
     let stored = cache.put_reader(&key("k"), &value[..], Ttl::from_secs(60)).await.unwrap();
     assert_eq!((stored.len, stored.chunks), (value.len() as u64, 5));
     let mut read = Vec::new();
@@ -137,7 +127,7 @@ async fn what_is_said_about_a_value_stays_with_it() {
 fn any_range_is_that_part_of_the_value_and_reads_no_other() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (cache, drawer, _) = world();
-    let value = bytes(6, 4 * CHUNK_BYTES + 12_345);
+    let value = bytes(6, PLAIN_BYTES + 12_345);
     let large: Key = key("k");
     let found = runtime.block_on(async {
         cache.put_bytes(&large, value.clone(), Ttl::from_secs(60)).await.unwrap();

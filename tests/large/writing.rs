@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use peercache::{
-    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, Memory, PutStreamError, SHARED_CHUNK_BYTES,
-    StreamOptions, TierOptions, Ttl,
+    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, Memory, PLAIN_BYTES, PutStreamError,
+    SHARED_CHUNK_BYTES, StreamOptions, TierOptions, Ttl,
 };
 use peercache_testkit::ManualClock;
 
 use crate::support::{Drawer, bytes, drain, key, pieces, world};
 
-/// Six chunks, the last one of one byte.
-const LARGE: usize = 5 * CHUNK_BYTES + 1;
+const LARGE: usize = PLAIN_BYTES + CHUNK_BYTES + 1;
 
 #[tokio::test]
 async fn a_source_that_fails_leaves_the_old_value() {

@@ -4,6 +4,7 @@
 //!   capabilities that the backend declares.
 //! - [`chaos`]: a backend that fails, stalls, loses and lies, the same way for the same seed.
 //! - [`fleet`]: many machines in one process, with leases and notices of removals.
+//! - [`memory`]: what a process has in memory.
 //! - [`model`]: what a read of a chain may answer, given all that happened to its tiers.
 //! - [`ManualClock`]: time that moves only when a test says so.
 //! - [`fakehub`]: an origin that serves recorded GitHub exchanges and keeps the true count of calls.
@@ -15,6 +16,7 @@ pub mod conformance;
 #[cfg(feature = "fakehub")]
 pub mod fakehub;
 pub mod fleet;
+pub mod memory;
 pub mod model;
 #[cfg(feature = "servers")]
 pub mod servers;

@@ -3,17 +3,11 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
+use peercache_testkit::memory::resident_kib;
 use serde_json::Value;
 
 use crate::machine::{Machine, NOWHERE, peers_of, until};
 use crate::support::{Server, stderr};
-
-/// What the process has in memory, in KiB.
-fn resident(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 fn connections(server: &Server, what: &str) -> u64 {
     peers_of(server)["connections"][what].as_u64().unwrap()
@@ -39,14 +33,14 @@ fn five_thousand_dials_by_strangers_are_counted_and_leave_memory_flat() {
     // What is allocated once, is.
     dial(&anchor, 500);
     until("the first are seen", || connections(&server, "accepted") >= 500);
-    let before = resident(&server);
+    let before = resident_kib(server.id()).unwrap();
     dial(&anchor, DIALS);
     until("all are seen", || connections(&server, "accepted") >= 500 + DIALS);
     until("those that said something are refused", || {
         let refused = connections(&server, "refused_strangers") + connections(&server, "refused_limits");
         refused >= (500 + DIALS) / 2
     });
-    let (after, seen) = (resident(&server), peers_of(&server)["connections"].clone());
+    let (after, seen) = (resident_kib(server.id()).unwrap(), peers_of(&server)["connections"].clone());
     println!("{before} KiB before {DIALS} dials, {after} KiB after them: {seen}");
     assert!(after < before + 4096, "{before} KiB before, {after} KiB after: {seen}");
     assert_eq!(peers_of(&server)["members"], Value::Array(Vec::new()));

@@ -3,17 +3,11 @@
 use std::process::Command;
 
 use peercache_api::{CacheBackend as _, Clock as _, Entry, Key, MAX_VALUE_BYTES, NodeId, VersionClock};
+use peercache_testkit::memory::resident_kib;
 
 use super::slow::get;
 use super::*;
 use crate::Limits;
-
-/// What this process has in memory, in KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 /// Reads at most a kilobyte a second, from each lane a half, and goes on asking for what is large. Ends with the
 /// connection, and gives what the memory was at its highest, in KiB, and the most that waited to be sent, in bytes.
@@ -31,8 +25,9 @@ async fn trickle(victim: &Peers, (mut small, mut bulk): (Stream, Stream), keys: 
         if small.write_all(&get(req, key)).await.is_err() || small.flush().await.is_err() {
             return (most, waited);
         }
-        most = most.max(resident());
+        most = most.max(resident_kib(std::process::id()).unwrap());
         waited = waited.max(victim.report().unsent_bytes);
+        // Ten pieces from each lane in a second of real time: that rate is what is tried, over real sockets.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     unreachable!("it asks for ever");
@@ -70,7 +65,7 @@ fn a_peer_that_reads_a_kilobyte_a_second_leaves_memory_flat_and_is_dropped() {
         let (_rogue, small, mut bulk) = Rogue::join(&victim).await;
         // Nothing, which makes the lane known.
         write(&mut bulk, &[0; 12]).await;
-        let before = resident();
+        let before = resident_kib(std::process::id()).unwrap();
         let (most, waited) =
             tokio::time::timeout(Duration::from_secs(60), trickle(&victim, (small, bulk), &keys))
                 .await
