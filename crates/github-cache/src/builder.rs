@@ -1,17 +1,23 @@
 //! The settings of a [`GitHubCache`].
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peercache::Cache;
 
 use crate::error::BuildError;
 use crate::proxy::GitHubCache;
 use crate::route::Hosts;
-use crate::shared::Shared;
+use crate::route_table::RouteTable;
+use crate::shared::{Semantics, Shared};
 use crate::stats::Stats;
 use crate::token::TokenHasher;
 use crate::upstream::{Limits, Upstream};
+
+/// For how long an answer may be served when GitHub gives none.
+const MAX_STALE: Duration = Duration::from_secs(3600);
 
 /// Builds a [`GitHubCache`].
 #[must_use = "a proxy is made by `build`"]
@@ -22,6 +28,9 @@ pub struct GitHubCacheBuilder {
     routes: Vec<(String, String)>,
     limits: Limits,
     system_proxy: bool,
+    share_public: Option<bool>,
+    max_stale: Duration,
+    policy: Option<PathBuf>,
 }
 
 impl fmt::Debug for GitHubCacheBuilder {
@@ -46,6 +55,9 @@ impl GitHubCacheBuilder {
             routes: Vec::new(),
             limits: Limits::default(),
             system_proxy: true,
+            share_public: None,
+            max_stale: MAX_STALE,
+            policy: None,
         }
     }
 
@@ -81,6 +93,26 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// Whether stored answers about public repositories are given to tokens that did not fetch them, under
+    /// the conditions that `docs/serve.md` lists. Default: only where the upstream is api.github.com.
+    pub fn share_public(mut self, share: bool) -> Self {
+        self.share_public = Some(share);
+        self
+    }
+
+    /// For how long after GitHub confirmed an answer for a token it may still be served to that token when
+    /// GitHub gives none. Default: 1 h; zero turns it off.
+    pub fn max_stale(mut self, most: Duration) -> Self {
+        self.max_stale = most;
+        self
+    }
+
+    /// A TOML file with rules about routes, which come before those of this build.
+    pub fn policy_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.policy = Some(path.into());
+        self
+    }
+
     /// The proxy. Installs ring as the process's provider for TLS if there is none.
     ///
     /// # Errors
@@ -88,8 +120,15 @@ impl GitHubCacheBuilder {
     pub fn build(self) -> Result<GitHubCache, BuildError> {
         let hosts = Hosts::new(&self.upstream, self.routes)?;
         let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);
+        let semantics = Semantics {
+            routes: RouteTable::load(self.policy.as_deref())?,
+            max_stale: self.max_stale,
+            share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),
+        };
         let stats = Arc::new(Stats::default());
         let upstream = Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?;
-        Ok(GitHubCache { shared: Arc::new(Shared::new(self.cache, hosts, hasher, upstream, stats)) })
+        Ok(GitHubCache {
+            shared: Arc::new(Shared::new(self.cache, hosts, hasher, upstream, semantics, stats)),
+        })
     }
 }

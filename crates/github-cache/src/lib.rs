@@ -28,10 +28,12 @@
 //! # }
 //! ```
 
+mod accept;
 mod body;
 mod builder;
 mod cache_control;
 mod cache_status;
+mod candidates;
 mod coalesce;
 mod conditional;
 mod error;
@@ -42,12 +44,18 @@ mod gunzip;
 mod hex;
 mod key;
 mod limits;
+mod pages;
 mod passthrough;
 mod policy;
 mod proxy;
+mod public;
+mod refusal;
 mod representation;
+mod request_headers;
 mod rewrite;
 mod route;
+mod route_table;
+mod scope;
 mod server;
 mod shared;
 #[cfg(unix)]
@@ -56,6 +64,7 @@ mod stats;
 mod store;
 mod token;
 mod upstream;
+mod validator;
 mod write_marks;
 
 pub use body::ResponseBody;

@@ -114,7 +114,7 @@ async fn note(
         .filter_map(|url| api_path(shared, target, url))
         .collect();
     let paths = std::iter::once(written.path.as_str()).chain(mentioned.iter().map(String::as_str));
-    shared.store.invalidate(&written.token, shared.hosts.authority(), paths).await;
+    shared.store.invalidate(&written.token, paths).await;
 }
 
 /// The API path of a URL in a response, if it is on the same server (RFC 9111, section 4.4).

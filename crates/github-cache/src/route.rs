@@ -99,9 +99,21 @@ impl Hosts {
         &self.authority
     }
 
+    /// Whether the upstream is github.com's API.
+    pub(crate) fn is_public_api(&self) -> bool {
+        self.host == PUBLIC_API
+    }
+
     /// Where to send an API request.
     pub(crate) fn target(&self, api: &ApiRoute) -> Result<Url, Problem> {
         Url::parse(&format!("{}{}", self.origin, api.target)).map_err(|_| bad_target())
+    }
+
+    /// A request of this proxy's own for a path of the API.
+    pub(crate) fn api_path(&self, path: &str) -> Option<ApiRoute> {
+        let url = NormalUrl::new(path, None).ok()?;
+        let target = format!("{}{path}", self.prefix);
+        Some(ApiRoute { url, target, base: None, graphql: false })
     }
 
     /// Decides what a request is for.
