@@ -422,7 +422,7 @@ impl Store {
 
 /// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, and must reach
 /// every place where a value was.
-fn is_private(entry: &Entry) -> bool {
+pub(crate) fn is_private(entry: &Entry) -> bool {
     !entry.is_tombstone()
 }
 
