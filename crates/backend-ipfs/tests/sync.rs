@@ -92,7 +92,8 @@ async fn put_overwrite_and_removal_reach_the_other_node() {
     let name = key("put 0");
     one.put(&name, writer.entry("newer")).await.unwrap();
     until("an overwrite", async || value(&two, &name).await.as_deref() == Some(b"newer")).await;
-    assert_eq!(files_of(&b, "sync", &name).await, 1, "the older one is removed here too");
+    // The older one is removed here too, once the newer one is linked.
+    until("one file", async || files_of(&b, "sync", &name).await == 1).await;
     two.put(&name, Writer::new(2).entry("from the other side")).await.unwrap();
     until("an overwrite of the other side", async || {
         value(&one, &name).await.as_deref() == Some(b"from the other side")
@@ -190,7 +191,7 @@ async fn publish(node: &Kubo, text: &str) {
     let body = format!(
         "--x\r\nContent-Disposition: form-data; name=\"data\"; filename=\"d\"\r\n\r\n{text}\r\n--x--\r\n"
     );
-    let request = reqwest::Client::new().post(url);
+    let request = support::client().post(url);
     request.header("content-type", "multipart/form-data; boundary=x").body(body).send().await.unwrap();
 }
 

@@ -20,6 +20,9 @@ pub(super) const AT_ONCE: usize = 16;
 /// How long the node may look for a block.
 const FETCH: Duration = Duration::from_secs(5);
 
+/// How often a link is made again that another one raced in making a folder.
+const LINKS: usize = 4;
+
 /// How taking over a link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adopted {
@@ -85,7 +88,14 @@ async fn take(shared: &Shared, link: &Link, name: &Name, key: &str) -> Result<()
         return Ok(());
     }
     let path = format!("{}/{}", place.folder, link.path.rsplit('/').next().unwrap_or_default());
-    match store.node.link(&link.cid, &path).await {
+    let mut linked = store.node.link(&link.cid, &path).await;
+    for _ in 0..LINKS {
+        if !matches!(linked, Err(Trouble::FolderRaced)) {
+            break;
+        }
+        linked = store.node.link(&link.cid, &path).await;
+    }
+    match linked {
         Ok(()) => add(&shared.counters.adopted, 1),
         // Removed at once by whoever wrote a newer one.
         Err(Trouble::Exists | Trouble::NoSuchFile) => add(&shared.counters.late, 1),

@@ -1,6 +1,7 @@
 //! Listens to what other nodes publish.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -8,14 +9,14 @@ use peercache_api::Operation;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::Shared;
 use super::message::{Link, Message};
+use super::{ASKING, Shared};
 use crate::report::add;
 use crate::rpc::{self, Trouble};
 
 /// How long to wait before subscribing again; doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a subscription may be silent.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -44,6 +45,8 @@ async fn subscribe(
     // A node that was restarted has forgotten whom it was connected to.
     shared.peers.learn_own_identity(shared).await?;
     shared.peers.reconnect_all(shared).await;
+    shared.asking.store(ASKING, Ordering::Release);
+    shared.asked.notify_one();
     let mut messages = shared.store.node.subscribe(&shared.topic);
     // A subscription that says nothing for long is dead: our own beats come back by it.
     while let Ok(Some(message)) = timeout(IDLE, messages.next()).await {
@@ -81,7 +84,11 @@ async fn hear(
             add(&shared.counters.dropped, 1);
         }
     }
+    if heard.asks {
+        shared.asked.notify_one();
+    }
     if let Some(root) = heard.root {
+        shared.asking.store(0, Ordering::Release);
         // One that does not fit is followed by the next beat's.
         let _full = roots.try_send(root);
     }

@@ -46,6 +46,8 @@ pub(super) struct Message {
     pub(super) root: Option<String>,
     /// Where the node is reached.
     pub(super) addresses: Vec<String>,
+    /// Whether the others should publish their roots now: the node has just come.
+    pub(super) asks: bool,
 }
 
 impl Message {
@@ -60,6 +62,9 @@ impl Message {
         }
         for address in &self.addresses {
             let _ = writeln!(text, "A {address}");
+        }
+        if self.asks {
+            text.push_str("Q\n");
         }
         text
     }
@@ -78,6 +83,7 @@ impl Message {
                 (Some("L"), Some(path), Some(cid), None) if message.links.len() < LINKS => {
                     message.links.push(Link { path: path.to_owned(), cid: cid.to_owned() });
                 }
+                (Some("Q"), None, None, None) => message.asks = true,
                 (Some("R"), Some(root), None, None) if is_cid(root) => message.root = Some(root.to_owned()),
                 (Some("A"), Some(address), None, None)
                     if is_address(address) && message.addresses.len() < ADDRESSES =>
@@ -122,6 +128,7 @@ mod tests {
             links: vec![link(PATH, CID); LINKS],
             root: Some(CID.to_owned()),
             addresses: vec!["/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW".to_owned()],
+            asks: true,
         };
         assert_eq!(Message::decode(message.encode().as_bytes()), Some(message.clone()));
         assert!(message.encode().len() < 8 * 1024);

@@ -17,7 +17,7 @@ mod publish;
 mod seal;
 mod walk;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ use walk::Settled;
 const QUEUE: usize = 1024;
 /// Roots of other nodes that wait to be compared: there is always a next one.
 const ROOTS: usize = 4;
+/// Beats that ask for the roots of others, unless one comes before: about ten seconds of them.
+const ASKING: u32 = 20;
 /// How long [`Sync::flush`] waits.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -64,6 +66,10 @@ struct Shared {
     waiting: AtomicUsize,
     published: Notify,
     error: Mutex<Option<String>>,
+    /// How many more beats ask the other nodes for their roots: the node has just come, or come back.
+    asking: AtomicU32,
+    /// That somebody asks for our root.
+    asked: Notify,
 }
 
 impl Sync {
@@ -88,6 +94,8 @@ impl Sync {
             waiting: AtomicUsize::new(0),
             published: Notify::new(),
             error: Mutex::new(None),
+            asking: AtomicU32::new(ASKING),
+            asked: Notify::new(),
         });
         let (links, heard) = mpsc::channel(QUEUE);
         let (roots, to_compare) = mpsc::channel(ROOTS);

@@ -15,7 +15,7 @@ use crate::report::add;
 use crate::rpc::{Listed, Trouble};
 
 /// Folders that are read at once.
-const FOLDERS: usize = 8;
+const FOLDERS: usize = 16;
 /// How long the node may look for a folder.
 const FETCH: Duration = Duration::from_secs(10);
 /// The most files of one folder that are looked at.
