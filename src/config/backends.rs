@@ -294,7 +294,9 @@ fn is_ours(sources: &Sources<'_>, name: Name, command: bool) -> bool {
 /// Settings of backends that this build does not have. Silence would say that they work.
 pub(super) fn warnings(sources: &Sources<'_>, command: bool) {
     for backend in BACKENDS.iter().filter(|backend| backend.built != Some(true)) {
-        let Some((name, _)) = backend.needs.filter(|(name, _)| is_ours(sources, *name, command)) else { continue };
+        let Some((name, _)) = backend.needs.filter(|(name, _)| is_ours(sources, *name, command)) else {
+            continue;
+        };
         let Some(raw) = sources.given(name) else { continue };
         let (called, feature) = (raw.called(), backend.names[0]);
         sources.warn(match backend.built {

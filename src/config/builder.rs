@@ -26,9 +26,9 @@ const MAX_NAMESPACE_BYTES: usize = 128;
 /// `Debug` shows which settings are given, not their values.
 ///
 /// ```
-/// use peercache::Config;
+/// use peercache::ConfigBuilder;
 ///
-/// let config = Config::builder("my-app").memory_bytes(8 << 20).read_vars(|_| None)?;
+/// let config = ConfigBuilder::new("my-app").memory_bytes(8 << 20).read_vars(|_| None)?;
 /// assert_eq!(config.settings()?[3].to_string(), "memory_bytes = 8MiB (code)");
 /// # Ok::<(), peercache::ConfigError>(())
 /// ```
@@ -41,8 +41,9 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    pub(super) fn new(application: String) -> Self {
-        Self { application, file: Choice::default(), given: BTreeMap::new() }
+    /// No settings yet, for the program called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
+    pub fn new(application: impl Into<String>) -> Self {
+        Self { application: application.into(), file: Choice::default(), given: BTreeMap::new() }
     }
 
     /// Reads this file, whatever `CACHE_CONFIG` says.

@@ -129,8 +129,17 @@ const SECRETS: [&str; 12] = [
     "ASIA",
 ];
 /// Names of parts of a query, or of a form, whose values are never shown.
-const PARAMETERS: [&str; 9] =
-    ["access_token", "token", "password", "passwd", "secret", "client_secret", "api_key", "sig", "x-amz-signature"];
+const PARAMETERS: [&str; 9] = [
+    "access_token",
+    "token",
+    "password",
+    "passwd",
+    "secret",
+    "client_secret",
+    "api_key",
+    "sig",
+    "x-amz-signature",
+];
 /// The shortest that is taken for a secret, in bytes behind its beginning.
 const SHORTEST: usize = 8;
 
@@ -185,7 +194,9 @@ fn without_parameters(word: &str) -> String {
             let end = part.len() - part.trim_end_matches(['?', '&', ';', '#']).len();
             let (body, end) = part.split_at(part.len() - end);
             match body.split_once('=') {
-                Some((name, value)) if !value.is_empty() && is_secret_parameter(name) => format!("{name}=…{end}"),
+                Some((name, value)) if !value.is_empty() && is_secret_parameter(name) => {
+                    format!("{name}=…{end}")
+                }
                 _ => part.to_owned(),
             }
         })

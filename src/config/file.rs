@@ -167,14 +167,17 @@ impl File {
             match access {
                 Access::Private => {}
                 Access::Read => {
-                    warning = Some(format!("{place}: other users of this machine can read this file; {chmod}"));
+                    warning =
+                        Some(format!("{place}: other users of this machine can read this file; {chmod}"));
                 }
                 Access::Write(how) => {
                     return Err(ConfigError::at(
                         name.variables()[0],
                         place,
                         format!("other users can write this file ({how}), so they can choose the secret"),
-                        format!("{chmod}, and if they are not trusted make a new one with `peercache keygen`"),
+                        format!(
+                            "{chmod}, and if they are not trusted make a new one with `peercache keygen`"
+                        ),
                     ));
                 }
             }

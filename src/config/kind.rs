@@ -375,7 +375,8 @@ impl AnyKind for Waits {
     }
 
     fn described(&self) -> String {
-        "time with a unit, such as `2s`, for all tiers; or by tier, `s3=2s,libp2p=300ms`; 1ms to 600s".to_owned()
+        "time with a unit, such as `2s`, for all tiers; or by tier, `s3=2s,libp2p=300ms`; 1ms to 600s"
+            .to_owned()
     }
 
     fn takes_list(&self) -> bool {
@@ -866,7 +867,8 @@ fn checked(raw: &Raw, check: fn(&str) -> Result<(), check::Wrong>) -> Result<Vec
     let wrong: Vec<_> =
         texts.iter().filter_map(|text| check(text).err().map(|wrong| (text, wrong))).collect();
     let Some((_, check::Wrong { remedy, .. })) = wrong.first() else { return Ok(texts) };
-    let each = wrong.iter().map(|(text, wrong)| format!("{:?} ({})", shortened(&redacted(text)), wrong.problem));
+    let each =
+        wrong.iter().map(|(text, wrong)| format!("{:?} ({})", shortened(&redacted(text)), wrong.problem));
     let each: Vec<_> = each.collect();
     Err(ConfigError::of(raw, format!("not usable: {}", each.join(", ")), remedy))
 }

@@ -57,7 +57,7 @@ pub const COMMAND: &str = "peercache";
 
 /// The settings of a cache.
 ///
-/// What code gives ([`Config::builder`]) wins over the environment, that over the file, that over the
+/// What code gives ([`ConfigBuilder`]) wins over the environment, that over the file, that over the
 /// default. [`known_settings`] lists every setting with its variable, its key in the file, its kind and its
 /// default; `docs/settings.md` shows the same list.
 ///
@@ -99,18 +99,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Gives settings in code, for the program called `application`: 1 to 64 letters, digits, `-`, `_`
-    /// and `.`.
-    pub fn builder(application: impl Into<String>) -> ConfigBuilder {
-        ConfigBuilder::new(application.into())
-    }
-
-    /// The settings in the environment of this process, and in the file that it names.
+    /// The settings in the environment of this process, and in the file that it names, for the program
+    /// called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
     ///
     /// # Errors
     /// The first mistake found. A secret is looked at by [`Config::open`] and [`Config::settings`].
     pub fn from_env(application: impl Into<String>) -> Result<Self, ConfigError> {
-        Self::builder(application).read_env()
+        ConfigBuilder::new(application).read_env()
     }
 
     /// The settings that `var` gives, by variable name, and those of the file that it names.
@@ -121,7 +116,7 @@ impl Config {
         application: impl Into<String>,
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        Self::builder(application).read_vars(var)
+        ConfigBuilder::new(application).read_vars(var)
     }
 
     /// The tiers, in reading order.

@@ -32,17 +32,6 @@ impl Cache {
     }
 }
 
-impl Cache {
-    /// The cache that the environment describes; [`Config`] lists the variables.
-    ///
-    /// # Errors
-    /// A mistake in a setting, or a store that cannot be opened: one line that names the variable,
-    /// its value, what is accepted and what to do.
-    pub async fn from_env() -> Result<Self, ConfigError> {
-        Config::from_env()?.open().await
-    }
-}
-
 impl Config {
     /// Opens the cache that these settings describe. With peers in the chain this waits up to 1.5 s for the
     /// first of them, and goes on without. A disk that cannot be used is left out where another tier can do
@@ -116,7 +105,8 @@ impl Config {
 
     /// The deadlines of a tier.
     fn tier_options(&self, name: BackendName) -> TierOptions {
-        let given = |deadlines: &Option<super::kind::Deadlines>| deadlines.as_ref().and_then(|of| of.of(name));
+        let given =
+            |deadlines: &Option<super::kind::Deadlines>| deadlines.as_ref().and_then(|of| of.of(name));
         let is_local = matches!(name, BackendName::Memory | BackendName::Disk);
         let mut options = TierOptions::default();
         options.read_deadline = given(&self.values.read_timeout.value)
@@ -128,7 +118,10 @@ impl Config {
     /// The longest that a read takes: as given, else long enough for the longest deadline that was given.
     fn read_budget(&self) -> Option<Duration> {
         let longest = || {
-            let shared = self.backends().iter().filter(|name| !matches!(name, BackendName::Memory | BackendName::Disk));
+            let shared = self
+                .backends()
+                .iter()
+                .filter(|name| !matches!(name, BackendName::Memory | BackendName::Disk));
             let deadlines = shared.filter_map(|name| self.tier_options(*name).read_deadline);
             deadlines.max().filter(|longest| *longest > Duration::from_secs(1))
         };

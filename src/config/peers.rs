@@ -69,15 +69,15 @@ pub(super) fn check(values: &Values, sources: &Sources<'_>) -> Result<(), Config
 /// Settings of the peers that have no effect. Silence would say that they work.
 pub(super) fn warnings(sources: &Sources<'_>, is_in_chain: bool) {
     let is_off = |raw: &Raw| {
-        matches!(raw.name, Name::EnableP2p | Name::Mdns) && raw.given.text().trim().eq_ignore_ascii_case("false")
+        matches!(raw.name, Name::EnableP2p | Name::Mdns)
+            && raw.given.text().trim().eq_ignore_ascii_case("false")
     };
     let switched_off = sources.given(Name::EnableP2p).is_some_and(|raw| is_off(&raw));
     if is_in_chain || switched_off {
         return;
     }
     let given = Name::of_peers().filter_map(|name| sources.given(name)).filter(|raw| !is_off(raw));
-    let names: Vec<_> =
-        given.filter(|raw| raw.origin != Origin::Default).map(|raw| raw.called()).collect();
+    let names: Vec<_> = given.filter(|raw| raw.origin != Origin::Default).map(|raw| raw.called()).collect();
     if names.is_empty() {
         return;
     }

@@ -32,7 +32,8 @@ pub(super) fn read(path: &Path) -> Result<(String, Option<String>), Unfit> {
         problem: format!("the file cannot be read: {error}"),
         remedy: match error.kind() {
             io::ErrorKind::PermissionDenied => {
-                "let this user read it: mount the secret with mode 0444, or with this user as its owner".to_owned()
+                "let this user read it: mount the secret with mode 0444, or with this user as its owner"
+                    .to_owned()
             }
             _ => "name a file that holds the secret as `peercache keygen` printed it".to_owned(),
         },

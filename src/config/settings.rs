@@ -16,11 +16,10 @@ use super::backends::BackendName;
 use super::builder::ConfigBuilder;
 use super::error::ConfigError;
 use super::kind::{
-    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, Path, PeerIds, Port, Role, Seconds, Secret, Secrets,
-    Sockets, Switch, Text, Url, Wait, Waits,
+    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, Path, PeerIds, Port, Role, Seconds, Secret,
+    Secrets, Sockets, Switch, Text, Url, Wait, Waits,
 };
 use super::peers::NodeRole;
-use super::size;
 use super::source::Sources;
 use super::value::{Given, Origin, Raw, Set};
 
@@ -229,7 +228,7 @@ settings! {
         kind: Waits,
         variables: ["CACHE_READ_TIMEOUT"],
         group: Cache,
-        unset: "2s for a local tier, 500ms for a shared one; at least 10s for a shared one in `peercache get`",
+        unset: "2s for a local tier, 500ms for a shared one; 5s in a command",
     }
 
     /// The longest that a write waits for a tier.
@@ -488,6 +487,14 @@ settings! {
         unset: "no Storacha tier",
     }
 
+    /// A file that holds the token.
+    Web3StorageTokenFile web3_storage_token_file: FileOf {
+        kind: FileOf(Name::Web3StorageToken),
+        variables: ["WEB3_STORAGE_TOKEN_FILE"],
+        group: Storacha,
+        unset: "none",
+    }
+
     /// The service that stores.
     StorachaServiceUrl storacha_service_url: Url {
         kind: Url { schemes: &["http", "https"], example: "https://up.storage.example", with_user: false },
@@ -688,7 +695,12 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         true => 1,
         false => distance(name, known),
     };
-    known.into_iter().map(|known| (distance(known), known)).filter(|(distance, _)| *distance <= most).min().map(|near| near.1)
+    known
+        .into_iter()
+        .map(|known| (distance(known), known))
+        .filter(|(distance, _)| *distance <= most)
+        .min()
+        .map(|near| near.1)
 }
 
 /// How many letters have to be changed, added, left out or swapped with their neighbour.

@@ -68,9 +68,8 @@ impl Sources<'_> {
     fn contents(&self, name: Name, named: &Raw) -> Result<Raw, ConfigError> {
         misplaced::check(named)?;
         let path = PathKind.parse(named, self.env)?;
-        let (text, warning) = secret_file::read(&path).map_err(|unfit| {
-            ConfigError::of(named, unfit.problem, unfit.remedy)
-        })?;
+        let (text, warning) =
+            secret_file::read(&path).map_err(|unfit| ConfigError::of(named, unfit.problem, unfit.remedy))?;
         if let Some(warning) = warning {
             self.warn(format!("{}: {warning}", shown(&path)));
         }

@@ -166,7 +166,9 @@ mod tests {
     #[test]
     fn job_of_a_fork_is_read_only() {
         let (own, fork) = (pull_request(r#"{"full_name":"a/b"}"#), pull_request(r#"{"full_name":"x/b"}"#));
-        for event in ["pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target"] {
+        for event in
+            ["pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target"]
+        {
             assert_eq!(of_event(&own, event), default(), "{event}");
             assert_eq!(of_event(&fork, event), from_event(), "{event}");
             assert_eq!(of_event(&pull_request("null"), event), from_event(), "{event}: a deleted fork");
