@@ -1,20 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod cache;
-mod config;
+pub mod config;
 mod large;
 #[cfg(feature = "libp2p")]
 mod network;
-mod size;
 
 pub use cache::{
     Cache, CacheBuilder, CacheReport, FetchError, FetchOptions, Fetched, FetchedFrom, RefreshReport, Ttl,
 };
-#[cfg(feature = "libp2p")]
-pub use config::NodeSummary;
-pub use config::{
-    BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, NodeRole, Origin, Setting,
-};
+pub use config::{BackendName, Config, ConfigBuilder, ConfigError};
 pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
     MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, SHARED_CHUNK_BYTES,

@@ -59,6 +59,12 @@ impl CacheBuilder {
         self
     }
 
+    /// As [`CacheBuilder::shared_tier`], with its own deadlines and mode.
+    pub(crate) fn shared_tier_with(mut self, backend: Arc<dyn CacheBackend>, options: TierOptions) -> Self {
+        self.chain = self.chain.shared_tier(backend, options);
+        self
+    }
+
     /// Keeps this cache's keys apart from those of other namespaces in the same stores. At most 128
     /// bytes; default: none.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
