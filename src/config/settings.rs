@@ -17,7 +17,7 @@ use super::builder::ConfigBuilder;
 use super::error::ConfigError;
 use super::kind::{
     Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, Path, PeerIds, Port, Role, Seconds, Secret,
-    Secrets, Sockets, Switch, Text, Url, Wait, Waits,
+    NodeSync, Secrets, Sockets, Switch, Text, Url, Wait, Waits,
 };
 use super::peers::NodeRole;
 use super::source::Sources;
@@ -161,6 +161,7 @@ macro_rules! settings {
     (@code Secret) => { impl Into<String> };
     (@code Secrets) => { impl IntoIterator<Item = impl Into<String>> };
     (@code Switch) => { bool };
+    (@code NodeSync) => { bool };
     (@code Port) => { u16 };
     (@code Ip) => { IpAddr };
     (@code Sockets) => { impl IntoIterator<Item = SocketAddr> };
