@@ -124,10 +124,7 @@ async fn outlives_its_node(secret: Option<Secret>) {
     let lookup = machine.cache.lookup(&key("kept")).await;
     assert_eq!(lookup.outcome, Outcome::Miss);
     let skip = lookup.trace.iter().find(|trace| trace.tier == machine.tier).map(|trace| trace.skip.clone());
-    assert!(
-        matches!(&skip, Some(Skip::Failed(error)) if error.kind() == ErrorKind::Unavailable),
-        "{skip:?}"
-    );
+    assert!(matches!(&skip, Some(Skip::Failed(error)) if error.kind() == ErrorKind::Unavailable), "{skip:?}");
     until("an open breaker", async || {
         machine.cache.lookup(&key("kept")).await;
         machine.report().breaker.state != "closed"
@@ -191,7 +188,10 @@ async fn chain_over_a_node_on_a_bad_day_gives_no_error_and_no_wrong_byte() {
             // Whatever the other one finds was written under this key, and whole.
             if let Some(found) = two.cache.get_bytes(&key(&name)).await {
                 let written = (0..=round).filter(|made| made % 7 == round % 7);
-                assert!(written.into_iter().any(|made| noise(made, 500) == found), "seed {seed}, round {round}");
+                assert!(
+                    written.into_iter().any(|made| noise(made, 500) == found),
+                    "seed {seed}, round {round}"
+                );
             }
             if round % 10 == 9 {
                 one.cache.remove(&key(&name)).await;
@@ -218,7 +218,14 @@ async fn invalidate_all_on_one_node_reaches_the_caches_of_another() {
     rustls_provider();
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let rpc = async |node: &Kubo, call: String| {
-        client.post(format!("http://{}/api/v0/{call}", node.address())).send().await.unwrap().text().await.unwrap()
+        client
+            .post(format!("http://{}/api/v0/{call}", node.address()))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
     };
     let identity: serde_json::Value = serde_json::from_str(&rpc(&b, "id".to_owned()).await).unwrap();
     let address = format!("{}/p2p/{}", b.swarm_address(), identity["ID"].as_str().unwrap());
@@ -246,7 +253,8 @@ async fn invalidate_all_on_one_node_reaches_the_caches_of_another() {
     until("the invalidation on the other node", async || {
         // A cache that has just been opened, so that nothing that it remembers is in the way.
         let late = machine(&b);
-        late.cache.lookup(&key("x")).await.entry.is_none() && late.cache.lookup(&key("y")).await.entry.is_none()
+        late.cache.lookup(&key("x")).await.entry.is_none()
+            && late.cache.lookup(&key("y")).await.entry.is_none()
     })
     .await;
     // What is written after it is there again, on both.

@@ -16,8 +16,8 @@ use super::backends::BackendName;
 use super::builder::ConfigBuilder;
 use super::error::ConfigError;
 use super::kind::{
-    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, Path, PeerIds, Port, Role, Seconds, Secret,
-    NodeSync, Secrets, Sockets, Switch, Text, Url, Wait, Waits,
+    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, NodeSync, Path, PeerIds, Port, Role, Seconds,
+    Secret, Secrets, Sockets, Switch, Text, Url, Wait, Waits,
 };
 use super::peers::NodeRole;
 use super::source::Sources;
