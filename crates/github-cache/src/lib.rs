@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod arrival;
 mod body;
 mod builder;
 mod cache_status;
@@ -45,10 +46,12 @@ mod limits;
 mod mark;
 mod policy;
 mod proxy;
+mod rate;
 mod representation;
 mod rewrite;
 mod route;
 mod server;
+mod shares;
 #[cfg(unix)]
 mod socket;
 mod stats;
