@@ -590,19 +590,33 @@ mod tests {
 
     fn hosts(upstream: &str) -> Hosts {
         let routes = vec![("objects.githubusercontent.com".to_owned(), "http://127.0.0.1:7/".to_owned())];
-        Hosts::new(upstream, routes).unwrap()
+        Hosts::new(&[upstream.to_owned()], routes, vec!["Cache.Test".to_owned()], &[]).unwrap()
+    }
+
+    fn tcp() -> Arrival {
+        let local = "192.0.2.7:9180".parse().unwrap();
+        Arrival { entrance: Entrance::Tcp { local, secure: false }, ..Arrival::IN_PROCESS }
+    }
+
+    fn unix() -> Arrival {
+        Arrival { entrance: Entrance::Unix, ..Arrival::IN_PROCESS }
     }
 
     fn route(upstream: &str, host: &str, target: &str) -> Result<Route, Problem> {
         let request = Request::builder().uri(target).header(HOST, host).body(()).unwrap();
-        hosts(upstream).route(&request.into_parts().0)
+        hosts(upstream).route(&request.into_parts().0, &tcp())
+    }
+
+    fn over_unix(upstream: &str, host: &str, target: &str) -> Result<Route, Problem> {
+        let request = Request::builder().uri(target).header(HOST, host).body(()).unwrap();
+        hosts(upstream).route(&request.into_parts().0, &unix())
     }
 
     /// What is sent where, what it is keyed by, and what the client calls the API.
     fn api(upstream: &str, host: &str, target: &str) -> (String, String, Option<String>) {
         match route(upstream, host, target) {
             Ok(Route::Api(api)) => {
-                (hosts(upstream).target(&api).unwrap().to_string(), api.url.path, api.base)
+                (api.target().unwrap().to_string(), api.url.path, api.base)
             }
             other => panic!("{other:?}"),
         }
@@ -625,6 +639,7 @@ mod tests {
             assert_eq!(api(DOTCOM, host, "/repos/O/r?b=1&a"), expected);
         }
         assert_eq!(api(DOTCOM, "ignored", "http://api.github.com/repos/O/r?b=1&a"), expected);
+        assert_eq!(api(DOTCOM, "evil.example", "http://api.github.com/repos/O/r?b=1&a"), expected);
         // A stand-in for the API still answers to its name.
         assert_eq!(api("http://127.0.0.1:9", "api.github.com", "/x").0, "http://127.0.0.1:9/x");
         assert_eq!(api("http://127.0.0.1:9", "127.0.0.1:9", "/x").2, None);
@@ -637,7 +652,7 @@ mod tests {
             ("/api/v3/repos/o/r?q=1", "https://api.github.com/repos/o/r?q=1", "http://localhost:8080/api/v3"),
             ("/api/v3?x", "https://api.github.com/?x", "http://localhost:8080/api/v3"),
             ("/api/v3x", "https://api.github.com/api/v3x", "http://localhost:8080"),
-            ("/api/graphql", "https://api.github.com/graphql", "http://localhost:8080"),
+            ("/api/graphql", "https://api.github.com/graphql", "http://localhost:8080/api/v3"),
             ("/graphql", "https://api.github.com/graphql", "http://localhost:8080"),
             ("/", "https://api.github.com/", "http://localhost:8080"),
         ] {
@@ -656,7 +671,6 @@ mod tests {
         assert_eq!((to.as_str(), key.as_str()), ("https://ghe.example.com/api/v3/repos/o/r", "/repos/o/r"));
         assert_eq!(base.as_deref(), Some("http://localhost"));
         assert_eq!(api(GHES, "localhost", "/api/v3/repos/o/r").0, to);
-        assert_eq!(api(GHES, "api.github.com", "/repos/o/r").0, to);
         assert_eq!(api(GHES, "ghe.example.com", "/api/v3/repos/o/r"), (to, key, None));
         assert_eq!(api(GHES, "localhost", "/graphql").0, "https://ghe.example.com/api/graphql");
         assert_eq!(api(GHES, "ghe.example.com", "/api/graphql").0, "https://ghe.example.com/api/graphql");
@@ -684,19 +698,141 @@ mod tests {
             "https://productionresultssa12.blob.core.windows.net/a"
         );
         for host in ["evil.blob.core.windows.net", "productionresultssa.evil.net", "xgithubusercontent.com"] {
-            assert_eq!(
-                api(DOTCOM, host, "/a").0,
-                "https://api.github.com/a",
-                "{host} is a name of this proxy"
-            );
+            assert!(route(DOTCOM, host, "/a").is_err(), "{host}");
+            assert!(over_unix(DOTCOM, host, "/a").is_err(), "{host}");
         }
         assert!(route(DOTCOM, "github.com:22", "/").is_err());
     }
 
     #[test]
+    fn only_listed_hosts_are_answered() {
+        let ours = ["localhost:1", "x.localhost", "127.0.0.1:9180", "[::1]:9180", "192.0.2.7", "cache.test"];
+        for host in ours {
+            assert!(matches!(route(DOTCOM, host, "/x"), Ok(Route::Api(_))), "{host}");
+        }
+        let strangers = ["evil.example:9180", "192.0.2.8", "peercache", "octocorp.ghe.com", "api.octocorp.ghe.com"];
+        for host in strangers {
+            assert!(route(DOTCOM, host, "/x").is_err(), "{host}");
+            assert!(route(DOTCOM, "localhost", &format!("http://{host}/x")).is_err(), "{host}, absolute");
+            if host != "peercache" {
+                assert!(over_unix(DOTCOM, host, "/x").is_err(), "{host}, over a socket");
+            }
+        }
+        assert!(over_unix(DOTCOM, "ghe.corp.example", "/api/v3/x").is_err());
+        assert!(matches!(over_unix(DOTCOM, "peercache", "/-/peercache/stats"), Ok(Route::Own(_))));
+    }
+
+    #[test]
+    fn token_for_github_com_does_not_reach_an_enterprise_server_or_a_tenant() {
+        for upstream in [GHES, "https://api.octocorp.ghe.com"] {
+            assert!(over_unix(upstream, "api.github.com", "/user").is_err(), "{upstream}");
+            assert!(route(upstream, "localhost", "http://api.github.com/user").is_err(), "{upstream}");
+        }
+    }
+
+    #[test]
+    fn each_of_several_upstreams_gets_what_names_it() {
+        let upstreams = [GHES.to_owned(), DOTCOM.to_owned(), "https://api.octocorp.ghe.com".to_owned()];
+        let hosts = Hosts::new(&upstreams, Vec::new(), Vec::new(), &[]).unwrap();
+        for (host, target, sent) in [
+            ("ghe.example.com", "/api/v3/user", "https://ghe.example.com/api/v3/user"),
+            ("api.github.com", "/user", "https://api.github.com/user"),
+            ("api.octocorp.ghe.com", "/user", "https://api.octocorp.ghe.com/user"),
+            ("localhost", "/user", "https://ghe.example.com/api/v3/user"),
+        ] {
+            let request = Request::builder().uri(target).header(HOST, host).body(()).unwrap();
+            match hosts.route(&request.into_parts().0, &unix()) {
+                Ok(Route::Api(api)) => assert_eq!(api.target().unwrap().to_string(), sent),
+                other => panic!("{host}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn tunnel_that_ends_here_carries_requests_for_its_host_only() {
+        let entrance = Entrance::Intercepted("api.github.com".into());
+        let arrival = Arrival { entrance, ..Arrival::IN_PROCESS };
+        for (host, fits) in [("api.github.com", true), ("github.com", false), ("localhost", false)] {
+            let request = Request::builder().uri("/x").header(HOST, host).body(()).unwrap();
+            assert_eq!(hosts(DOTCOM).route(&request.into_parts().0, &arrival).is_ok(), fits, "{host}");
+        }
+    }
+
+    #[test]
+    fn path_of_a_route_cannot_be_left() {
+        let routes = vec![(UPLOADS.to_owned(), "http://127.0.0.1:7/uploads/prefix".to_owned())];
+        let hosts = Hosts::new(&[DOTCOM.to_owned()], routes, Vec::new(), &[]).unwrap();
+        let route = |host: &str, target: &str| {
+            let request = Request::builder().uri(target).header(HOST, host).body(()).unwrap();
+            hosts.route(&request.into_parts().0, &unix())
+        };
+        for path in ["/../../admin", "/%2e%2e/admin", "/a/%2E./b", "/..\\admin", "/./x"] {
+            assert!(route(UPLOADS, path).is_err(), "{path}");
+            assert!(route("localhost", &format!("/api/uploads{path}")).is_err(), "{path}");
+        }
+        match route(UPLOADS, "/a?b=..") {
+            Ok(Route::Other(url)) => assert_eq!(url.to_string(), "http://127.0.0.1:7/uploads/prefix/a?b=.."),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn targets_are_sent_byte_for_byte() {
+        for target in ["/search?q='a'&b[]=1&c%5B%5D=2|^", "/x/{a}?b={c}", "/a//b/%7e;x=1,2", "/x?", "/x?a=%c3%a9"] {
+            let (sent, _, _) = api(DOTCOM, "localhost", target);
+            assert_eq!(sent, format!("https://api.github.com{target}"));
+        }
+    }
+
+    #[test]
+    fn address_of_a_trusted_proxy_is_believed_and_of_others_is_not() {
+        let trusted = ["10.0.0.0/8".to_owned(), "2001:db8::/32".to_owned(), "192.0.2.1".to_owned()];
+        let names = vec!["cache.corp.example".to_owned()];
+        let hosts = Hosts::new(&[DOTCOM.to_owned()], Vec::new(), names, &trusted).unwrap();
+        let base = |peer: &str, headers: &[(&str, &str)]| {
+            let mut request = Request::builder().uri("/api/v3/x").header(HOST, "cache.corp.example");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let arrival = Arrival { peer: Some(peer.parse().unwrap()), ..tcp() };
+            match hosts.route(&request.body(()).unwrap().into_parts().0, &arrival) {
+                Ok(Route::Api(api)) => api.base.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        let https = [("x-forwarded-proto", "http, https")];
+        for peer in ["10.200.0.1", "::ffff:10.0.0.1", "2001:db8:1::1", "192.0.2.1"] {
+            assert_eq!(base(peer, &https), "https://cache.corp.example/api/v3", "{peer}");
+        }
+        for peer in ["11.0.0.1", "2001:db9::1", "192.0.2.2"] {
+            assert_eq!(base(peer, &https), "http://cache.corp.example/api/v3", "{peer}");
+        }
+        let all = [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "front.example:8443"),
+            ("x-forwarded-prefix", "/github/"),
+        ];
+        assert_eq!(base("10.0.0.1", &all), "https://front.example:8443/github/api/v3");
+        let rfc7239 = [("forwarded", "for=1.2.3.4;proto=https;host=\"front.example\"")];
+        assert_eq!(base("10.0.0.1", &rfc7239), "https://front.example/api/v3");
+        for bad in ["10.0.0.0/33", "::/129", "corp.example", ""] {
+            let trusted = [bad.to_owned()];
+            let error = Hosts::new(&[DOTCOM.to_owned()], Vec::new(), Vec::new(), &trusted).unwrap_err();
+            assert!(error.to_string().contains(&format!("{bad:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn default_ports_of_an_upstream_are_left_out() {
+        for (upstream, key) in [("https://ghe.example.com:443/api/v3", "ghe.example.com"), ("http://h:8080", "h:8080")] {
+            assert_eq!(hosts(upstream).first().authority(), key);
+        }
+    }
+
+    #[test]
     fn own_endpoints_are_not_on_hosts_of_github() {
         assert!(
-            matches!(route(DOTCOM, "localhost", "/-/peercache/health"), Ok(Route::Own(rest)) if rest == "health")
+            matches!(route(DOTCOM, "localhost", "/-/peercache/health"), Ok(Route::Own(rest)) if rest == "-/peercache/health")
         );
         assert_eq!(
             api(DOTCOM, "api.github.com", "/-/peercache/health").0,
@@ -719,16 +855,18 @@ mod tests {
             assert!(route(DOTCOM, host, target).is_err(), "{host} {target}");
         }
         let two = Request::builder().uri("/x").header(HOST, "a").header(HOST, "b").body(()).unwrap();
-        assert!(hosts(DOTCOM).route(&two.into_parts().0).is_err());
+        assert!(hosts(DOTCOM).route(&two.into_parts().0, &tcp()).is_err());
         let none = Request::builder().uri("/x").body(()).unwrap();
-        assert!(hosts(DOTCOM).route(&none.into_parts().0).is_err());
+        assert!(hosts(DOTCOM).route(&none.into_parts().0, &tcp()).is_err());
         // A path that begins with two slashes stays a path.
         assert_eq!(api(DOTCOM, "localhost", "//evil.example/x").0, "https://api.github.com//evil.example/x");
     }
 
     #[test]
     fn settings_that_cannot_work_are_refused_with_their_value() {
-        let message = |upstream: &str| Hosts::new(upstream, Vec::new()).unwrap_err().to_string();
+        let message = |upstream: &str| {
+            Hosts::new(&[upstream.to_owned()], Vec::new(), Vec::new(), &[]).unwrap_err().to_string()
+        };
         assert!(message("api.github.com").contains("\"api.github.com\": it is not a URL"));
         assert!(message("ftp://x/").contains("ftp://x/"));
         assert!(message("https://x/?y").contains("query"));
@@ -738,6 +876,6 @@ mod tests {
             "{with_password}"
         );
         let host = vec![("https://x".to_owned(), "http://127.0.0.1:1".to_owned())];
-        assert!(matches!(Hosts::new(DOTCOM, host), Err(BuildError::Host(_))));
+        assert!(matches!(Hosts::new(&[DOTCOM.to_owned()], host, Vec::new(), &[]), Err(BuildError::Host(_))));
     }
 }

@@ -272,15 +272,16 @@ async fn next(
         Listener::Tcp(listener) => {
             let (stream, client) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let entrance = Entrance::Tcp(stream.local_addr()?);
-            (Stream::Tcp(stream), Arrival { client: ClientAddress::of(client.ip()), entrance })
+            let entrance = Entrance::Tcp { local: stream.local_addr()?, secure: false };
+            let peer = client.ip();
+            (Stream::Tcp(stream), Arrival { client: ClientAddress::of(peer), peer: Some(peer), entrance })
         }
         #[cfg(unix)]
         Listener::Unix(socket) => {
             let (stream, _) = socket.listener.accept().await?;
             let user = stream.peer_cred()?.uid();
             let client = ClientAddress::User(user);
-            (Stream::Unix(stream), Arrival { client, entrance: Entrance::Unix })
+            (Stream::Unix(stream), Arrival { client, peer: None, entrance: Entrance::Unix })
         }
     };
     Ok((stream, arrival, permit))

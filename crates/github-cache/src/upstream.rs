@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::cache_control::list_items;
 use crate::error::BuildError;
+use crate::loops::Loops;
 use crate::rate::{MinimumRate, RateGuard};
 use crate::shares::{ClientAddress, Shares};
 use crate::stats::Stats;
@@ -163,6 +164,7 @@ pub(crate) struct Upstream {
     /// Without connections that were kept open: for what must not be sent twice.
     fresh: Client<Connector, RequestBody>,
     connector: Connector,
+    loops: Loops,
     api: Places,
     other: Places,
     limits: Limits,
@@ -192,6 +194,7 @@ impl Upstream {
             client: client(limits.concurrency),
             fresh: client(0),
             connector,
+            loops: Loops::new(),
             api: Places::new(limits.concurrency),
             other: Places::new(limits.concurrency),
             limits,
@@ -201,6 +204,11 @@ impl Upstream {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What finds requests that come back.
+    pub(crate) const fn loops(&self) -> &Loops {
+        &self.loops
     }
 
     /// A place among the running requests, of the client's share.
@@ -239,6 +247,7 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let Outgoing { method, url, mut headers, body, .. } = outgoing;
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        self.loops.add(&mut headers);
         if let Some(value) = self.connector.proxy_authorization(&url) {
             headers.insert(PROXY_AUTHORIZATION, value);
         }
