@@ -236,8 +236,8 @@ impl Hosts {
             let authority = Authority::try_from(host).map_err(|_| bad_target())?;
             return other(&Server { scheme: Scheme::HTTPS, authority, prefix: String::new() }, parts);
         }
-        let is_ours = front.as_ref().is_some_and(|front| front.host.is_some())
-            || self.is_own_name(&host, arrival);
+        let is_ours =
+            front.as_ref().is_some_and(|front| front.host.is_some()) || self.is_own_name(&host, arrival);
         if !is_ours {
             return Err(Problem::misdirected());
         }
@@ -615,9 +615,7 @@ mod tests {
     /// What is sent where, what it is keyed by, and what the client calls the API.
     fn api(upstream: &str, host: &str, target: &str) -> (String, String, Option<String>) {
         match route(upstream, host, target) {
-            Ok(Route::Api(api)) => {
-                (api.target().unwrap().to_string(), api.url.path, api.base)
-            }
+            Ok(Route::Api(api)) => (api.target().unwrap().to_string(), api.url.path, api.base),
             other => panic!("{other:?}"),
         }
     }
@@ -710,7 +708,8 @@ mod tests {
         for host in ours {
             assert!(matches!(route(DOTCOM, host, "/x"), Ok(Route::Api(_))), "{host}");
         }
-        let strangers = ["evil.example:9180", "192.0.2.8", "peercache", "octocorp.ghe.com", "api.octocorp.ghe.com"];
+        let strangers =
+            ["evil.example:9180", "192.0.2.8", "peercache", "octocorp.ghe.com", "api.octocorp.ghe.com"];
         for host in strangers {
             assert!(route(DOTCOM, host, "/x").is_err(), "{host}");
             assert!(route(DOTCOM, "localhost", &format!("http://{host}/x")).is_err(), "{host}, absolute");
@@ -778,7 +777,9 @@ mod tests {
 
     #[test]
     fn targets_are_sent_byte_for_byte() {
-        for target in ["/search?q='a'&b[]=1&c%5B%5D=2|^", "/x/{a}?b={c}", "/a//b/%7e;x=1,2", "/x?", "/x?a=%c3%a9"] {
+        for target in
+            ["/search?q='a'&b[]=1&c%5B%5D=2|^", "/x/{a}?b={c}", "/a//b/%7e;x=1,2", "/x?", "/x?a=%c3%a9"]
+        {
             let (sent, _, _) = api(DOTCOM, "localhost", target);
             assert_eq!(sent, format!("https://api.github.com{target}"));
         }
@@ -824,7 +825,9 @@ mod tests {
 
     #[test]
     fn default_ports_of_an_upstream_are_left_out() {
-        for (upstream, key) in [("https://ghe.example.com:443/api/v3", "ghe.example.com"), ("http://h:8080", "h:8080")] {
+        for (upstream, key) in
+            [("https://ghe.example.com:443/api/v3", "ghe.example.com"), ("http://h:8080", "h:8080")]
+        {
             assert_eq!(hosts(upstream).first().authority(), key);
         }
     }

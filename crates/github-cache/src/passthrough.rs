@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Response, Uri};
 use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
+use http::{Response, Uri};
 use tokio::sync::oneshot;
 
 use crate::body::{PIPE_BYTES, ResponseBody, pipe};

@@ -263,10 +263,7 @@ enum Stream {
 }
 
 /// A place first, then a connection: those that find no place wait in the system's queue.
-async fn next(
-    listener: &Listener,
-    shared: &Shared,
-) -> io::Result<(Stream, Arrival, OwnedSemaphorePermit)> {
+async fn next(listener: &Listener, shared: &Shared) -> io::Result<(Stream, Arrival, OwnedSemaphorePermit)> {
     let permit = Arc::clone(&shared.places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, arrival) = match listener {
         Listener::Tcp(listener) => {

@@ -69,11 +69,8 @@ impl Connector {
 
     /// A connection to a host and port for somebody else's bytes.
     pub(crate) async fn tunnel(&self, authority: &Authority) -> Result<Box<dyn Io>, BoxError> {
-        let url = Uri::builder()
-            .scheme(Scheme::HTTPS)
-            .authority(authority.clone())
-            .path_and_query("/")
-            .build()?;
+        let url =
+            Uri::builder().scheme(Scheme::HTTPS).authority(authority.clone()).path_and_query("/").build()?;
         Ok(tokio::time::timeout(self.0.within, self.0.dial(&url, true)).await??.0)
     }
 }
@@ -147,11 +144,7 @@ impl Parts {
     }
 }
 
-async fn secure(
-    tls: &Arc<ClientConfig>,
-    stream: Box<dyn Io>,
-    url: &Uri,
-) -> Result<Box<dyn Io>, BoxError> {
+async fn secure(tls: &Arc<ClientConfig>, stream: Box<dyn Io>, url: &Uri) -> Result<Box<dyn Io>, BoxError> {
     let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(host.to_owned())?;
     Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
@@ -233,11 +226,7 @@ impl AsyncRead for UpstreamStream {
 }
 
 impl AsyncWrite for UpstreamStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
     }
 
@@ -277,11 +266,7 @@ impl PatientWriter {
         Self { socket, broken: false }
     }
 
-    fn written(
-        &mut self,
-        bytes: usize,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    fn written(&mut self, bytes: usize, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Err(error)) if is_closed_by_peer(&error) => {
                 self.broken = true;
@@ -308,11 +293,7 @@ impl AsyncRead for PatientWriter {
 }
 
 impl AsyncWrite for PatientWriter {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.broken {
             return Poll::Ready(Ok(bytes.len()));
