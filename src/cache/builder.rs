@@ -152,6 +152,7 @@ impl CacheBuilder {
                 default_ttl: self.default_ttl,
                 loads,
                 decode_errors: AtomicU64::new(0),
+                invalid_keys: AtomicU64::new(0),
                 large: LargeStats::default(),
                 details: self.details,
             }),
