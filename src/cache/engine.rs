@@ -1,7 +1,7 @@
 //! The one load engine: looks, serves what is stale, or runs one loader for everyone who waits.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use peercache_api::{Entry, ErrorKind, Key, Version};

@@ -15,6 +15,7 @@ mod key;
 mod loads;
 mod nested;
 mod report;
+mod tiers;
 mod ttl;
 mod typed;
 
