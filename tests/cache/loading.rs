@@ -162,6 +162,7 @@ async fn five_calls_in_an_outage_are_one_load_and_keep_the_type_of_the_error() {
     assert!(failure.loader::<io::Error>().is_some() && failure.loader::<std::fmt::Error>().is_none());
     assert_eq!(failure.to_string(), "the origin is down");
     assert_eq!(origin.asked(), 4);
+    fetch("k").await.unwrap_err();
     let other = cache.fetch("k", &POLICY).load(|_| async { Err::<usize, _>(std::fmt::Error) }).await;
     assert!(matches!(other, Err(FetchError::OtherLoad(_))), "{other:?}");
 }
