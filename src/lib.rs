@@ -7,7 +7,8 @@ mod large;
 mod network;
 
 pub use cache::{
-    Cache, CacheBuilder, CacheReport, FetchError, FetchOptions, Fetched, FetchedFrom, RefreshReport, Ttl,
+    By, Cache, CacheBuilder, CacheReport, Codec, Fetch, FetchError, Fetched, FetchedFrom, IntoKey, Json,
+    LoadContext, LoadFailure, LoadReason, Policy, Refresh, RefreshReport, Ttl, Typed,
 };
 pub use config::{BackendName, Config, ConfigBuilder, ConfigError};
 pub use large::{
