@@ -288,9 +288,12 @@ mod tests {
     fn a_derived_identity_follows_key_and_name() {
         let key = NetworkKey::new([1; 32], Some([5; 32]), [0; 8]);
         let name = |key: &NetworkKey, name: &str| Identity::derived(key, name).unwrap().name().to_string();
-        insta::assert_snapshot!(name(&key, "mcp-server"), @"");
+        insta::assert_snapshot!(name(&key, "mcp-server"), @"12D3KooWKFYdt5ytvHquzdjBBCCQadUXXw5kJnG69yP7EB34s88W");
         assert_ne!(name(&key, "mcp-server"), name(&key, "other"));
-        assert_ne!(name(&key, "mcp-server"), name(&NetworkKey::new([1; 32], Some([6; 32]), [0; 8]), "mcp-server"));
+        assert_ne!(
+            name(&key, "mcp-server"),
+            name(&NetworkKey::new([1; 32], Some([6; 32]), [0; 8]), "mcp-server")
+        );
         let reader = Identity::derived(&NetworkKey::new([1; 32], None, [0; 8]), "mcp-server").unwrap_err();
         assert_eq!(reader.kind(), ErrorKind::Config);
         assert!(Identity::derived(&key, "").is_err());

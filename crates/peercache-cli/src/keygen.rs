@@ -17,7 +17,9 @@ const MAX_TEXT_BYTES: u64 = 4097;
 /// Prints a secret to standard output and nothing else, so that it can be piped to where it is kept.
 pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
     if args.from.is_some() && !args.read_only && !args.public {
-        return Err(Failure::config("--from goes with --read-only or --public: a new secret is made of nothing"));
+        return Err(Failure::config(
+            "--from goes with --read-only or --public: a new secret is made of nothing",
+        ));
     }
     let secret = if args.read_only || args.public {
         // A passphrase takes a while.

@@ -74,8 +74,13 @@ pub struct Secret {
 #[derive(Clone)]
 enum Half {
     /// What everything is derived from, and what is derived from it for readers.
-    Full { root: Bytes32, reading: Bytes32 },
-    ReadOnly { reading: Bytes32 },
+    Full {
+        root: Bytes32,
+        reading: Bytes32,
+    },
+    ReadOnly {
+        reading: Bytes32,
+    },
     Public,
 }
 
@@ -390,15 +395,15 @@ mod tests {
     #[test]
     fn derivation_never_changes() {
         let secret = fixed();
-        insta::assert_snapshot!(secret.id(), @"");
-        insta::assert_snapshot!(hex(&*secret.private_encryption_key().unwrap()), @"");
-        insta::assert_snapshot!(hex(&*secret.public_encryption_key()), @"");
-        insta::assert_snapshot!(hex(&*secret.blinding_key()), @"");
-        insta::assert_snapshot!(hex(secret.verifying_key().as_bytes()), @"");
-        insta::assert_snapshot!(hex(&*secret.derive("example")), @"");
-        insta::assert_snapshot!(*secret.to_text(), @"");
-        insta::assert_snapshot!(*secret.read_only().to_text(), @"");
-        insta::assert_snapshot!(*secret.public().to_text(), @"");
+        insta::assert_snapshot!(secret.id(), @"4365b5b621b7611a");
+        insta::assert_snapshot!(hex(&*secret.private_encryption_key().unwrap()), @"d2d76b556dc93fa302bcbac71078aa1da0106673700b62a74eb565698942731c");
+        insta::assert_snapshot!(hex(&*secret.public_encryption_key()), @"9c9be4d0afd181854fe6eef51fafa5919b18a2eec678c3957f214be3b0bb815d");
+        insta::assert_snapshot!(hex(&*secret.blinding_key()), @"07e5d8a7041153d41ef684c1d8468430a3efa4a759a5beaa8f47b94ddbba2a87");
+        insta::assert_snapshot!(hex(secret.verifying_key().as_bytes()), @"ff6696eac4f24e47d52c657c5bd433bc205e605ac5971830866fdd451d642bb8");
+        insta::assert_snapshot!(hex(&*secret.derive("example")), @"9a62490b0f9a8ec2e730ab4ba24cf7b540cfe90647f9f4f5d6026bf206705d56");
+        insta::assert_snapshot!(*secret.to_text(), @"pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug");
+        insta::assert_snapshot!(*secret.read_only().to_text(), @"pc-readonly-1-7tBscmJ9uWR8O7Ftom88QiW5TsDCTuJ8fAJ9xzfGvNH_ZpbqxPJOR9UsZXxb1DO8IF5gWsWXGDCGb91FHWQruG5bSRM");
+        insta::assert_snapshot!(*secret.public().to_text(), @"pc-public-1-_DlLaJRXujvf8rq6z4yJsMT7IV1y5ipZ8UHpwTB8MZT_ZpbqxPJOR9UsZXxb1DO8IF5gWsWXGDCGb91FHWQruPvA09M");
     }
 
     #[test]

@@ -77,7 +77,9 @@ fn refuse_what_is_no_passphrase(text: &str) -> Result<(), Error> {
         )
         .with_help(KEYGEN));
     }
-    if contains_token(text, "pc-secret") || contains_token(text, "pc-readonly") || contains_token(text, "pc-public")
+    if contains_token(text, "pc-secret")
+        || contains_token(text, "pc-readonly")
+        || contains_token(text, "pc-public")
     {
         return Err(refused("the secret has something before or around it, quotes for instance")
             .with_context("accepted", FORMS)
@@ -86,9 +88,8 @@ fn refuse_what_is_no_passphrase(text: &str) -> Result<(), Error> {
             ));
     }
     if text.starts_with(['"', '\'', '`']) {
-        return Err(refused("the secret begins with a quote, which would be part of it").with_help(
-            "set the value without quotes; `docker --env-file` passes them on as they are",
-        ));
+        return Err(refused("the secret begins with a quote, which would be part of it")
+            .with_help("set the value without quotes; `docker --env-file` passes them on as they are"));
     }
     if text.starts_with('$') {
         return Err(refused("the secret is a placeholder that nothing has filled in").with_help(
@@ -96,9 +97,8 @@ fn refuse_what_is_no_passphrase(text: &str) -> Result<(), Error> {
         ));
     }
     if text.contains("***") {
-        return Err(refused("the secret is masked: a log or a settings page shows it as asterisks").with_help(
-            "copy it from where it was made, or make a new one with `peercache keygen`",
-        ));
+        return Err(refused("the secret is masked: a log or a settings page shows it as asterisks")
+            .with_help("copy it from where it was made, or make a new one with `peercache keygen`"));
     }
     refuse_weak(text)
 }
@@ -134,7 +134,8 @@ fn refused(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 
 /// Whether a word of `text` starts like such a token, also behind `Bearer ` or `x-access-token:`.
 fn contains_token(text: &str, prefix: &str) -> bool {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).any(|word| has_prefix(word, prefix))
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        .any(|word| has_prefix(word, prefix))
 }
 
 fn has_prefix(text: &str, prefix: &str) -> bool {
@@ -240,10 +241,14 @@ mod tests {
     /// Not through `parse`: Argon2id takes its time, and its own test does.
     #[test]
     fn what_lasts_is_taken_as_a_passphrase() {
-        let tokens = ["ghp_", "gho_", "github_pat_"].map(|prefix| format!("{prefix}{}", "a1B2".repeat(9)));
-        for text in
-            tokens.iter().map(String::as_str).chain(["zwölf Gläser Bier", "pc-but-no-secret-q7", "a$(b)c${d}efgh", "correct horse battery staple"])
-        {
+        let tokens = ["ghp_", "gho_", "github_pat_"]
+            .map(|prefix| format!("{prefix}7vQ2mZk9TfLw3xRb8NyC1sHd5GjP4aUe6KoW"));
+        for text in tokens.iter().map(String::as_str).chain([
+            "zwölf Gläser Bier",
+            "pc-but-no-secret-q7",
+            "a$(b)c${d}efgh",
+            "correct horse battery staple",
+        ]) {
             assert!(refuse_what_is_no_passphrase(text).is_ok(), "{text}");
         }
     }
@@ -258,7 +263,9 @@ mod tests {
     #[test]
     fn quotes_placeholders_and_masks_are_refused_by_name() {
         let secret = Secret::from_root(Bytes32::new([7; 32])).to_text();
-        for text in [format!("\"{}\"", *secret), format!("'{}'", *secret), format!("CACHE_SECRET={}", *secret)] {
+        for text in
+            [format!("\"{}\"", *secret), format!("'{}'", *secret), format!("CACHE_SECRET={}", *secret)]
+        {
             let complaint = complaint(&text);
             assert!(complaint.contains("before or around it") && !complaint.contains(&secret[12..]));
         }

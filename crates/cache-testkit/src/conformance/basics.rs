@@ -44,8 +44,12 @@ pub(super) async fn value_and_every_field_survive(cx: &Context) -> Verdict {
     cx.expect_entry(&key, &entry, "an entry with every field set").await?;
     cx.expect_entry(&key, &entry, "the same entry read again").await?;
     let key = cx.key("public")?;
-    let entry =
-        built(Entry::builder("{}", cx.version(), cx.now()).fresh_for(Duration::from_secs(60)).class(Class::Public).build())?;
+    let entry = built(
+        Entry::builder("{}", cx.version(), cx.now())
+            .fresh_for(Duration::from_secs(60))
+            .class(Class::Public)
+            .build(),
+    )?;
     cx.put(&key, &entry).await?;
     cx.expect_entry(&key, &entry, "an entry that everybody may read").await
 }
