@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use peercache::seal::{Sealed, Secret};
 use peercache::{
-    BreakerOptions, Cache, CacheBackend, Config, ErrorKind, Ipfs, Key, Memory, Outcome, Skip, TierOptions,
-    TierReport, Ttl, WriteBehind,
+    BreakerOptions, By, Cache, CacheBackend, Config, ErrorKind, Ipfs, Key, Memory, Outcome, Skip,
+    TierOptions, TierReport, Ttl, WriteBehind,
 };
 use peercache_testkit::chaos::{Chaos, Plan};
 use peercache_testkit::servers::{Kubo, KuboOptions};
@@ -126,7 +126,7 @@ async fn outlives_its_node(secret: Option<Secret>) {
     let skip = lookup.trace.iter().find(|trace| trace.tier == machine.tier).map(|trace| trace.skip.clone());
     assert!(matches!(&skip, Some(Skip::Failed(error)) if error.kind() == ErrorKind::Unavailable), "{skip:?}");
     until("an open breaker", async || {
-        machine.cache.lookup(&key("kept")).await;
+        let _warm = machine.cache.lookup(&key("kept")).await;
         machine.report().breaker.state != "closed"
     })
     .await;
@@ -248,7 +248,7 @@ async fn invalidate_all_on_one_node_reaches_the_caches_of_another() {
     for name in ["x", "y"] {
         assert_eq!(two.find_on_node(name).await, noise(1, 2000));
     }
-    one.cache.invalidate_all().await;
+    one.cache.invalidate(By::All).await.unwrap();
     one.delivered().await;
     until("the invalidation on the other node", async || {
         // A cache that has just been opened, so that nothing that it remembers is in the way.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use peercache_api::{Clock, Entry, Error, ErrorKind, Freshness, Key, Operation, Timestamp, envelope};
+use peercache_api::{Class, Clock, Entry, Error, ErrorKind, Freshness, Key, Operation, Timestamp, envelope};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::timeout;
 
@@ -427,10 +427,10 @@ impl Store {
     }
 }
 
-/// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, and must reach
-/// every place where a value was.
+/// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, counts as public, and
+/// must reach every place where a value was.
 pub(crate) fn is_private(entry: &Entry) -> bool {
-    !entry.is_tombstone()
+    entry.class() == Class::Private
 }
 
 fn check(version: &str, api: &str, operation: Operation) -> Result<(), Error> {
