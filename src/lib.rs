@@ -35,7 +35,7 @@ pub use peercache_api::{
 };
 pub use peercache_blob::{
     Blob, BlobBackend, BlobBackendBuilder, BlobReport, BlobStore, BlobStoreInfo, Condition, Conditions,
-    Revision, Written,
+    Naming, Revision, Written,
 };
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
