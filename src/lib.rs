@@ -29,6 +29,10 @@ pub use peercache_api::{
     MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation,
     RemovalWatcher, Scope, SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
 };
+pub use peercache_blob::{
+    Blob, BlobBackend, BlobBackendBuilder, BlobReport, BlobStore, BlobStoreInfo, Condition, Conditions,
+    Naming, Revision, Written,
+};
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
     Held, Journal, JournalReport, JournalSeal, LEASE_TTL, LEASE_WAIT, LatencyReport, Lease, LeaseReport,
