@@ -29,6 +29,7 @@
 //! ```
 
 mod accept;
+mod arrival;
 mod body;
 mod builder;
 mod cache_control;
@@ -42,22 +43,25 @@ mod freshness;
 mod grant;
 mod gunzip;
 mod hex;
+mod hosts;
 mod key;
 mod limits;
+mod loops;
 mod pages;
 mod passthrough;
 mod policy;
 mod proxy;
 mod public;
+mod rate;
 mod refusal;
 mod representation;
 mod request_headers;
 mod rewrite;
-mod route;
 mod route_table;
 mod scope;
 mod server;
 mod shared;
+mod shares;
 #[cfg(unix)]
 mod socket;
 mod stats;

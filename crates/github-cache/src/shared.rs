@@ -7,8 +7,8 @@ use peercache::Cache;
 use tokio_util::task::TaskTracker;
 
 use crate::coalesce::Flights;
+use crate::hosts::Hosts;
 use crate::limits::RateLimits;
-use crate::route::Hosts;
 use crate::route_table::RouteTable;
 use crate::stats::Stats;
 use crate::store::Store;
@@ -53,7 +53,7 @@ impl Shared {
         semantics: Semantics,
         stats: Arc<Stats>,
     ) -> Self {
-        let store = Store::new(cache, hosts.authority().to_owned(), Arc::clone(&stats));
+        let store = Store::new(cache, Arc::clone(&stats));
         Self {
             hosts,
             hasher,

@@ -46,6 +46,8 @@ pub(crate) struct Place {
     pub(crate) grant: Key,
     pub(crate) candidates: Key,
     pub(crate) scope: Scope,
+    /// The API's host and port.
+    authority: Arc<str>,
     path: String,
     query: String,
     scope_mark: Key,
@@ -199,10 +201,9 @@ impl Read {
 #[derive(Debug)]
 pub(crate) struct Store {
     cache: Cache,
-    authority: String,
     grants: quick_cache::sync::Cache<[u8; 32], Arc<Held>, ByBytes>,
     representations: quick_cache::sync::Cache<[u8; 32], Arc<Loaded>, ByBytes>,
-    aliases: quick_cache::sync::Cache<u64, Arc<str>>,
+    aliases: quick_cache::sync::Cache<[u8; 32], Arc<str>>,
     marks: WriteMarks,
     pub(crate) public: PublicProofs,
     stats: Arc<Stats>,
@@ -225,10 +226,9 @@ impl quick_cache::Weighter<[u8; 32], Arc<Loaded>> for ByBytes {
 }
 
 impl Store {
-    pub(crate) fn new(cache: Cache, authority: String, stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(cache: Cache, stats: Arc<Stats>) -> Self {
         let items = usize::try_from(DECODED_BYTES / (2 * DECODED_OVERHEAD)).unwrap_or(usize::MAX);
         Self {
-            authority,
             grants: quick_cache::sync::Cache::with_weighter(items, DECODED_BYTES, ByBytes),
             representations: quick_cache::sync::Cache::with_weighter(items, DECODED_BYTES, ByBytes),
             aliases: quick_cache::sync::Cache::new(MAX_ALIASES),
@@ -257,12 +257,13 @@ impl Store {
         &self,
         token: TokenId,
         kind: TokenKind,
+        authority: &str,
         url: &NormalUrl,
         headers: &Headers,
     ) -> Place {
-        let variant = Variant::new(&self.authority, url, headers);
+        let variant = Variant::new(authority, url, headers);
         let (scope, settled) = match Scope::of(&url.path) {
-            Scope::RepositoryId(id) => match self.name_of(id).await {
+            Scope::RepositoryId(id) => match self.name_of(authority, id).await {
                 Some(name) => (Scope::Repository(name.to_string()), true),
                 None => (Scope::RepositoryId(id), false),
             },
@@ -273,7 +274,8 @@ impl Store {
         Place {
             grant: grant_key(&token, &variant),
             candidates: candidates_key(&variant),
-            scope_mark: scope_mark_key(&self.authority, &scope),
+            scope_mark: scope_mark_key(authority, &scope),
+            authority: authority.into(),
             token_mark,
             path: url.path.clone(),
             query: url.query.clone(),
@@ -284,19 +286,21 @@ impl Store {
         }
     }
 
-    async fn name_of(&self, id: u64) -> Option<Arc<str>> {
-        if let Some(name) = self.aliases.get(&id) {
+    async fn name_of(&self, authority: &str, id: u64) -> Option<Arc<str>> {
+        let key = alias_key(authority, id);
+        if let Some(name) = self.aliases.get(key.digest()) {
             return Some(name);
         }
-        let entry = self.cache.lookup(&alias_key(&self.authority, id)).await.hit()?;
+        let entry = self.cache.lookup(&key).await.hit()?;
         let name: Arc<str> = std::str::from_utf8(entry.value()).ok()?.into();
-        self.aliases.insert(id, Arc::clone(&name));
+        self.aliases.insert(*key.digest(), Arc::clone(&name));
         Some(name)
     }
 
     /// Notes which repository an id is, on every machine.
-    async fn note_alias(&self, id: u64, name: &str) {
-        if self.aliases.get(&id).as_deref() == Some(name) {
+    async fn note_alias(&self, authority: &str, id: u64, name: &str) {
+        let key = alias_key(authority, id);
+        if self.aliases.get(key.digest()).as_deref() == Some(name) {
             return;
         }
         let version = self.cache.next_version();
@@ -304,8 +308,8 @@ impl Store {
             .fresh_for(MAX_LIFETIME)
             .build();
         if let Ok(entry) = entry {
-            self.aliases.insert(id, name.into());
-            let _outcome = self.cache.put_entry(&alias_key(&self.authority, id), entry).await;
+            self.aliases.insert(*key.digest(), name.into());
+            let _outcome = self.cache.put_entry(&key, entry).await;
         }
     }
 
@@ -465,7 +469,8 @@ impl Store {
 
     /// Whether a place's repository is proven public.
     pub(crate) async fn is_public(&self, place: &Place) -> bool {
-        place.scope.is_repository() && self.public.is_public(&public_key(&self.authority, &place.scope)).await
+        place.scope.is_repository()
+            && self.public.is_public(&public_key(&place.authority, &place.scope)).await
     }
 
     /// Puts marks where there are none; see [`WriteMarks::begin`].
@@ -477,21 +482,26 @@ impl Store {
     /// Notes a successful write by `token` to `paths`, for every token of the fleet: what is stored of their
     /// repositories, or below their first two segments, has to be revalidated. For the token that wrote, so
     /// has everything outside of repositories: it lists what was written under names that only GitHub knows.
-    pub(crate) async fn invalidate<'a>(&self, token: &TokenId, paths: impl Iterator<Item = &'a str>) {
+    pub(crate) async fn invalidate<'a>(
+        &self,
+        token: &TokenId,
+        authority: &str,
+        paths: impl Iterator<Item = &'a str>,
+    ) {
         let mut keys = vec![token_outside_mark_key(token)];
         // At most three targets, each with a bounded number of scopes.
         for path in paths {
-            self.add_marks_of(path, &mut keys).await;
+            self.add_marks_of(authority, path, &mut keys).await;
         }
         self.marks.write(&keys).await;
         self.stats.invalidations.add(1);
     }
 
     /// Notes that everything about these scopes changed, whoever changed it.
-    pub(crate) async fn invalidate_scopes(&self, scopes: &[Scope]) {
+    pub(crate) async fn invalidate_scopes(&self, authority: &str, scopes: &[Scope]) {
         let mut keys = Vec::new();
         for scope in scopes {
-            self.add_marks_of_scope(scope, &mut keys).await;
+            self.add_marks_of_scope(authority, scope, &mut keys).await;
         }
         self.marks.write(&keys).await;
         self.stats.invalidations.add(1);
@@ -502,26 +512,26 @@ impl Store {
         self.marks.write(&[token_mark_key(token), token_outside_mark_key(token)]).await;
     }
 
-    async fn add_marks_of(&self, path: &str, keys: &mut Vec<Key>) {
+    async fn add_marks_of(&self, authority: &str, path: &str, keys: &mut Vec<Key>) {
         let scope = Scope::of(path);
-        self.add_marks_of_scope(&scope, keys).await;
+        self.add_marks_of_scope(authority, &scope, keys).await;
         let root = is_repository_root(path) || path.ends_with("/transfer");
         if let (Scope::Repository(name), true) = (&scope, root) {
-            self.public.disprove(&public_key(&self.authority, &scope), self.cache.next_version()).await;
+            self.public.disprove(&public_key(authority, &scope), self.cache.next_version()).await;
             let owner = name.split('/').next().unwrap_or_default();
             for part in ["orgs", "users"] {
                 let scope = Scope::Other(format!("{part}/{owner}"));
-                keys.push(scope_mark_key(&self.authority, &scope));
+                keys.push(scope_mark_key(authority, &scope));
             }
         }
     }
 
-    async fn add_marks_of_scope(&self, scope: &Scope, keys: &mut Vec<Key>) {
-        keys.push(scope_mark_key(&self.authority, scope));
+    async fn add_marks_of_scope(&self, authority: &str, scope: &Scope, keys: &mut Vec<Key>) {
+        keys.push(scope_mark_key(authority, scope));
         if let Scope::RepositoryId(id) = scope
-            && let Some(name) = self.name_of(*id).await
+            && let Some(name) = self.name_of(authority, *id).await
         {
-            keys.push(scope_mark_key(&self.authority, &Scope::Repository(name.to_string())));
+            keys.push(scope_mark_key(authority, &Scope::Repository(name.to_string())));
         }
     }
 
@@ -636,21 +646,21 @@ impl Store {
         } else if let (Scope::Repository(name), Some(link)) = (&place.scope, grant.headers.get(LINK))
             && let Some(id) = link.to_str().ok().and_then(linked_repository)
         {
-            self.note_alias(id, name).await;
+            self.note_alias(&place.authority, id, name).await;
         }
         if proves_public(place.kind, &grant.headers) {
-            self.public.prove(&public_key(&self.authority, &place.scope), sent.version, sent.at).await;
+            self.public.prove(&public_key(&place.authority, &place.scope), sent.version, sent.at).await;
         }
     }
 
     async fn learn_repository(&self, place: &Place, sent: &Sent, facts: &RepositoryFacts) {
-        self.note_alias(facts.id, &facts.full_name).await;
+        self.note_alias(&place.authority, facts.id, &facts.full_name).await;
         let scope = Scope::Repository(facts.full_name.clone());
         // A body that names another repository than the one asked for proves nothing about that.
         if place.settled && scope != place.scope {
             return;
         }
-        let key = public_key(&self.authority, &scope);
+        let key = public_key(&place.authority, &scope);
         if facts.private {
             self.public.disprove(&key, sent.version).await;
         } else {
@@ -728,7 +738,7 @@ impl Store {
     /// Notes what a refusal says about a repository: what is refused to somebody is not public.
     pub(crate) async fn note_hidden(&self, place: &Place, sent: &Sent) {
         if is_repository_root(&place.path) {
-            self.public.disprove(&public_key(&self.authority, &place.scope), sent.version).await;
+            self.public.disprove(&public_key(&place.authority, &place.scope), sent.version).await;
         }
     }
 

@@ -160,7 +160,7 @@ mod tests {
         let key = Key::new("scope").unwrap();
         marks.begin(&key).await;
         clock.advance(Duration::from_secs(5));
-        marks.cache.invalidate_all().await;
+        marks.cache.invalidate(peercache::By::All).await.unwrap();
         assert_eq!(marks.floor(&key).await, None);
         clock.advance(Duration::from_secs(1));
         let sent = marks.sending();
