@@ -3,6 +3,7 @@
 -- ('always', 'absent', 'revision', 'newer'), the condition's argument, the channel of removals, the
 -- channel of leases, the id of the writer.
 -- Answers 1 if it was stored, 0 if the condition does not hold.
+-- A user who may not publish writes all the same, so a refused PUBLISH is no error.
 -- The offsets are those of the envelope's header (docs/format.md); a unit test compares them.
 
 -- Strings are compared byte by byte: `<` would follow the server's locale.
@@ -42,9 +43,9 @@ if holds then
   redis.call('SET', KEYS[1], bytes, 'PX', ARGV[2])
 end
 if string.byte(bytes, 6) == 1 then
-  if holds then redis.call('PUBLISH', ARGV[5], ARGV[7] .. bytes) end
+  if holds then redis.pcall('PUBLISH', ARGV[5], ARGV[7] .. bytes) end
 elseif redis.call('DEL', KEYS[2]) == 1 then
   -- A lease ends with a value, whatever its version.
-  redis.call('PUBLISH', ARGV[6], KEYS[1])
+  redis.pcall('PUBLISH', ARGV[6], KEYS[1])
 end
 return holds and 1 or 0
