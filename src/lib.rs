@@ -58,6 +58,10 @@ pub use peercache_libp2p as peers;
 #[cfg(feature = "seal")]
 pub use peercache_seal as seal;
 
+/// The Redis tier: its builder and its report.
+#[cfg(feature = "redis")]
+pub use peercache_redis as redis;
+
 /// The S3 tier: its builder and its report.
 #[cfg(feature = "s3")]
 pub use peercache_s3 as s3;
@@ -68,5 +72,7 @@ pub use peercache_libp2p::Peers;
 pub use peercache_local::Disk;
 #[cfg(feature = "memory")]
 pub use peercache_local::Memory;
+#[cfg(feature = "redis")]
+pub use peercache_redis::Redis;
 #[cfg(feature = "s3")]
 pub use peercache_s3::S3;

@@ -123,7 +123,8 @@ impl Coordination {
         };
         let answer = self.server().run(&self.grant, &name, arguments).await;
         let answer = answer.map_err(|error| self.server().fail(&error, Operation::Lease).0)?;
-        let bad = || Error::new(ErrorKind::Unavailable, Operation::Lease, "the server's answer is not a lease");
+        let bad =
+            || Error::new(ErrorKind::Unavailable, Operation::Lease, "the server's answer is not a lease");
         let Value::Array(parts) = answer else { return Err(bad()) };
         let Ok([Value::Int(granted), Value::Int(left), held]) = <[Value; 3]>::try_from(parts) else {
             return Err(bad());

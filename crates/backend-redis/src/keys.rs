@@ -62,7 +62,10 @@ mod tests {
         let keys = Keys::new("team:ci:").unwrap();
         assert_eq!(keys.blob("ab12"), "team:ci:{ab12}");
         assert_eq!(keys.lease("ab12"), "team:ci:{ab12}:lease");
-        assert_eq!((keys.removals(), keys.leases()), ("team:ci:removed".into(), "team:ci:lease-ended".into()));
+        assert_eq!(
+            (keys.removals(), keys.leases()),
+            ("team:ci:removed".into(), "team:ci:lease-ended".into())
+        );
     }
 
     #[test]

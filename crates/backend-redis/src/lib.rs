@@ -23,6 +23,6 @@ mod request_error;
 mod server;
 mod url;
 
-pub use peercache_blob::Finding;
 pub use backend::{Redis, RedisBuilder};
+pub use peercache_blob::Finding;
 pub use report::RedisReport;

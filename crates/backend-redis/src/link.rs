@@ -107,9 +107,12 @@ fn add_one(counter: &AtomicU64) {
 }
 
 impl Link {
-    pub(crate) fn new(address: Address, root_certificate: Option<Vec<u8>>, channels: Vec<String>) -> Arc<Self> {
-        let tls = root_certificate
-            .map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
+    pub(crate) fn new(
+        address: Address,
+        root_certificate: Option<Vec<u8>>,
+        channels: Vec<String>,
+    ) -> Arc<Self> {
+        let tls = root_certificate.map(|pem| TlsCertificates { client_tls: None, root_cert: Some(pem) });
         Arc::new(Self {
             address,
             tls,
@@ -219,7 +222,8 @@ impl Link {
         loop {
             let attempt = {
                 let mut state = self.state();
-                if state.unanswered.is_some_and(|since| since.elapsed() > STALLED) && state.current.is_some() {
+                if state.unanswered.is_some_and(|since| since.elapsed() > STALLED) && state.current.is_some()
+                {
                     add_one(&self.counters.stalled);
                     state.current = None;
                     state.unanswered = None;
@@ -417,20 +421,16 @@ impl Link {
     fn place(&self, node: &Node) -> ConnectionAddr {
         match node {
             Node::Unix(path) => ConnectionAddr::Unix(path.clone()),
-            Node::Tcp(host, port) if self.address.tls => ConnectionAddr::TcpTls {
-                host: host.clone(),
-                port: *port,
-                insecure: false,
-                tls_params: None,
-            },
+            Node::Tcp(host, port) if self.address.tls => {
+                ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
+            }
             Node::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
         }
     }
 
     fn login(&self) -> RedisConnectionInfo {
-        let mut login = RedisConnectionInfo::default()
-            .set_protocol(ProtocolVersion::RESP3)
-            .set_db(self.address.database);
+        let mut login =
+            RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(self.address.database);
         if let Some(user) = &self.address.user {
             login = login.set_username(user);
         }

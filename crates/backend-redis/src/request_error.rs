@@ -80,9 +80,7 @@ fn judge(error: &RedisError, operation: Operation) -> (Error, Extent) {
                 .with_help("raise maxmemory, or set maxmemory-policy to allkeys-lru or volatile-ttl"),
             Extent::Command,
         ),
-        "LOADING" => {
-            (told(ErrorKind::Unavailable, "the server is still loading its data"), Extent::Command)
-        }
+        "LOADING" => (told(ErrorKind::Unavailable, "the server is still loading its data"), Extent::Command),
         "MASTERDOWN" => (
             told(ErrorKind::Unavailable, "the replica has lost its primary and does not answer"),
             Extent::Connection,
@@ -166,8 +164,9 @@ fn by_kind(error: &RedisError, operation: Operation) -> (Error, Extent) {
             Extent::Connection,
         ),
         RedisKind::MasterNameNotFoundBySentinel => (
-            told(ErrorKind::Config, "no Sentinel watches a primary of this name, or none answers")
-                .with_help("see `redis-cli -p 26379 sentinel masters`; the name follows the hosts in REDIS_URL"),
+            told(ErrorKind::Config, "no Sentinel watches a primary of this name, or none answers").with_help(
+                "see `redis-cli -p 26379 sentinel masters`; the name follows the hosts in REDIS_URL",
+            ),
             Extent::Connection,
         ),
         RedisKind::ClusterConnectionNotFound => (

@@ -44,7 +44,8 @@ async fn removals_arrive(url: &str) {
         let began = Instant::now();
         tiers[0].remove(&k, version, now).await.unwrap();
         for (_, receiver) in &mut watching[1..] {
-            let heard = tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await.unwrap().unwrap();
+            let heard =
+                tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await.unwrap().unwrap();
             assert_eq!(heard, (*k.digest(), version));
             longest = longest.max(began.elapsed());
         }
@@ -141,6 +142,9 @@ async fn lease_of_a_member_that_died_ends_by_itself() {
     drop(dead);
     let next = Redis::builder(server.url()).open().unwrap();
     let began = Instant::now();
-    assert!(matches!(next.fleet().unwrap().lease(&key("k"), request).await.unwrap(), LeaseAnswer::Granted(_)));
+    assert!(matches!(
+        next.fleet().unwrap().lease(&key("k"), request).await.unwrap(),
+        LeaseAnswer::Granted(_)
+    ));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

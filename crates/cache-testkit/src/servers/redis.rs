@@ -168,8 +168,7 @@ impl RedisServer {
     ///
     /// As [`RedisServer::start`].
     pub async fn restart(&mut self) -> Result<(), ServerError> {
-        let command =
-            command(&self.program, self.process.dir(), self.port, self.tls_port, &self.options);
+        let command = command(&self.program, self.process.dir(), self.port, self.tls_port, &self.options);
         self.process.restart(command)?;
         self.wait_until_it_answers().await
     }
@@ -426,7 +425,8 @@ impl Connection {
         }
         let line = line.trim_end();
         let (kind, rest) = line.split_at(line.len().min(1));
-        let number = || rest.parse::<i64>().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+        let number =
+            || rest.parse::<i64>().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
         match kind {
             "+" | ":" => Ok(rest.to_owned()),
             "-" => Err(io::Error::other(rest.to_owned())),
