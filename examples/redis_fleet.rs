@@ -43,7 +43,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let found = other.lookup(&key).await;
     println!("the other machine found it in {}", found.tier.as_deref().unwrap_or("no tier"));
 
-    one.remove(&key).await?;
+    if !one.remove(&key).await.is_stored() {
+        return Err("the removal was not stored".into());
+    }
     until(async || other.lookup(&key).await.entry.is_none()).await?;
     println!("the other machine has forgotten it");
     one.close().await?;
