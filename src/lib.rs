@@ -1,21 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod cache;
-mod config;
+pub mod config;
 mod large;
 #[cfg(feature = "libp2p")]
 mod network;
-mod size;
 
 pub use cache::{
     By, Cache, CacheBuilder, CacheReport, Codec, Fetch, FetchError, Fetched, FetchedFrom, IntoKey, Json,
     LoadContext, LoadFailure, LoadReason, Policy, Refresh, RefreshReport, Ttl, Typed,
 };
-#[cfg(feature = "libp2p")]
-pub use config::NodeSummary;
-pub use config::{
-    BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, NodeRole, Origin, Setting,
-};
+pub use config::{BackendName, Config, ConfigBuilder, ConfigError};
 pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
     MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, SHARED_CHUNK_BYTES,
@@ -62,10 +57,16 @@ pub use peercache_seal as seal;
 #[cfg(feature = "redis")]
 pub use peercache_redis as redis;
 
+/// The IPFS tier: its builder and its report.
+#[cfg(feature = "ipfs")]
+pub use peercache_ipfs as ipfs;
+
 /// The S3 tier: its builder and its report.
 #[cfg(feature = "s3")]
 pub use peercache_s3 as s3;
 
+#[cfg(feature = "ipfs")]
+pub use peercache_ipfs::Ipfs;
 #[cfg(feature = "libp2p")]
 pub use peercache_libp2p::Peers;
 #[cfg(feature = "disk")]
