@@ -1,7 +1,7 @@
 //! Settings: what each one does wherever it is made, which source wins, and what each mistake says.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
-use peercache::{Config, ConfigError};
+use peercache::{Config, ConfigBuilder, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -14,6 +14,8 @@ mod origin;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
 #[path = "config/peers.rs"]
 mod peers;
+#[path = "config/reference.rs"]
+mod reference;
 #[cfg(all(feature = "memory", feature = "disk", feature = "s3"))]
 #[path = "config/s3.rs"]
 mod s3;
@@ -25,7 +27,7 @@ mod sealed;
 mod secret;
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    Config::from_vars(|name| {
+    Config::from_vars("peercache", |name| {
         vars.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
     })
 }
@@ -310,7 +312,7 @@ proptest! {
             let place = VARIABLES.iter().position(|variable| *variable == name)?;
             values[place].clone()
         };
-        match Config::from_vars(set) {
+        match Config::from_vars("peercache", set) {
             Ok(config) => {
                 let mut names = config.backends().to_vec();
                 names.dedup();
@@ -339,7 +341,7 @@ proptest! {
             ).prop_map(|lines| lines.join("\n")),
         ]
     ) {
-        if let Err(error) = Config::builder().file_text("f.toml", text).read_vars(|_| None) {
+        if let Err(error) = ConfigBuilder::new("peercache").file_text("f.toml", text).read_vars(|_| None) {
             let text = error.to_string();
             prop_assert!(text.starts_with("f.toml:") && text.lines().count() == 1, "{}", text);
         }

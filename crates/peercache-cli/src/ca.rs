@@ -39,7 +39,7 @@ pub(crate) struct CaArgs {
 
 /// Makes the authority, or shows the one that is there.
 pub(crate) async fn run(args: CaArgs, json: bool) -> Result<Exit, Failure> {
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     let dir = dir_of(args.dir, config.dir())?;
     let authority = match load(&dir)? {
         Some(authority) if !args.renew => {

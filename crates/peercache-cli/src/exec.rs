@@ -52,7 +52,7 @@ pub(crate) struct ExecArgs {
 
 /// Runs the command and ends as it ended.
 pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     let cache = config.open().await?;
     let mut builder = GitHubCache::builder(cache.clone()).install_key(install_key::of(&config).await?);
     for url in &args.upstream {

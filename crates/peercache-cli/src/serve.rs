@@ -105,7 +105,7 @@ enum Bodies {
 pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     // Before anything is opened: what is under way then ends in order.
     let stop = stop_signal()?;
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     let token = client_token(args.client_token.as_deref())?;
     let authority = ca::load(&ca::dir_of(args.ca.clone(), config.dir()).unwrap_or_default())?.map(Arc::new);
     let cache = config.open().await?;
