@@ -7,12 +7,15 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "demo")]
 use peercache_fakehub::FakeHubArgs;
 
+use crate::exit::Failure;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  get: there is nothing fresh under this key
   2  an argument or a setting is wrong; the message says which, and what is accepted
   3  it should have worked and did not
+  exec ends with the code of its command
 
 Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from the file that
 CACHE_CONFIG names; `peercache config` shows each and where it came from. Logs go to standard error; RUST_LOG=debug or -v shows more.";
@@ -230,11 +233,11 @@ pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "give an octal file mode such as 600 or 666".to_owned())
 }
 
-pub(crate) fn parse_route(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .filter(|(host, url)| !host.is_empty() && !url.is_empty())
-        .map(|(host, url)| (host.to_owned(), url.to_owned()))
-        .ok_or_else(|| "give HOST=URL, such as codeload.github.com=http://127.0.0.1:8080".to_owned())
+/// Host and URL of a route. What does not parse is not repeated: it may hold a password.
+pub(crate) fn parse_route(text: &str) -> Result<(&str, &str), Failure> {
+    text.split_once('=').filter(|(host, url)| !host.is_empty() && !url.is_empty()).ok_or_else(|| {
+        Failure::config("--route: give HOST=URL, such as codeload.github.com=http://127.0.0.1:8080")
+    })
 }
 
 #[cfg(test)]

@@ -38,8 +38,8 @@ pub(crate) struct ExecArgs {
     upstream: Vec<String>,
 
     /// Send requests for another host of GitHub's to this URL instead of https://HOST; repeatable
-    #[arg(long, value_name = "HOST=URL", value_parser = crate::cli::parse_route)]
-    route: Vec<(String, String)>,
+    #[arg(long, value_name = "HOST=URL")]
+    route: Vec<String>,
 
     /// Print nothing at the end
     #[arg(short, long)]
@@ -58,7 +58,8 @@ pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
     for url in &args.upstream {
         builder = builder.upstream(url);
     }
-    for (host, url) in &args.route {
+    for route in &args.route {
+        let (host, url) = crate::cli::parse_route(route)?;
         builder = builder.route(host, url);
     }
     let proxy = builder.rewrite_bodies(RewriteBodies::Auto).build().map_err(Failure::config)?;

@@ -58,8 +58,8 @@ pub(crate) struct ServeArgs {
     upstream: Vec<String>,
 
     /// Send requests for another host of GitHub's to this URL instead of https://HOST; repeatable
-    #[arg(long, value_name = "HOST=URL", value_parser = parse_route)]
-    route: Vec<(String, String)>,
+    #[arg(long, value_name = "HOST=URL")]
+    route: Vec<String>,
 
     /// A name by which clients call this server, beside its addresses and localhost; repeatable
     #[arg(long, value_name = "NAME")]
@@ -119,7 +119,8 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     for url in &args.upstream {
         proxy = proxy.upstream(url);
     }
-    for (host, url) in &args.route {
+    for route in &args.route {
+        let (host, url) = parse_route(route)?;
         proxy = proxy.route(host, url);
     }
     for name in &args.host {
