@@ -53,10 +53,16 @@ pub use peercache_libp2p as peers;
 #[cfg(feature = "seal")]
 pub use peercache_seal as seal;
 
+/// The IPFS tier: its builder and its report.
+#[cfg(feature = "ipfs")]
+pub use peercache_ipfs as ipfs;
+
 /// The S3 tier: its builder and its report.
 #[cfg(feature = "s3")]
 pub use peercache_s3 as s3;
 
+#[cfg(feature = "ipfs")]
+pub use peercache_ipfs::Ipfs;
 #[cfg(feature = "libp2p")]
 pub use peercache_libp2p::Peers;
 #[cfg(feature = "disk")]

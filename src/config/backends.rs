@@ -64,7 +64,7 @@ const BACKENDS: [Backend; 7] = [
     Backend {
         name: BackendName::Ipfs,
         names: &["ipfs", "kubo"],
-        built: None,
+        built: Some(cfg!(feature = "ipfs")),
         needs: Some((Name::IpfsApi, "no node is named; set IPFS_API to the address of its API")),
     },
     Backend {

@@ -909,6 +909,41 @@ impl Kind for Role {
     }
 }
 
+/// How IPFS nodes share.
+pub(super) struct NodeSync;
+
+impl NodeSync {
+    pub(super) fn given(on: bool) -> Given {
+        Given::Text(if on { "pubsub" } else { "off" }.to_owned())
+    }
+}
+
+impl AnyKind for NodeSync {
+    fn accepted(&self, _: Option<&str>) -> String {
+        "give pubsub or off".to_owned()
+    }
+
+    fn described(&self) -> String {
+        "`pubsub` or `off`".to_owned()
+    }
+}
+
+impl Kind for NodeSync {
+    type Value = bool;
+
+    fn parse(&self, raw: &Raw, _: &Env<'_>) -> Result<bool, ConfigError> {
+        match raw.given.text().trim().to_ascii_lowercase().as_str() {
+            "pubsub" => Ok(true),
+            "off" => Ok(false),
+            _ => refused(raw, "nodes do not share like this"),
+        }
+    }
+
+    fn show(&self, on: &bool) -> Option<String> {
+        Some(Self::given(*on).text().into_owned())
+    }
+}
+
 /// A path as a shell takes it.
 pub(super) fn quoted(path: &path::Path) -> String {
     let path = path.display().to_string();

@@ -8,6 +8,8 @@ mod builder;
 mod env;
 mod error;
 mod file;
+#[cfg(feature = "ipfs")]
+mod ipfs;
 mod journal;
 mod kind;
 #[cfg(any(feature = "memory", feature = "disk"))]

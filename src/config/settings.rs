@@ -16,8 +16,8 @@ use super::backends::BackendName;
 use super::builder::ConfigBuilder;
 use super::error::ConfigError;
 use super::kind::{
-    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, Path, PeerIds, Port, Role, Seconds, Secret,
-    Secrets, Sockets, Switch, Text, Url, Wait, Waits,
+    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, NodeSync, Path, PeerIds, Port, Role, Seconds,
+    Secret, Secrets, Sockets, Switch, Text, Url, Wait, Waits,
 };
 use super::peers::NodeRole;
 use super::source::Sources;
@@ -161,6 +161,7 @@ macro_rules! settings {
     (@code Secret) => { impl Into<String> };
     (@code Secrets) => { impl IntoIterator<Item = impl Into<String>> };
     (@code Switch) => { bool };
+    (@code NodeSync) => { bool };
     (@code Port) => { u16 };
     (@code Ip) => { IpAddr };
     (@code Sockets) => { impl IntoIterator<Item = SocketAddr> };
@@ -407,12 +408,12 @@ settings! {
         unset: "none",
     }
 
-    /// The directory of the node's MFS in which the entries are.
+    /// The folder of the node's MFS that holds the entries.
     IpfsPrefix ipfs_prefix: Text {
         kind: TEXT,
         variables: ["IPFS_PREFIX"],
         group: Ipfs,
-        unset: "`/peercache`",
+        unset: "`peercache`",
     }
 
     /// The most bytes that this cache keeps on the node.
@@ -423,7 +424,7 @@ settings! {
         unset: "",
     }
 
-    /// Whether answers that a token was needed for are stored there too.
+    /// Whether private entries are stored there too. Only where no stranger can reach the node.
     IpfsAllowPrivate ipfs_allow_private: Switch = "false" {
         kind: Switch,
         variables: ["IPFS_ALLOW_PRIVATE"],
@@ -431,9 +432,9 @@ settings! {
         unset: "",
     }
 
-    /// Whether nodes announce to each other what they store.
-    IpfsSync ipfs_sync: Switch = "false" {
-        kind: Switch,
+    /// Whether nodes announce to each other what they store: by the pubsub of the nodes, or not.
+    IpfsSync ipfs_sync: NodeSync = "off" {
+        kind: NodeSync,
         variables: ["IPFS_SYNC"],
         group: Ipfs,
         unset: "",
