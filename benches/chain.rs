@@ -5,7 +5,7 @@
 //! cargo xtask bench chain -- --quick   # a few seconds, coarse
 //! ```
 //!
-//! Memory is compared with `quick_cache`, disk with SQLite (one table, blob by key, write-ahead log,
+//! Memory is compared with `quick_cache`, and a typed hit; disk with SQLite (one table, blob by key, write-ahead log,
 //! prepared statements, a connection per thread). Both sides hold the same values and take turns. What the
 //! parts of the chain cost is compared with the same chain without them, or with the least that could do
 //! the work.
@@ -43,6 +43,8 @@ fn main() {
         _ => Duration::from_millis(80),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Caches are built inside of a runtime.
+    let _inside = runtime.enter();
     let mut runner = Runner::new(budget);
     for (bytes, size, count) in SIZES {
         let values = values(bytes, count);

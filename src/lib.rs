@@ -1,18 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod cache;
+#[cfg(feature = "config")]
 mod config;
 mod large;
 #[cfg(feature = "libp2p")]
 mod network;
+#[cfg(feature = "config")]
 mod size;
 
 pub use cache::{
     By, Cache, CacheBuilder, CacheReport, Codec, Fetch, FetchError, Fetched, FetchedFrom, IntoKey, Json,
     LoadContext, LoadFailure, LoadReason, Policy, Refresh, RefreshReport, Ttl, Typed,
 };
-#[cfg(feature = "libp2p")]
+#[cfg(all(feature = "config", feature = "libp2p"))]
 pub use config::NodeSummary;
+#[cfg(feature = "config")]
 pub use config::{
     BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, NodeRole, Origin, Setting,
 };
