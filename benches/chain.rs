@@ -11,6 +11,8 @@
 //! the work.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has nothing to say")]
 
+#[path = "chain/libraries.rs"]
+mod libraries;
 #[path = "chain/parts.rs"]
 mod parts;
 #[path = "chain/references.rs"]
@@ -54,6 +56,7 @@ fn main() {
     }
     let (bytes, _, count) = SIZES[0];
     let values = values(bytes, count);
+    libraries::compare(&mut runner, &runtime, &values);
     parts::flights(&mut runner, &runtime);
     parts::breaker(&mut runner, &runtime, &values);
     parts::write_behind(&mut runner, &runtime, &values);

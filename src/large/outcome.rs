@@ -13,7 +13,7 @@ pub struct PutStreamOutcome {
     /// The bytes read from the source. Less than the value has when [`PutStreamOutcome::stored`] is
     /// false: reading stops at the first chunk that no tier takes.
     pub len: u64,
-    /// How many chunks were written; none for a value of at most [`crate::PLAIN_BYTES`].
+    /// How many chunks were written; none for a value of at most [`crate::stream::PLAIN_BYTES`].
     pub chunks: u64,
     /// Whether the value can be read back: every part is in some tier or on its way to one, and so is
     /// the manifest. A value that is larger than the local tiers, which make room for its last chunks
