@@ -6,8 +6,6 @@ pub mod config;
 mod large;
 #[cfg(feature = "libp2p")]
 mod network;
-#[cfg(feature = "config")]
-mod size;
 
 pub use cache::{
     By, Cache, CacheBuilder, CacheReport, FetchError, Fetched, FetchedFrom, IntoKey, LoadContext, Policy,
@@ -19,6 +17,8 @@ pub use peercache_api::{Bytes, CacheBackend, Clock, Entry, Error, ErrorKind, Key
 pub use peercache_blob::BlobStore;
 pub use peercache_chain::{Lookup, PutOutcome};
 
+#[cfg(feature = "ipfs")]
+pub use peercache_ipfs::Ipfs;
 #[cfg(feature = "libp2p")]
 pub use peercache_libp2p::Peers;
 #[cfg(feature = "disk")]
@@ -45,6 +45,9 @@ pub mod backend {
         Blob, BlobBackend, BlobBackendBuilder, BlobReport, BlobStoreInfo, Condition, Conditions, Naming,
         Revision, Written,
     };
+    /// The IPFS tier: its builder and its report.
+    #[cfg(feature = "ipfs")]
+    pub use peercache_ipfs as ipfs;
     /// The peers tier: nodes, identities, addresses, reports.
     #[cfg(feature = "libp2p")]
     pub use peercache_libp2p as peers;
@@ -95,12 +98,9 @@ pub mod stream {
 #[doc(hidden)]
 pub use large::fuzzing;
 
-// Names that are at the root no longer; this goes with their last users.
-#[cfg(all(feature = "config", feature = "libp2p"))]
-#[doc(hidden)]
-pub use config::NodeSummary;
+// Names that are at the root no longer. The line goes with their last users.
 #[cfg(feature = "config")]
 #[doc(hidden)]
-pub use config::{BackendName, ConfigBuilder, MAX_CONFIG_FILE_BYTES, NodeRole, Origin, Setting};
+pub use config::{BackendName, ConfigBuilder};
 #[doc(hidden)]
 pub use {backend::*, chain::*, fetch::*, report::*, stream::*};

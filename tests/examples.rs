@@ -139,3 +139,14 @@ async fn s3_fallback_reads_from_the_bucket_when_the_peers_are_gone() {
     let text = printed(&ran);
     assert!(text.starts_with("with peers: sealed(peers)\nwithout: sealed(s3) sealed(peers) "), "{text}");
 }
+
+#[cfg(feature = "ipfs")]
+#[tokio::test]
+async fn ipfs_shared_is_found_on_the_node_and_removed_for_all() {
+    use peercache_testkit::servers::{Kubo, KuboOptions};
+
+    let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run_with("ipfs_shared", dir.path(), &[("IPFS_API", node.api())]));
+    assert_eq!(text, "Kubo 0.43.1\nfound in sealed(ipfs)\nremoved for all\n");
+}

@@ -1,5 +1,5 @@
-//! A hit in memory beside libraries that do nothing else: `moka` and `foyer`, with a value that is shared by
-//! an `Arc`, as one would use them. Ours looks at versions, tags, removals and lifetimes on the way.
+//! A hit in memory beside a library that does nothing else: `moka`, with a value that is shared by an
+//! `Arc`, as one would use it. Ours looks at versions, tags, removals and lifetimes on the way.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -45,14 +45,11 @@ pub(crate) fn compare(runner: &mut Runner, runtime: &Runtime, values: &Arc<[(Key
     fill(runtime, &named, values);
 
     let moka = moka::sync::Cache::builder().time_to_live(TTL.fresh_or(Duration::ZERO)).build();
-    let foyer = foyer_memory::CacheBuilder::new(values.len() * 8).build();
-    let foyer: foyer_memory::Cache<Key, Arc<Record>> = foyer;
     let moka_bytes = moka::sync::Cache::builder().time_to_live(TTL.fresh_or(Duration::ZERO)).build();
     let typed = cache.typed::<Record>("records", &POLICY);
     let typed_named = named.typed::<Record>("records", &POLICY);
     for (number, (key, bytes)) in values.iter().enumerate() {
         moka.insert(key.clone(), Arc::new(record(number)));
-        foyer.insert(key.clone(), Arc::new(record(number)));
         moka_bytes.insert(key.clone(), bytes.clone());
         runtime.block_on(async {
             assert!(typed.put(key, record(number)).await.unwrap().is_stored());
@@ -66,12 +63,6 @@ pub(crate) fn compare(runner: &mut Runner, runtime: &Runtime, values: &Arc<[(Key
             move |key| moka.get(key).is_some()
         })
     };
-    let get_foyer = || {
-        hits(values, {
-            let foyer = foyer.clone();
-            move |key| foyer.get(key).is_some()
-        })
-    };
     let get_bytes = || {
         hits(values, {
             let moka = moka_bytes.clone();
@@ -81,7 +72,6 @@ pub(crate) fn compare(runner: &mut Runner, runtime: &Runtime, values: &Arc<[(Key
     let ours = || reading(handle, &cache, values);
     runner.pair("typed hit / moka Arc", "1 KiB", 1, ours(), get_moka(), false);
     runner.at_most_ratio(TYPED_BAR);
-    runner.pair("typed hit / foyer Arc", "1 KiB", 1, ours(), get_foyer(), false);
     runner.pair("typed hit / moka Arc", "1 KiB", 2, ours(), get_moka(), false);
     let named_reads = || reading(handle, &named, values);
     runner.pair("namespace, typed hit", "1 KiB", 1, named_reads(), ours(), false);
