@@ -12,7 +12,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
-use peercache::{Bytes, CacheBackend, Clock, Entry, Key, NodeId, Redis, SystemClock, VersionClock, envelope};
+use peercache::backend::{NodeId, SystemClock, VersionClock, envelope};
+use peercache::{Bytes, CacheBackend, Clock, Entry, Key, Redis};
 use peercache_testkit::servers::RedisServer;
 use redis::aio::MultiplexedConnection;
 

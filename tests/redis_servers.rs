@@ -6,10 +6,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use peercache::chain::{BreakerOptions, TierOptions, WriteBehind, WritePolicy};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BreakerOptions, Cache, Key, Lookup, Memory, Redis, TierOptions, Ttl, WriteBehind, WritePolicy,
-};
+use peercache::{Cache, Key, Lookup, Memory, Redis, Ttl};
 use peercache_testkit::servers::{RedisSentinel, RedisServer};
 
 /// How the server's tier is called, behind its seal.

@@ -10,6 +10,7 @@ use futures_util::future::{BoxFuture, Shared};
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, PushInfo,
@@ -100,6 +101,11 @@ impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link").field("address", &self.address).finish_non_exhaustive()
     }
+}
+
+/// A command is sent at once: waiting for an acknowledgement would cost up to 40 ms.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 fn add_one(counter: &AtomicU64) {
@@ -366,7 +372,8 @@ impl Link {
         };
         match &self.address.servers {
             Servers::Single(node) => {
-                let info = self.place(node).into_connection_info()?.set_redis_settings(self.login());
+                let info = self.place(node).into_connection_info()?;
+                let info = info.set_redis_settings(self.login()).set_tcp_settings(tcp_settings());
                 let client = match &self.tls {
                     Some(tls) if self.address.tls => Client::build_with_tls(info, tls.clone())?,
                     _ => Client::open(info)?,
@@ -378,7 +385,8 @@ impl Link {
                 let nodes = nodes.iter().map(|node| self.place(node));
                 let mut builder = SentinelClientBuilder::new(nodes, primary, SentinelServerType::Master)?
                     .set_client_to_redis_protocol(ProtocolVersion::RESP3)
-                    .set_client_to_redis_db(self.address.database);
+                    .set_client_to_redis_db(self.address.database)
+                    .set_client_to_redis_tcp_settings(tcp_settings());
                 if let Some(user) = &self.address.user {
                     builder = builder.set_client_to_redis_username(user);
                 }
@@ -403,6 +411,7 @@ impl Link {
                 }
                 let mut builder = ClusterClientBuilder::new(infos)
                     .use_protocol(ProtocolVersion::RESP3)
+                    .tcp_settings(tcp_settings())
                     .connection_timeout(CONNECT_TIMEOUT)
                     .response_timeout(STALLED)
                     .retries(4)
