@@ -1,12 +1,13 @@
 //! The name under which an entry is stored.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Operation};
+use crate::util::hex;
 
 /// The longest key, in bytes. Longer names belong into the value, with their digest as the key.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -102,14 +103,6 @@ impl Key {
     pub fn fingerprint(&self) -> String {
         hex(&self.digest[..4])
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 impl PartialEq for Key {
