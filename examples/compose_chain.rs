@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = Key::from_parts(["users", "ferris"])?;
     // Entries built by hand need a version; any cache makes them.
     let nightly = Cache::builder().build()?;
-    let entry = nightly.entry("a crab").fresh_for(Duration::from_secs(3600)).build()?;
+    let entry = nightly.new_entry("a crab").fresh_for(Duration::from_secs(3600)).build()?;
     let archive = Archive {
         info: BackendInfo::new("archive", Capabilities::shared().with_read_only()),
         entries: HashMap::from([(key.clone(), entry)]),

@@ -9,8 +9,8 @@
 //! The second answer is a hit: it says so in `Cache-Status`, and the origin counts one request.
 
 use peercache::{Cache, Memory};
+use peercache_fakehub::{Corpus, FakeHub};
 use peercache_github::{GitHubCache, Server};
-use peercache_testkit::fakehub::{Corpus, FakeHub};
 use tokio::sync::oneshot;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -2,25 +2,19 @@
 
 mod cache;
 mod config;
-mod details;
-mod fetch;
-mod journal;
 mod large;
-mod load;
 #[cfg(feature = "libp2p")]
 mod network;
-mod options;
-mod report;
 mod size;
-mod ttl;
 
-pub use cache::{Cache, CacheBuilder};
+pub use cache::{
+    Cache, CacheBuilder, CacheReport, FetchError, FetchOptions, Fetched, FetchedFrom, RefreshReport, Ttl,
+};
 #[cfg(feature = "libp2p")]
 pub use config::NodeSummary;
 pub use config::{
     BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, NodeRole, Origin, Setting,
 };
-pub use fetch::FetchError;
 pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
     MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, SHARED_CHUNK_BYTES,
@@ -28,9 +22,6 @@ pub use large::{
 };
 #[cfg(feature = "libp2p")]
 pub use network::network_key;
-pub use options::{FetchOptions, Fetched, FetchedFrom};
-pub use report::{CacheReport, RefreshReport};
-pub use ttl::Ttl;
 
 #[cfg(fuzzing)]
 #[doc(hidden)]

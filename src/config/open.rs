@@ -17,6 +17,17 @@ use super::secret::Ring;
 /// and the journal has the rest.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 
+impl Cache {
+    /// The cache that the environment describes; [`Config`] lists the variables.
+    ///
+    /// # Errors
+    /// A mistake in a setting, or a store that cannot be opened: one line that names the variable,
+    /// its value, what is accepted and what to do.
+    pub async fn from_env() -> Result<Self, ConfigError> {
+        Config::from_env()?.open().await
+    }
+}
+
 impl Config {
     /// Opens the cache that these settings describe. With peers in the chain this waits up to 1.5 s for the
     /// first of them, and goes on without.

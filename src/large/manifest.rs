@@ -7,7 +7,8 @@ use minicbor::{Decode, Encode};
 use peercache_api::{Error, ErrorKind, MAX_CONTENT_TYPE_BYTES, Operation};
 
 use super::digest::Digest;
-use super::{MAX_CHUNK_BYTES, MAX_LARGE_BYTES, chunk};
+use super::lifetime::MAX_KEEP_MINUTES;
+use super::{MAX_CHUNK_BYTES, MAX_LARGE_BYTES};
 
 /// The first four bytes of every manifest.
 const MAGIC: [u8; 4] = [0x89, b'P', b'C', b'M'];
@@ -64,7 +65,7 @@ impl Manifest {
             "the manifest's length is out of bounds"
         } else if chunk_bytes == 0 || chunk_bytes > MAX_CHUNK_BYTES {
             "the manifest's chunks are longer or shorter than allowed"
-        } else if keep_minutes == 0 || keep_minutes > chunk::MAX_KEEP_MINUTES {
+        } else if keep_minutes == 0 || keep_minutes > MAX_KEEP_MINUTES {
             "the manifest's chunks live longer or shorter than allowed"
         } else if digests.len() as u64 != len.div_ceil(chunk_bytes as u64) * DIGEST_BYTES as u64 {
             "the manifest lists more or fewer chunks than its length asks for"

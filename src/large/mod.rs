@@ -7,8 +7,10 @@
 
 mod chunk;
 mod digest;
+mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod lifetime;
 mod manifest;
 mod options;
 mod outcome;
@@ -20,10 +22,11 @@ mod stream;
 mod value;
 mod write;
 
+pub use error::LargeError;
 pub use options::StreamOptions;
 pub use outcome::{PutStreamError, PutStreamOutcome};
 pub use stats::LargeReport;
-pub use stream::{LargeError, LargeReader, LargeStream};
+pub use stream::{LargeReader, LargeStream};
 pub use value::LargeValue;
 
 pub(crate) use reserved::{is_manifest, refusal};

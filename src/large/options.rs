@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ttl::Ttl;
+use crate::cache::Ttl;
 
 /// What a value that is streamed in is kept with. A [`Ttl`] alone is enough for most.
 ///

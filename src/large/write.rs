@@ -9,6 +9,7 @@ use peercache_api::{Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Times
 use peercache_chain::{PutOutcome, WritePolicy};
 use tokio::io::AsyncRead;
 
+use super::lifetime::keep_minutes;
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
 use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge};
@@ -132,7 +133,7 @@ impl Cache {
         // Before a byte is read: what is wrong with the metadata is wrong with an empty value too.
         let probe = self.described(Bytes::new(), &options, moment).build()?;
         let lifetime = probe.metadata().fresh_for.saturating_add(probe.metadata().stale_for);
-        let keep_minutes = chunk::keep_minutes(lifetime);
+        let keep_minutes = keep_minutes(lifetime);
 
         let (chunk_bytes, window) = match self.is_shared() {
             true => (SHARED_CHUNK_BYTES, SHARED_WRITE_WINDOW),

@@ -136,9 +136,9 @@ async fn bounds_are_checked_when_it_is_built_or_put() {
     let cache = world.cache();
     let error = cache.put(&key("k"), "v", Ttl::new(longer)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    let entry = cache.entry(vec![0; MAX_VALUE_BYTES + 1]).build();
+    let entry = cache.new_entry(vec![0; MAX_VALUE_BYTES + 1]).build();
     assert_eq!(entry.unwrap_err().kind(), ErrorKind::TooLarge);
-    let entry = cache.entry(vec![0; MAX_VALUE_BYTES]).fresh_for(MAX_LIFETIME).build().unwrap();
+    let entry = cache.new_entry(vec![0; MAX_VALUE_BYTES]).fresh_for(MAX_LIFETIME).build().unwrap();
     assert!(cache.put_entry(&key("k"), entry).await.is_stored());
 }
 

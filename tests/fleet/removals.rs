@@ -84,7 +84,7 @@ async fn a_tag_that_is_invalidated_elsewhere_is_gone_at_once() {
         let world = World::new(sharing);
         let (one, other) = (world.machine(), world.machine());
         for name in ["a", "b"] {
-            let entry = one.cache.entry("\"v\"").fresh_for(std::time::Duration::from_secs(300));
+            let entry = one.cache.new_entry("\"v\"").fresh_for(std::time::Duration::from_secs(300));
             one.cache.put_entry(&key(name), entry.tag(name).build().unwrap()).await;
             one.settle().await;
             assert_eq!(other.get(&key(name)).await.as_deref(), Some("v"));

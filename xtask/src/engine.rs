@@ -115,6 +115,8 @@ pub(crate) fn static_binary(offline: bool) -> Result<PathBuf, Failure> {
     // Without the symbols of a debugger, the image is a quarter of the size.
     let run = Run::cargo("look above for what the compiler said")
         .args(["build", "--locked", "--package", "peercache-cli", "--bin", "peercache", "--target", TARGET])
+        // As shipped: without the demo and its origin.
+        .args(["--no-default-features"])
         .env(
             "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
             "-C target-feature=+crt-static -C strip=debuginfo",

@@ -103,7 +103,7 @@ fn refresh_missing_lists() -> Result<(), Failure> {
 /// Writes the exchanges of an unpacked fixtures package as JSON lines.
 pub(crate) fn convert(fixtures: &Path, out: &Path) -> Result<(), Failure> {
     Run::cargo("look above for what the compiler or fakehub said")
-        .args(["run", "--quiet", "--locked", "--package", "peercache-testkit", "--bin", "fakehub", "--"])
+        .args(["run", "--quiet", "--locked", "--package", "peercache-fakehub", "--bin", "fakehub", "--"])
         .args(["--octokit-fixtures"])
         .args([fixtures])
         .args(["--write-corpus"])

@@ -1,4 +1,4 @@
-//! Test your cache backend, and test against a GitHub-like origin.
+//! Test your cache backend.
 //!
 //! - [`conformance`]: the suite that judges every backend and every wrapper, its cases picked by the
 //!   capabilities that the backend declares.
@@ -7,14 +7,11 @@
 //! - [`memory`]: what a process has in memory.
 //! - [`model`]: what a read of a chain may answer, given all that happened to its tiers.
 //! - [`ManualClock`]: time that moves only when a test says so.
-//! - [`fakehub`]: an origin that serves recorded GitHub exchanges and keeps the true count of calls.
 //! - [`servers`]: real S3 servers, started and ended by a test, and a proxy that puts faults before them.
 
 pub mod chaos;
 mod clock;
 pub mod conformance;
-#[cfg(feature = "fakehub")]
-pub mod fakehub;
 pub mod fleet;
 pub mod memory;
 pub mod model;

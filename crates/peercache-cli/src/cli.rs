@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use peercache_testkit::fakehub::FakeHubArgs;
+#[cfg(feature = "demo")]
+use peercache_fakehub::FakeHubArgs;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     /// Answer GitHub API requests from the cache, for gh, octokit, curl and anything else
     Serve(ServeArgs),
     /// Show what the cache saves: 20 CI jobs over recorded GitHub traffic, without, and on a fleet of peers
+    #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Print the value under a key
     Get(GetArgs),
@@ -62,6 +64,7 @@ pub(crate) enum Command {
     /// Print shell completions
     Completions(CompletionsArgs),
     /// A GitHub-like origin for tests and the demo
+    #[cfg(feature = "demo")]
     #[command(hide = true)]
     Fakehub(FakeHubArgs),
 }
@@ -93,6 +96,7 @@ pub(crate) struct ServeArgs {
     pub(crate) drain_timeout: Duration,
 }
 
+#[cfg(feature = "demo")]
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
     /// Recorded traffic, one JSON exchange a line [default: @octokit/fixtures from npm, else generated]

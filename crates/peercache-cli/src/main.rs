@@ -3,6 +3,7 @@
 mod ask;
 mod cli;
 mod config;
+#[cfg(feature = "demo")]
 mod demo;
 mod entries;
 mod exit;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
 async fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(args, cli.json).await,
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args, cli.json).await,
         Command::Get(args) => entries::get(args, cli.json).await,
         Command::Put(args) => entries::put(args, cli.json).await,
@@ -61,7 +63,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             cli::completions(args.shell);
             Ok(Exit::Ok)
         }
-        Command::Fakehub(args) => serve::fakehub(args).await,
+        #[cfg(feature = "demo")]
+        Command::Fakehub(args) => demo::fakehub(args).await,
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use peercache::{Config, Peers};
 use peercache_github::{GitHubCache, Server};
-use peercache_testkit::fakehub::{self, FakeHubArgs};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,12 +54,6 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
             drained.aborted
         )));
     }
-    Ok(Exit::Ok)
-}
-
-/// Runs the origin of the demo and of tests, until SIGTERM or SIGINT.
-pub(crate) async fn fakehub(args: FakeHubArgs) -> Result<Exit, Failure> {
-    fakehub::run_cli(args).await.map_err(Failure::config)?;
     Ok(Exit::Ok)
 }
 

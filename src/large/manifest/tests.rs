@@ -52,7 +52,7 @@ fn what_is_out_of_bounds_is_refused() {
         (8, 0, 16, None, 0),
         (8, MAX_CHUNK_BYTES + 1, 16, None, 1),
         (8, 4, 0, None, 2),
-        (8, 4, chunk::MAX_KEEP_MINUTES + 1, None, 2),
+        (8, 4, MAX_KEEP_MINUTES + 1, None, 2),
         (8, 4, 16, None, 1),
         (8, 4, 16, None, 3),
         (8, 4, 16, text(MAX_CONTENT_TYPE_BYTES + 1), 2),
@@ -103,7 +103,7 @@ proptest! {
     fn what_is_encoded_is_decoded(
         len in 1_u64..100_000,
         chunk_bytes in 1_usize..5_000,
-        keep in 1_u32..=chunk::MAX_KEEP_MINUTES,
+        keep in 1_u32..=MAX_KEEP_MINUTES,
         content_type in prop::option::of("[ -~]{0,256}"),
     ) {
         let chunks = usize::try_from(len.div_ceil(chunk_bytes as u64)).unwrap();

@@ -22,7 +22,7 @@ struct Promise {
     without: &'static [&'static str],
 }
 
-const PROMISES: [Promise; 6] = [
+const PROMISES: [Promise; 7] = [
     Promise {
         package: FACADE,
         features: "",
@@ -52,6 +52,13 @@ const PROMISES: [Promise; 6] = [
         features: "s3",
         with: &["aws-sdk-s3", "aes-gcm"],
         without: &["rusqlite", "quick_cache", "libp2p", "reqwest", "aws-lc-sys"],
+    },
+    // The shipped command.
+    Promise {
+        package: "peercache-cli",
+        features: "",
+        with: &["peercache-github", "libp2p", "aws-sdk-s3"],
+        without: &["peercache-fakehub", "peercache-testkit"],
     },
     Promise { package: "peercache-api", features: "", with: &["minicbor"], without: &["tokio", "serde"] },
 ];

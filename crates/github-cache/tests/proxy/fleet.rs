@@ -1,6 +1,6 @@
 //! Against fakehub, the origin whose own log says what was asked and what it cost.
 
-use peercache_testkit::fakehub::{Corpus, FakeHub};
+use peercache_fakehub::{Corpus, FakeHub};
 
 use crate::support::Rig;
 

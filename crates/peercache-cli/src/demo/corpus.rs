@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use peercache_testkit::fakehub::Corpus;
+use peercache_fakehub::Corpus;
 use sha2::{Digest as _, Sha512};
 use tokio::process::Command;
 

@@ -12,6 +12,7 @@ mod table;
 use std::path::Path;
 use std::sync::Arc;
 
+use peercache_fakehub::FakeHubArgs;
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -58,6 +59,12 @@ pub(crate) struct Side {
     not_modified: usize,
     p50_us: f64,
     p99_us: f64,
+}
+
+/// Runs the origin of the demo and of tests, until SIGTERM or SIGINT.
+pub(crate) async fn fakehub(args: FakeHubArgs) -> Result<Exit, Failure> {
+    peercache_fakehub::run_cli(args).await.map_err(Failure::config)?;
+    Ok(Exit::Ok)
 }
 
 /// Runs the demo and prints the table.

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use peercache_testkit::fakehub::{Corpus, Exchange};
+use peercache_fakehub::{Corpus, Exchange};
 
 use crate::support::{Server, corpus, part, read_log, run, stderr};
 

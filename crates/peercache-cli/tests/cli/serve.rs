@@ -8,7 +8,7 @@ use crate::support::{Server, corpus, get, header, peercache, read_log, run, stde
 
 /// A GET of the corpus that is answered 200 and may be stored.
 pub(crate) fn storable_target(corpus: &std::path::Path) -> String {
-    let corpus = peercache_testkit::fakehub::Corpus::load(corpus).unwrap();
+    let corpus = peercache_fakehub::Corpus::load(corpus).unwrap();
     let exchange = corpus
         .exchanges()
         .iter()

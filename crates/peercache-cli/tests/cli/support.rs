@@ -157,9 +157,7 @@ pub(crate) fn corpus(scratch: &Path) -> PathBuf {
     let install = "run `cargo xtask prepare corpus`; generated traffic stands in";
     part("PEERCACHE_TEST_CORPUS", || None, install).unwrap_or_else(|| {
         let path = scratch.join("generated.jsonl");
-        peercache_testkit::fakehub::Corpus::generated(1)
-            .write(std::fs::File::create(&path).unwrap())
-            .unwrap();
+        peercache_fakehub::Corpus::generated(1).write(std::fs::File::create(&path).unwrap()).unwrap();
         path
     })
 }

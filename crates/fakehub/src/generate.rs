@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::corpus::{Corpus, Exchange};
-use super::replay::API_HOST;
+use crate::corpus::Corpus;
+use crate::exchange::{API_HOST, Exchange};
 
 const ORGANISATIONS: u64 = 4;
 const REPOSITORIES_EACH: u64 = 8;

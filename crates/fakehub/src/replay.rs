@@ -10,13 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::corpus::{Corpus, Exchange};
-use super::log::lock;
-use super::target::{key, normal};
-use super::token::hex;
-
-/// The host that an unknown `Host` means.
-pub(crate) const API_HOST: &str = "api.github.com";
+use crate::corpus::Corpus;
+use crate::exchange::{API_HOST, Exchange};
+use crate::log::lock;
+use crate::target::{key, normal};
+use crate::token::hex;
 
 /// Hosts whose responses carry rate limits.
 pub(crate) fn is_api(host: &str) -> bool {

@@ -1,11 +1,10 @@
 //! Reading and writing corpora: liberal in what is read, one clear error for what is not.
-#![cfg(feature = "fakehub")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::Read as _;
 use std::path::Path;
 
-use peercache_testkit::fakehub::{Corpus, MAX_LINE_BYTES};
+use peercache_fakehub::{Corpus, MAX_LINE_BYTES};
 
 #[test]
 fn a_malformed_line_is_one_clear_error() {

@@ -25,15 +25,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answer, Frame, from_recording};
-use super::conditional::is_conditional;
-use super::control::{self, Control, Failure};
-use super::etag::EtagMode;
-use super::limits::{Bucket, Limits, Resource, Usage};
-use super::log::{Log, LogRecord, redacted};
-use super::replay::{API_HOST, Query, Replay, is_api};
-use super::target::{named_host, without_enterprise_prefix};
-use super::token::{Caller, RunKey};
+use crate::answer::{Answer, Frame, from_recording};
+use crate::conditional::is_conditional;
+use crate::control::{self, Control, Failure};
+use crate::etag::EtagMode;
+use crate::exchange::API_HOST;
+use crate::limits::{Bucket, Limits, Resource, Usage};
+use crate::log::{Log, LogRecord, redacted};
+use crate::replay::{Query, Replay, is_api};
+use crate::target::{named_host, without_enterprise_prefix};
+use crate::token::{Caller, RunKey};
 
 /// How many connections are served at a time.
 pub const MAX_CONNECTIONS: usize = 4096;

@@ -1,8 +1,5 @@
 //! fakehub over a real loopback connection: what was recorded comes back, what GitHub decides is decided as
 //! GitHub does, and the log tells the truth about it.
-#![cfg(feature = "fakehub")]
-
-#[path = "fakehub_support/mod.rs"]
 mod support;
 
 use std::io::Read as _;
@@ -10,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
+use peercache_fakehub::{Corpus, EtagMode, FakeHub, LogRecord};
 use peercache_testkit::ManualClock;
-use peercache_testkit::fakehub::{Corpus, EtagMode, FakeHub, LogRecord};
 use reqwest::Method;
 use sha2::{Digest, Sha256};
 use support::{NOT_FOUND, REPO, client, corpus, get, header, hex, rate, send, send_with};

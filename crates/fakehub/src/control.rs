@@ -23,10 +23,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::line::split_url;
-use super::log::{Log, lock};
-use super::replay::is_api;
-use super::target::{resource_key, without_enterprise_prefix};
+use crate::line::split_url;
+use crate::log::{Log, lock};
+use crate::replay::is_api;
+use crate::target::{resource_key, without_enterprise_prefix};
 
 /// How many resources can have been touched; one more is refused.
 pub const MAX_TOUCHED: usize = 65_536;

@@ -13,15 +13,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::control::Control;
-use super::corpus::Corpus;
-use super::error::FakeHubError;
-use super::etag::EtagMode;
-use super::limits::Limits;
-use super::log::{Log, LogRecord, Summary};
-use super::replay::Replay;
-use super::server::{State, serve};
-use super::token::RunKey;
+use crate::control::Control;
+use crate::corpus::Corpus;
+use crate::error::FakeHubError;
+use crate::etag::EtagMode;
+use crate::limits::Limits;
+use crate::log::{Log, LogRecord, Summary};
+use crate::replay::Replay;
+use crate::server::{State, serve};
+use crate::token::RunKey;
 
 /// A GitHub-like origin.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +210,7 @@ impl FakeHubHandle {
         format!("http://{}", self.addr)
     }
 
-    /// The last [`MAX_LOG_RECORDS`](super::MAX_LOG_RECORDS) records. A request is in it before its answer is sent.
+    /// The last [`MAX_LOG_RECORDS`](crate::MAX_LOG_RECORDS) records. A request is in it before its answer is sent.
     #[must_use]
     pub fn log(&self) -> Vec<LogRecord> {
         self.state.log.records()
@@ -252,7 +252,7 @@ impl FakeHubHandle {
     /// it `ETag` and `Last-Modified`. Returns how often it has been changed.
     ///
     /// # Errors
-    /// [`FakeHubError::Config`] when `url` is no URL, or [`MAX_TOUCHED`](super::MAX_TOUCHED) have been touched.
+    /// [`FakeHubError::Config`] when `url` is no URL, or [`MAX_TOUCHED`](crate::MAX_TOUCHED) have been touched.
     pub fn touch(&self, url: &str) -> Result<u64, FakeHubError> {
         self.state.control.touch(url, self.state.clock.now().as_millis()).map_err(FakeHubError::Config)
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use peercache_testkit::fakehub::{Corpus, FakeHubHandle};
+use peercache_fakehub::{Corpus, FakeHubHandle};
 
 /// The body of `/repos/octo/one`.
 pub(crate) const REPO: &str = r#"{"id":7,"full_name":"octo/one","size":1.50}"#;

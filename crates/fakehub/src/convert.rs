@@ -14,9 +14,10 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::corpus::{Corpus, Exchange};
-use super::error::CorpusError;
-use super::line::{HeaderList, MAX_LINE_BYTES, body_bytes, check_headers, method_name, reason, split_url};
+use crate::corpus::Corpus;
+use crate::error::CorpusError;
+use crate::exchange::Exchange;
+use crate::line::{HeaderList, MAX_LINE_BYTES, body_bytes, check_headers, method_name, reason, split_url};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

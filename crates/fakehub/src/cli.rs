@@ -9,10 +9,10 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
-use super::corpus::Corpus;
-use super::error::FakeHubError;
-use super::etag::EtagMode;
-use super::handle::{FakeHub, FakeHubBuilder};
+use crate::corpus::Corpus;
+use crate::error::FakeHubError;
+use crate::etag::EtagMode;
+use crate::handle::{FakeHub, FakeHubBuilder};
 
 /// [`EtagMode`] as an option's value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use peercache_testkit::fakehub::{FakeHubArgs, run_cli};
+use peercache_fakehub::{FakeHubArgs, run_cli};
 
 /// Serves recorded GitHub exchanges, with live validators, rate limits and a log of what was charged.
 #[derive(Debug, Parser)]

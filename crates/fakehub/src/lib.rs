@@ -8,7 +8,7 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use peercache_testkit::fakehub::{Corpus, EtagMode, FakeHub};
+//! use peercache_fakehub::{Corpus, EtagMode, FakeHub};
 //!
 //! let hub = FakeHub::builder(Corpus::generated(7))
 //!     .etag(EtagMode::Observed)
@@ -50,6 +50,7 @@ mod convert;
 mod corpus;
 mod error;
 mod etag;
+mod exchange;
 mod generate;
 mod handle;
 mod json;
@@ -63,9 +64,10 @@ mod token;
 
 pub use cli::{EtagArg, FakeHubArgs, TokenArg, run_cli};
 pub use control::MAX_TOUCHED;
-pub use corpus::{Corpus, Exchange, RecordedRequest};
+pub use corpus::{Corpus, RecordedRequest};
 pub use error::{CorpusError, FakeHubError};
 pub use etag::EtagMode;
+pub use exchange::Exchange;
 pub use handle::{FakeHub, FakeHubBuilder, FakeHubHandle};
 pub use limits::MAX_WINDOWS;
 pub use line::MAX_LINE_BYTES;

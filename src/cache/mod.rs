@@ -1,30 +1,35 @@
 //! The cache: typed values over a chain of backends.
 
+mod builder;
+mod fetch;
+mod fetch_error;
+mod fetch_options;
+mod loads;
+mod report;
+mod ttl;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{
-    CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, MAX_LIFETIME, NodeId, Operation, Scope,
-    SystemClock, Timestamp, Version, VersionClock,
+    CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Scope, Timestamp, Version,
+    VersionClock,
 };
-use peercache_chain::{
-    Chain, ChainBuilder, Explanation, Leased, Lookup, PutOutcome, TierOptions, WriteBehind, WritePolicy,
-};
+use peercache_chain::{Chain, Explanation, Leased, Lookup, PutOutcome, WritePolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::{Config, ConfigError};
-use crate::details::Details;
-use crate::journal::Journalled;
 use crate::large::{self, LargeStats, MAX_WHOLE_BYTES, StreamOptions};
-use crate::load::Loads;
-use crate::report::CacheReport;
-use crate::ttl::Ttl;
+use builder::Details;
+use loads::Loads;
 
-/// The longest namespace, in bytes.
-const MAX_NAMESPACE_BYTES: usize = 128;
+pub use builder::CacheBuilder;
+pub use fetch_error::FetchError;
+pub use fetch_options::{FetchOptions, Fetched, FetchedFrom};
+pub use report::{CacheReport, RefreshReport};
+pub use ttl::Ttl;
 
 /// A cache over a chain of backends. Cloning it gives another handle to the same cache.
 ///
@@ -47,161 +52,7 @@ struct Inner {
     details: Details,
 }
 
-/// Composes a [`Cache`] in code, from the fastest tier to the slowest.
-#[derive(Debug)]
-#[must_use = "a cache is made by `build`"]
-pub struct CacheBuilder {
-    chain: ChainBuilder,
-    clock: Arc<dyn Clock>,
-    namespace: String,
-    default_ttl: Duration,
-    node: Option<NodeId>,
-    pub(crate) journal: Option<Journalled>,
-    pub(crate) details: Details,
-}
-
-impl CacheBuilder {
-    /// Adds a tier below the ones before it.
-    pub fn tier(mut self, backend: impl CacheBackend + 'static) -> Self {
-        self.chain = self.chain.tier(backend);
-        self
-    }
-
-    /// Adds a tier below the ones before it, with its own deadlines and mode.
-    pub fn tier_with(mut self, backend: impl CacheBackend + 'static, options: TierOptions) -> Self {
-        self.chain = self.chain.tier_with(backend, options);
-        self
-    }
-
-    /// Adds a tier that is shared with other code, below the ones before it.
-    pub fn shared_tier(mut self, backend: Arc<dyn CacheBackend>) -> Self {
-        self.chain = self.chain.shared_tier(backend, TierOptions::default());
-        self
-    }
-
-    /// Keeps this cache's keys apart from those of other namespaces in the same stores. At most 128
-    /// bytes; default: none.
-    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
-        self.namespace = namespace.into();
-        self
-    }
-
-    /// How long values are fresh where nothing else is said; at most [`MAX_LIFETIME`]. Default: 300 s.
-    pub fn default_ttl(mut self, ttl: Duration) -> Self {
-        self.default_ttl = ttl;
-        self
-    }
-
-    /// Takes the time from `clock` instead of the machine.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared, else no
-    /// limit but the tiers' own deadlines.
-    pub fn read_budget(mut self, budget: Duration) -> Self {
-        self.chain = self.chain.read_budget(budget);
-        self
-    }
-
-    /// Writes as this node instead of a random one. Two processes must not use the same.
-    pub fn node(mut self, node: NodeId) -> Self {
-        self.node = Some(node);
-        self
-    }
-
-    /// How many shared tiers must have acknowledged a write before it returns. Default:
-    /// [`WritePolicy::Local`].
-    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
-        self.chain = self.chain.write_policy(policy);
-        self
-    }
-
-    /// The bounds of the queues in which writes to shared tiers wait.
-    pub fn write_behind(mut self, limits: WriteBehind) -> Self {
-        self.chain = self.chain.write_behind(limits);
-        self
-    }
-
-    /// Never writes to shared tiers; local ones as usual. Default: no.
-    pub fn read_only(mut self, read_only: bool) -> Self {
-        self.chain = self.chain.read_only(read_only);
-        self
-    }
-
-    /// The cache. With a journal this blocks for as long as it takes to read what is left there.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] when the namespace or the default TTL is out of bounds; those of
-    /// [`Journal::open`](crate::Journal::open).
-    pub fn build(self) -> Result<Cache, Error> {
-        if self.namespace.len() > MAX_NAMESPACE_BYTES {
-            return Err(Error::new(
-                ErrorKind::Config,
-                Operation::Configure,
-                format!(
-                    "a namespace has at most {MAX_NAMESPACE_BYTES} bytes, this one has {}",
-                    self.namespace.len()
-                ),
-            ));
-        }
-        if self.default_ttl > MAX_LIFETIME {
-            return Err(Error::new(
-                ErrorKind::Config,
-                Operation::Configure,
-                format!(
-                    "the default TTL is at most {} s, this one is {} s",
-                    MAX_LIFETIME.as_secs(),
-                    self.default_ttl.as_secs()
-                ),
-            ));
-        }
-        let node = self.node.map_or_else(NodeId::random, Ok)?;
-        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
-        if let Some(journal) = self.journal {
-            chain = chain.journal(journal.open()?);
-        }
-        let (chain, loads) = (chain.build(), Loads::new());
-        loads.watch(&chain);
-        Ok(Cache {
-            inner: Arc::new(Inner {
-                chain,
-                versions: VersionClock::new(node),
-                namespace: self.namespace,
-                default_ttl: self.default_ttl,
-                loads,
-                decode_errors: AtomicU64::new(0),
-                large: LargeStats::default(),
-                details: self.details,
-            }),
-        })
-    }
-}
-
 impl Cache {
-    /// Composes a cache in code.
-    pub fn builder() -> CacheBuilder {
-        CacheBuilder {
-            chain: Chain::builder(),
-            clock: Arc::new(SystemClock::new()),
-            namespace: String::new(),
-            default_ttl: Duration::from_secs(300),
-            node: None,
-            journal: None,
-            details: Details::default(),
-        }
-    }
-
-    /// The cache that the environment describes; [`Config`] lists the variables.
-    ///
-    /// # Errors
-    /// A mistake in a setting, or a store that cannot be opened: one line that names the variable,
-    /// its value, what is accepted and what to do.
-    pub async fn from_env() -> Result<Self, ConfigError> {
-        Config::from_env()?.open().await
-    }
-
     /// The value under `key`, if there is a fresh one of type `T`. A value of another type is a miss,
     /// and counted.
     pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
@@ -359,7 +210,7 @@ impl Cache {
     }
 
     /// Starts an entry that was true at its origin just now.
-    pub fn entry(&self, value: impl Into<Bytes>) -> EntryBuilder {
+    pub fn new_entry(&self, value: impl Into<Bytes>) -> EntryBuilder {
         Entry::builder(value, self.next_version(), self.now())
     }
 

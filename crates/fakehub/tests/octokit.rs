@@ -1,5 +1,4 @@
 //! The converter of `@octokit/fixtures`, on a directory written by hand in the same format.
-#![cfg(feature = "fakehub")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
@@ -7,7 +6,7 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use peercache_testkit::fakehub::Corpus;
+use peercache_fakehub::Corpus;
 
 fn scenario(dir: &std::path::Path, name: &str, json: &str) {
     let dir = dir.join("scenarios").join("api.github.com").join(name);

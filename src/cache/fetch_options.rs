@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use peercache_api::{Key, MAX_LIFETIME, Version};
 
-use crate::fetch::FetchError;
-use crate::ttl::Ttl;
+use super::fetch_error::FetchError;
+use super::ttl::Ttl;
 
 /// How long the absence of a value is kept, unless it is set.
 const NEGATIVE: Duration = Duration::from_secs(10);

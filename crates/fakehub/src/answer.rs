@@ -14,13 +14,13 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::conditional::{accepts_gzip, not_modified};
-use super::control::Touch;
-use super::etag::{self, EtagMode};
-use super::json::revise;
-use super::limits::Usage;
-use super::replay::{Query, Recording, is_api};
-use super::token::{RunKey, hex};
+use crate::conditional::{accepts_gzip, not_modified};
+use crate::control::Touch;
+use crate::etag::{self, EtagMode};
+use crate::json::revise;
+use crate::limits::Usage;
+use crate::replay::{Query, Recording, is_api};
+use crate::token::{RunKey, hex};
 
 /// Bodies up to this many bytes are not compressed.
 const GZIP_ABOVE: usize = 860;

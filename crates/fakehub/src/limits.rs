@@ -7,9 +7,9 @@ use std::time::Duration;
 use peercache_api::Clock;
 use serde_json::{Value, json};
 
-use super::error::FakeHubError;
-use super::log::lock;
-use super::token::Caller;
+use crate::error::FakeHubError;
+use crate::log::lock;
+use crate::token::Caller;
 
 /// How many windows (bucket and resource) are remembered.
 pub const MAX_WINDOWS: usize = 65_536;
@@ -236,7 +236,7 @@ mod tests {
     use peercache_api::Timestamp;
 
     use super::*;
-    use crate::ManualClock;
+    use peercache_testkit::ManualClock;
 
     fn limits(given: &[(&str, &str, Option<u64>)]) -> Result<(Limits, Arc<ManualClock>), FakeHubError> {
         let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_000_000)));

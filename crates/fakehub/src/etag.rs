@@ -14,7 +14,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE};
 use sha2::{Digest, Sha256};
 
-use super::token::{RunKey, hex};
+use crate::token::{RunKey, hex};
 
 /// How entity tags are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::corpus::Exchange;
-use super::json::compact;
+use crate::exchange::{API_HOST, Exchange};
+use crate::json::compact;
 
 /// The longest line that is read: 64 MiB. A longer one is an error, before it is held in memory.
 pub const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -170,7 +170,7 @@ pub(crate) fn split_url(url: &str) -> Result<(String, String), String> {
     let trimmed = url.trim();
     let without_fragment = trimmed.split('#').next().unwrap_or(trimmed);
     if without_fragment.starts_with('/') {
-        return Ok((super::replay::API_HOST.to_owned(), without_fragment.to_owned()));
+        return Ok((API_HOST.to_owned(), without_fragment.to_owned()));
     }
     let (scheme, rest) = without_fragment.split_once("://").ok_or_else(expected)?;
     if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {

@@ -1,0 +1,312 @@
+//! Composing a cache in code: tiers, journal, and what backends report of themselves.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use peercache_api::{
+    CacheBackend, Clock, Error, ErrorKind, MAX_LIFETIME, NodeId, Operation, SystemClock, VersionClock,
+};
+#[cfg(feature = "seal")]
+use peercache_chain::JournalSeal;
+use peercache_chain::{Chain, ChainBuilder, Journal, TierOptions, WriteBehind, WritePolicy};
+#[cfg(feature = "libp2p")]
+use peercache_libp2p::Peers;
+#[cfg(feature = "seal")]
+use peercache_seal::{KeyId, Keyring, LocalSeal};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::loads::Loads;
+use super::{Cache, Inner};
+use crate::large::LargeStats;
+
+/// The longest namespace, in bytes.
+const MAX_NAMESPACE_BYTES: usize = 128;
+
+/// Composes a [`Cache`] in code, from the fastest tier to the slowest.
+#[derive(Debug)]
+#[must_use = "a cache is made by `build`"]
+pub struct CacheBuilder {
+    chain: ChainBuilder,
+    clock: Arc<dyn Clock>,
+    namespace: String,
+    default_ttl: Duration,
+    node: Option<NodeId>,
+    pub(crate) journal: Option<Journalled>,
+    pub(crate) details: Details,
+}
+
+impl CacheBuilder {
+    /// Adds a tier below the ones before it.
+    pub fn tier(mut self, backend: impl CacheBackend + 'static) -> Self {
+        self.chain = self.chain.tier(backend);
+        self
+    }
+
+    /// Adds a tier below the ones before it, with its own deadlines and mode.
+    pub fn tier_with(mut self, backend: impl CacheBackend + 'static, options: TierOptions) -> Self {
+        self.chain = self.chain.tier_with(backend, options);
+        self
+    }
+
+    /// Adds a tier that is shared with other code, below the ones before it.
+    pub fn shared_tier(mut self, backend: Arc<dyn CacheBackend>) -> Self {
+        self.chain = self.chain.shared_tier(backend, TierOptions::default());
+        self
+    }
+
+    /// Keeps this cache's keys apart from those of other namespaces in the same stores. At most 128
+    /// bytes; default: none.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// How long values are fresh where nothing else is said; at most [`MAX_LIFETIME`]. Default: 300 s.
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.default_ttl = ttl;
+        self
+    }
+
+    /// Takes the time from `clock` instead of the machine.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared, else no
+    /// limit but the tiers' own deadlines.
+    pub fn read_budget(mut self, budget: Duration) -> Self {
+        self.chain = self.chain.read_budget(budget);
+        self
+    }
+
+    /// Writes as this node instead of a random one. Two processes must not use the same.
+    pub fn node(mut self, node: NodeId) -> Self {
+        self.node = Some(node);
+        self
+    }
+
+    /// How many shared tiers must have acknowledged a write before it returns. Default:
+    /// [`WritePolicy::Local`].
+    pub fn write_policy(mut self, policy: WritePolicy) -> Self {
+        self.chain = self.chain.write_policy(policy);
+        self
+    }
+
+    /// The bounds of the queues in which writes to shared tiers wait.
+    pub fn write_behind(mut self, limits: WriteBehind) -> Self {
+        self.chain = self.chain.write_behind(limits);
+        self
+    }
+
+    /// Never writes to shared tiers; local ones as usual. Default: no.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.chain = self.chain.read_only(read_only);
+        self
+    }
+
+    /// The cache. With a journal this blocks for as long as it takes to read what is left there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the namespace or the default TTL is out of bounds; those of
+    /// [`Journal::open`](crate::Journal::open).
+    pub fn build(self) -> Result<Cache, Error> {
+        if self.namespace.len() > MAX_NAMESPACE_BYTES {
+            return Err(Error::new(
+                ErrorKind::Config,
+                Operation::Configure,
+                format!(
+                    "a namespace has at most {MAX_NAMESPACE_BYTES} bytes, this one has {}",
+                    self.namespace.len()
+                ),
+            ));
+        }
+        if self.default_ttl > MAX_LIFETIME {
+            return Err(Error::new(
+                ErrorKind::Config,
+                Operation::Configure,
+                format!(
+                    "the default TTL is at most {} s, this one is {} s",
+                    MAX_LIFETIME.as_secs(),
+                    self.default_ttl.as_secs()
+                ),
+            ));
+        }
+        let node = self.node.map_or_else(NodeId::random, Ok)?;
+        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
+        if let Some(journal) = self.journal {
+            chain = chain.journal(journal.open()?);
+        }
+        let (chain, loads) = (chain.build(), Loads::new());
+        loads.watch(&chain);
+        Ok(Cache {
+            inner: Arc::new(Inner {
+                chain,
+                versions: VersionClock::new(node),
+                namespace: self.namespace,
+                default_ttl: self.default_ttl,
+                loads,
+                decode_errors: AtomicU64::new(0),
+                large: LargeStats::default(),
+                details: self.details,
+            }),
+        })
+    }
+}
+
+impl Cache {
+    /// Composes a cache in code.
+    pub fn builder() -> CacheBuilder {
+        CacheBuilder {
+            chain: Chain::builder(),
+            clock: Arc::new(SystemClock::new()),
+            namespace: String::new(),
+            default_ttl: Duration::from_secs(300),
+            node: None,
+            journal: None,
+            details: Details::default(),
+        }
+    }
+}
+
+type Report = Arc<dyn Fn() -> Value + Send + Sync>;
+
+/// Reports by name, made when they are asked for, and handles on the backends of this workspace.
+#[derive(Clone, Default)]
+pub(crate) struct Details {
+    reports: BTreeMap<String, Report>,
+    #[cfg(feature = "libp2p")]
+    peers: Option<Peers>,
+}
+
+impl Details {
+    pub(crate) fn read(&self) -> BTreeMap<String, Value> {
+        self.reports.iter().map(|(name, report)| (name.clone(), report())).collect()
+    }
+}
+
+impl fmt::Debug for Details {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.reports.keys()).finish()
+    }
+}
+
+impl CacheBuilder {
+    /// Makes what `report` gives part of the cache's report, under `name`: for a backend that can tell more
+    /// than the chain counts. It is called whenever somebody asks for the report, and must not block.
+    pub fn backend_report<R: Serialize>(
+        mut self,
+        name: impl Into<String>,
+        report: impl Fn() -> R + Send + Sync + 'static,
+    ) -> Self {
+        let report = move || {
+            serde_json::to_value(report()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
+        };
+        self.details.reports.insert(name.into(), Arc::new(report));
+        self
+    }
+
+    /// Makes the node's report part of the cache's, under `peers`, and the node what [`Cache::peers`]
+    /// gives. It adds no tier: that is the node itself, or a seal around it.
+    #[cfg(feature = "libp2p")]
+    pub fn peers(mut self, peers: Peers) -> Self {
+        let node = peers.clone();
+        self.details.peers = Some(peers);
+        self.backend_report("peers", move || node.report())
+    }
+}
+
+impl Cache {
+    /// The node of this process, if there are peers in the chain.
+    #[cfg(feature = "libp2p")]
+    #[must_use]
+    pub fn peers(&self) -> Option<&Peers> {
+        self.details().peers.as_ref()
+    }
+}
+
+#[cfg(feature = "s3")]
+impl CacheBuilder {
+    /// Makes the report of the bucket part of the cache's, under `s3`. The tier itself is given by
+    /// [`CacheBuilder::tier`], as always.
+    pub fn s3(self, bucket: Arc<peercache_s3::S3>) -> Self {
+        self.backend_report("s3", move || bucket.report())
+    }
+}
+
+/// What the journal's key is derived for; `docs/sealing.md` names it.
+#[cfg(feature = "seal")]
+const PURPOSE: &str = "peercache journal 1";
+
+/// A journal that is opened when the cache is built.
+#[derive(Debug)]
+pub(crate) enum Journalled {
+    InClear(PathBuf),
+    #[cfg(feature = "seal")]
+    Sealed(PathBuf, Arc<dyn JournalSeal>),
+}
+
+impl Journalled {
+    /// Blocks for a few file operations.
+    pub(crate) fn open(self) -> Result<Journal, Error> {
+        match self {
+            Self::InClear(dir) => Journal::open(dir),
+            #[cfg(feature = "seal")]
+            Self::Sealed(dir, seal) => Journal::open_sealed(dir, seal),
+        }
+    }
+}
+
+impl CacheBuilder {
+    /// Keeps what waits to be written to shared tiers in this directory as well, so that it outlives
+    /// this process; the next one with the same directory delivers it. Keys and values lie there as they
+    /// are; see [`Journal`]. Default: none.
+    pub fn journal(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.journal = Some(Journalled::InClear(dir.into()));
+        self
+    }
+
+    /// As [`CacheBuilder::journal`], with every record sealed for those who have the full secret. What
+    /// somebody else left there, or nobody sealed, is not delivered.
+    ///
+    /// With a read-only secret there is no journal: who has it does not write to sealed tiers, and must
+    /// not be able to have others write in its stead.
+    #[cfg(feature = "seal")]
+    pub fn sealed_journal(mut self, dir: impl Into<PathBuf>, keyring: &Keyring) -> Self {
+        let seal = LocalSeal::new(keyring, PURPOSE).map(|seal| Arc::new(WritersOnly(seal)) as _);
+        self.journal = seal.map(|seal| Journalled::Sealed(dir.into(), seal));
+        self
+    }
+}
+
+/// Seals a journal with what the full secret gives and the read-only one does not.
+#[cfg(feature = "seal")]
+#[derive(Debug)]
+struct WritersOnly(LocalSeal);
+
+#[cfg(feature = "seal")]
+impl JournalSeal for WritersOnly {
+    fn key_id(&self) -> [u8; 8] {
+        *self.0.key_id().as_bytes()
+    }
+
+    fn knows(&self, key_id: [u8; 8]) -> bool {
+        self.0.knows(KeyId::from_bytes(key_id))
+    }
+
+    fn seal(&self, segment: &[u8], record: &[u8]) -> Result<Vec<u8>, Error> {
+        self.0.seal(segment, record)
+    }
+
+    fn open(&self, key_id: [u8; 8], segment: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        self.0.open(KeyId::from_bytes(key_id), segment, sealed)
+    }
+}
+
+#[cfg(feature = "seal")]
+const _: () = assert!(peercache_seal::LOCAL_SEAL_BYTES <= peercache_chain::MAX_JOURNAL_SEAL_BYTES);
