@@ -34,11 +34,11 @@ pub use peercache_api::{
     SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
 };
 pub use peercache_chain::{
-    BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
-    Held, Journal, JournalReport, JournalSeal, LEASE_TTL, LEASE_WAIT, LatencyReport, Lease, LeaseReport,
-    Leased, Lookup, MAX_JOURNAL_SEAL_BYTES, Mode, Outcome, PromotionReport, PutOutcome, PutResult,
-    RemovalReport, Report, SingleFlight, Skip, TagReport, TierExplanation, TierOptions, TierPut, TierReport,
-    TierTrace, WriteBehind, WritePolicy,
+    BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight, Held, Journal,
+    JournalReport, JournalSeal, LEASE_TTL, LEASE_WAIT, LatencyReport, Lease, LeaseReport, Leased, Lookup,
+    LookupOptions, MAX_JOURNAL_SEAL_BYTES, Mode, Outcome, PromotionReport, PutOutcome, PutResult,
+    QueueReport, RemovalReport, Report, SingleFlight, Skip, TagReport, TierExplanation, TierOptions, TierPut,
+    TierReport, TierTrace, WriteBehind, WritePolicy,
 };
 
 /// The local tiers.

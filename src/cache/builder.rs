@@ -55,7 +55,7 @@ impl CacheBuilder {
 
     /// Adds a tier that is shared with other code, below the ones before it.
     pub fn shared_tier(mut self, backend: Arc<dyn CacheBackend>) -> Self {
-        self.chain = self.chain.shared_tier(backend, TierOptions::default());
+        self.chain = self.chain.tier_with(backend, TierOptions::default());
         self
     }
 
@@ -138,7 +138,7 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
-        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
+        let mut chain = self.chain.clock(self.clock).namespace(self.namespace.clone()).watch_namespace(true);
         if let Some(journal) = self.journal {
             chain = chain.journal(journal.open()?);
         }

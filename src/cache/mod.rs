@@ -17,7 +17,7 @@ use peercache_api::{
     CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Scope, Timestamp, Version,
     VersionClock,
 };
-use peercache_chain::{Chain, Explanation, Leased, Lookup, PutOutcome, WritePolicy};
+use peercache_chain::{Chain, Explanation, Leased, Lookup, LookupOptions, PutOutcome, WritePolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -137,12 +137,12 @@ impl Cache {
     /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is its
     /// manifest; [`Cache::open_entry`] gives the value.
     pub async fn lookup(&self, key: &Key) -> Lookup {
-        self.lookup_patiently(key, Duration::ZERO).await
+        self.lookup_with(key, LookupOptions::new()).await
     }
 
     /// As [`Cache::lookup`], where each tier and the whole may take `more` than usual.
-    pub(crate) async fn lookup_patiently(&self, key: &Key, more: Duration) -> Lookup {
-        let lookup = self.inner.chain.lookup_patiently(&self.scope(key), more).await;
+    pub(crate) async fn lookup_with(&self, key: &Key, options: LookupOptions) -> Lookup {
+        let lookup = self.inner.chain.lookup_with(&self.scope(key), options).await;
         // Also for a removal: what this process loads next is newer than that. What this process wrote
         // itself is known, and the chain has passed over what comes from the future: so a hit in
         // memory neither locks the version clock nor reads the time for it.

@@ -1,5 +1,6 @@
 //! Building a chain from its tiers.
 
+use std::any::Any;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Weak};
@@ -43,13 +44,14 @@ impl ChainBuilder {
         self.tier_with(backend, TierOptions::default())
     }
 
-    /// Adds a tier below the ones before it, with its own deadlines and mode.
-    pub fn tier_with(self, backend: impl CacheBackend + 'static, options: TierOptions) -> Self {
-        self.shared_tier(Arc::new(backend), options)
-    }
-
-    /// Adds a tier that is shared with other code, below the ones before it.
-    pub fn shared_tier(mut self, backend: Arc<dyn CacheBackend>, options: TierOptions) -> Self {
+    /// Adds a tier below the ones before it, with its own deadlines and mode. An `Arc` of a backend is a
+    /// backend as well, so a tier may be shared with other code.
+    pub fn tier_with(mut self, backend: impl CacheBackend + 'static, options: TierOptions) -> Self {
+        // Not an `Arc` around an `Arc`: that would cost each call another box.
+        let backend = match (&backend as &dyn Any).downcast_ref::<Arc<dyn CacheBackend>>() {
+            Some(backend) => Arc::clone(backend),
+            None => Arc::new(backend),
+        };
         self.tiers.push((backend, options));
         self
     }
