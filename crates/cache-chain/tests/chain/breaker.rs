@@ -378,7 +378,7 @@ async fn in_a_chain_of_chains_one_tier_that_is_down_leaves_the_others_in_use() {
     assert_eq!(
         error.to_string(),
         "chain: get failed (unavailable): no tier that was asked holds the key: chain: get failed \
-         (unavailable): a tier that was unwell or slow lately was left out"
+         (unavailable): a tier was not asked, because its breaker is open or it is too slow"
     );
 
     tiers[1].reads(Mood::Fail(ErrorKind::Unavailable));
