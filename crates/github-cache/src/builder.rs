@@ -6,8 +6,9 @@ use std::sync::Arc;
 use peercache::Cache;
 
 use crate::error::BuildError;
-use crate::proxy::{GitHubCache, Inner};
+use crate::proxy::GitHubCache;
 use crate::route::Hosts;
+use crate::shared::Shared;
 use crate::stats::Stats;
 use crate::token::TokenHasher;
 use crate::upstream::{Limits, Upstream};
@@ -29,8 +30,15 @@ impl fmt::Debug for GitHubCacheBuilder {
     }
 }
 
+impl GitHubCache {
+    /// Starts a proxy that stores in `cache`.
+    pub fn builder(cache: Cache) -> GitHubCacheBuilder {
+        GitHubCacheBuilder::new(cache)
+    }
+}
+
 impl GitHubCacheBuilder {
-    pub(crate) fn new(cache: Cache) -> Self {
+    fn new(cache: Cache) -> Self {
         Self {
             cache,
             upstream: "https://api.github.com".to_owned(),
@@ -82,6 +90,6 @@ impl GitHubCacheBuilder {
         let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);
         let stats = Arc::new(Stats::default());
         let upstream = Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?;
-        Ok(GitHubCache { inner: Arc::new(Inner::new(self.cache, hosts, hasher, upstream, stats)) })
+        Ok(GitHubCache { shared: Arc::new(Shared::new(self.cache, hosts, hasher, upstream, stats)) })
     }
 }

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{AGE, DATE, EXPIRES};
 use peercache::{MAX_LIFETIME, Timestamp};
 
-use crate::directives::CacheControl;
+use crate::cache_control::CacheControl;
 
 /// When a response was validated and for how long that holds.
 ///

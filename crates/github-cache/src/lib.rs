@@ -30,31 +30,33 @@
 
 mod body;
 mod builder;
+mod cache_control;
 mod cache_status;
 mod coalesce;
 mod conditional;
-mod directives;
 mod error;
 mod fetch;
-mod forward;
 mod freshness;
 mod grant;
 mod gunzip;
+mod hex;
 mod key;
 mod limits;
-mod mark;
+mod passthrough;
 mod policy;
 mod proxy;
 mod representation;
 mod rewrite;
 mod route;
 mod server;
+mod shared;
 #[cfg(unix)]
 mod socket;
 mod stats;
 mod store;
 mod token;
 mod upstream;
+mod write_marks;
 
 pub use body::ResponseBody;
 pub use builder::GitHubCacheBuilder;

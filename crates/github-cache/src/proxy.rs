@@ -8,29 +8,26 @@ use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TY
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
-use peercache::{Cache, CacheReport, Lease, Leased};
+use peercache::{CacheReport, Lease, Leased};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 
 use crate::body::ResponseBody;
-use crate::builder::GitHubCacheBuilder;
+use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
-use crate::coalesce::{Flights, Landing, Leader, Seat};
+use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
-use crate::directives::CacheControl;
 use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched};
-use crate::forward::{Passed, Passing, Written};
-use crate::limits::RateLimits;
+use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::rewrite::Rewrite;
-use crate::route::{ApiRoute, Hosts, Route};
-use crate::stats::{ProxyStats, Stats};
-use crate::store::{Found, Place, Read, Store};
-use crate::token::{TokenHasher, TokenId};
-use crate::upstream::{Lane, Outgoing, Upstream, UpstreamError, forwarded, outgoing_body};
+use crate::route::{ApiRoute, Route};
+use crate::shared::Shared;
+use crate::stats::ProxyStats;
+use crate::store::{Found, Place, Read};
+use crate::upstream::{Lane, Outgoing, UpstreamError, forwarded, outgoing_body};
 
 /// GitHub's API behind a cache: give it requests, it answers them.
 ///
@@ -51,12 +48,14 @@ use crate::upstream::{Lane, Outgoing, Upstream, UpstreamError, forwarded, outgoi
 ///   neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
 #[derive(Clone)]
 pub struct GitHubCache {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl fmt::Debug for GitHubCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GitHubCache").field("upstream", &self.inner.hosts.authority()).finish_non_exhaustive()
+        f.debug_struct("GitHubCache")
+            .field("upstream", &self.shared.hosts.authority())
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,11 +70,6 @@ pub struct StatsReport {
 }
 
 impl GitHubCache {
-    /// Starts a proxy that stores in `cache`.
-    pub fn builder(cache: Cache) -> GitHubCacheBuilder {
-        GitHubCacheBuilder::new(cache)
-    }
-
     /// Answers a request. Never fails: what goes wrong is a response in GitHub's shape, and every
     /// response has a `Cache-Status` (RFC 9211).
     ///
@@ -87,11 +81,11 @@ impl GitHubCache {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        self.inner.stats.requests.add(1);
-        match self.inner.answer(parts, body).await {
+        self.shared.stats.requests.add(1);
+        match self.answer(parts, body).await {
             Ok(response) => response,
             Err(problem) => {
-                self.inner.stats.error.add(1);
+                self.shared.stats.error.add(1);
                 problem.into_response()
             }
         }
@@ -100,26 +94,15 @@ impl GitHubCache {
     /// The counters so far.
     #[must_use]
     pub fn stats(&self) -> StatsReport {
-        StatsReport { proxy: self.inner.stats.read(), cache: self.inner.store.cache().report() }
+        StatsReport { proxy: self.shared.stats.read(), cache: self.shared.store.cache().report() }
     }
 
     /// Waits until every request that was sent upstream has ended, also those whose client went away.
     pub async fn settle(&self) {
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
-        self.inner.tasks.reopen();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        self.shared.tasks.reopen();
     }
-}
-
-pub(crate) struct Inner {
-    pub(crate) hosts: Hosts,
-    hasher: TokenHasher,
-    pub(crate) store: Store,
-    pub(crate) upstream: Upstream,
-    flights: Flights,
-    pub(crate) rate_limits: RateLimits,
-    tasks: TaskTracker,
-    pub(crate) stats: Arc<Stats>,
 }
 
 /// A request that the store may answer.
@@ -131,27 +114,8 @@ struct Ask {
     api: ApiRoute,
 }
 
-impl Inner {
-    pub(crate) fn new(
-        cache: Cache,
-        hosts: Hosts,
-        hasher: TokenHasher,
-        upstream: Upstream,
-        stats: Arc<Stats>,
-    ) -> Self {
-        Self {
-            hosts,
-            hasher,
-            store: Store::new(cache, Arc::clone(&stats)),
-            upstream,
-            flights: Flights::default(),
-            rate_limits: RateLimits::new(),
-            tasks: TaskTracker::new(),
-            stats,
-        }
-    }
-
-    async fn answer<B>(self: &Arc<Self>, parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
+impl GitHubCache {
+    async fn answer<B>(&self, parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -159,7 +123,7 @@ impl Inner {
         if parts.method == Method::CONNECT {
             return Err(Problem::connect());
         }
-        match self.hosts.route(&parts)? {
+        match self.shared.hosts.route(&parts)? {
             Route::Own(path) => self.own(&path),
             Route::Other(url) => {
                 let status = CacheStatus::forwarded(Forward::Bypass).detail(Some("other-host"));
@@ -170,12 +134,7 @@ impl Inner {
         }
     }
 
-    async fn api<B>(
-        self: &Arc<Self>,
-        parts: Parts,
-        body: B,
-        api: ApiRoute,
-    ) -> Result<Response<ResponseBody>, Problem>
+    async fn api<B>(&self, parts: Parts, body: B, api: ApiRoute) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -186,12 +145,12 @@ impl Inner {
                 "bad-authorization",
             ));
         }
-        let token = self.hasher.id(parts.headers.get(AUTHORIZATION));
+        let token = self.shared.hasher.id(parts.headers.get(AUTHORIZATION));
         let directives = CacheControl::of_request(&parts.headers);
         let plan = plan(&parts.method, &parts.headers, !body.is_end_stream(), &api.url.path, &directives);
         match plan {
             Plan::Answer { head } => {
-                let place = Place::new(token, self.hosts.authority(), &api.url, &parts.headers);
+                let place = Place::new(token, self.shared.hosts.authority(), &api.url, &parts.headers);
                 let ask = Ask { place, directives, headers: parts.headers, head, api };
                 self.from_store(ask).await
             }
@@ -199,15 +158,15 @@ impl Inner {
                 let status = CacheStatus::forwarded(why).detail(detail);
                 let safe = parts.method.is_safe() || api.graphql;
                 let written = (!safe).then(|| Written { token: token.clone(), path: api.url.path.clone() });
-                let outgoing = self.outgoing(Lane::Api, parts, self.hosts.target(&api)?, body);
+                let outgoing = self.outgoing(Lane::Api, parts, self.shared.hosts.target(&api)?, body);
                 self.pass(Passing { outgoing, status, token: Some(token), written, base: api.base }).await
             }
         }
     }
 
     /// Answers from the store, or asks upstream for the store.
-    async fn from_store(self: &Arc<Self>, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
-        let read = self.store.read(&ask.place, &ask.headers).await;
+    async fn from_store(&self, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
+        let read = self.shared.store.read(&ask.place, &ask.headers).await;
         if let Some(response) = self.hit(&ask, &read) {
             return Ok(response);
         }
@@ -223,10 +182,10 @@ impl Inner {
         if ask.directives.insists() {
             return self.fetch(ask, read, why, None, None).await;
         }
-        match self.flights.join(&ask.place.grant) {
+        match self.shared.flights.join(&ask.place.grant) {
             Seat::Lead(leader) => {
                 // Another flight may have landed between the look into the store and this.
-                let read = self.store.read(&ask.place, &ask.headers).await;
+                let read = self.shared.store.read(&ask.place, &ask.headers).await;
                 if let Some(response) = self.hit(&ask, &read) {
                     leader.land(Landing::Stored);
                     return Ok(response);
@@ -236,20 +195,20 @@ impl Inner {
                     drop(leader);
                     return self.fetch(ask, read, why, None, None).await;
                 }
-                match self.store.lease(&ask.place, &read).await {
+                match self.shared.store.lease(&ask.place, &read).await {
                     Leased::Granted(lease) => self.fetch(ask, read, why, Some(leader), Some(lease)).await,
                     Leased::Alone => self.fetch(ask, read, why, Some(leader), None).await,
                     Leased::Found(_) => self.found_elsewhere(ask, why, leader).await,
                 }
             }
             Seat::Follow(follower) => {
-                let landing = timeout(self.upstream.limits().coalesce, follower.landing()).await;
-                let read = self.store.read(&ask.place, &ask.headers).await;
+                let landing = timeout(self.shared.upstream.limits().coalesce, follower.landing()).await;
+                let read = self.shared.store.read(&ask.place, &ask.headers).await;
                 if landing == Ok(Landing::Stored)
                     && let Some(found) = &read.found
-                    && found.satisfies_follower(&ask.directives, self.store.now())
+                    && found.satisfies_follower(&ask.directives, self.shared.store.now())
                 {
-                    self.stats.coalesced.add(1);
+                    self.shared.stats.coalesced.add(1);
                     return Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()));
                 }
                 self.fetch(ask, read, why, None, None).await
@@ -259,16 +218,16 @@ impl Inner {
 
     /// Another machine has asked GitHub with this token meanwhile: its answer is this one's.
     async fn found_elsewhere(
-        self: &Arc<Self>,
+        &self,
         ask: Ask,
         why: Forward,
         leader: Leader,
     ) -> Result<Response<ResponseBody>, Problem> {
-        let read = self.store.read(&ask.place, &ask.headers).await;
+        let read = self.shared.store.read(&ask.place, &ask.headers).await;
         match &read.found {
-            Some(found) if found.satisfies_follower(&ask.directives, self.store.now()) => {
+            Some(found) if found.satisfies_follower(&ask.directives, self.shared.store.now()) => {
                 leader.land(Landing::Stored);
-                self.stats.coalesced.add(1);
+                self.shared.stats.coalesced.add(1);
                 Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()))
             }
             _ => self.fetch(ask, read, why, Some(leader), None).await,
@@ -276,9 +235,9 @@ impl Inner {
     }
 
     fn hit(&self, ask: &Ask, read: &Read) -> Option<Response<ResponseBody>> {
-        let now = self.store.now();
+        let now = self.shared.store.now();
         let found = read.found.as_ref().filter(|found| found.satisfies(&ask.directives, now))?;
-        self.stats.fresh.add(1);
+        self.shared.stats.fresh.add(1);
         let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(found.tier());
         Some(self.serve(ask, found, &status))
     }
@@ -286,7 +245,9 @@ impl Inner {
     fn reason(&self, ask: &Ask, read: &Read) -> Forward {
         match &read.found {
             None => Forward::UriMiss,
-            Some(found) if found.is_fresh(self.store.now()) || ask.directives.insists() => Forward::Request,
+            Some(found) if found.is_fresh(self.shared.store.now()) || ask.directives.insists() => {
+                Forward::Request
+            }
             Some(_) => Forward::Stale,
         }
     }
@@ -294,8 +255,8 @@ impl Inner {
     /// A response from the store; a 304 if the client has it already.
     fn serve(&self, ask: &Ask, found: &Found, status: &CacheStatus) -> Response<ResponseBody> {
         let mut headers = found.headers().clone();
-        headers.insert(AGE, HeaderValue::from(found.freshness().age(self.store.now()).as_secs()));
-        self.rate_limits.refresh(&ask.place.token, &mut headers);
+        headers.insert(AGE, HeaderValue::from(found.freshness().age(self.shared.store.now()).as_secs()));
+        self.shared.rate_limits.refresh(&ask.place.token, &mut headers);
         self.rewrite(ask.api.base.as_deref(), &mut headers);
         status.append_to(&mut headers);
         let mut response = Response::new(ResponseBody::empty());
@@ -303,7 +264,7 @@ impl Inner {
             reduce_to_304(&mut headers);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else if !ask.head {
-            self.stats.bytes_from_cache.add(found.body.len() as u64);
+            self.shared.stats.bytes_from_cache.add(found.body.len() as u64);
             *response.body_mut() = ResponseBody::full(found.body.clone());
         }
         *response.headers_mut() = headers;
@@ -312,13 +273,13 @@ impl Inner {
 
     fn rewrite(&self, base: Option<&str>, headers: &mut HeaderMap) {
         if let Some(to) = base {
-            Rewrite { from: &self.hosts.api_urls, to }.apply(headers);
+            Rewrite { from: &self.shared.hosts.api_urls, to }.apply(headers);
         }
     }
 
     /// Asks upstream in a task of its own, so that nothing is lost when this client goes away.
     async fn fetch(
-        self: &Arc<Self>,
+        &self,
         ask: Ask,
         read: Read,
         why: Forward,
@@ -327,9 +288,9 @@ impl Inner {
     ) -> Result<Response<ResponseBody>, Problem> {
         let replaced = read.found.is_some();
         let fetch = Fetch {
-            inner: Arc::clone(self),
+            shared: Arc::clone(&self.shared),
             place: ask.place.clone(),
-            url: self.hosts.target(&ask.api)?,
+            url: self.shared.hosts.target(&ask.api)?,
             request: ask.headers.clone(),
             known: read.found,
             marked: read.marked,
@@ -337,15 +298,15 @@ impl Inner {
             lease,
         };
         let (reply, answer) = oneshot::channel();
-        self.tasks.spawn(fetch.run(reply));
+        self.shared.tasks.spawn(fetch.run(reply));
         match answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))? {
             Fetched::Confirmed(found) => {
-                self.stats.revalidated.add(1);
+                self.shared.stats.revalidated.add(1);
                 let status = CacheStatus::forwarded(why).status(StatusCode::NOT_MODIFIED);
                 Ok(self.serve(&ask, &found, &status))
             }
             Fetched::Passed { mut response, stored } => {
-                self.stats.miss.add(1);
+                self.shared.stats.miss.add(1);
                 let status = CacheStatus::forwarded(why).status(response.status()).stored(stored);
                 // The condition that went upstream was ours, so the client's is judged here.
                 if replaced
@@ -363,11 +324,11 @@ impl Inner {
         }
     }
 
-    async fn pass_head(self: &Arc<Self>, ask: Ask, why: Forward) -> Result<Response<ResponseBody>, Problem> {
+    async fn pass_head(&self, ask: Ask, why: Forward) -> Result<Response<ResponseBody>, Problem> {
         let outgoing = Outgoing {
             lane: Lane::Api,
             method: Method::HEAD,
-            url: self.hosts.target(&ask.api)?,
+            url: self.shared.hosts.target(&ask.api)?,
             headers: forwarded(&ask.headers),
             body: None,
         };
@@ -381,21 +342,21 @@ impl Inner {
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let idle = self.upstream.limits().idle;
+        let idle = self.shared.upstream.limits().idle;
         let body = (!body.is_end_stream()).then(|| outgoing_body(body, idle));
         Outgoing { lane, method: parts.method, url, headers: forwarded(&parts.headers), body }
     }
 
     /// Passes a request through, in a task of its own: a write must be noted whatever its client does.
-    async fn pass(self: &Arc<Self>, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
+    async fn pass(&self, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
         let status = passing.status.clone();
         let base = passing.base.clone();
         let why = status.forward.unwrap_or(Forward::Bypass);
         let (reply, answer) = oneshot::channel();
-        self.tasks.spawn(passing.run(Arc::clone(self), reply));
+        self.shared.tasks.spawn(passing.run(Arc::clone(&self.shared), reply));
         let Passed(mut response) =
             answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))?;
-        self.stats.bypass.add(1);
+        self.shared.stats.bypass.add(1);
         self.rewrite(base.as_deref(), response.headers_mut());
         status.status(response.status()).append_to(response.headers_mut());
         Ok(response)
@@ -406,12 +367,15 @@ impl Inner {
         let json = match path {
             "health" => serde_json::json!({ "status": "ok" }).to_string(),
             "stats" => {
-                let report = StatsReport { proxy: self.stats.read(), cache: self.store.cache().report() };
+                let report = StatsReport {
+                    proxy: self.shared.stats.read(),
+                    cache: self.shared.store.cache().report(),
+                };
                 serde_json::to_string(&report).map_err(|_| Problem::internal())?
             }
             _ => return Err(Problem::no_such_endpoint()),
         };
-        self.stats.local.add(1);
+        self.shared.stats.local.add(1);
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
@@ -420,11 +384,6 @@ impl Inner {
         CacheStatus::local("local").append_to(headers);
         *response.body_mut() = ResponseBody::full(Bytes::from(json));
         Ok(response)
-    }
-
-    /// Takes note of what a live answer of the API says about this token's limits.
-    pub(crate) fn note_limits(&self, token: &TokenId, headers: &HeaderMap) {
-        self.rate_limits.note(token, headers);
     }
 }
 

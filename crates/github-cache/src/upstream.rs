@@ -19,7 +19,7 @@ use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::directives::list_items;
+use crate::cache_control::list_items;
 use crate::error::BuildError;
 use crate::stats::Stats;
 

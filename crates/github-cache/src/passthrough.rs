@@ -11,7 +11,7 @@ use crate::body::{PIPE_BYTES, ResponseBody, pipe};
 use crate::cache_status::CacheStatus;
 use crate::fetch::Client;
 use crate::key::NormalUrl;
-use crate::proxy::Inner;
+use crate::shared::Shared;
 use crate::token::TokenId;
 use crate::upstream::{Outgoing, UpstreamError, end_to_end};
 
@@ -40,11 +40,11 @@ impl Passing {
     /// Runs until the body is delivered or nobody wants it.
     pub(crate) async fn run(
         self,
-        inner: Arc<Inner>,
+        shared: Arc<Shared>,
         mut reply: oneshot::Sender<Result<Passed, UpstreamError>>,
     ) {
         let target = self.outgoing.url.clone();
-        let sent = send(self.outgoing, &inner);
+        let sent = send(self.outgoing, &shared);
         let answer = if self.written.is_some() {
             sent.await
         } else {
@@ -55,7 +55,7 @@ impl Passing {
             }
         };
         if let Some(written) = &self.written {
-            note(&inner, written, &target, answer.as_ref().map(|a| (a.status(), a.headers()))).await;
+            note(&shared, written, &target, answer.as_ref().map(|a| (a.status(), a.headers()))).await;
         }
         let mut answer = match answer {
             Ok(answer) => answer,
@@ -65,7 +65,7 @@ impl Passing {
             }
         };
         if let Some(token) = &self.token {
-            inner.note_limits(token, answer.headers());
+            shared.rate_limits.note(token, answer.headers());
         }
         let (writer, reader) = pipe();
         let mut response = Response::new(ResponseBody::pipe(reader));
@@ -74,7 +74,7 @@ impl Passing {
         if reply.send(Ok(Passed(response))).is_err() {
             return;
         }
-        let idle = inner.upstream.limits().idle;
+        let idle = shared.upstream.limits().idle;
         let mut client = Client(Some(writer));
         while let Ok(piece) = answer.chunk().await {
             let Some(piece) = piece else {
@@ -89,15 +89,15 @@ impl Passing {
     }
 }
 
-async fn send(outgoing: Outgoing, inner: &Inner) -> Result<crate::upstream::Answer, UpstreamError> {
-    let permit = inner.upstream.place(outgoing.lane).await?;
-    inner.upstream.send(outgoing, permit).await
+async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::Answer, UpstreamError> {
+    let permit = shared.upstream.place(outgoing.lane).await?;
+    shared.upstream.send(outgoing, permit).await
 }
 
 /// Notes a write, before its client hears of it, unless it certainly did not happen: a refusal (4xx),
 /// or no place to send it. After an error of the server or of the network it may have happened.
 async fn note(
-    inner: &Inner,
+    shared: &Shared,
     written: &Written,
     target: &Url,
     answer: Result<(http::StatusCode, &HeaderMap), &UpstreamError>,
@@ -111,16 +111,16 @@ async fn note(
     let mentioned: Vec<String> = [LOCATION, CONTENT_LOCATION]
         .iter()
         .filter_map(|name| headers?.get(name)?.to_str().ok())
-        .filter_map(|url| api_path(inner, target, url))
+        .filter_map(|url| api_path(shared, target, url))
         .collect();
     let paths = std::iter::once(written.path.as_str()).chain(mentioned.iter().map(String::as_str));
-    inner.store.invalidate(&written.token, inner.hosts.authority(), paths).await;
+    shared.store.invalidate(&written.token, shared.hosts.authority(), paths).await;
 }
 
 /// The API path of a URL in a response, if it is on the same server (RFC 9111, section 4.4).
-fn api_path(inner: &Inner, target: &Url, url: &str) -> Option<String> {
+fn api_path(shared: &Shared, target: &Url, url: &str) -> Option<String> {
     let url = target.join(url).ok()?;
-    let rest = inner.hosts.api_urls.iter().find_map(|base| url.as_str().strip_prefix(base.as_str()))?;
+    let rest = shared.hosts.api_urls.iter().find_map(|base| url.as_str().strip_prefix(base.as_str()))?;
     let path = rest.split(['?', '#']).next().filter(|path| path.starts_with('/'))?;
     NormalUrl::new(path, None).ok().map(|url| url.path)
 }
