@@ -8,7 +8,8 @@ mod network;
 mod size;
 
 pub use cache::{
-    Cache, CacheBuilder, CacheReport, FetchError, FetchOptions, Fetched, FetchedFrom, RefreshReport, Ttl,
+    By, Cache, CacheBuilder, CacheReport, Codec, Fetch, FetchError, Fetched, FetchedFrom, IntoKey, Json,
+    LoadContext, LoadFailure, LoadReason, Policy, Refresh, RefreshReport, Ttl, Typed,
 };
 #[cfg(feature = "libp2p")]
 pub use config::NodeSummary;

@@ -54,7 +54,7 @@ impl Config {
             let backend;
             (backend, builder) = self.open_tier(*name, seal.as_ref(), builder).await?;
             shared |= backend.info().capabilities.scope == Scope::Shared;
-            builder = builder.shared_tier(backend);
+            builder = builder.tier(backend);
         }
         self.build(self.journal_for(builder, shared, seal.as_ref())).await
     }

@@ -7,9 +7,8 @@ use bytes::{Bytes, BytesMut};
 use http::header::{
     AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 use peercache::{Lease, PutOutcome};
-use reqwest::Url;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -20,6 +19,7 @@ use crate::gunzip::{Gunzip, STEP_BYTES};
 use crate::policy::{Keep, content_length, judge, judge_length, revokes};
 use crate::representation::MAX_REPRESENTATION_BYTES;
 use crate::shared::Shared;
+use crate::shares::ClientAddress;
 use crate::stats::NotStored;
 use crate::store::{Found, Place, Sent};
 use crate::upstream::{Answer, Lane, Outgoing, UpstreamError, cacheable, end_to_end};
@@ -31,7 +31,9 @@ const PIECE_BYTES: usize = 32 * 1024;
 pub(crate) struct Fetch {
     pub(crate) shared: Arc<Shared>,
     pub(crate) place: Place,
-    pub(crate) url: Url,
+    /// Whose share of the places it takes.
+    pub(crate) client: ClientAddress,
+    pub(crate) url: Uri,
     /// The client's headers.
     pub(crate) request: HeaderMap,
     pub(crate) known: Option<Found>,
@@ -136,10 +138,16 @@ impl Fetch {
 
     async fn send(&mut self, headers: HeaderMap) -> Result<(Answer, Sent), UpstreamError> {
         let shared = Arc::clone(&self.shared);
-        let permit = shared.upstream.place(Lane::Api).await?;
+        let permit = shared.upstream.place(Lane::Api, self.client, false).await?;
         let sent = shared.store.sending();
-        let outgoing =
-            Outgoing { lane: Lane::Api, method: Method::GET, url: self.url.clone(), headers, body: None };
+        let outgoing = Outgoing {
+            lane: Lane::Api,
+            client: self.client,
+            method: Method::GET,
+            url: self.url.clone(),
+            headers,
+            body: None,
+        };
         let begin = async {
             if !self.marked {
                 shared.store.begin(&self.place, &sent).await;

@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod arrival;
 mod body;
 mod builder;
 mod cache_control;
@@ -40,16 +41,19 @@ mod freshness;
 mod grant;
 mod gunzip;
 mod hex;
+mod hosts;
 mod key;
 mod limits;
+mod loops;
 mod passthrough;
 mod policy;
 mod proxy;
+mod rate;
 mod representation;
 mod rewrite;
-mod route;
 mod server;
 mod shared;
+mod shares;
 #[cfg(unix)]
 mod socket;
 mod stats;

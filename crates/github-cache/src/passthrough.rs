@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use http::Response;
 use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
-use reqwest::Url;
+use http::{Response, Uri};
 use tokio::sync::oneshot;
 
 use crate::body::{PIPE_BYTES, ResponseBody, pipe};
 use crate::cache_status::CacheStatus;
 use crate::fetch::Client;
-use crate::key::NormalUrl;
+use crate::hosts::{ApiHost, ApiRoute};
 use crate::shared::Shared;
 use crate::token::TokenId;
 use crate::upstream::{Outgoing, UpstreamError, end_to_end};
@@ -18,6 +17,7 @@ use crate::upstream::{Outgoing, UpstreamError, end_to_end};
 /// A write to the API, to be noted once it may have happened.
 pub(crate) struct Written {
     pub(crate) token: TokenId,
+    pub(crate) api: Arc<ApiHost>,
     /// The target's path, normalised.
     pub(crate) path: String,
 }
@@ -29,8 +29,8 @@ pub(crate) struct Passing {
     /// Whose limits the answer tells; set for the API.
     pub(crate) token: Option<TokenId>,
     pub(crate) written: Option<Written>,
-    /// The client's base URL, for rewriting.
-    pub(crate) base: Option<String>,
+    /// What the client asked for, of the API.
+    pub(crate) api: Option<ApiRoute>,
 }
 
 /// Upstream's answer.
@@ -90,7 +90,7 @@ impl Passing {
 }
 
 async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::Answer, UpstreamError> {
-    let permit = shared.upstream.place(outgoing.lane).await?;
+    let permit = shared.upstream.place(outgoing.lane, outgoing.client, outgoing.body.is_some()).await?;
     shared.upstream.send(outgoing, permit).await
 }
 
@@ -99,28 +99,20 @@ async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::An
 async fn note(
     shared: &Shared,
     written: &Written,
-    target: &Url,
+    target: &Uri,
     answer: Result<(http::StatusCode, &HeaderMap), &UpstreamError>,
 ) {
     let headers = match answer {
         Ok((status, _)) if status.is_client_error() => return,
         Ok((_, headers)) => Some(headers),
-        Err(UpstreamError::Busy) => return,
+        Err(UpstreamError::Busy | UpstreamError::NoConnection) => return,
         Err(_) => None,
     };
     let mentioned: Vec<String> = [LOCATION, CONTENT_LOCATION]
         .iter()
         .filter_map(|name| headers?.get(name)?.to_str().ok())
-        .filter_map(|url| api_path(shared, target, url))
+        .filter_map(|url| written.api.path_of(target, url))
         .collect();
     let paths = std::iter::once(written.path.as_str()).chain(mentioned.iter().map(String::as_str));
-    shared.store.invalidate(&written.token, shared.hosts.authority(), paths).await;
-}
-
-/// The API path of a URL in a response, if it is on the same server (RFC 9111, section 4.4).
-fn api_path(shared: &Shared, target: &Url, url: &str) -> Option<String> {
-    let url = target.join(url).ok()?;
-    let rest = shared.hosts.api_urls.iter().find_map(|base| url.as_str().strip_prefix(base.as_str()))?;
-    let path = rest.split(['?', '#']).next().filter(|path| path.starts_with('/'))?;
-    NormalUrl::new(path, None).ok().map(|url| url.path)
+    shared.store.invalidate(&written.token, written.api.authority(), paths).await;
 }

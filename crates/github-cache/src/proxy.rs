@@ -4,15 +4,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use peercache::{CacheReport, Lease, Leased};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::arrival::Arrival;
 use crate::body::ResponseBody;
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
@@ -20,14 +25,28 @@ use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched};
+use crate::hosts::{ApiRoute, Route};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::rewrite::Rewrite;
-use crate::route::{ApiRoute, Route};
 use crate::shared::Shared;
+use crate::shares::ClientAddress;
 use crate::stats::ProxyStats;
 use crate::store::{Found, Place, Read};
-use crate::upstream::{Lane, Outgoing, UpstreamError, forwarded, outgoing_body};
+use crate::upstream::{Lane, Outgoing, Upload, UpstreamError, forwarded};
+
+/// The methods that are passed on.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// The headers that let pages of other origins read an answer.
+static CROSS_ORIGIN: [HeaderName; 6] = [
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE,
+];
 
 /// GitHub's API behind a cache: give it requests, it answers them.
 ///
@@ -54,7 +73,7 @@ pub struct GitHubCache {
 impl fmt::Debug for GitHubCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GitHubCache")
-            .field("upstream", &self.shared.hosts.authority())
+            .field("upstream", &self.shared.hosts.first().authority())
             .finish_non_exhaustive()
     }
 }
@@ -112,6 +131,7 @@ struct Ask {
     headers: HeaderMap,
     head: bool,
     api: ApiRoute,
+    client: ClientAddress,
 }
 
 impl GitHubCache {
@@ -123,18 +143,35 @@ impl GitHubCache {
         if parts.method == Method::CONNECT {
             return Err(Problem::connect());
         }
-        match self.shared.hosts.route(&parts)? {
-            Route::Own(path) => self.own(&path),
+        if parts.method == Method::TRACE {
+            // It would show whoever reads the answer the credentials that were added on the way.
+            return Err(Problem::method_not_allowed(ALLOWED));
+        }
+        if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+            return Ok(self.options());
+        }
+        if self.shared.upstream.loops().has_passed(&parts.headers) {
+            return Err(Problem::looped());
+        }
+        let arrival = parts.extensions.get::<Arrival>().cloned().unwrap_or(Arrival::IN_PROCESS);
+        match self.shared.hosts.route(&parts, &arrival)? {
+            Route::Own(path) => self.own(&parts, &path),
             Route::Other(url) => {
                 let status = CacheStatus::forwarded(Forward::Bypass).detail(Some("other-host"));
-                let outgoing = self.outgoing(Lane::Other, parts, *url, body);
-                self.pass(Passing { outgoing, status, token: None, written: None, base: None }).await
+                let outgoing = self.outgoing(Lane::Other, arrival.client, parts, *url, body);
+                self.pass(Passing { outgoing, status, token: None, written: None, api: None }).await
             }
-            Route::Api(api) => self.api(parts, body, api).await,
+            Route::Api(api) => self.api(parts, body, api, arrival.client).await,
         }
     }
 
-    async fn api<B>(&self, parts: Parts, body: B, api: ApiRoute) -> Result<Response<ResponseBody>, Problem>
+    async fn api<B>(
+        &self,
+        parts: Parts,
+        body: B,
+        api: ApiRoute,
+        client: ClientAddress,
+    ) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -150,16 +187,20 @@ impl GitHubCache {
         let plan = plan(&parts.method, &parts.headers, !body.is_end_stream(), &api.url.path, &directives);
         match plan {
             Plan::Answer { head } => {
-                let place = Place::new(token, self.shared.hosts.authority(), &api.url, &parts.headers);
-                let ask = Ask { place, directives, headers: parts.headers, head, api };
+                let place = Place::new(token, api.api.authority(), &api.url, &parts.headers);
+                let ask = Ask { place, directives, headers: parts.headers, head, api, client };
                 self.from_store(ask).await
             }
             Plan::Forward(why, detail) => {
                 let status = CacheStatus::forwarded(why).detail(detail);
                 let safe = parts.method.is_safe() || api.graphql;
-                let written = (!safe).then(|| Written { token: token.clone(), path: api.url.path.clone() });
-                let outgoing = self.outgoing(Lane::Api, parts, self.shared.hosts.target(&api)?, body);
-                self.pass(Passing { outgoing, status, token: Some(token), written, base: api.base }).await
+                let written = (!safe).then(|| Written {
+                    token: token.clone(),
+                    api: Arc::clone(&api.api),
+                    path: api.url.path.clone(),
+                });
+                let outgoing = self.outgoing(Lane::Api, client, parts, api.target()?, body);
+                self.pass(Passing { outgoing, status, token: Some(token), written, api: Some(api) }).await
             }
         }
     }
@@ -257,7 +298,7 @@ impl GitHubCache {
         let mut headers = found.headers().clone();
         headers.insert(AGE, HeaderValue::from(found.freshness().age(self.shared.store.now()).as_secs()));
         self.shared.rate_limits.refresh(&ask.place.token, &mut headers);
-        self.rewrite(ask.api.base.as_deref(), &mut headers);
+        rewrite(&ask.api, &mut headers);
         status.append_to(&mut headers);
         let mut response = Response::new(ResponseBody::empty());
         if has_it_already(&ask.headers, found.headers()) {
@@ -269,12 +310,6 @@ impl GitHubCache {
         }
         *response.headers_mut() = headers;
         response
-    }
-
-    fn rewrite(&self, base: Option<&str>, headers: &mut HeaderMap) {
-        if let Some(to) = base {
-            Rewrite { from: &self.shared.hosts.api_urls, to }.apply(headers);
-        }
     }
 
     /// Asks upstream in a task of its own, so that nothing is lost when this client goes away.
@@ -290,7 +325,8 @@ impl GitHubCache {
         let fetch = Fetch {
             shared: Arc::clone(&self.shared),
             place: ask.place.clone(),
-            url: self.shared.hosts.target(&ask.api)?,
+            client: ask.client,
+            url: ask.api.target()?,
             request: ask.headers.clone(),
             known: read.found,
             marked: read.marked,
@@ -317,7 +353,7 @@ impl GitHubCache {
                     *response.body_mut() = ResponseBody::empty();
                     reduce_to_304(response.headers_mut());
                 }
-                self.rewrite(ask.api.base.as_deref(), response.headers_mut());
+                rewrite(&ask.api, response.headers_mut());
                 status.append_to(response.headers_mut());
                 Ok(response)
             }
@@ -327,46 +363,64 @@ impl GitHubCache {
     async fn pass_head(&self, ask: Ask, why: Forward) -> Result<Response<ResponseBody>, Problem> {
         let outgoing = Outgoing {
             lane: Lane::Api,
+            client: ask.client,
             method: Method::HEAD,
-            url: self.shared.hosts.target(&ask.api)?,
+            url: ask.api.target()?,
             headers: forwarded(&ask.headers),
             body: None,
         };
         let status = CacheStatus::forwarded(why);
         let token = Some(ask.place.token);
-        self.pass(Passing { outgoing, status, token, written: None, base: ask.api.base }).await
+        self.pass(Passing { outgoing, status, token, written: None, api: Some(ask.api) }).await
     }
 
-    fn outgoing<B>(&self, lane: Lane, parts: Parts, url: reqwest::Url, body: B) -> Outgoing
+    fn outgoing<B>(&self, lane: Lane, client: ClientAddress, parts: Parts, url: Uri, body: B) -> Outgoing
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let idle = self.shared.upstream.limits().idle;
-        let body = (!body.is_end_stream()).then(|| outgoing_body(body, idle));
-        Outgoing { lane, method: parts.method, url, headers: forwarded(&parts.headers), body }
+        let body = (!body.is_end_stream()).then(|| Upload::new(body, self.shared.upstream.limits()));
+        Outgoing { lane, client, method: parts.method, url, headers: forwarded(&parts.headers), body }
     }
 
     /// Passes a request through, in a task of its own: a write must be noted whatever its client does.
     async fn pass(&self, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
         let status = passing.status.clone();
-        let base = passing.base.clone();
+        let api = passing.api.clone();
         let why = status.forward.unwrap_or(Forward::Bypass);
         let (reply, answer) = oneshot::channel();
         self.shared.tasks.spawn(passing.run(Arc::clone(&self.shared), reply));
         let Passed(mut response) =
             answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))?;
         self.shared.stats.bypass.add(1);
-        self.rewrite(base.as_deref(), response.headers_mut());
+        if let Some(api) = &api {
+            rewrite(api, response.headers_mut());
+        }
         status.status(response.status()).append_to(response.headers_mut());
         Ok(response)
     }
 
-    /// The proxy's own endpoints.
-    fn own(&self, path: &str) -> Result<Response<ResponseBody>, Problem> {
+    /// What `OPTIONS *` asks for: what this server can do in general (RFC 9110, section 9.3.7).
+    fn options(&self) -> Response<ResponseBody> {
+        self.shared.stats.local.add(1);
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
+        CacheStatus::local("local").append_to(response.headers_mut());
+        response
+    }
+
+    /// The proxy's own endpoints, which only look. A page of another origin sees none of them.
+    fn own(&self, parts: &Parts, path: &str) -> Result<Response<ResponseBody>, Problem> {
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            return Err(Problem::method_not_allowed("GET, HEAD"));
+        }
+        if parts.headers.contains_key(ORIGIN) {
+            return Err(Problem::other_origin());
+        }
         let json = match path {
-            "health" => serde_json::json!({ "status": "ok" }).to_string(),
-            "stats" => {
+            "-/peercache/health" => serde_json::json!({ "status": "ok" }).to_string(),
+            "-/peercache/stats" => {
                 let report = StatsReport {
                     proxy: self.shared.stats.read(),
                     cache: self.shared.store.cache().report(),
@@ -382,8 +436,20 @@ impl GitHubCache {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
         CacheStatus::local("local").append_to(headers);
-        *response.body_mut() = ResponseBody::full(Bytes::from(json));
+        if parts.method == Method::GET {
+            *response.body_mut() = ResponseBody::full(Bytes::from(json));
+        }
         Ok(response)
+    }
+}
+
+/// Leads a client that uses a base URL back to it, and gives pages of other origins no right to read what
+/// GitHub lets every page read.
+fn rewrite(api: &ApiRoute, headers: &mut HeaderMap) {
+    let Some(to) = &api.base else { return };
+    Rewrite { from: &api.api.urls, to }.apply(headers);
+    for name in &CROSS_ORIGIN {
+        headers.remove(name);
     }
 }
 
@@ -391,6 +457,6 @@ fn problem(error: UpstreamError, why: Forward) -> Problem {
     match error {
         UpstreamError::Busy => Problem::busy(why),
         UpstreamError::Timeout => Problem::timeout(why),
-        UpstreamError::Unreachable => Problem::unreachable(why),
+        UpstreamError::NoConnection | UpstreamError::Unreachable => Problem::unreachable(why),
     }
 }

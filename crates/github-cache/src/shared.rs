@@ -6,8 +6,8 @@ use peercache::Cache;
 use tokio_util::task::TaskTracker;
 
 use crate::coalesce::Flights;
+use crate::hosts::Hosts;
 use crate::limits::RateLimits;
-use crate::route::Hosts;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::token::TokenHasher;
