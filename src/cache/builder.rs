@@ -191,7 +191,7 @@ impl CacheBuilder {
             Some(name) => Arc::new(tiers::Named::new(name, backend)),
             None => backend,
         };
-        self.chain = self.chain.shared_tier(backend, options);
+        self.chain = self.chain.tier_with(backend, options);
         Ok(match known {
             Known::Nothing => self,
             #[cfg(feature = "memory")]

@@ -362,7 +362,7 @@ impl Cache {
         self.inner.loads.close().await;
         let given_up = || {
             let tiers = self.inner.chain.report().tiers.into_iter();
-            tiers.map(|tier| (tier.name, tier.behind.map_or(0, |behind| behind.dropped.shutdown)))
+            tiers.map(|tier| (tier.name, tier.queue.map_or(0, |queue| queue.dropped.shutdown)))
         };
         let before: Vec<_> = given_up().map(|(_, writes)| writes).collect();
         self.inner.chain.close().await?;
