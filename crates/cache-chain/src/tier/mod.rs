@@ -401,7 +401,8 @@ fn shortened(entry: &Entry, cap: Duration) -> Entry {
     let meta = entry.metadata();
     let mut builder = Entry::builder(entry.value().clone(), meta.version, meta.created)
         .fresh_for(cap)
-        .stale_for(meta.stale_for);
+        .stale_for(meta.stale_for)
+        .class(meta.class);
     if let Some(content_type) = &meta.content_type {
         builder = builder.content_type(content_type);
     }
