@@ -81,8 +81,8 @@ pub mod report {
     pub use crate::cache::RefreshReport;
     pub use crate::large::LargeReport;
     pub use peercache_chain::{
-        BehindReport, BreakerReport, DroppedReport, JournalReport, LatencyReport, LeaseReport,
-        PromotionReport, RemovalReport, Report, TagReport, TierReport,
+        BreakerReport, DroppedReport, JournalReport, LatencyReport, LeaseReport, PromotionReport,
+        QueueReport, RemovalReport, Report, TagReport, TierReport,
     };
 }
 
