@@ -160,7 +160,7 @@ impl CacheBuilder {
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
             self = self.add(tier, name, &mut room, &mut shared)?;
         }
-        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
+        let mut chain = self.chain.clock(self.clock).namespace(self.namespace.clone()).watch_namespace(true);
         if let Some(journal) = self.journal {
             chain = chain.journal(journal.open()?);
         }
@@ -202,7 +202,7 @@ impl CacheBuilder {
             Some(name) => Arc::new(tiers::Named::new(name, backend)),
             None => backend,
         };
-        self.chain = self.chain.shared_tier(backend, options);
+        self.chain = self.chain.tier_with(backend, options);
         Ok(match known {
             Known::Nothing => self,
             #[cfg(feature = "memory")]

@@ -43,7 +43,7 @@ pub enum Skip {
     TimedOut(Duration),
     /// Its mode does not allow reading.
     Mode,
-    /// Its breaker is open: it was unwell lately and was not asked.
+    /// Its breaker is open: it failed repeatedly and was not asked.
     Open,
     /// It usually takes longer than the read had left, and was not asked.
     TooSlow,
@@ -62,8 +62,8 @@ impl fmt::Display for Skip {
             Self::FromFuture => "from the future",
             Self::Tagged => "removed by a tag",
             Self::Mode => "write-only",
-            Self::Open => "left alone: it was unwell lately",
-            Self::TooSlow => "left out: it has been too slow",
+            Self::Open => "not asked: its breaker is open",
+            Self::TooSlow => "not asked: it has been too slow",
             Self::Overtaken => "overtaken by another tier",
             Self::Failed(error) => return error.fmt(f),
             Self::TimedOut(deadline) => return write!(f, "no answer within {} ms", deadline.as_millis()),
@@ -73,23 +73,76 @@ impl fmt::Display for Skip {
 
 /// One tier's part in a lookup that it did not answer.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TierTrace {
-    /// The tier's name.
+    /// The tier's place in the chain, counted from 0.
+    pub index: usize,
+    /// The tier's name, which another tier may have as well.
     pub tier: Cow<'static, str>,
     /// Why it did not answer.
     pub skip: Skip,
 }
 
+impl TierTrace {
+    /// How long the read waited for this tier before it gave the tier up for its deadline. None if the
+    /// tier answered, or was not waited for.
+    #[must_use]
+    pub fn waited(&self) -> Option<Duration> {
+        match self.skip {
+            Skip::TimedOut(waited) => Some(waited),
+            _ => None,
+        }
+    }
+
+    /// Whether the tier may hold the key all the same: it failed, did not answer in time, or was not
+    /// asked for its health or its speed.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        use Skip::{Failed, Open, Overtaken, TimedOut, TooSlow};
+        matches!(self.skip, Failed(_) | TimedOut(_) | Open | TooSlow | Overtaken)
+    }
+}
+
+/// How a lookup differs from the usual one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LookupOptions {
+    /// By how much each tier, and the whole read, may take longer than usual: for values that are known
+    /// to be large. A chain as a tier keeps its own deadlines. Default: not at all.
+    pub extra_time: Duration,
+}
+
+impl LookupOptions {
+    /// The usual lookup.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Each tier, and the whole read, may take this much longer than usual.
+    #[must_use]
+    pub const fn extra_time(mut self, extra_time: Duration) -> Self {
+        self.extra_time = extra_time;
+        self
+    }
+}
+
 /// The answer to a read: what was found, where, and why not elsewhere.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 #[must_use]
 pub struct Lookup {
     /// Hit, stale or miss.
     pub outcome: Outcome,
     /// The entry, for a hit or a stale answer.
     pub entry: Option<Entry>,
-    /// The tier that the entry came from.
+    /// The name of the tier that the entry came from.
     pub tier: Option<Cow<'static, str>>,
+    /// The place in the chain of that tier, counted from 0.
+    pub tier_index: Option<usize>,
+    /// Whether that tier is this process's own memory, so that nobody else can have written there; false
+    /// for a miss.
+    pub in_process: bool,
     /// Whether that tier is shared with other machines; false for a miss.
     pub shared: bool,
     /// The entry's age; zero for a miss.
@@ -112,6 +165,13 @@ impl Lookup {
         }
     }
 
+    /// The tiers that may hold the key all the same, in order: those that failed, did not answer in time,
+    /// or were not asked for their health or their speed. [`TierTrace::waited`] says how long the read
+    /// waited for one in vain.
+    pub fn unknown(&self) -> impl Iterator<Item = &TierTrace> {
+        self.trace.iter().filter(|trace| trace.is_unknown())
+    }
+
     /// Whether this is a hit.
     #[must_use]
     pub fn is_hit(&self) -> bool {
@@ -130,8 +190,8 @@ pub enum TierPut {
     Queued,
     /// It was not asked: its mode does not allow writing.
     Mode,
-    /// The value is larger than it takes. What it held before is buried, so it cannot hide the value
-    /// that tiers further down hold now.
+    /// The value is larger than it takes. A tombstone replaces what it held before, which would hide the
+    /// value that tiers further down hold now.
     TooLarge,
     /// It failed, or did not answer within its deadline. A shared tier is tried again in the background
     /// where that can help.

@@ -1,10 +1,11 @@
-//! Writes that a tier failed to take: what it shows of those keys may be what they replaced.
+//! Writes that a tier failed to take: what it holds under those keys may be what they replaced.
 //!
-//! A tier that was away while a key was written or removed still holds the value from before. When it is
-//! back it would serve that again, so the chain remembers what each tier missed and takes nothing older
-//! from it, whatever the tier acknowledges later. While a write waits in the tier's queue that stands for
-//! it; what a queue gives up is remembered here. For as long as the process lives, and bounded: when there are too many keys, the older half is
-//! forgotten, and the tier is from then on not believed about *any* key for what is older than those.
+//! A tier that was away while a key was written or removed still holds the value from before. When it
+//! is back it would serve that value again, so the chain remembers what each tier missed and takes
+//! nothing older from it, whatever the tier acknowledges later. While a write waits in the tier's queue
+//! the queue does the same; what a queue gives up is remembered here. Kept for as long as the process
+//! lives, and bounded: when there are too many keys the older half is forgotten, and from then on
+//! nothing older than those is taken from the tier, under *any* key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ const MAX_KEYS: usize = 16_384;
 
 /// What one tier missed.
 #[derive(Debug, Default)]
-pub(crate) struct Missed {
+pub(crate) struct MissedWrites {
     /// Whether anything was ever missed. A tier that is well costs a read one look at this.
     any: AtomicBool,
     writes: Mutex<Writes>,
@@ -40,7 +41,7 @@ impl Writes {
     }
 }
 
-impl Missed {
+impl MissedWrites {
     /// The tier failed to take this version, or may have.
     pub(crate) fn note(&self, key: &Key, version: Version) {
         let mut writes = self.writes();
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn only_what_is_older_than_a_missed_write_is_outdated() {
-        let (missed, next) = (Missed::default(), versions());
+        let (missed, next) = (MissedWrites::default(), versions());
         let (old, lost, new) = (next(), next(), next());
         assert!(!missed.outdates(&key("k"), old));
         missed.note(&key("k"), lost);
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_forgetting_errs_towards_misses() {
-        let (missed, next) = (Missed::default(), versions());
+        let (missed, next) = (MissedWrites::default(), versions());
         let made: Vec<_> = (0..=MAX_KEYS).map(|_| next()).collect();
         made.iter().enumerate().for_each(|(n, version)| missed.note(&key(n), *version));
         assert!(missed.writes().by_key.len() <= MAX_KEYS / 2);

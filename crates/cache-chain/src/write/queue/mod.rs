@@ -1,47 +1,45 @@
-//! Write-behind: what is to be written to a shared tier waits here, bounded, until the tier has it.
+//! The write queue of a shared tier: what is to be written waits here, bounded, until the tier has it.
 //!
 //! Every write that is offered ends in exactly one way, and is counted there: delivered, coalesced into
 //! a newer one of the same key, dropped for a reason, or left to the journal. Workers are spawned when
 //! there is something to do and end when there is not, so a chain at rest has no task.
 
 mod backlog;
-mod budget;
-mod replay;
+mod options;
+pub(crate) mod replay;
 mod report;
-mod worker;
+mod retry_budget;
+pub(crate) mod worker;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use peercache_api::{Clock, Entry, Error, ErrorKind, Key, Operation, Timestamp};
+use peercache_api::util::{Count, SplitMix64};
+use peercache_api::{Clock, Entry, Error, ErrorKind, Key, Operation, Timestamp, Version};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use self::backlog::{Ack, Backlog, Offered, Removed};
-use self::budget::RetryBudget;
-use crate::journal::Journal;
-use crate::missed::Missed;
-use crate::policy::WriteBehind;
-use crate::stats::Count;
-use crate::write::burial;
-
-pub(crate) use self::replay::{abandon, finish, replay};
-pub use self::report::{BehindReport, DroppedReport};
-pub(crate) use self::worker::pump;
+pub use self::options::WriteBehind;
+pub use self::report::{DroppedReport, QueueReport};
+use self::retry_budget::RetryBudget;
+use crate::tier::Tier;
+use crate::write::journal::Journal;
 
 /// The queue of one tier.
 #[derive(Debug)]
-pub(crate) struct Behind {
+pub(crate) struct WriteQueue {
+    /// Learns of a missed write before the write leaves the queue, so that at any moment one of them
+    /// stands for it.
+    tier: Arc<Tier>,
     /// The tier's name in the journal.
     name: String,
     limits: WriteBehind,
     clock: Arc<dyn Clock>,
     journal: Option<Arc<Journal>>,
-    /// The tier's: told of a write before it stops to wait, so that at any moment one of them stands for it.
-    missed: Arc<Missed>,
     state: Mutex<State>,
-    stats: BehindStats,
-    /// Rung whenever a worker pauses or ends.
+    stats: QueueStats,
+    /// Notified whenever a worker pauses or ends.
     rest: Notify,
 }
 
@@ -57,7 +55,7 @@ struct State {
     /// No attempt is made before.
     resume: Option<Instant>,
     started: Instant,
-    seed: u64,
+    jitter: SplitMix64,
     phase: Phase,
 }
 
@@ -80,8 +78,9 @@ enum Why {
 
 /// Counted while the state is held, so that a report taken at any moment adds up.
 #[derive(Debug, Default)]
-struct BehindStats {
+struct QueueStats {
     queued: Count,
+    promoted: Count,
     replayed: Count,
     delivered: Count,
     coalesced: Count,
@@ -96,19 +95,21 @@ struct BehindStats {
 
 /// How a queue took a write.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    /// It waits. The receiver is told once that the tier has it, or that the first attempt failed.
+pub(crate) enum Offer {
+    /// It waits. The receiver gets one message: the tier has it, or the first attempt failed.
     Waits(oneshot::Receiver<Result<(), Error>>),
     Refused(Error),
 }
 
-impl Behind {
+impl WriteQueue {
+    /// The queue of `tier`, which is called `name` in the journal; `seed` makes the jitter of its
+    /// pauses repeatable.
     pub(crate) fn new(
+        tier: Arc<Tier>,
         name: String,
         limits: WriteBehind,
         clock: Arc<dyn Clock>,
         journal: Option<Arc<Journal>>,
-        missed: Arc<Missed>,
         seed: u64,
     ) -> Self {
         let state = State {
@@ -119,11 +120,11 @@ impl Behind {
             failures: 0,
             resume: None,
             started: Instant::now(),
-            seed,
+            jitter: SplitMix64::new(seed),
             phase: Phase::Open,
         };
-        let (state, stats, rest) = (Mutex::new(state), BehindStats::default(), Notify::new());
-        Self { name, limits, clock, journal, missed, state, stats, rest }
+        let (state, stats, rest) = (Mutex::new(state), QueueStats::default(), Notify::new());
+        Self { tier, name, limits, clock, journal, state, stats, rest }
     }
 
     /// The tier's name in the journal.
@@ -138,21 +139,35 @@ impl Behind {
 
     /// Takes in a write, in the journal first if there is one. Returns once the journal has it, and
     /// takes effect even if the returned future is dropped.
-    pub(crate) async fn offer(self: &Arc<Self>, key: &Key, entry: Entry) -> Taken {
+    pub(crate) async fn offer(self: &Arc<Self>, key: &Key, entry: Entry) -> Offer {
         if self.journal.is_none() {
             return self.take_in(key, entry);
         }
-        let (behind, owned) = (Arc::clone(self), key.clone());
-        let taken = tokio::task::spawn_blocking(move || behind.take_in(&owned, entry)).await;
-        taken.unwrap_or_else(|_| Taken::Refused(self.refusal("the runtime is shutting down")))
+        let (queue, owned) = (Arc::clone(self), key.clone());
+        let taken = tokio::task::spawn_blocking(move || queue.take_in(&owned, entry)).await;
+        taken.unwrap_or_else(|_| Offer::Refused(self.refusal("the runtime is shutting down")))
     }
 
-    fn take_in(&self, key: &Key, entry: Entry) -> Taken {
+    /// Takes in a copy of what a tier further down holds, if there is room for it without giving
+    /// anything up, and nothing waits under its key. It is not in the journal: nothing is lost with it.
+    pub(crate) fn offer_copy(&self, key: &Key, entry: Entry) -> bool {
+        let (queued, give_up) = (self.clock.now(), self.clock.monotonic() + self.age_of(&entry));
+        let mut state = self.state();
+        if state.phase != Phase::Open || !state.backlog.has_room(key, &entry) {
+            return false;
+        }
+        // There is room, as the line above says.
+        let _ = state.backlog.offer(key, entry, queued, give_up, None);
+        self.stats.promoted.add(1);
+        true
+    }
+
+    fn take_in(&self, key: &Key, entry: Entry) -> Offer {
         let (queued, give_up) = (self.clock.now(), self.clock.monotonic() + self.age_of(&entry));
         let (ack, told) = oneshot::channel();
         match self.insert(key, entry, queued, give_up, Some(ack), &self.stats.queued) {
-            Ok(()) => Taken::Waits(told),
-            Err(message) => Taken::Refused(self.refusal(message)),
+            Ok(()) => Offer::Waits(told),
+            Err(message) => Offer::Refused(self.refusal(message)),
         }
     }
 
@@ -163,7 +178,7 @@ impl Behind {
             let state = self.state();
             self.stats.replayed.add(1);
             self.stats.too_old.add(1);
-            self.missed.note(key, entry.version());
+            self.tier.missed.note(key, entry.version());
             drop(state);
             return;
         };
@@ -185,13 +200,13 @@ impl Behind {
         ack: Option<Ack>,
         came: &Count,
     ) -> Result<(), &'static str> {
-        let (version, burial) = (entry.version(), burial(&entry));
+        let (version, tombstone) = (entry.version(), Entry::tombstone_for(&entry));
         self.remember(key, &entry, queued);
         let mut state = self.state();
         came.add(1);
         if state.phase != Phase::Open {
             self.stats.shutdown.add(1);
-            self.missed.note(key, version);
+            self.tier.missed.note(key, version);
             drop(state);
             self.forget(key, version);
             return Err("the cache is closed");
@@ -205,15 +220,15 @@ impl Behind {
             Offered::Replaced | Offered::Older => self.stats.coalesced.add(1),
             Offered::Full => {
                 self.stats.full.add(1);
-                self.missed.note(key, version);
+                self.tier.missed.note(key, version);
             }
         }
         // What waits of this key was replaced by what found no room, so a removal takes its place: that
         // always fits. It counts as what it stands for.
-        let buries = offered == Offered::Full && state.backlog.get(key).is_some();
-        if buries {
-            let give_up = self.clock.monotonic() + self.age_of(&burial);
-            let _ = state.backlog.offer(key, burial.clone(), queued, give_up, None);
+        let replaced = offered == Offered::Full && state.backlog.get(key).is_some();
+        if replaced {
+            let give_up = self.clock.monotonic() + self.age_of(&tombstone);
+            let _ = state.backlog.offer(key, tombstone.clone(), queued, give_up, None);
         }
         drop(state);
         for removed in evicted {
@@ -221,8 +236,8 @@ impl Behind {
         }
         if offered == Offered::Full {
             self.forget(key, version);
-            if buries {
-                self.remember(key, &burial, queued);
+            if replaced {
+                self.remember(key, &tombstone, queued);
             }
             return Err("too much waits to be written to this tier already");
         }
@@ -249,11 +264,11 @@ impl Behind {
     /// Remembers writes that the tier will not get. For whoever holds the state in which they waited.
     fn note_missed<'a>(&self, removed: impl IntoIterator<Item = &'a Removed>) {
         for Removed { key, slot } in removed {
-            self.missed.note(key, slot.entry.version());
+            self.tier.missed.note(key, slot.entry.version());
         }
     }
 
-    /// Takes a write that was given up, and counted, out of the journal, and tells who waits for it.
+    /// Takes a write that was given up, and counted, out of the journal, and answers whoever waits for it.
     fn let_go(&self, removed: Removed, why: Why) {
         let message = match why {
             Why::Full => "it made room for newer writes",
@@ -269,7 +284,7 @@ impl Behind {
     }
 
     /// Takes a write out of the journal.
-    fn forget(&self, key: &Key, version: peercache_api::Version) {
+    fn forget(&self, key: &Key, version: Version) {
         if let Some(journal) = &self.journal
             && let Err(error) = journal.end(&self.name, key, version, self.clock.now())
         {
@@ -338,12 +353,13 @@ impl Behind {
         }
     }
 
-    pub(crate) fn report(&self) -> BehindReport {
+    pub(crate) fn report(&self) -> QueueReport {
         let state = self.state();
         let (waiting, waiting_bytes) = (state.backlog.len() as u64, state.backlog.bytes() as u64);
         let stats = &self.stats;
-        BehindReport {
+        QueueReport {
             queued: stats.queued.get(),
+            promoted: stats.promoted.get(),
             replayed: stats.replayed.get(),
             delivered: stats.delivered.get(),
             coalesced: stats.coalesced.get(),

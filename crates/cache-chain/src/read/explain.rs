@@ -6,11 +6,10 @@ use std::time::Duration;
 use peercache_api::{Entry, EntryKind, Freshness, Key, Timestamp};
 use serde::Serialize;
 
-use crate::breaker::BreakerReport;
-use crate::chain::Chain;
-use crate::lookup::{Outcome, Skip};
-use crate::read::Scan;
-use crate::tier::{Call, Tier};
+use super::budget::Budget;
+use super::scan::{Scan, Sources};
+use crate::outcome::{Outcome, Skip};
+use crate::tier::{BreakerReport, Call};
 
 /// What a read of one key would do now. Contains neither the key nor any value.
 ///
@@ -74,88 +73,79 @@ pub struct Held {
     pub tags: usize,
 }
 
-impl Chain {
-    /// Says tier by tier what a read of `key` would do and why.
-    ///
-    /// Every tier that may be read is asked once, one after the other, those below a hit included, each
-    /// within its own deadline. Nothing is counted, carried up or told to a breaker; a tier that is
-    /// itself a chain does count the read. Races are left out of account.
-    ///
-    /// Cancel-safe.
-    pub async fn explain(&self, key: &Key) -> Explanation {
-        let mut scan = self.begin(key);
-        let mut left = self.read_budget;
-        let mut tiers = Vec::with_capacity(self.tiers.len());
-        for (index, tier) in self.tiers.iter().enumerate() {
-            tiers.push(self.explain_tier(index, tier, key, &mut left, &mut scan).await);
-        }
-        let (outcome, answer) = match (scan.found, scan.stale) {
-            (Some(found), _) => (Outcome::Hit, Some(found.0)),
-            (None, Some(stale)) => (Outcome::Stale, Some(stale.0)),
-            (None, None) => (Outcome::Miss, None),
-        };
-        Explanation {
-            outcome,
-            tier: answer.map(|index| self.tiers[index].name().to_owned()),
-            budget_ms: (self.read_budget < Duration::MAX).then(|| millis(self.read_budget)),
-            tiers,
-        }
+/// Says tier by tier what a read of `key` within `total` would do and why.
+pub(crate) async fn explain(sources: &Sources, key: &Key, total: Duration) -> Explanation {
+    let mut scan = Scan::new(sources, key);
+    let mut budget = Budget::new(&sources.slots, &*sources.clock, total, Duration::ZERO);
+    let mut tiers = Vec::with_capacity(sources.slots.len());
+    for index in 0..sources.slots.len() {
+        tiers.push(explain_tier(sources, index, key, &mut budget, &mut scan).await);
     }
+    let (outcome, answer) = match (scan.found, scan.stale) {
+        (Some(found), _) => (Outcome::Hit, Some(found.0)),
+        (None, Some(stale)) => (Outcome::Stale, Some(stale.0)),
+        (None, None) => (Outcome::Miss, None),
+    };
+    Explanation {
+        outcome,
+        tier: answer.map(|index| sources.slots[index].tier.name().to_owned()),
+        budget_ms: (total < Duration::MAX).then(|| millis(total)),
+        tiers,
+    }
+}
 
-    async fn explain_tier(
-        &self,
-        index: usize,
-        tier: &Tier,
-        key: &Key,
-        left: &mut Duration,
-        scan: &mut Scan,
-    ) -> TierExplanation {
-        let usual = tier.recent.usual(self.clock.monotonic()).map(|usual| usual.p50);
-        let allowed = tier.reads() && tier.breaker.allow();
-        let answered = scan.found.is_some();
-        let too_slow = !tier.is_volatile() && self.is_too_slow(tier, *left);
-        let waited = match self.waiting(key) {
-            // To look again at each of those that a read would race changes nothing.
-            Some(waiting) if !answered && !tier.is_local() => {
-                self.weigh_waiting(index, key, waiting, scan).await
-            }
-            _ => false,
-        };
-        let asked = allowed && !answered && !waited && !too_slow;
-        let deadline = asked.then(|| self.allowance(index, *left, Duration::ZERO));
-        if asked {
-            *left = left.saturating_sub(usual.unwrap_or_default());
-        }
-        let mut explanation = TierExplanation {
-            name: tier.name().to_owned(),
-            scope: if tier.is_local() { "local" } else { "shared" },
-            mode: tier.mode.as_str(),
-            breaker: tier.breaker.report(),
-            deadline_ms: deadline.map(millis),
-            usual_ms: usual.map(|usual| usual.as_secs_f64() * 1000.0),
-            holds: None,
-            waits: None,
-            decision: String::new(),
-        };
-        let call = if allowed { Some(tier.peek(key).await) } else { None };
-        let now = self.clock.now();
-        if let Some(Call::Done(Some(entry))) = &call {
-            explanation.holds = Some(held(entry, now));
-        }
-        explanation.waits = tier.pending(key).map(|entry| held(&entry, now));
-        explanation.decision = match call {
-            _ if waited => "hit: it waits to be written to a shared tier".to_owned(),
-            _ if !tier.reads() => reason(&Skip::Mode),
-            None => reason(&Skip::Open),
-            Some(_) if answered => "not reached: a tier above answers".to_owned(),
-            Some(_) if too_slow => reason(&Skip::TooSlow),
-            Some(call) => self
-                .weigh_with_tags(index, key, call, scan)
-                .await
-                .map_or_else(|| "hit".to_owned(), |skip| reason(&skip)),
-        };
-        explanation
+async fn explain_tier(
+    sources: &Sources,
+    index: usize,
+    key: &Key,
+    budget: &mut Budget<'_>,
+    scan: &mut Scan<'_>,
+) -> TierExplanation {
+    let (slot, clock) = (&sources.slots[index], &sources.clock);
+    let tier = &slot.tier;
+    let usual = tier.latency.percentiles(clock.monotonic()).map(|usual| usual.p50);
+    let allowed = tier.reads() && tier.breaker.allow();
+    let answered = scan.found.is_some();
+    let too_slow = !tier.is_volatile() && budget.is_too_slow(index);
+    let waited = match scan.waiting() {
+        // To look again at each of those that a read would race changes nothing.
+        Some(waiting) if !answered && !tier.is_local() => scan.weigh_waiting(index, waiting).await,
+        _ => false,
+    };
+    let asked = allowed && !answered && !waited && !too_slow;
+    let deadline = asked.then(|| budget.allowance(index));
+    if asked {
+        budget.spend(usual.unwrap_or_default());
     }
+    let mut explanation = TierExplanation {
+        name: tier.name().to_owned(),
+        scope: if tier.is_local() { "local" } else { "shared" },
+        mode: tier.mode.as_str(),
+        breaker: tier.breaker.report(),
+        deadline_ms: deadline.map(millis),
+        usual_ms: usual.map(|usual| usual.as_secs_f64() * 1000.0),
+        holds: None,
+        waits: None,
+        decision: String::new(),
+    };
+    let call = if allowed { Some(tier.peek(key).await) } else { None };
+    let now = clock.now();
+    if let Some(Call::Done(Some(entry))) = &call {
+        explanation.holds = Some(held(entry, now));
+    }
+    explanation.waits = slot.pending(key).map(|entry| held(&entry, now));
+    explanation.decision = match call {
+        _ if waited => "hit: it waits to be written to a shared tier".to_owned(),
+        _ if !tier.reads() => reason(&Skip::Mode),
+        None => reason(&Skip::Open),
+        Some(_) if answered => "not reached: a tier above answers".to_owned(),
+        Some(_) if too_slow => reason(&Skip::TooSlow),
+        Some(call) => {
+            let skip = scan.weigh(index, call).await;
+            skip.map_or_else(|| "hit".to_owned(), |skip| reason(&skip))
+        }
+    };
+    explanation
 }
 
 fn held(entry: &Entry, now: Timestamp) -> Held {

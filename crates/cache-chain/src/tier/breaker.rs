@@ -1,7 +1,7 @@
-//! The circuit breaker: a tier that is unwell is left alone, and asked in the background how it is.
+//! The circuit breaker: a tier that is unhealthy is not asked, and probed in the background.
 //!
 //! ```text
-//!            five failures in a row, or timeouts in a row that cost `patience`
+//!            five failures in a row, or timeouts in a row that cost `timeout_limit`
 //!   closed ──────────────────────────────────────────────────────────────────▶ open
 //!      ▲                                                                        │ after the backoff,
 //!      │ the probe and one read answer                                          ▼ in the background
@@ -9,21 +9,28 @@
 //!                                    either fails: open again, longer backoff ──┘
 //! ```
 //!
-//! Callers are refused while it is open *and* while it is half-open: no caller waits for an experiment.
+//! Callers are refused while it is open *and* while it is half-open: no caller waits for a probe.
+//!
+//! The probing task exists only while the breaker is open. It keeps no tier alive while it waits, and
+//! whatever ends it early (a runtime that shuts down, a backend that panics) closes the breaker, so
+//! that no tier is ever left out for good.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use std::{error, fmt};
 
-use peercache_api::{CacheBackend, Clock, Error, ErrorKind, Timestamp};
+use peercache_api::util::SplitMix64;
+use peercache_api::{BackendInfo, CacheBackend, Clock, Error, ErrorKind, Key, Operation, Timestamp};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::breaker_probe::{Watch, recover};
+use super::panics::caught;
 
-/// When a tier's breaker opens, and how often an open one looks whether the tier is well again.
+/// When a tier's breaker opens, and how often the tier is probed while it is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerOptions {
     /// So many failures in a row open it; at least 1. Default 5.
@@ -31,10 +38,10 @@ pub struct BreakerOptions {
     /// So many timeouts in a row, each at the tier's full deadline, open it; at least 1. Default 2.
     /// It opens earlier if the timeouts in a row have cost the chain's read budget together.
     pub timeouts: u32,
-    /// The longest wait before the first look. Default 500 ms. It doubles with every look that finds
-    /// the tier unwell, and with every opening soon after a closing.
+    /// The longest wait before the first probe. Default 500 ms. It doubles with every probe that fails,
+    /// and with every opening soon after a closing.
     pub backoff: Duration,
-    /// What the wait never exceeds, so a tier that is well again is back after this at the latest.
+    /// What the wait never exceeds, so a tier that has recovered is used after this at the latest.
     /// Default 30 s.
     pub max_backoff: Duration,
 }
@@ -68,13 +75,14 @@ const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
 const HALF_OPEN: u8 = 2;
 
-/// Longest backoffs that a tier must stay well for until its backoff starts from the bottom again.
+/// Longest backoffs that a tier must stay healthy for until its backoff starts from the bottom again.
 const SETTLED_AFTER: u32 = 2;
 
 /// The parts of a tier that its breaker probes.
 #[derive(Debug)]
-pub(crate) struct Patient {
+pub(crate) struct ProbeTarget {
     pub(crate) backend: Arc<dyn CacheBackend>,
+    pub(crate) info: BackendInfo,
     /// Whether the chain reads it, so that a probe may.
     pub(crate) reads: bool,
     /// The longest that each half of a probe may take.
@@ -89,9 +97,9 @@ pub(crate) struct Breaker {
     inner: Mutex<Inner>,
     options: BreakerOptions,
     /// How long timeouts in a row may take together.
-    patience: Duration,
+    timeout_limit: Duration,
     clock: Arc<dyn Clock>,
-    pub(crate) patient: Patient,
+    target: ProbeTarget,
 }
 
 #[derive(Debug)]
@@ -105,7 +113,7 @@ struct Inner {
     since: Timestamp,
     openings: u64,
     cause: Option<Error>,
-    jitter: u64,
+    jitter: SplitMix64,
     watch: Option<AbortHandle>,
     stopped: bool,
 }
@@ -114,7 +122,7 @@ impl Breaker {
     /// A closed breaker. `budget` bounds what timeouts may cost before it opens; `seed` makes the
     /// jitter of its probes repeatable.
     pub(crate) fn new(
-        patient: Patient,
+        target: ProbeTarget,
         options: BreakerOptions,
         budget: Duration,
         seed: u64,
@@ -128,7 +136,7 @@ impl Breaker {
             since: clock.now(),
             openings: 0,
             cause: None,
-            jitter: seed,
+            jitter: SplitMix64::new(seed),
             watch: None,
             stopped: false,
         };
@@ -137,9 +145,9 @@ impl Breaker {
             suspect: AtomicBool::new(false),
             inner: Mutex::new(inner),
             options,
-            patience: patient.deadline.saturating_mul(options.timeouts.max(1)).min(budget),
+            timeout_limit: target.deadline.saturating_mul(options.timeouts.max(1)).min(budget),
             clock,
-            patient,
+            target,
         })
     }
 
@@ -154,12 +162,12 @@ impl Breaker {
     }
 
     /// How much longer a call may take before the timeouts in a row have cost what they may.
-    pub(crate) fn patience_left(&self) -> Duration {
+    pub(crate) fn timeout_left(&self) -> Duration {
         if !self.is_suspect() {
-            return self.patience;
+            return self.timeout_limit;
         }
-        // Not nothing: a call must be able to prove the tier well.
-        self.patience.saturating_sub(self.inner().lost).max(Duration::from_millis(1))
+        // Not zero: a call must be able to prove that the tier is healthy.
+        self.timeout_limit.saturating_sub(self.inner().lost).max(Duration::from_millis(1))
     }
 
     /// The tier answered.
@@ -172,16 +180,16 @@ impl Breaker {
         }
     }
 
-    /// A call failed. Only kinds that say that the tier itself is unwell count: unavailable, timeout,
-    /// rate limited. With any other (denied, corrupt, too large, unsupported, configuration) it did
+    /// A call failed. Only kinds that say that the tier itself is unhealthy count: unavailable, timeout,
+    /// rate limited, internal. With any other (denied, corrupt, too large, unsupported, configuration) it did
     /// answer, at once, and would answer the next key, so that counts as a success.
     pub(crate) fn failure(self: &Arc<Self>, error: &Error) {
         match error.kind() {
-            _ if !says_unwell(error) => self.success(),
+            _ if !is_unhealthy_answer(error) => self.success(),
             ErrorKind::Timeout => {
-                // What a call cost that timed out elsewhere is unknown: its share of the patience,
+                // What a call cost that timed out elsewhere is unknown: its share of the limit,
                 // rounded up so that the shares make the whole.
-                let share = self.patience / self.options.timeouts.max(1) + Duration::from_nanos(1);
+                let share = self.timeout_limit / self.options.timeouts.max(1) + Duration::from_nanos(1);
                 self.strike(share, error);
             }
             _ => self.strike(Duration::ZERO, error),
@@ -227,9 +235,9 @@ impl Breaker {
         self.suspect.store(true, Ordering::Relaxed);
         inner.failures = inner.failures.saturating_add(1);
         inner.lost = inner.lost.saturating_add(lost);
-        let out_of_patience = !inner.lost.is_zero() && inner.lost >= self.patience;
+        let out_of_time = !inner.lost.is_zero() && inner.lost >= self.timeout_limit;
         // Nothing would ever close it without a runtime to probe on.
-        if (out_of_patience || inner.failures >= self.options.failures.max(1))
+        if (out_of_time || inner.failures >= self.options.failures.max(1))
             && let Ok(runtime) = Handle::try_current()
         {
             let wait = self.open(&mut inner, error);
@@ -245,7 +253,7 @@ impl Breaker {
         }
     }
 
-    /// Opens it; returns how long to wait before the first look.
+    /// Opens it; returns how long to wait before the first probe.
     fn open(&self, inner: &mut Inner, cause: &Error) -> Duration {
         let settled = self.options.max_backoff.saturating_mul(SETTLED_AFTER);
         let now = self.clock.monotonic();
@@ -258,12 +266,12 @@ impl Breaker {
         inner.cause = Some(cause.clone());
         self.turn(inner, OPEN);
         let wait = self.backoff(inner);
-        tracing::warn!(tier = %self.name(), %cause, ?wait, "tier is unwell and left alone");
+        tracing::warn!(tier = %self.name(), %cause, ?wait, "tier is unhealthy: its breaker opens");
         wait
     }
 
     /// Begins a probe. False if there is nothing to probe for any more.
-    pub(crate) fn half_open(&self) -> bool {
+    fn half_open(&self) -> bool {
         let mut inner = self.inner();
         if inner.stopped || self.allow() {
             return false;
@@ -273,7 +281,7 @@ impl Breaker {
     }
 
     /// The probe failed: how long to wait from its beginning to the next.
-    pub(crate) fn reopen(&self, cause: &Error) -> Duration {
+    fn reopen(&self, cause: &Error) -> Duration {
         let mut inner = self.inner();
         inner.level = inner.level.saturating_add(1);
         inner.cause = Some(cause.clone());
@@ -281,8 +289,8 @@ impl Breaker {
         self.backoff(&mut inner)
     }
 
-    /// The tier is well again, or nobody is left to find out.
-    pub(crate) fn close(&self) {
+    /// The tier is healthy again, or nothing is left that would find out.
+    fn close(&self) {
         let mut inner = self.inner();
         if self.allow() {
             return;
@@ -290,11 +298,11 @@ impl Breaker {
         inner.closed_at = Some(self.clock.monotonic());
         self.suspect.store(false, Ordering::Relaxed);
         self.turn(&mut inner, CLOSED);
-        tracing::info!(tier = %self.name(), "tier is used again");
+        tracing::info!(tier = %self.name(), "tier is healthy again: its breaker closes");
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.patient.backend.info().name
+    fn name(&self) -> &str {
+        &self.target.info.name
     }
 
     fn turn(&self, inner: &mut Inner, state: u8) {
@@ -306,7 +314,7 @@ impl Breaker {
     fn backoff(&self, inner: &mut Inner) -> Duration {
         let doubled = self.options.backoff.saturating_mul(1_u32.checked_shl(inner.level).unwrap_or(u32::MAX));
         let longest = doubled.min(self.options.max_backoff);
-        let permille = (next_random(&mut inner.jitter) >> 32) % 1001;
+        let permille = (inner.jitter.roll() >> 32) % 1001;
         longest / 2 + (longest / 2).mul_f64(f64::from(u32::try_from(permille).unwrap_or(0)) / 1000.0)
     }
 
@@ -321,14 +329,15 @@ impl Drop for Breaker {
     }
 }
 
-/// Whether the tier that answered with `error` is itself unwell.
-pub(crate) fn says_unwell(error: &Error) -> bool {
-    let kind = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::RateLimited);
+/// Whether `error` says that the tier itself is unhealthy.
+pub(crate) fn is_unhealthy_answer(error: &Error) -> bool {
+    use ErrorKind::{Internal, RateLimited, Timeout, Unavailable};
+    let kind = matches!(error.kind(), Unavailable | Timeout | RateLimited | Internal);
     kind && !error::Error::source(error).is_some_and(|source| source.is::<PartlyAnswered>())
 }
 
 /// Source of the error of a chain in which some tiers answered and others failed: the chain as a whole
-/// is well, so the breaker of a chain around it must not open.
+/// is healthy, so the breaker of a chain around it must not open.
 #[derive(Debug)]
 pub(crate) struct PartlyAnswered(pub(crate) Error);
 
@@ -340,12 +349,81 @@ impl fmt::Display for PartlyAnswered {
 
 impl error::Error for PartlyAnswered {}
 
-/// The next number of the SplitMix64 sequence (Steele, Lea, Flood: Fast splittable pseudorandom number
-/// generators, OOPSLA 2014).
-fn next_random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    mixed ^ (mixed >> 31)
+/// What a probe reads: no caller's key, so it is usually absent, which is an answer.
+const PROBE_KEY: &str = "peercache breaker probe";
+
+/// Probes until the tier is healthy or the breaker is gone; one probe at a time.
+async fn recover(mut watch: Watch, first: Duration) {
+    let mut wait = first;
+    loop {
+        sleep(wait).await;
+        let Some(breaker) = watch.0.upgrade() else { return };
+        if !breaker.half_open() {
+            return;
+        }
+        let started = Instant::now();
+        match breaker.target.examine().await {
+            Ok(()) => {
+                // Before it closes, since it may be open again, with another task, right after.
+                watch.0 = Weak::new();
+                breaker.close();
+                return;
+            }
+            Err(cause) => {
+                tracing::debug!(tier = breaker.name(), %cause, "tier is still unhealthy");
+                // From beginning to beginning, so that a probe that hangs adds nothing to the wait.
+                wait = breaker.reopen(&cause).saturating_sub(started.elapsed());
+            }
+        }
+    }
+}
+
+/// Closes the breaker when the task that looks after it ends without having done so, even before it
+/// began.
+#[derive(Debug)]
+struct Watch(Weak<Breaker>);
+
+impl Watch {
+    fn over(breaker: &Arc<Breaker>) -> Self {
+        Self(Arc::downgrade(breaker))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(breaker) = self.0.upgrade() {
+            breaker.close();
+        }
+    }
+}
+
+impl ProbeTarget {
+    /// The backend's own probe, then one real read: a store may accept connections and serve nothing.
+    async fn examine(&self) -> Result<(), Error> {
+        self.answer(Operation::Probe, async { self.backend.probe().await }).await?;
+        match Key::new(Arc::<str>::from(PROBE_KEY)) {
+            Ok(key) if self.reads => {
+                self.answer(Operation::Get, async { self.backend.get(&key).await }).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn answer<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<(), Error> {
+        match timeout(self.deadline, caught(&self.info, operation, call)).await {
+            Ok(Err(error)) if is_unhealthy_answer(&error) => Err(error),
+            Ok(_) => Ok(()),
+            Err(_) => Err(no_answer(self.info.name.clone(), operation, self.deadline)),
+        }
+    }
+}
+
+/// The error for a call that took longer than its deadline.
+pub(crate) fn no_answer(backend: Cow<'static, str>, operation: Operation, deadline: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, operation, format!("no answer within {} ms", deadline.as_millis()))
+        .with_backend(backend)
 }

@@ -4,13 +4,15 @@ use serde::Serialize;
 
 /// The write-behind queue of one shared tier.
 ///
-/// Each write ends in exactly one way, so `queued + replayed` is `delivered + coalesced + dropped in all
-/// + journalled + waiting`.
+/// Each write ends in exactly one way, so `queued + promoted + replayed` is
+/// `delivered + coalesced + dropped in all + journalled + waiting`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct BehindReport {
+pub struct QueueReport {
     /// Writes that were to go to this tier, those that found no room included.
     pub queued: u64,
+    /// Copies of what a read found in a tier further down. They are taken in only where there is room.
+    pub promoted: u64,
     /// Writes taken over from the journal of a process that has ended.
     pub replayed: u64,
     /// Writes that the tier took.

@@ -144,6 +144,11 @@ impl Backlog {
         (Offered::Queued, evicted)
     }
 
+    /// Whether nothing waits under `key`, and `entry` fits without giving anything up.
+    pub(super) fn has_room(&self, key: &Key, entry: &Entry) -> bool {
+        !self.slots.contains_key(key) && self.fits(cost(key, entry), 0, 1)
+    }
+
     fn fits(&self, added: usize, freed: usize, more: usize) -> bool {
         self.slots.len() + more <= self.max_entries
             && self.bytes.saturating_sub(freed).saturating_add(added) <= self.max_bytes

@@ -12,12 +12,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use peercache_api::{Entry, Key};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use crate::budget::Budget;
-use crate::chain::Chain;
-use crate::lookup::Skip;
-use crate::read::Scan;
+use super::budget::Budget;
+use super::scan::{Scan, Sources};
+use crate::outcome::Skip;
 use crate::tier::Call;
 
 /// So many races that are over may have calls that still run; those of more are dropped.
@@ -40,64 +40,60 @@ enum Entrant {
 /// The tiers of one race, in their order. Counts nothing until it is over, because only then is it
 /// known who was overtaken and who was asked in vain.
 struct Race<'a> {
-    chain: &'a Chain,
+    sources: &'a Sources,
     first: usize,
     entrants: Vec<Entrant>,
 }
 
-impl Chain {
-    /// The end of the run of tiers from `start` that may be raced: adjacent and shared. One that is not
-    /// read stands alone before the others, so that what waits for these is served at their turn.
-    pub(crate) fn race_end(&self, start: usize) -> usize {
-        if !self.racing || self.tiers[start].is_local() || !self.tiers[start].reads() {
-            return start + 1;
-        }
-        start + self.tiers[start..].iter().take_while(|tier| !tier.is_local()).count()
-    }
-
-    /// Asks the tiers of `range`, each once the one before has answered or takes longer than usual.
-    pub(crate) async fn race(&self, range: Range<usize>, key: &Key, scan: &mut Scan, budget: &mut Budget) {
-        budget.start();
-        let mut race =
-            Race { chain: self, first: range.start, entrants: range.map(|_| Entrant::Waiting).collect() };
-        let mut running = Running::new();
-        loop {
-            if race.may_start() {
-                if !race.start(key, budget, &running) {
-                    break;
-                }
-                continue;
-            }
-            let next = match race.starts_next() {
-                Some(start) => match timeout_at(start, running.next()).await {
-                    Ok(next) => next,
-                    Err(_) => continue,
-                },
-                None => running.next().await,
-            };
-            let Some((index, call)) = next else { break };
-            race.entrants[index - race.first] = match self.weigh_with_tags(index, key, call, scan).await {
-                Some(skip) => Entrant::Out(skip),
-                None => Entrant::Won,
-            };
-            if scan.found.is_some() {
+/// Asks the tiers of `range`, each once the one before has answered or takes longer than usual.
+/// `stragglers` is the room to follow calls that lost.
+pub(crate) async fn race(
+    sources: &Sources,
+    stragglers: &Arc<Semaphore>,
+    range: Range<usize>,
+    key: &Key,
+    scan: &mut Scan<'_>,
+    budget: &mut Budget<'_>,
+) {
+    budget.start();
+    let mut race = Race { sources, first: range.start, entrants: range.map(|_| Entrant::Waiting).collect() };
+    let mut running = Running::new();
+    loop {
+        if race.may_start() {
+            if !race.start(key, scan, budget, &running) {
                 break;
             }
+            continue;
         }
-        race.over(scan);
-        if !running.is_empty() {
-            self.follow(running);
+        let next = match race.starts_next() {
+            Some(start) => match timeout_at(start, running.next()).await {
+                Ok(next) => next,
+                Err(_) => continue,
+            },
+            None => running.next().await,
+        };
+        let Some((index, call)) = next else { break };
+        race.entrants[index - race.first] = match scan.weigh(index, call).await {
+            Some(skip) => Entrant::Out(skip),
+            None => Entrant::Won,
+        };
+        if scan.found.is_some() {
+            break;
         }
     }
+    race.over(scan);
+    if !running.is_empty() {
+        follow(stragglers, running);
+    }
+}
 
-    /// Lets calls that lost run to their end, unless too many do.
-    fn follow(&self, mut running: Running) {
-        if let Ok(room) = Arc::clone(&self.stragglers).try_acquire_owned() {
-            tokio::spawn(async move {
-                while running.next().await.is_some() {}
-                drop(room);
-            });
-        }
+/// Lets calls that lost run to their end, unless too many do.
+fn follow(stragglers: &Arc<Semaphore>, mut running: Running) {
+    if let Ok(room) = Arc::clone(stragglers).try_acquire_owned() {
+        tokio::spawn(async move {
+            while running.next().await.is_some() {}
+            drop(room);
+        });
     }
 }
 
@@ -126,25 +122,25 @@ impl Race<'_> {
     }
 
     /// Starts the next one, unless it is left out. False if there is none.
-    fn start(&mut self, key: &Key, budget: &Budget, running: &Running) -> bool {
+    fn start(&mut self, key: &Key, scan: &Scan<'_>, budget: &Budget<'_>, running: &Running) -> bool {
         let Some(place) = self.next_waiting() else { return false };
         let index = self.first + place;
-        let (chain, tier) = (self.chain, &self.chain.tiers[index]);
-        if let Some(skip) = chain.leave_out(tier, budget) {
+        let (sources, tier) = (self.sources, &self.sources.slots[index].tier);
+        if let Some(skip) = scan.leave_out(index, budget) {
             self.entrants[place] = Entrant::Out(skip);
             return true;
         }
-        let deadline = chain.allowance(index, budget.left(), budget.more());
-        let usual = tier.recent.usual(chain.clock.monotonic());
+        let deadline = budget.allowance(index);
+        let usual = tier.latency.percentiles(sources.clock.monotonic());
         let overdue = usual.map(|usual| Instant::now() + usual.p95.max(SHORTEST_START));
         self.entrants[place] = Entrant::Running(overdue);
-        let (tier, key, clock) = (Arc::clone(tier), key.clone(), Arc::clone(&chain.clock));
+        let (tier, key, clock) = (Arc::clone(tier), key.clone(), Arc::clone(&sources.clock));
         running.push(Box::pin(async move { (index, tier.get(&key, &*clock, || deadline).await) }));
         true
     }
 
     /// The race has an end: counts what each tier did, in their order.
-    fn over(mut self, scan: &mut Scan) {
+    fn over(mut self, scan: &mut Scan<'_>) {
         let mut won = false;
         for (place, entrant) in std::mem::take(&mut self.entrants).into_iter().enumerate() {
             let index = self.first + place;
@@ -152,11 +148,11 @@ impl Race<'_> {
                 Entrant::Waiting => {}
                 Entrant::Won => {
                     won = true;
-                    self.chain.count_hit(index, scan);
+                    scan.count_hit(index);
                 }
                 Entrant::Running(_) | Entrant::Out(_) if won => self.spare(index, &entrant),
-                Entrant::Running(_) => self.chain.pass(index, Skip::Overtaken, scan),
-                Entrant::Out(skip) => self.chain.pass(index, skip, scan),
+                Entrant::Running(_) => scan.pass(index, Skip::Overtaken),
+                Entrant::Out(skip) => scan.pass(index, skip),
             }
         }
     }
@@ -165,7 +161,7 @@ impl Race<'_> {
     fn spare(&self, index: usize, entrant: &Entrant) {
         let left_out = matches!(entrant, Entrant::Out(Skip::Mode | Skip::Open | Skip::TooSlow));
         if !left_out {
-            self.chain.tiers[index].stats.spare.add(1);
+            self.sources.slots[index].tier.stats.spare.add(1);
         }
     }
 }
@@ -181,9 +177,9 @@ impl Drop for Race<'_> {
                 _ if gone => self.spare(index, entrant),
                 Entrant::Running(_) => {
                     gone = true;
-                    self.chain.tiers[index].stats.cancelled.add(1);
+                    self.sources.slots[index].tier.stats.cancelled.add(1);
                 }
-                Entrant::Out(skip) => self.chain.tiers[index].stats.count_skip(skip),
+                Entrant::Out(skip) => self.sources.slots[index].tier.stats.count_skip(skip),
             }
         }
     }

@@ -1,33 +1,30 @@
 //! Counters, taken where the decision is made.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use peercache_api::Error;
+use peercache_api::util::Count;
+use serde::Serialize;
 
-use crate::lookup::Skip;
-use crate::report::LatencyReport;
+use crate::outcome::Skip;
 
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
+/// Percentiles in microseconds, to two significant digits; zero when nothing was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LatencyReport {
+    /// The median.
+    pub p50_us: f64,
+    /// The 99th percentile.
+    pub p99_us: f64,
 }
 
 /// Latencies from 1 ns to 1 min at two significant digits, in about 30 KiB whatever their number.
 #[derive(Debug)]
-pub(crate) struct Latency(Mutex<Option<Histogram<u32>>>);
+pub(crate) struct LatencyHistogram(Mutex<Option<Histogram<u32>>>);
 
-impl Latency {
+impl LatencyHistogram {
     fn new() -> Self {
         // The bounds are constants that the constructor accepts; without a histogram nothing is lost
         // but the percentiles.
@@ -79,7 +76,7 @@ pub(crate) struct TierStats {
     pub(crate) superseded: Count,
     pub(crate) tagged: Count,
     pub(crate) bytes_read: Count,
-    pub(crate) get_latency: Latency,
+    pub(crate) get_latency: LatencyHistogram,
 
     pub(crate) stored: Count,
     pub(crate) put_errors: Count,
@@ -87,7 +84,7 @@ pub(crate) struct TierStats {
     pub(crate) put_skipped: Count,
     pub(crate) put_cancelled: Count,
     pub(crate) bytes_written: Count,
-    pub(crate) put_latency: Latency,
+    pub(crate) put_latency: LatencyHistogram,
 
     last_error: Mutex<Option<Error>>,
 }
@@ -111,14 +108,14 @@ impl TierStats {
             superseded: Count::default(),
             tagged: Count::default(),
             bytes_read: Count::default(),
-            get_latency: Latency::new(),
+            get_latency: LatencyHistogram::new(),
             stored: Count::default(),
             put_errors: Count::default(),
             put_timeouts: Count::default(),
             put_skipped: Count::default(),
             put_cancelled: Count::default(),
             bytes_written: Count::default(),
-            put_latency: Latency::new(),
+            put_latency: LatencyHistogram::new(),
             last_error: Mutex::new(None),
         }
     }
@@ -162,20 +159,6 @@ impl TierStats {
     pub(crate) fn last_error(&self) -> Option<Error> {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// What happened to the chain as a whole.
-#[derive(Debug, Default)]
-pub(crate) struct ChainStats {
-    pub(crate) hits: Count,
-    pub(crate) stale: Count,
-    pub(crate) misses: Count,
-    pub(crate) cancelled: Count,
-    pub(crate) puts: Count,
-    pub(crate) puts_stored: Count,
-    pub(crate) promoted: Count,
-    pub(crate) promotion_errors: Count,
-    pub(crate) promotions_dropped: Count,
 }
 
 /// Counts a call as cancelled when its future is dropped before it ended.

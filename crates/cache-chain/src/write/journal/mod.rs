@@ -20,13 +20,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use peercache_api::util::Count;
 use peercache_api::{Entry, Error, ErrorKind, Key, Operation, TOMBSTONE_LIFETIME, Timestamp, Version};
+use serde::Serialize;
 
 use self::record::MAX_TIER_BYTES;
 use self::seal::Coding;
 use self::segment::{Left, Segment, create_private, read};
-use crate::report::JournalReport;
-use crate::stats::Count;
 
 pub use self::seal::{JournalSeal, MAX_JOURNAL_SEAL_BYTES};
 
@@ -52,6 +52,24 @@ pub struct Journal {
     /// Held for as long as the segment is ours.
     lock: File,
     lock_path: PathBuf,
+}
+
+/// The journal of this process, and what it found of processes that have ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct JournalReport {
+    /// Bytes in it that wait for shared tiers.
+    pub bytes: u64,
+    /// Whether its records are sealed.
+    pub sealed: bool,
+    /// Segments that ended within a record, as those of a killed process may. What came before is
+    /// delivered.
+    pub torn: u64,
+    /// Records that do not open, or are none: never delivered.
+    pub refused: u64,
+    /// Segments that are not for this process to read: sealed with another secret, or in clear although
+    /// this process seals, or of a later version. They are left for as long as a removal lives.
+    pub foreign: u64,
 }
 
 /// What was found in segments of dead processes that could not be taken over.
