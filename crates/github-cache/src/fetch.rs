@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use http::{Method, Response, StatusCode, Uri};
 use peercache::{Lease, PutOutcome};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
+use crate::cache_control::list_items;
 use crate::candidates::Candidate;
 use crate::coalesce::{Landing, Leader};
 use crate::conditional::weakly_equal;
@@ -219,7 +221,19 @@ impl Fetch {
             conditional.insert(IF_MODIFIED_SINCE, date.clone());
         }
         let (answer, sent) = self.send(conditional).await?;
-        if answer.status() != StatusCode::NOT_MODIFIED || self.clients_condition {
+        if answer.status() != StatusCode::NOT_MODIFIED {
+            if !must_not_decode(answer.headers()) {
+                return Ok((Asked::Answered(answer), sent));
+            }
+            // It is coded because this proxy asked for that, and nobody may undo it for the client.
+            drop(answer);
+            let mut headers = headers;
+            headers.remove(ACCEPT_ENCODING);
+            headers.extend(self.request.get(ACCEPT_ENCODING).map(|value| (ACCEPT_ENCODING, value.clone())));
+            let (answer, sent) = self.send(headers).await?;
+            return Ok((Asked::Answered(answer), sent));
+        }
+        if self.clients_condition {
             return Ok((Asked::Answered(answer), sent));
         }
         let named = answer.headers().get(ETAG);
@@ -282,7 +296,10 @@ impl Fetch {
         shared.rate_limits.note(&self.place.token, answer.headers());
         let status = answer.status();
         let mut headers = end_to_end(answer.headers());
-        let coding = Coding::of(&headers);
+        let coding = match must_not_decode(&headers) {
+            true => Coding::Unknown,
+            false => Coding::of(&headers),
+        };
         let keep = judge(status, answer.headers(), &self.request, sent.at, &self.rule)
             .and_then(|keep| coding.judge(answer.headers()).map(|()| keep));
         let mut source = Source::new(answer, coding);
@@ -307,6 +324,7 @@ impl Fetch {
         if coding == Coding::Gzip {
             headers.remove(CONTENT_ENCODING);
             headers.remove(CONTENT_LENGTH);
+            weaken_tag(&mut headers);
         }
         let (writer, reader) = pipe();
         let mut response = Response::new(ResponseBody::pipe(reader));
@@ -444,6 +462,24 @@ struct Kept {
 fn joined(guesses: &[Guess]) -> Option<HeaderValue> {
     let tags: Vec<&[u8]> = guesses.iter().map(|guess| guess.tag.as_bytes()).collect();
     (!tags.is_empty()).then(|| HeaderValue::from_bytes(&tags.join(&b", "[..])).ok()).flatten()
+}
+
+/// Whether a coded body has to reach the client as it is (RFC 9111, section 5.2.2.6).
+fn must_not_decode(headers: &HeaderMap) -> bool {
+    let says_so = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .any(|value| list_items(value.as_bytes()).any(|item| item.eq_ignore_ascii_case(b"no-transform")));
+    says_so && Coding::of(headers) == Coding::Gzip
+}
+
+/// A strong tag is for the bytes that were sent, and these are others now (RFC 9110, section 8.8.3.3).
+fn weaken_tag(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else { return };
+    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        Ok(weak) => headers.insert(ETAG, weak),
+        Err(_) => headers.remove(ETAG),
+    };
 }
 
 /// The client's end of the pipe, while there is a client.

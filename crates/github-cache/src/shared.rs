@@ -6,6 +6,7 @@ use std::time::Duration;
 use peercache::Cache;
 use tokio_util::task::TaskTracker;
 
+use crate::build_cache::BuildCache;
 use crate::coalesce::Flights;
 use crate::hosts::Hosts;
 use crate::limits::RateLimits;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) rate_limits: RateLimits,
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) build_cache: BuildCache,
 }
 
 /// What a builder decides about the semantics.
@@ -52,6 +54,7 @@ impl Shared {
         upstream: Upstream,
         semantics: Semantics,
         stats: Arc<Stats>,
+        build_cache: BuildCache,
     ) -> Self {
         let store = Store::new(cache, Arc::clone(&stats));
         Self {
@@ -68,6 +71,7 @@ impl Shared {
             rate_limits: RateLimits::new(),
             tasks: TaskTracker::new(),
             stats,
+            build_cache,
         }
     }
 }
