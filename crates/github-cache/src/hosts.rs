@@ -78,7 +78,8 @@ impl ApiRoute {
     pub(crate) fn sibling(&self, path: &str) -> Option<Self> {
         let url = NormalUrl::new(path, None).ok()?;
         let target = format!("{}{path}", self.api.server.prefix);
-        Some(Self { api: Arc::clone(&self.api), url, target, base: None, enterprise: false, graphql: false })
+        let api = Arc::clone(&self.api);
+        Some(Self { api, url, target, base: None, bodies: None, knows_rewritten: false, graphql: false })
     }
 }
 
