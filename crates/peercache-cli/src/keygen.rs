@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
 
+use peercache::config::COMMAND;
 use peercache::Config;
 use peercache::seal::Secret;
 use serde_json::json;
@@ -40,7 +41,7 @@ pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
 
 fn full_secret(from: Option<&Path>) -> Result<Secret, Failure> {
     if from.is_none()
-        && let Some(keyring) = Config::from_env("peercache")?.keyring()?
+        && let Some(keyring) = Config::from_env(COMMAND)?.keyring()?
     {
         return Ok(keyring.current().clone());
     }
