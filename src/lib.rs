@@ -7,7 +7,8 @@ mod large;
 mod network;
 
 pub use cache::{
-    Cache, CacheBuilder, CacheReport, FetchError, FetchOptions, Fetched, FetchedFrom, RefreshReport, Ttl,
+    By, Cache, CacheBuilder, CacheReport, Codec, Fetch, FetchError, Fetched, FetchedFrom, IntoKey, Json,
+    LoadContext, LoadFailure, LoadReason, Policy, Refresh, RefreshReport, Ttl, Typed,
 };
 pub use config::{BackendName, Config, ConfigBuilder, ConfigError};
 pub use large::{
@@ -23,10 +24,10 @@ pub use network::network_key;
 pub use large::fuzzing;
 
 pub use peercache_api::{
-    BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Clock, Entry, EntryBuilder, EntryKind,
-    Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer, LeaseRequest, LeaseToken, MAX_CLOCK_SKEW,
-    MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation, RemovalWatcher, Scope,
-    SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
+    BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Class, Clock, Entry, EntryBuilder,
+    EntryKind, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer, LeaseRequest, LeaseToken,
+    MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation,
+    RemovalWatcher, Scope, SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
 };
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,

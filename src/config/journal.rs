@@ -86,7 +86,7 @@ mod tests {
         let config = config.without_file().read_vars(|name| (name == "HOME").then(|| home.clone())).unwrap();
         let ring = config.secrets.ring_off_the_runtime().await.unwrap();
         let far = Far(BackendInfo::new("far", Capabilities::shared()));
-        let builder = Cache::builder().shared_tier(Arc::new(far));
+        let builder = Cache::builder().tier(Arc::new(far));
         let cache = config.journal_for(builder, shared, ring.as_ref()).build().unwrap();
         let report = cache.report().chain.journal;
         report.map(|journal| journal.sealed)

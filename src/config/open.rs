@@ -154,7 +154,7 @@ pub(super) fn opened_tier(
     tier: Arc<dyn CacheBackend>,
     options: TierOptions,
 ) -> CacheBuilder {
-    builder.shared_tier_with(tier, options)
+    builder.tier_with(tier, options)
 }
 
 /// What `open` gives, on a thread that may be blocked.

@@ -94,7 +94,7 @@ impl Secrets {
     /// Both settings as they may be shown; `None` where there is none.
     pub(super) fn show(&self) -> Result<[Option<String>; 2], ConfigError> {
         let Some(ring) = self.ring()? else { return Ok([None, None]) };
-        let rights = if ring.current.is_read_only() { "read-only" } else { "read and write" };
+        let rights = ring.current.rights();
         let old: Vec<_> = ring.old.iter().map(ToString::to_string).collect();
         Ok([
             Some(format!("set, key id {}, {rights}", ring.current.id())),

@@ -11,8 +11,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
-/// How many bytes a pipe holds before whoever fills it has to wait: 256 KiB.
-pub(crate) const PIPE_BYTES: usize = 256 * 1024;
+/// How many bytes a pipe holds before whoever fills it has to wait: 128 KiB. With one more piece, and what
+/// the HTTP library and its own buffer hold, a connection has at most 256 KiB that its client did not read.
+pub(crate) const PIPE_BYTES: usize = 128 * 1024;
+/// The largest piece that is handed to a connection at once: 32 KiB. The library takes whole pieces.
+const PIECE_BYTES: usize = 32 * 1024;
 
 /// The body of a response of the proxy.
 #[derive(Debug)]
@@ -50,7 +53,11 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut self.get_mut().0 {
-            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Full(rest) => Poll::Ready(rest.take().map(|mut bytes| {
+                let piece = next_piece(&mut bytes);
+                *rest = Some(bytes).filter(|bytes| !bytes.is_empty());
+                Ok(Frame::data(piece))
+            })),
             Kind::Pipe(reader) => reader.poll(context),
         }
     }
@@ -68,6 +75,10 @@ impl Body for ResponseBody {
             Kind::Pipe(_) => SizeHint::default(),
         }
     }
+}
+
+fn next_piece(bytes: &mut Bytes) -> Bytes {
+    bytes.split_to(bytes.len().min(PIECE_BYTES))
 }
 
 #[derive(Default)]
@@ -169,7 +180,11 @@ pub(crate) struct PipeReader(Arc<Shared>);
 impl PipeReader {
     fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let mut state = self.0.lock();
-        if let Some(bytes) = state.queue.pop_front() {
+        if let Some(bytes) = state.queue.front_mut() {
+            let bytes = next_piece(bytes);
+            if state.queue.front().is_some_and(Bytes::is_empty) {
+                state.queue.pop_front();
+            }
             state.bytes -= bytes.len();
             drop(state);
             self.0.space.notify_one();
@@ -218,6 +233,22 @@ mod tests {
         writer.finish();
         let body = ResponseBody::pipe(reader).collect().await.unwrap().to_bytes();
         assert_eq!(&body[..], b"abc");
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_handed_on_in_pieces() {
+        let whole = Bytes::from(vec![7; 3 * PIECE_BYTES + 1]);
+        let (writer, reader) = pipe();
+        writer.push(whole.clone(), usize::MAX).await.unwrap();
+        writer.finish();
+        for mut body in [ResponseBody::full(whole.clone()), ResponseBody::pipe(reader)] {
+            let mut sizes = Vec::new();
+            while let Some(frame) = body.frame().await {
+                assert!(!body.is_end_stream() || sizes.len() == 3);
+                sizes.push(frame.unwrap().into_data().unwrap().len());
+            }
+            assert_eq!(sizes, [PIECE_BYTES, PIECE_BYTES, PIECE_BYTES, 1]);
+        }
     }
 
     #[tokio::test]

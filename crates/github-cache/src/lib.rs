@@ -28,33 +28,39 @@
 //! # }
 //! ```
 
+mod arrival;
 mod body;
 mod builder;
+mod cache_control;
 mod cache_status;
 mod coalesce;
 mod conditional;
-mod directives;
 mod error;
 mod fetch;
-mod forward;
 mod freshness;
 mod grant;
 mod gunzip;
+mod hex;
+mod hosts;
 mod key;
 mod limits;
-mod mark;
+mod loops;
+mod passthrough;
 mod policy;
 mod proxy;
+mod rate;
 mod representation;
 mod rewrite;
-mod route;
 mod server;
+mod shared;
+mod shares;
 #[cfg(unix)]
 mod socket;
 mod stats;
 mod store;
 mod token;
 mod upstream;
+mod write_marks;
 
 pub use body::ResponseBody;
 pub use builder::GitHubCacheBuilder;

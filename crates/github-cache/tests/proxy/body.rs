@@ -207,7 +207,13 @@ impl CacheBackend for Lying {
 
 fn over(tier: Lying, upstream: String) -> GitHubCache {
     let cache = Cache::builder().tier(tier).build().unwrap();
-    GitHubCache::builder(cache).upstream(upstream).install_key([7; 32]).system_proxy(false).build().unwrap()
+    GitHubCache::builder(cache)
+        .upstream(upstream)
+        .install_key([7; 32])
+        .host("proxy.test")
+        .system_proxy(false)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use http::Response;
 use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
-use reqwest::Url;
+use http::{Response, Uri};
 use tokio::sync::oneshot;
 
 use crate::body::{PIPE_BYTES, ResponseBody, pipe};
 use crate::cache_status::CacheStatus;
 use crate::fetch::Client;
-use crate::key::NormalUrl;
-use crate::proxy::Inner;
+use crate::hosts::{ApiHost, ApiRoute};
+use crate::shared::Shared;
 use crate::token::TokenId;
 use crate::upstream::{Outgoing, UpstreamError, end_to_end};
 
 /// A write to the API, to be noted once it may have happened.
 pub(crate) struct Written {
     pub(crate) token: TokenId,
+    pub(crate) api: Arc<ApiHost>,
     /// The target's path, normalised.
     pub(crate) path: String,
 }
@@ -29,8 +29,8 @@ pub(crate) struct Passing {
     /// Whose limits the answer tells; set for the API.
     pub(crate) token: Option<TokenId>,
     pub(crate) written: Option<Written>,
-    /// The client's base URL, for rewriting.
-    pub(crate) base: Option<String>,
+    /// What the client asked for, of the API.
+    pub(crate) api: Option<ApiRoute>,
 }
 
 /// Upstream's answer.
@@ -40,11 +40,11 @@ impl Passing {
     /// Runs until the body is delivered or nobody wants it.
     pub(crate) async fn run(
         self,
-        inner: Arc<Inner>,
+        shared: Arc<Shared>,
         mut reply: oneshot::Sender<Result<Passed, UpstreamError>>,
     ) {
         let target = self.outgoing.url.clone();
-        let sent = send(self.outgoing, &inner);
+        let sent = send(self.outgoing, &shared);
         let answer = if self.written.is_some() {
             sent.await
         } else {
@@ -55,7 +55,7 @@ impl Passing {
             }
         };
         if let Some(written) = &self.written {
-            note(&inner, written, &target, answer.as_ref().map(|a| (a.status(), a.headers()))).await;
+            note(&shared, written, &target, answer.as_ref().map(|a| (a.status(), a.headers()))).await;
         }
         let mut answer = match answer {
             Ok(answer) => answer,
@@ -65,7 +65,7 @@ impl Passing {
             }
         };
         if let Some(token) = &self.token {
-            inner.note_limits(token, answer.headers());
+            shared.rate_limits.note(token, answer.headers());
         }
         let (writer, reader) = pipe();
         let mut response = Response::new(ResponseBody::pipe(reader));
@@ -74,7 +74,7 @@ impl Passing {
         if reply.send(Ok(Passed(response))).is_err() {
             return;
         }
-        let idle = inner.upstream.limits().idle;
+        let idle = shared.upstream.limits().idle;
         let mut client = Client(Some(writer));
         while let Ok(piece) = answer.chunk().await {
             let Some(piece) = piece else {
@@ -89,38 +89,30 @@ impl Passing {
     }
 }
 
-async fn send(outgoing: Outgoing, inner: &Inner) -> Result<crate::upstream::Answer, UpstreamError> {
-    let permit = inner.upstream.place(outgoing.lane).await?;
-    inner.upstream.send(outgoing, permit).await
+async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::Answer, UpstreamError> {
+    let permit = shared.upstream.place(outgoing.lane, outgoing.client, outgoing.body.is_some()).await?;
+    shared.upstream.send(outgoing, permit).await
 }
 
 /// Notes a write, before its client hears of it, unless it certainly did not happen: a refusal (4xx),
 /// or no place to send it. After an error of the server or of the network it may have happened.
 async fn note(
-    inner: &Inner,
+    shared: &Shared,
     written: &Written,
-    target: &Url,
+    target: &Uri,
     answer: Result<(http::StatusCode, &HeaderMap), &UpstreamError>,
 ) {
     let headers = match answer {
         Ok((status, _)) if status.is_client_error() => return,
         Ok((_, headers)) => Some(headers),
-        Err(UpstreamError::Busy) => return,
+        Err(UpstreamError::Busy | UpstreamError::NoConnection) => return,
         Err(_) => None,
     };
     let mentioned: Vec<String> = [LOCATION, CONTENT_LOCATION]
         .iter()
         .filter_map(|name| headers?.get(name)?.to_str().ok())
-        .filter_map(|url| api_path(inner, target, url))
+        .filter_map(|url| written.api.path_of(target, url))
         .collect();
     let paths = std::iter::once(written.path.as_str()).chain(mentioned.iter().map(String::as_str));
-    inner.store.invalidate(&written.token, inner.hosts.authority(), paths).await;
-}
-
-/// The API path of a URL in a response, if it is on the same server (RFC 9111, section 4.4).
-fn api_path(inner: &Inner, target: &Url, url: &str) -> Option<String> {
-    let url = target.join(url).ok()?;
-    let rest = inner.hosts.api_urls.iter().find_map(|base| url.as_str().strip_prefix(base.as_str()))?;
-    let path = rest.split(['?', '#']).next().filter(|path| path.starts_with('/'))?;
-    NormalUrl::new(path, None).ok().map(|url| url.path)
+    shared.store.invalidate(&written.token, written.api.authority(), paths).await;
 }
