@@ -8,6 +8,9 @@ use proptest::test_runner::FileFailurePersistence;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/file.rs"]
 mod file;
+#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[path = "config/given.rs"]
+mod given;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/origin.rs"]
 mod origin;
