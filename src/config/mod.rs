@@ -145,6 +145,19 @@ impl Config {
         self
     }
 
+    /// The same settings with this backend alone: to look at one tier without the others.
+    #[must_use]
+    pub fn only(mut self, name: BackendName) -> Self {
+        self.values.backend.value = backends::BackendList::These(vec![name]);
+        self
+    }
+
+    /// The port on which other nodes reach this one, if it is listened on; 0 for any that is free.
+    #[must_use]
+    pub fn listen_port(&self) -> Option<u16> {
+        self.values.listen_port.value
+    }
+
     /// Whether this job was started by an event that an outsider can cause, and no setting says that it may
     /// write.
     #[must_use]

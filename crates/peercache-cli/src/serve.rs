@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use peercache::config::COMMAND;
 use peercache::{Config, Peers};
 use peercache_github::{GitHubCache, Server};
 use serde_json::json;
@@ -10,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::ServeArgs;
 use crate::exit::{Exit, Failure};
-use crate::id::bootstrap;
+use crate::id::{bootstrap, without_id};
 use crate::peers::counted;
 use crate::{install_key, output};
 
@@ -20,29 +21,32 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     // Before anything is opened: what is under way then ends in order.
     let stop = stop_signal()?;
-    let config = Config::from_env("peercache")?;
+    let config = Config::from_env(COMMAND)?;
     let cache = config.open().await?;
+    let settings = config.server();
+    let socket = args.socket.or(settings.socket);
     let mut proxy = GitHubCache::builder(cache.clone())
-        .upstream(&args.upstream)
+        .upstream(args.upstream.as_deref().unwrap_or(&settings.upstream))
         .install_key(install_key::of(&config).await?);
     for (host, url) in &args.route {
         proxy = proxy.route(host, url);
     }
     let proxy = proxy.build().map_err(Failure::config)?;
     let mut server = Server::new(proxy.clone()).drain_timeout(args.drain_timeout);
-    let tcp = match (args.listen, &args.socket) {
-        (Some(address), _) => Some(address),
-        (None, None) => Some(DEFAULT_LISTEN),
-        (None, Some(_)) => None,
+    let tcp = match (args.listen, settings.http_listen.as_slice(), &socket) {
+        (Some(address), ..) => vec![address],
+        (None, [], None) => vec![DEFAULT_LISTEN],
+        (None, given, _) => given.to_vec(),
     };
     let mut url = None;
-    if let Some(address) = tcp {
-        url = Some(format!("http://{}", server.listen_tcp(address).await.map_err(Failure::config)?));
+    for address in tcp {
+        let bound = server.listen_tcp(address).await.map_err(Failure::config)?;
+        url.get_or_insert_with(|| format!("http://{bound}"));
     }
-    if let Some(path) = &args.socket {
+    if let Some(path) = &socket {
         server.listen_unix(path, args.socket_mode).map_err(Failure::config)?;
     }
-    announce(cache.peers(), url.as_deref(), args.socket.as_deref(), json)?;
+    announce(cache.peers(), url.as_deref(), socket.as_deref(), json)?;
     let drained = server.serve(stop).await.map_err(Failure::failed)?;
     cache
         .close()
@@ -76,7 +80,7 @@ fn announce(
         let connected = counted(node.connected as u64, "peer");
         let found = match node.addresses.is_empty() {
             true => String::new(),
-            false => format!("; others find it with {}", bootstrap(&node.addresses)),
+            false => format!("; others find it with {}", bootstrap(&without_id(&node.addresses))),
         };
         output::line(format_args!(
             "peercache is the {} {}, {connected} connected{found}",
