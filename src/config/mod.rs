@@ -95,6 +95,8 @@ pub struct Config {
     one_shot: bool,
     /// Whether this process only looks: nothing makes room for anything.
     look_only: bool,
+    /// Whether the chain was cut down to one tier, so that nothing is left for later.
+    alone: bool,
     warnings: Vec<String>,
 }
 
@@ -145,11 +147,14 @@ impl Config {
         self
     }
 
-    /// The same settings with this backend alone: to look at one tier without the others.
+    /// The same settings with this backend alone, and without a journal: to try one tier without the
+    /// others.
     #[must_use]
-    pub fn only(mut self, name: BackendName) -> Self {
-        self.values.backend.value = backends::BackendList::These(vec![name]);
-        self
+    pub fn only(&self, name: BackendName) -> Self {
+        let mut only = self.clone();
+        only.values.backend.value = backends::BackendList::These(vec![name]);
+        only.alone = true;
+        only
     }
 
     /// The port on which other nodes reach this one, if it is listened on; 0 for any that is free.

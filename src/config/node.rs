@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use peercache_api::{CacheBackend, Error};
 use peercache_chain::TierOptions;
-use peercache_libp2p::{BootstrapReport, Identity, Limits, NetworkKey, PeerName, Peers, PeersBuilder, RoleChoice};
+use peercache_libp2p::{
+    BootstrapReport, Identity, Limits, NetworkKey, PeerName, Peers, PeersBuilder, RoleChoice,
+};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 

@@ -110,7 +110,11 @@ fn secret_is_read_from_the_file_that_a_setting_names() {
     assert_eq!(secret.origin.to_string(), format!("file {}, CACHE_SECRET_FILE", path.display()));
     let link = path.with_file_name("link");
     std::os::unix::fs::symlink("secret", &link).unwrap();
-    assert_eq!(with_file(&link).unwrap().settings().unwrap().len(), settings.len(), "as Kubernetes mounts them");
+    assert_eq!(
+        with_file(&link).unwrap().settings().unwrap().len(),
+        settings.len(),
+        "as Kubernetes mounts them"
+    );
     let both = [("CACHE_SECRET", SECRET), ("CACHE_SECRET_FILE", path.to_str().unwrap())];
     let error = read(&both).unwrap_err().to_string();
     assert!(error.contains("CACHE_SECRET gives the same setting; leave one of the two out"), "{error}");
@@ -124,7 +128,10 @@ fn secret_file_that_others_can_read_is_accepted_with_a_warning() {
         let (_dir, path) = secret_file(SECRET, mode);
         let config = with_file(&path).unwrap();
         let warnings = config.warnings().join("\n");
-        assert!(warnings.contains("other users of this machine can read this secret"), "{mode:o}: {warnings}");
+        assert!(
+            warnings.contains("other users of this machine can read this secret"),
+            "{mode:o}: {warnings}"
+        );
     }
 }
 
@@ -155,11 +162,15 @@ fn secret_file_that_is_of_no_use_says_why() {
     assert!(complaint(dir.path()).contains("this is not a regular file"));
     assert!(complaint(&dir.path().join("absent")).contains("the file cannot be read"));
     let token = [("WEB3_STORAGE_TOKEN_FILE", "/nonexistent")];
-    assert!(read(&token).unwrap_err().to_string().contains("the file cannot be read"), "every setting of a file");
+    assert!(
+        read(&token).unwrap_err().to_string().contains("the file cannot be read"),
+        "every setting of a file"
+    );
 }
 
 async fn open(application: &str, vars: &[(&str, &str)]) -> Cache {
-    let find = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let find =
+        |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     Config::from_vars(application, find).unwrap().open().await.unwrap()
 }
 
@@ -167,7 +178,8 @@ async fn open(application: &str, vars: &[(&str, &str)]) -> Cache {
 async fn two_programs_share_neither_directory_nor_entries() {
     let dir = tempfile::tempdir().unwrap();
     let dir_of = |application: &str, vars: &[(&str, &str)]| {
-        let find = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let find =
+            |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         Config::from_vars(application, find).unwrap().dir().unwrap().to_owned()
     };
     let home = [("HOME", "/home/ada")];
@@ -191,7 +203,8 @@ async fn two_programs_share_neither_directory_nor_entries() {
 #[test]
 fn bucket_of_other_software_is_no_tier_of_a_library() {
     let tiers = |application: &str, vars: &[(&str, &str)]| {
-        let find = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let find =
+            |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         let config = Config::from_vars(application, find).unwrap();
         config.backends().iter().map(|name| name.as_str()).collect::<Vec<_>>().join(",")
     };
@@ -215,7 +228,8 @@ fn bucket_of_other_software_is_no_tier_of_a_library() {
 async fn builder_takes_a_tier_of_ones_own() {
     let dir = tempfile::tempdir().unwrap();
     let vars = [("CACHE_DIR", dir.path().to_str().unwrap()), ("CACHE_READ_TIMEOUT", "disk=7s")];
-    let find = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let find =
+        |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let config = Config::from_vars("my-app", find).unwrap();
     let mine = peercache::Memory::with_capacity(1 << 20);
     let cache = config.builder().await.unwrap().tier(mine).build().unwrap();

@@ -103,7 +103,9 @@ pub(crate) async fn look(args: &ServerArgs) -> Result<(String, Result<Value, Una
     })?;
     let answer = match client.get(format!("{base}{PATH}")).send().await {
         Err(error) if error.is_builder() => {
-            return Err(Failure::config(format!("{base}: this is not a URL; give one such as {DEFAULT_URL}")));
+            return Err(Failure::config(format!(
+                "{base}: this is not a URL; give one such as {DEFAULT_URL}"
+            )));
         }
         Err(error) if error.is_connect() => Err(Unanswered::Nobody),
         Err(error) if error.is_timeout() => {
@@ -114,9 +116,9 @@ pub(crate) async fn look(args: &ServerArgs) -> Result<(String, Result<Value, Una
             Err(Unanswered::Other(format!("answered {}", response.status().as_u16())))
         }
         Ok(response) => match bounded(response).await {
-            None => {
-                Err(Unanswered::Other(format!("did not give a whole answer of at most {MAX_ANSWER_BYTES} bytes")))
-            }
+            None => Err(Unanswered::Other(format!(
+                "did not give a whole answer of at most {MAX_ANSWER_BYTES} bytes"
+            ))),
             Some(body) => match serde_json::from_slice::<Value>(&body) {
                 Ok(stats) if stats.pointer("/cache/tiers").is_some() => Ok(stats),
                 Ok(_) => Err(Unanswered::Other("answered with other JSON".to_owned())),

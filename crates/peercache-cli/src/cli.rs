@@ -284,7 +284,8 @@ pub(crate) fn completions(shell: Shell) -> Vec<u8> {
 
 /// The keys of every setting, and `config` for the file itself.
 fn keys() -> PossibleValuesParser {
-    let known = known_settings().into_iter().map(|setting| PossibleValue::new(setting.key).help(setting.help));
+    let known =
+        known_settings().into_iter().map(|setting| PossibleValue::new(setting.key).help(setting.help));
     PossibleValuesParser::new(std::iter::once(PossibleValue::new("config")).chain(known))
 }
 

@@ -1,7 +1,7 @@
 //! `peercache config`: every setting, and where it came from.
 
-use peercache::config::{COMMAND, Setting, known_settings};
 use peercache::Config;
+use peercache::config::{COMMAND, Setting, known_settings};
 use serde_json::json;
 
 use crate::cli::ConfigArgs;
@@ -21,8 +21,7 @@ pub(crate) async fn run(args: ConfigArgs, json: bool) -> Result<Exit, Failure> {
     let settings = tokio::task::spawn_blocking(move || config.settings())
         .await
         .map_err(|error| Failure::failed(format!("reading the settings was interrupted: {error}")))??;
-    let settings: Vec<_> =
-        settings.into_iter().filter(|setting| is_asked_for(&args, setting.name)).collect();
+    let settings: Vec<_> = settings.into_iter().filter(|setting| is_asked_for(&args, setting.name)).collect();
     if json {
         output::json(&json!({ "settings": settings }))?;
     } else {

@@ -10,8 +10,8 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use futures_util::StreamExt as _;
 use peercache::config::COMMAND;
 use peercache::{
-    Cache, Config, Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError, Skip,
-    StreamOptions, TierPut, Ttl,
+    Cache, Config, Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError,
+    Skip, StreamOptions, TierPut, Ttl,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
@@ -110,7 +110,8 @@ async fn save(value: LargeValue, path: &Path) -> Result<(), Failure> {
             let mut draft = match builder() {
                 // The directory may be another user's, and the file this one's.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && mode.is_some() => {
-                    let mut file = fs::File::options().write(true).truncate(true).open(&target).map_err(failed)?;
+                    let mut file =
+                        fs::File::options().write(true).truncate(true).open(&target).map_err(failed)?;
                     return copy(value, &mut file, failed).await;
                 }
                 draft => draft.map_err(failed)?,

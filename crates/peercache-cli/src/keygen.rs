@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
 
-use peercache::config::COMMAND;
 use peercache::Config;
+use peercache::config::COMMAND;
 use peercache::seal::Secret;
 use serde_json::json;
 

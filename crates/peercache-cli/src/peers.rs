@@ -31,7 +31,8 @@ pub(crate) async fn run(args: PeersArgs, json: bool) -> Result<Exit, Failure> {
 /// for.
 fn render(report: &Value, all: bool) -> String {
     let mut text = own(report);
-    let has_left = |member: &&Value| text_of(member, "state") == "away" && text_of(member, "trouble").is_empty();
+    let has_left =
+        |member: &&Value| text_of(member, "state") == "away" && text_of(member, "trouble").is_empty();
     let left = list(report, "members").filter(has_left).count() as u64;
     let shown = list(report, "members").filter(|member| all || !has_left(member));
     let members: Vec<_> = shown.map(|member| row(member, all)).collect();
@@ -42,7 +43,11 @@ fn render(report: &Value, all: bool) -> String {
     }
     if left > 0 && !all {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{} left, --all shows them", if left == 1 { "1 has".to_owned() } else { format!("{left} have") });
+        let _ = writeln!(
+            text,
+            "{} left, --all shows them",
+            if left == 1 { "1 has".to_owned() } else { format!("{left} have") }
+        );
     }
     let bootstrap = |target: &Value| {
         let state = match (target["connected"] == true, text_of(target, "trouble")) {
@@ -105,11 +110,11 @@ fn own(report: &Value) -> String {
     if report["writer"] == false {
         text.push_str("it may not write: its secret is read-only\n");
     }
-    let addresses: Vec<_> =
-        list(report, "addresses").filter_map(Value::as_str).map(on_one_line).collect();
+    let addresses: Vec<_> = list(report, "addresses").filter_map(Value::as_str).map(on_one_line).collect();
     if !addresses.is_empty() {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "others find it with CACHE_BOOTSTRAP_PEERS={}", without_id(&addresses).join(","));
+        let _ =
+            writeln!(text, "others find it with CACHE_BOOTSTRAP_PEERS={}", without_id(&addresses).join(","));
     }
     text.push('\n');
     text
@@ -172,7 +177,10 @@ mod tests {
     /ip4/10.0.0.7/tcp/9100  connected (found by multicast DNS)
     ");
         let hostile = json!({ "name": "a", "members": [{ "name": "\u{1b}[2J", "state": "connected", "remote": "\u{7}x" }] });
-        assert!(!render(&hostile, true).contains(['\u{1b}', '\u{7}']), "another member's text moves no cursor");
+        assert!(
+            !render(&hostile, true).contains(['\u{1b}', '\u{7}']),
+            "another member's text moves no cursor"
+        );
         let alone = json!({ "name": "12D3KooWself", "role": "leaf", "writer": false, "members": [] });
         insta::assert_snapshot!(render(&alone, false), @r"
     this node is the leaf 12D3KooWself

@@ -6,9 +6,9 @@ use peercache::config::COMMAND;
 use peercache::{Config, Disk};
 use serde_json::{Value, json};
 
+use crate::ask;
 use crate::cli::StatsArgs;
 use crate::exit::{Exit, Failure};
-use crate::ask;
 use crate::output::{self, on_one_line};
 
 /// Prints the statistics.
@@ -58,16 +58,11 @@ fn summary(stats: &Value) -> String {
         count("error"),
     );
     let tier = |tier: &Value| {
-        let number = |name: &str| tier[name].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string());
+        let number =
+            |name: &str| tier[name].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string());
         let state = tier["breaker"]["state"].as_str().unwrap_or("-");
         let name = tier["name"].as_str().unwrap_or("-");
-        vec![
-            on_one_line(name),
-            number("hits"),
-            number("misses"),
-            number("errors"),
-            on_one_line(state),
-        ]
+        vec![on_one_line(name), number("hits"), number("misses"), number("errors"), on_one_line(state)]
     };
     let tiers: Vec<_> = list(stats, "/cache/tiers").map(tier).collect();
     if !tiers.is_empty() {

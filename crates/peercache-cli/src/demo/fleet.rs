@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 
 use super::corpus::{Read, Traffic};
 use super::runners::Runners;
+use crate::ask;
 use crate::cli::ServerArgs;
 use crate::exit::Failure;
-use crate::ask;
 
 /// The token that all jobs share; it only ever reaches the demo's own origin.
 const TOKEN: &str = "token demo-token-of-one-fleet";

@@ -75,13 +75,16 @@ fn api_url(findings: &mut Vec<Finding>) {
     };
     let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     if host == "api.github.com" {
-        findings.push(Finding::ok("GITHUB_API_URL", "it names GitHub itself: who follows it does not use the cache"));
+        findings.push(Finding::ok(
+            "GITHUB_API_URL",
+            "it names GitHub itself: who follows it does not use the cache",
+        ));
         return;
     }
     let port = parsed.port_or_known_default().unwrap_or(80);
-    let reached = (host.as_str(), port).to_socket_addrs().map(|mut found| {
-        found.any(|address| TcpStream::connect_timeout(&address, CONNECT).is_ok())
-    });
+    let reached = (host.as_str(), port)
+        .to_socket_addrs()
+        .map(|mut found| found.any(|address| TcpStream::connect_timeout(&address, CONNECT).is_ok()));
     findings.push(match reached {
         Ok(true) => Finding::ok("GITHUB_API_URL", format!("something listens at {url}")),
         _ => Finding::failed(
@@ -95,8 +98,13 @@ fn api_url(findings: &mut Vec<Finding>) {
 
 /// Proxies that clients use on their way to a server of this machine.
 fn proxies(server_runs: bool, findings: &mut Vec<Finding>) {
-    let set = |names: &[&'static str]| names.iter().copied().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let Some(proxy) = set(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]).filter(|_| server_runs) else { return };
+    let set = |names: &[&'static str]| {
+        names.iter().copied().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
+    };
+    let Some(proxy) = set(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]).filter(|_| server_runs)
+    else {
+        return;
+    };
     let spared = set(&["no_proxy", "NO_PROXY"]).and_then(|name| env::var(name).ok()).unwrap_or_default();
     let covers = |entry: &str| matches!(entry.trim(), "*" | "127.0.0.1" | "localhost" | "127.0.0.0/8");
     if !spared.split(',').any(covers) {

@@ -54,7 +54,10 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
         if let Some(kind) = room.network {
             findings.push(Finding::warning(
                 "disk kind",
-                format!("{} is on {kind}, where locks of several processes do not hold everywhere", dir.display()),
+                format!(
+                    "{} is on {kind}, where locks of several processes do not hold everywhere",
+                    dir.display()
+                ),
                 "set CACHE_DIR to a directory on a local file system",
             ));
         }

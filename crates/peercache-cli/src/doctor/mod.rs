@@ -85,14 +85,18 @@ fn render(findings: &[Finding]) -> String {
     text + &match (count(Status::Failed), count(Status::Warning)) {
         (0, 0) => "all well\n".to_owned(),
         (0, warnings) => format!("all well, {warnings} to look at\n"),
-        (failed, _) => format!("{failed} failed; `peercache doctor --fix` prints what mends it as a script\n"),
+        (failed, _) => {
+            format!("{failed} failed; `peercache doctor --fix` prints what mends it as a script\n")
+        }
     }
 }
 
 /// What mends it, as a shell script: nothing is done until somebody runs it.
 fn script(findings: &[Finding]) -> String {
     let mut text = "#!/bin/sh\n# By `peercache doctor --fix`. Read it before you run it.\n".to_owned();
-    for finding in findings.iter().filter(|finding| matches!(finding.status, Status::Failed | Status::Warning)) {
+    for finding in
+        findings.iter().filter(|finding| matches!(finding.status, Status::Failed | Status::Warning))
+    {
         text += &format!("\n# {}: {}\n", finding.check, on_one_line(&finding.found));
         match (&finding.command, &finding.remedy) {
             (Some(command), _) => text += &format!("{command}\n"),

@@ -46,7 +46,8 @@ pub(super) async fn check(
             findings.push(unreachable(&target.address, why, container).await);
         }
     }
-    let serves = own.is_some() && report.bootstrap.iter().any(|target| own.as_ref() == Some(&target.address) && target.connected);
+    let serves = own.is_some()
+        && report.bootstrap.iter().any(|target| own.as_ref() == Some(&target.address) && target.connected);
     if let Some(port) = config.listen_port().filter(|port| *port != 0)
         && !serves
     {
@@ -100,7 +101,8 @@ fn place(address: &str) -> Option<Place> {
 
 /// Why nobody is connected at `address`, found out step by step.
 async fn unreachable(address: &str, trouble: Option<&str>, container: &Container) -> Finding {
-    let failed = |found: String, remedy: &str| Finding::failed("peers", format!("{address}: {found}"), remedy);
+    let failed =
+        |found: String, remedy: &str| Finding::failed("peers", format!("{address}: {found}"), remedy);
     let Some(Place { host, port, is_name }) = place(address) else {
         let found = trouble.unwrap_or("nobody is connected there").to_owned();
         return failed(found, "correct CACHE_BOOTSTRAP_PEERS");
@@ -155,7 +157,9 @@ async fn unreachable(address: &str, trouble: Option<&str>, container: &Container
             format!("nothing listens on port {port}"),
             "start `peercache serve` there with CACHE_LISTEN_PORT set to that port, or correct the port",
         ),
-        Some(error) => failed(error.to_string(), "look at the routes between the two, or correct the address"),
+        Some(error) => {
+            failed(error.to_string(), "look at the routes between the two, or correct the address")
+        }
         None => failed(
             format!("no answer within {} s", CONNECT.as_secs()),
             "open that port in the firewall between the two, or publish it from its container (`docker run -p`)",

@@ -3,9 +3,9 @@
 use std::env;
 use std::time::{Duration, SystemTime};
 
+use http_body_util::{BodyExt as _, Empty};
 use peercache::{Cache, Config};
 use peercache_github::GitHubCache;
-use http_body_util::{BodyExt as _, Empty};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -37,14 +37,18 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
         ),
         // Enterprise servers without limits say so.
         404 => Finding::ok(CHECK, format!("{upstream} answers; it has no limit on requests")),
-        403 | 429 => Finding::failed(CHECK, format!("{upstream} refuses requests: {message}"), "wait, and make fewer"),
+        403 | 429 => {
+            Finding::failed(CHECK, format!("{upstream} refuses requests: {message}"), "wait, and make fewer")
+        }
         502 | 504 => Finding::failed(
             CHECK,
             format!("{upstream} cannot be reached"),
             "look at the network and the proxy settings of this machine, or correct CACHE_UPSTREAM",
         )
         .because(message),
-        other => Finding::failed(CHECK, format!("{upstream} answers {other}: {message}"), "correct CACHE_UPSTREAM"),
+        other => {
+            Finding::failed(CHECK, format!("{upstream} answers {other}: {message}"), "correct CACHE_UPSTREAM")
+        }
     });
     if let Some(skew) = response.date.and_then(skew) {
         findings.push(Finding::failed(
@@ -73,7 +77,8 @@ async fn ask(upstream: &str) -> Result<(Answer, Value), Finding> {
     if let Some((_, token)) = &token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let request = request.body(Empty::<peercache::Bytes>::new()).map_err(|error| broken(error.to_string()))?;
+    let request =
+        request.body(Empty::<peercache::Bytes>::new()).map_err(|error| broken(error.to_string()))?;
     let Ok(response) = timeout(WITHIN, proxy.handle(request)).await else {
         return Err(Finding::failed(
             CHECK,

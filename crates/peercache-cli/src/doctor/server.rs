@@ -13,7 +13,9 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Optio
     let expected = settings.url.is_some() || settings.socket.is_some();
     let answered = ask::look(&ServerArgs::default()).await;
     let (finding, stats) = match answered {
-        Ok((place, Ok(stats))) => (Finding::ok("server", format!("a peercache answers at {place}")), Some(stats)),
+        Ok((place, Ok(stats))) => {
+            (Finding::ok("server", format!("a peercache answers at {place}")), Some(stats))
+        }
         Ok((place, Err(Unanswered::Nobody))) if expected => (
             Finding::failed(
                 "server",

@@ -39,7 +39,8 @@ pub(super) async fn check(findings: &mut Vec<Finding>) -> Option<Config> {
     }
     findings.push(Finding::ok("secret", described(value("secret"))));
     if config.is_untrusted() {
-        let why = "an event that an outsider can cause started this job, so nothing that outlives it is written";
+        let why =
+            "an event that an outsider can cause started this job, so nothing that outlives it is written";
         findings.push(Finding::ok("job", why));
     }
     Some(config)

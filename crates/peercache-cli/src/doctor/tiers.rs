@@ -18,10 +18,7 @@ pub(super) enum Broken {
     /// It could not be opened.
     Mistake(ConfigError),
     /// It did not do what it should.
-    Failed {
-        found: String,
-        remedy: String,
-    },
+    Failed { found: String, remedy: String },
 }
 
 impl From<ConfigError> for Broken {
@@ -110,7 +107,8 @@ fn taken(outcome: &PutOutcome, name: BackendName) -> Result<(), Broken> {
     }
     Err(Broken::Failed {
         found: format!("{name} did not acknowledge a value within its deadline"),
-        remedy: "look at the store's health and at the network between; CACHE_WRITE_TIMEOUT gives it longer".to_owned(),
+        remedy: "look at the store's health and at the network between; CACHE_WRITE_TIMEOUT gives it longer"
+            .to_owned(),
     })
 }
 
@@ -120,8 +118,9 @@ fn unanswered(skip: &Skip) -> Option<Broken> {
         Skip::Failed(error) => Some(failed(error.clone())),
         Skip::TimedOut(_) | Skip::TooSlow | Skip::Overtaken | Skip::Open => Some(Broken::Failed {
             found: skip.to_string(),
-            remedy: "look at the store's health and at the network between; CACHE_READ_TIMEOUT gives it longer"
-                .to_owned(),
+            remedy:
+                "look at the store's health and at the network between; CACHE_READ_TIMEOUT gives it longer"
+                    .to_owned(),
         }),
         _ => None,
     }

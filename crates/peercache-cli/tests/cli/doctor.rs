@@ -41,7 +41,8 @@ fn http(status: &str, more: &str, body: &str) -> String {
 fn origin(remaining: u64, ahead: Duration) -> String {
     let address = stub(move || {
         let date = httpdate::fmt_http_date(SystemTime::now() + ahead);
-        let core = format!(r#"{{"resources":{{"core":{{"limit":5000,"remaining":{remaining},"reset":1}}}}}}"#);
+        let core =
+            format!(r#"{{"resources":{{"core":{{"limit":5000,"remaining":{remaining},"reset":1}}}}}}"#);
         http("200 OK", &format!("date: {date}\r\ncontent-type: application/json\r\n"), &core)
     });
     format!("http://{address}")
@@ -90,7 +91,8 @@ impl Machine {
 
     fn doctor(&self) -> Report {
         let output = self.run(&["--json", "doctor"]);
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
         Report { report, code: output.status.code().unwrap() }
     }
 
@@ -244,7 +246,8 @@ fn dead_bootstrap_peer_is_named_and_green_when_it_runs() {
 #[test]
 fn loopback_peer_in_a_container_is_named_with_the_gateway() {
     let peer = format!("/ip4/127.0.0.1/tcp/{}", free_port());
-    let vars = [("CACHE_SECRET", SECRET), ("CACHE_BOOTSTRAP_PEERS", &peer), ("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
+    let vars =
+        [("CACHE_SECRET", SECRET), ("CACHE_BOOTSTRAP_PEERS", &peer), ("KUBERNETES_SERVICE_HOST", "10.0.0.1")];
     let found = Machine::with(&vars).fails("peers");
     if Path::new("/sys/class/net/docker0").exists() {
         assert!(found.contains("nothing listens"), "on the host's network loopback is the host's: {found}");
@@ -289,7 +292,10 @@ fn port_of_the_server_that_another_program_has_is_named() {
     let other = stub(|| http("404 Not Found", "", "")).to_string();
     let machine = Machine::with(&[("CACHE_HTTP_LISTEN", &other)]);
     let found = machine.fails("server");
-    assert!(found.contains("something else than a peercache listens") && found.contains("answered 404"), "{found}");
+    assert!(
+        found.contains("something else than a peercache listens") && found.contains("answered 404"),
+        "{found}"
+    );
     let script = String::from_utf8(machine.run(&["doctor", "--fix"]).stdout).unwrap();
     assert!(script.starts_with("#!/bin/sh\n") && script.contains("\nexport CACHE_HTTP_LISTEN="), "{script}");
 }
@@ -306,7 +312,10 @@ fn socket_of_gh_that_nobody_listens_on_is_named() {
     let machine = Machine::new();
     machine.file(".config/gh/config.yml", "version: 1\nhttp_unix_socket: /nowhere/peercache.sock\n", 0o600);
     let found = machine.fails("gh");
-    assert!(found.contains("/nowhere/peercache.sock") && found.contains("gh config set http_unix_socket ''"), "{found}");
+    assert!(
+        found.contains("/nowhere/peercache.sock") && found.contains("gh config set http_unix_socket ''"),
+        "{found}"
+    );
 }
 
 #[test]
@@ -366,7 +375,8 @@ fn origin_that_cannot_be_reached_is_named() {
 
 #[test]
 fn token_that_the_origin_refuses_is_named_and_not_shown() {
-    let origin = format!("http://{}", stub(|| http("401 Unauthorized", "", r#"{"message":"Bad credentials"}"#)));
+    let origin =
+        format!("http://{}", stub(|| http("401 Unauthorized", "", r#"{"message":"Bad credentials"}"#)));
     let token = "ghp_0123456789012345678901234567890123456789";
     let machine = Machine::with(&[("CACHE_UPSTREAM", &origin), ("GH_ENTERPRISE_TOKEN", token)]);
     let found = machine.fails("origin");
