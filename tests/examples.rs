@@ -122,6 +122,18 @@ fn github_proxy_answers_the_second_request_from_the_cache() {
     assert_eq!(lines[2], "the origin counted 1 request", "{text}");
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_fleet_shares_a_value_and_forgets_it_together() {
+    let Some(server) = peercache_testkit::servers::RedisServer::start().await.unwrap() else { return };
+    let settings = [("REDIS_URL", server.url())];
+    let ran =
+        tokio::task::spawn_blocking(move || run_with("redis_fleet", "unused", &settings)).await.unwrap();
+    let expected = "the other machine found it in sealed(redis)\nthe other machine has forgotten it\n";
+    // Once promoted, it is in the memory: which of the two lookups came first is left to the machine.
+    assert_eq!(printed(&ran).replace("in memory", "in sealed(redis)"), expected);
+}
+
 #[cfg(all(feature = "libp2p", feature = "s3"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_fallback_reads_from_the_bucket_when_the_peers_are_gone() {
@@ -138,4 +150,15 @@ async fn s3_fallback_reads_from_the_bucket_when_the_peers_are_gone() {
         tokio::task::spawn_blocking(move || run_with("s3_fallback", "unused", &settings)).await.unwrap();
     let text = printed(&ran);
     assert!(text.starts_with("with peers: sealed(peers)\nwithout: sealed(s3) sealed(peers) "), "{text}");
+}
+
+#[cfg(feature = "ipfs")]
+#[tokio::test]
+async fn ipfs_shared_is_found_on_the_node_and_removed_for_all() {
+    use peercache_testkit::servers::{Kubo, KuboOptions};
+
+    let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run_with("ipfs_shared", dir.path(), &[("IPFS_API", node.api())]));
+    assert_eq!(text, "Kubo 0.43.1\nfound in sealed(ipfs)\nremoved for all\n");
 }

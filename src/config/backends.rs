@@ -58,13 +58,13 @@ const BACKENDS: [Backend; 7] = [
     Backend {
         name: BackendName::Redis,
         names: &["redis", "valkey"],
-        built: None,
+        built: Some(cfg!(feature = "redis")),
         needs: Some((Name::RedisUrl, "no server is named; set REDIS_URL to its URL")),
     },
     Backend {
         name: BackendName::Ipfs,
         names: &["ipfs", "kubo"],
-        built: None,
+        built: Some(cfg!(feature = "ipfs")),
         needs: Some((Name::IpfsApi, "no node is named; set IPFS_API to the address of its API")),
     },
     Backend {

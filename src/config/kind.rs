@@ -510,7 +510,12 @@ impl Kind for Url {
     }
 
     fn show(&self, url: &String) -> Option<String> {
-        Some(redacted(url)).filter(|url| !url.is_empty())
+        // The query of a socket's URL may hold a password.
+        let shown = match url.split_once('?') {
+            Some((start, _)) if self.with_user => format!("{}?…", redacted(start)),
+            _ => redacted(url),
+        };
+        Some(shown).filter(|url| !url.is_empty())
     }
 }
 
@@ -906,6 +911,41 @@ impl Kind for Role {
 
     fn show(&self, role: &NodeRole) -> Option<String> {
         Some(role.to_string())
+    }
+}
+
+/// How IPFS nodes share.
+pub(super) struct NodeSync;
+
+impl NodeSync {
+    pub(super) fn given(on: bool) -> Given {
+        Given::Text(if on { "pubsub" } else { "off" }.to_owned())
+    }
+}
+
+impl AnyKind for NodeSync {
+    fn accepted(&self, _: Option<&str>) -> String {
+        "give pubsub or off".to_owned()
+    }
+
+    fn described(&self) -> String {
+        "`pubsub` or `off`".to_owned()
+    }
+}
+
+impl Kind for NodeSync {
+    type Value = bool;
+
+    fn parse(&self, raw: &Raw, _: &Env<'_>) -> Result<bool, ConfigError> {
+        match raw.given.text().trim().to_ascii_lowercase().as_str() {
+            "pubsub" => Ok(true),
+            "off" => Ok(false),
+            _ => refused(raw, "nodes do not share like this"),
+        }
+    }
+
+    fn show(&self, on: &bool) -> Option<String> {
+        Some(Self::given(*on).text().into_owned())
     }
 }
 

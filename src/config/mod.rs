@@ -8,6 +8,8 @@ mod builder;
 mod env;
 mod error;
 mod file;
+#[cfg(feature = "ipfs")]
+mod ipfs;
 mod journal;
 mod kind;
 #[cfg(any(feature = "memory", feature = "disk"))]
@@ -18,6 +20,8 @@ mod misspelt;
 mod node;
 mod open;
 mod peers;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(not(feature = "seal"))]

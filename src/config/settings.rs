@@ -16,8 +16,8 @@ use super::backends::BackendName;
 use super::builder::ConfigBuilder;
 use super::error::ConfigError;
 use super::kind::{
-    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, Path, PeerIds, Port, Role, Seconds, Secret,
-    Secrets, Sockets, Switch, Text, Url, Wait, Waits,
+    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, NodeSync, Path, PeerIds, Port, Role, Seconds,
+    Secret, Secrets, Sockets, Switch, Text, Url, Wait, Waits,
 };
 use super::peers::NodeRole;
 use super::source::Sources;
@@ -161,6 +161,7 @@ macro_rules! settings {
     (@code Secret) => { impl Into<String> };
     (@code Secrets) => { impl IntoIterator<Item = impl Into<String>> };
     (@code Switch) => { bool };
+    (@code NodeSync) => { bool };
     (@code Port) => { u16 };
     (@code Ip) => { IpAddr };
     (@code Sockets) => { impl IntoIterator<Item = SocketAddr> };
@@ -380,8 +381,19 @@ settings! {
     /// Where Redis or Valkey is. A user and a password in it are never shown.
     RedisUrl redis_url: Url {
         kind: Url {
-            schemes: &["redis", "rediss", "unix"],
-            example: "redis://127.0.0.1:6379, rediss://user:password@host:6380 or unix:///run/redis.sock",
+            schemes: &[
+                "redis",
+                "rediss",
+                "unix",
+                "redis+cluster",
+                "rediss+cluster",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "valkey",
+                "valkeys",
+            ],
+            example: "redis://127.0.0.1:6379, rediss://user:password@host:6380 or unix:///run/redis.sock; a \
+                      cluster is redis://host,host, Sentinel redis+sentinel://host/primary",
             with_user: true,
         },
         variables: ["REDIS_URL", "CACHE_REDIS_URL"],
@@ -394,7 +406,7 @@ settings! {
         kind: TEXT,
         variables: ["REDIS_PREFIX", "CACHE_REDIS_PREFIX"],
         group: Redis,
-        unset: "`peercache:`",
+        unset: "`peercache`",
     }
 
     /// The API of a Kubo node, as an address or a URL.
@@ -416,12 +428,12 @@ settings! {
         unset: "none",
     }
 
-    /// The directory of the node's MFS in which the entries are.
+    /// The folder of the node's MFS that holds the entries.
     IpfsPrefix ipfs_prefix: Text {
         kind: TEXT,
         variables: ["IPFS_PREFIX"],
         group: Ipfs,
-        unset: "`/peercache`",
+        unset: "`peercache`",
     }
 
     /// The most bytes that this cache keeps on the node.
@@ -432,7 +444,7 @@ settings! {
         unset: "",
     }
 
-    /// Whether answers that a token was needed for are stored there too.
+    /// Whether private entries are stored there too. Only where no stranger can reach the node.
     IpfsAllowPrivate ipfs_allow_private: Switch = "false" {
         kind: Switch,
         variables: ["IPFS_ALLOW_PRIVATE"],
@@ -440,9 +452,9 @@ settings! {
         unset: "",
     }
 
-    /// Whether nodes announce to each other what they store.
-    IpfsSync ipfs_sync: Switch = "false" {
-        kind: Switch,
+    /// Whether nodes announce to each other what they store: by the pubsub of the nodes, or not.
+    IpfsSync ipfs_sync: NodeSync = "off" {
+        kind: NodeSync,
         variables: ["IPFS_SYNC"],
         group: Ipfs,
         unset: "",

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Ok,
     /// 1: there is no such entry, or a check failed.
     Miss,
+    /// That of the command that was run.
+    Code(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +24,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Ok => Self::SUCCESS,
             Exit::Miss => Self::from(1),
+            Exit::Code(code) => Self::from(code),
         }
     }
 }
