@@ -5,12 +5,12 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
+use peercache_api::Timestamp;
 use peercache_api::envelope::MAX_ENVELOPE_BYTES;
 use peercache_api::util::hex;
-use peercache_api::{Clock, Timestamp};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::directory::{Layout, names, random};
+use super::directory::{Layout, random};
 
 /// A file that is younger may belong to a put that is about to commit.
 pub(super) const ORPHAN_AGE: Duration = Duration::from_secs(60);
@@ -45,9 +45,9 @@ impl Layout {
     pub(super) fn read_blob(&self, digest: &Digest, number: i64) -> io::Result<Option<Bytes>> {
         let name = name(digest, number);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = self.open_below(&["blobs", &name[..2]]).and_then(|fan| {
-            Ok(File::from(rustix::fs::openat(&fan, &name, flags, Mode::empty())?))
-        });
+        let opened = self
+            .open_below(&["blobs", &name[..2]])
+            .and_then(|fan| Ok(File::from(rustix::fs::openat(&fan, &name, flags, Mode::empty())?)));
         let file = match opened {
             Ok(file) => file,
             Err(error) if is_gone(&error) => return Ok(None),
@@ -64,9 +64,9 @@ impl Layout {
     /// stays, and another put tries again.
     pub(super) fn remove_blob(&self, digest: &Digest, number: i64) -> bool {
         let name = name(digest, number);
-        let removed = self.open_below(&["blobs", &name[..2]]).and_then(|fan| {
-            Ok(rustix::fs::unlinkat(&fan, &name, AtFlags::empty())?)
-        });
+        let removed = self
+            .open_below(&["blobs", &name[..2]])
+            .and_then(|fan| Ok(rustix::fs::unlinkat(&fan, &name, AtFlags::empty())?));
         match removed {
             Err(error) if !is_gone(&error) => {
                 tracing::warn!(%error, "a replaced file of the disk tier could not be removed");
@@ -78,49 +78,20 @@ impl Layout {
 
     /// Whether no put can be writing this file any more: it is older than [`ORPHAN_AGE`], or was never
     /// made although its put began before that.
-    pub(super) fn is_abandoned(&self, digest: &Digest, number: i64, since: Timestamp, now: Timestamp) -> bool {
+    pub(super) fn is_abandoned(
+        &self,
+        digest: &Digest,
+        number: i64,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> bool {
         let name = name(digest, number);
-        let stat = self.open_below(&["blobs", &name[..2]]).and_then(|fan| {
-            Ok(rustix::fs::statat(&fan, &name, AtFlags::SYMLINK_NOFOLLOW)?)
-        });
+        let stat = self
+            .open_below(&["blobs", &name[..2]])
+            .and_then(|fan| Ok(rustix::fs::statat(&fan, &name, AtFlags::SYMLINK_NOFOLLOW)?));
         let since = stat.map_or(since, |stat| modified(&stat));
         // After a clock was set back, what claims to be of the future is as old as can be.
         now.saturating_since(since) >= ORPHAN_AGE || since > now.saturating_add(ORPHAN_AGE)
-    }
-
-    /// Removes files older than [`ORPHAN_AGE`] for which `is_known` says that no row names them. Only
-    /// for a directory whose index was replaced: otherwise the table `loose` knows every such file.
-    pub(super) fn sweep_orphans<E: From<io::Error>>(
-        &self,
-        clock: &dyn Clock,
-        mut is_known: impl FnMut(&Digest, i64) -> Result<bool, E>,
-    ) -> Result<u64, E> {
-        let latest = clock.now().saturating_sub(ORPHAN_AGE);
-        let blobs = match self.open_below(&["blobs"]) {
-            Err(error) if is_gone(&error) => return Ok(0),
-            blobs => blobs?,
-        };
-        let mut removed = 0;
-        for fan in names(&blobs)? {
-            let dir = match self.open_below(&["blobs", &fan]) {
-                Err(error) if is_gone(&error) => continue,
-                dir => dir?,
-            };
-            for name in names(&dir)? {
-                let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW);
-                if stat.is_ok_and(|stat| modified(&stat) > latest) {
-                    continue;
-                }
-                let known = match parse(&name) {
-                    Some((digest, number)) => is_known(&digest, number)?,
-                    None => false,
-                };
-                if !known && rustix::fs::unlinkat(&dir, &name, AtFlags::empty()).is_ok() {
-                    removed += 1;
-                }
-            }
-        }
-        Ok(removed)
     }
 }
 
@@ -130,31 +101,4 @@ fn is_gone(error: &io::Error) -> bool {
 
 fn modified(stat: &rustix::fs::Stat) -> Timestamp {
     Timestamp::from_millis(u64::try_from(stat.st_mtime).unwrap_or(0).saturating_mul(1000))
-}
-
-fn parse(name: &str) -> Option<(Digest, i64)> {
-    let (digest, number) = name.split_once('-')?;
-    let number = u64::from_str_radix(number, 16).ok()?.cast_signed();
-    if digest.len() != 64 || !digest.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digest[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some((bytes, number))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn file_name_says_which_entry_it_belongs_to() {
-        let digest: Digest = std::array::from_fn(|n| (n * 7) as u8);
-        for number in [0, 1, -1, i64::MIN, i64::MAX] {
-            assert_eq!(parse(&name(&digest, number)), Some((digest, number)));
-        }
-        assert_eq!(parse("readme"), None);
-    }
 }

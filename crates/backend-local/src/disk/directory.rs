@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use peercache_api::{Error, ErrorKind, Operation};
-use rustix::fs::{Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{Access, AtFlags, CWD, Gid, Mode, OFlags, Stat, Uid};
 
 /// Read and write for the owner, nothing for anybody else.
 const FILE_MODE: u32 = 0o600;
@@ -66,7 +66,8 @@ impl Layout {
         let dir = match open_dir(CWD, root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let owner = heir(root);
-                make_dirs(root, owner).map_err(|error| refuse(error, "the cache directory cannot be made"))?;
+                make_dirs(root, owner)
+                    .map_err(|error| refuse(error, "the cache directory cannot be made"))?;
                 open_dir(CWD, root)
             }
             opened => opened,
@@ -288,19 +289,6 @@ fn trusted_owner(root: &Path, stat: &Stat) -> Result<Option<(Uid, Gid)>, Error> 
     }
     let foreign = stat.st_uid != me.as_raw();
     Ok(foreign.then(|| (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))))
-}
-
-/// The names in a directory, with whether each is a file; none if it is gone.
-pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy();
-        if name != "." && name != ".." && entry.file_type() != FileType::Symlink {
-            names.push(name.into_owned());
-        }
-    }
-    Ok(names)
 }
 
 /// A number for a file name that no other process uses.

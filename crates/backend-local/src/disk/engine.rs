@@ -192,8 +192,7 @@ impl Engine {
         let touched = self.take_touched();
         let terms = Terms { now, capacity: self.capacity, touched: &touched };
         let mut freed = 0;
-        let mut written =
-            self.with_writer(|sql, layout| store::write(sql, layout, key, entry, terms));
+        let mut written = self.with_writer(|sql, layout| store::write(sql, layout, key, entry, terms));
         if written.as_ref().is_err_and(Failure::is_full) {
             // The file system is full before the bound is reached: what is held makes room.
             freed = self
@@ -220,7 +219,7 @@ impl Engine {
             store::totals(sql)?;
             Ok(layout.check_access()?)
         })
-            .map_err(|failure| failure.into_error(Operation::Probe))
+        .map_err(|failure| failure.into_error(Operation::Probe))
     }
 
     pub(super) fn totals(&self) -> Result<Totals, Error> {
@@ -237,7 +236,9 @@ impl Engine {
         let flushed = self.layout().and_then(|layout| {
             let Some(_writer) = layout.try_lock(WRITER_LOCK)? else { return Ok(()) };
             match index {
-                Some(mut index) if index.is_current(&layout) => store::flush_touched(&mut index.sql, &touched),
+                Some(mut index) if index.is_current(&layout) => {
+                    store::flush_touched(&mut index.sql, &touched)
+                }
                 Some(_) => Ok(()),
                 None if touched.is_empty() => Ok(()),
                 None => Index::open(&layout)

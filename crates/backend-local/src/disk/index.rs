@@ -117,9 +117,7 @@ impl Index {
 fn connect(path: &Path) -> Result<Connection, Failure> {
     let sql = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW,
     )?;
     configure(&sql)?;
     let number = |pragma| sql.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));

@@ -360,8 +360,7 @@ fn abandoned(sql: &Connection, layout: &Layout, now: Timestamp) -> Result<Unlink
 /// Removes loose files, and then their rows: who is killed in between leaves rows without a file, which
 /// the next put removes.
 fn unlink(sql: &mut Connection, layout: &Layout, loose: &[Loose]) -> Result<(), Failure> {
-    let gone: Vec<_> =
-        loose.iter().filter(|loose| layout.remove_blob(&loose.digest, loose.number)).collect();
+    let gone: Vec<_> = loose.iter().filter(|loose| layout.remove_blob(&loose.digest, loose.number)).collect();
     if gone.is_empty() {
         return Ok(());
     }
@@ -571,9 +570,4 @@ pub(super) fn totals(sql: &Connection) -> Result<Totals, Failure> {
             bytes: files.saturating_add(pages.saturating_mul(BLOCK_BYTES)),
         })
     })?)
-}
-
-/// Whether a row names this file.
-pub(super) fn names_file(sql: &Connection, digest: &Digest, number: i64) -> Result<bool, Failure> {
-    Ok(stored(sql, digest)?.is_some_and(|row| row.file == Some(number)))
 }
