@@ -14,8 +14,6 @@ pub(super) const MAX_INLINE_BYTES: usize = 64 * 1024;
 const BLOCK_BYTES: u64 = 4096;
 /// Rows that one step of making room looks at.
 const EVICTION_BATCH: i64 = 64;
-/// Rows that are removed before it is looked up how much room that made.
-const EVICTION_STEP: usize = 4;
 /// Loose files that one put removes at most.
 const LOOSE_BATCH: i64 = 64;
 /// Expired rows that one sweep removes at most.
@@ -452,11 +450,9 @@ fn make_room(
             recount(tx)?;
             break;
         }
-        for step in batch.chunks(EVICTION_STEP) {
-            for row in step {
-                delete(tx, row, unlinked)?;
-                evicted += 1;
-            }
+        for row in &batch {
+            delete(tx, row, unlinked)?;
+            evicted += 1;
             if occupied(tx, unlinked)? <= terms.capacity {
                 break;
             }

@@ -300,8 +300,8 @@ async fn index_of_another_schema_is_left_as_it_is() {
     assert_eq!((disk.stats().await.unwrap().entries, disk.stats().await.unwrap().healed), (1, 0));
     disk.close().await.unwrap();
     let sql = rusqlite::Connection::open(&theirs).unwrap();
-    let rows: u64 = sql.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).unwrap();
-    assert_eq!((version(&theirs, None), rows), (77, ENTRIES));
+    let rows: i64 = sql.query_row("SELECT count(*) FROM entry", [], |row| row.get(0)).unwrap();
+    assert_eq!((version(&theirs, None), rows), (77, ENTRIES as i64));
     assert_eq!(blob_files(dir.path()), files, "nor are the files of the other release touched");
 }
 
