@@ -211,6 +211,8 @@ impl CacheBuilder {
             Known::Disk(_) => self,
             #[cfg(feature = "libp2p")]
             Known::Peers(peers) => self.peers(peers),
+            #[cfg(feature = "redis")]
+            Known::Redis(server) => self.backend_report(report, move || server.report()),
             #[cfg(feature = "s3")]
             Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
         })
@@ -314,6 +316,15 @@ impl Cache {
     #[must_use]
     pub fn peers(&self) -> Option<&Peers> {
         self.details().peers.as_ref()
+    }
+}
+
+#[cfg(feature = "redis")]
+impl CacheBuilder {
+    /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given sealed. The
+    /// tier itself is given by [`CacheBuilder::tier`], as always.
+    pub fn redis(self, server: Arc<peercache_redis::Redis>) -> Self {
+        self.backend_report("redis", move || server.report())
     }
 }
 
