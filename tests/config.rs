@@ -112,7 +112,7 @@ mod with_every_tier {
     #[test]
     fn a_backend_that_this_release_does_not_have() {
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,storacha")]), @r#"CACHE_BACKEND="memory,storacha": this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
-        for (alias, name) in [("kubo", "ipfs"), ("web3storage", "storacha")] {
+        for (alias, name) in [("web3storage", "storacha")] {
             let text = complaint(&[("CACHE_BACKEND", alias)]);
             assert!(
                 text.starts_with(&format!("CACHE_BACKEND=\"{alias}\": this build has no `{name}`")),
@@ -147,7 +147,7 @@ mod with_every_tier {
     #[test]
     fn settings_of_later_releases_are_warned_about() {
         let warned = |name| read(&[(name, "true")]).unwrap().warnings().join("\n");
-        for name in ["IPFS_API", "CACHE_IPFS_API", "WEB3_STORAGE_TOKEN", "STORACHA_TOKEN"] {
+        for name in ["WEB3_STORAGE_TOKEN", "STORACHA_TOKEN", "CACHE_STORACHA_TOKEN"] {
             assert!(warned(name).starts_with(&format!("{name} is set, but this release ")), "{name}");
         }
         assert!(!warned("WEB3_STORAGE_TOKEN").contains("true"), "a secret is not repeated");

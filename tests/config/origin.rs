@@ -300,9 +300,9 @@ const ROWS: [Row; 50] = [
         name: "ipfs_sync",
         code: |builder| builder.ipfs_sync(true),
         variables: &["IPFS_SYNC"],
-        environment: "true",
-        file: "true",
-        shown: ["true", "true", "true", "false"],
+        environment: "PUBSUB",
+        file: "'pubsub'",
+        shown: ["pubsub", "pubsub", "pubsub", "off"],
     },
     Row {
         name: "s3_bucket",
