@@ -29,10 +29,10 @@ pub use network::network_key;
 pub use large::fuzzing;
 
 pub use peercache_api::{
-    BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Clock, Entry, EntryBuilder, EntryKind,
-    Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer, LeaseRequest, LeaseToken, MAX_CLOCK_SKEW,
-    MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation, RemovalWatcher, Scope,
-    SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
+    BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Class, Clock, Entry, EntryBuilder,
+    EntryKind, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer, LeaseRequest, LeaseToken,
+    MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation,
+    RemovalWatcher, Scope, SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
 };
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,

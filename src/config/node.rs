@@ -78,7 +78,7 @@ impl Config {
     }
 
     /// A key for `purpose` that every machine of the fleet comes to by itself: from the secret, full or
-    /// read-only. Without a secret there is none, except for peers that share in clear, where anybody can
+    /// read-only. With the public form it is another one, which only holders of that form share. Without a secret there is none, except for peers that share in clear, where anybody can
     /// compute it.
     ///
     /// # Errors
@@ -86,7 +86,10 @@ impl Config {
     pub async fn fleet_key(&self, purpose: &str) -> Result<Option<Zeroizing<[u8; 32]>>, ConfigError> {
         let in_clear = self.peers.plaintext.value && self.backends.value.contains(&BackendName::Libp2p);
         Ok(match self.secrets.ring_off_the_runtime().await? {
-            Some(ring) => Some(ring.keyring.current().derive(purpose)),
+            Some(ring) => {
+                let secret = ring.keyring.current();
+                Some(secret.derive_for_readers(purpose).unwrap_or_else(|| secret.derive(purpose)))
+            }
             None => in_clear.then(|| Zeroizing::new(key_of_nobody(purpose, &self.namespace.value))),
         })
     }

@@ -118,7 +118,7 @@ impl Secrets {
         let unset = || Set::default("not set".to_owned());
         let Some(ring) = self.ring()? else { return Ok([unset(), unset()]) };
         let origin = |origin: Option<&Origin>| origin.cloned().unwrap_or(Origin::Default);
-        let rights = if ring.current.is_read_only() { "read-only" } else { "read and write" };
+        let rights = ring.current.rights();
         let old: Vec<_> = ring.old.iter().map(ToString::to_string).collect();
         Ok([
             Set {

@@ -88,9 +88,9 @@ async fn maintain(store: &Store, swept: &mut u64) -> Result<(), Trouble> {
     let full = folder.bytes > store.settings.max_bytes;
     let turn = now / SWEEP_EVERY_MILLIS;
     let due = turn != *swept;
-    if full && take_turn(store, "bytes", now / EVICT_EVERY_MILLIS).await? {
-        sweep(store).await?;
-    } else if due && take_turn(store, "time", turn).await? {
+    let chosen = (full && take_turn(store, "bytes", now / EVICT_EVERY_MILLIS).await?)
+        || (due && take_turn(store, "time", turn).await?);
+    if chosen {
         sweep(store).await?;
     }
     *swept = turn;

@@ -52,7 +52,8 @@ counters! {
         evicted,
         /// Bytes of those.
         evicted_bytes,
-        /// Writes that were repeated because a collection had taken the block before it was linked.
+        /// Links that were made again: a collection had taken the block before, or another writer made the same
+        /// folder in the same moment.
         repeated,
         /// Lookups that looked again because what they were about to read had been replaced.
         looked_again,

@@ -314,10 +314,10 @@ impl Store {
         let envelope = envelope::encode(key, entry);
         let write = Write::of(entry, &envelope);
         let written = self.store_write(&place, write, &envelope).await.map_err(fail)?;
-        add(&self.counters.puts, 1);
         add(&self.counters.bytes_out, envelope.len() as u64);
         self.note_written(envelope.len() as u64);
         self.clean(&place).await.map_err(fail)?;
+        add(&self.counters.puts, 1);
         Ok(written)
     }
 
@@ -335,8 +335,8 @@ impl Store {
             .map(Written)
     }
 
-    /// Stores one block and links it. A collection may take the block before it is linked; then it is stored
-    /// once more.
+    /// Stores one block and links it. A collection may take the block before it is linked, and another writer
+    /// may make the same folder in the same moment, which the node does not sort out: then again.
     async fn store_block(
         &self,
         place: &Place,
@@ -353,7 +353,7 @@ impl Store {
             match self.node.link(&cid, &path).await {
                 // Whoever stored it before us stored the same: the name carries a digest of the bytes.
                 Ok(()) | Err(Trouble::Exists) => return Ok((path, cid)),
-                Err(Trouble::NotLocal) => last = Trouble::NotLocal,
+                Err(trouble @ (Trouble::NotLocal | Trouble::FolderRaced)) => last = trouble,
                 // It was linked, and removed before the node had finished: by whoever wrote a newer one.
                 Err(Trouble::NoSuchFile) => {
                     let newest = self.writes(place).await?.newest(self.clock.now()).map(|(newest, _)| newest);
@@ -422,7 +422,7 @@ impl Store {
 
 /// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, and must reach
 /// every place where a value was.
-fn is_private(entry: &Entry) -> bool {
+pub(crate) fn is_private(entry: &Entry) -> bool {
     !entry.is_tombstone()
 }
 

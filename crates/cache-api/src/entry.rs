@@ -41,6 +41,18 @@ pub enum EntryKind {
     Tombstone,
 }
 
+/// Who may read a value, for wrappers that seal and for stores that strangers can read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Class {
+    /// Only members that are trusted with everything. Stores that strangers can read refuse it unless
+    /// they are told otherwise.
+    #[default]
+    Private,
+    /// Every member, jobs of untrusted pull requests included: what its origin shows to everybody.
+    Public,
+}
+
 /// What the origin gave to ask whether a value is still current (RFC 9110, section 8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -71,6 +83,8 @@ pub struct Metadata {
     pub validators: Validators,
     /// Groups that this entry belongs to, for invalidation together.
     pub tags: Vec<String>,
+    /// Who may read the value. Not used for a tombstone, which holds none: see [`Entry::class`].
+    pub class: Class,
 }
 
 /// Where an entry stands in its life.
@@ -168,6 +182,13 @@ impl Entry {
     #[must_use]
     pub fn is_tombstone(&self) -> bool {
         self.shared.meta.kind == EntryKind::Tombstone
+    }
+
+    /// Who may read this entry. A tombstone is public: it says that something is gone, and everybody who
+    /// could read the value has to learn that.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        if self.is_tombstone() { Class::Public } else { self.shared.meta.class }
     }
 
     /// Time since creation; zero if the writer's clock ran ahead of `now`.
@@ -295,6 +316,7 @@ impl fmt::Debug for Entry {
             .field("created", &self.shared.meta.created)
             .field("fresh_for", &self.shared.meta.fresh_for)
             .field("stale_for", &self.shared.meta.stale_for)
+            .field("class", &self.class())
             .field("bytes", &self.value.len())
             .finish_non_exhaustive()
     }
@@ -336,6 +358,12 @@ impl EntryBuilder {
     /// The origin's modification date, as received.
     pub fn last_modified(mut self, date: impl Into<String>) -> Self {
         self.meta.validators.last_modified = Some(date.into());
+        self
+    }
+
+    /// Who may read the value; default [`Class::Private`].
+    pub fn class(mut self, class: Class) -> Self {
+        self.meta.class = class;
         self
     }
 

@@ -207,8 +207,12 @@ pub(crate) struct KeygenArgs {
     #[arg(long)]
     pub(crate) read_only: bool,
 
-    /// The file that holds the full secret; `-` is standard input [default: CACHE_SECRET, else standard input]
-    #[arg(long, value_name = "FILE", requires = "read_only")]
+    /// Print the public form of a secret: it opens public entries alone. For jobs of untrusted code
+    #[arg(long, conflicts_with = "read_only")]
+    pub(crate) public: bool,
+
+    /// The file that holds the known secret; `-` is standard input [default: CACHE_SECRET, else standard input]
+    #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,
 }
 

@@ -37,6 +37,8 @@ pub(crate) enum Trouble {
     NoSuchFile,
     /// There is something under the path already.
     Exists,
+    /// Another call made the same folder at the same moment.
+    FolderRaced,
     /// The node does not have the block.
     NotLocal,
     /// The node's disk is full.
@@ -68,16 +70,17 @@ pub(crate) enum Trouble {
 
 /// Kubo's RPC has no error codes (`Code` is 0 throughout), so its messages are all there is to go by. The
 /// texts are those of 0.40 to 0.43.
-const MESSAGES: [(&str, fn() -> Trouble); 9] = [
-    ("file does not exist", || Trouble::NoSuchFile),
-    ("already has entry", || Trouble::Exists),
-    ("block was not found locally", || Trouble::NotLocal),
-    ("no space left on device", || Trouble::DiskFull),
-    ("context deadline exceeded", || Trouble::FetchTimedOut),
-    ("must be run in online mode", || Trouble::NodeOffline),
-    ("pubsub feature not enabled", || Trouble::PubsubOff),
-    ("validation ignored", || Trouble::PublicationOvertaken),
-    ("could not find", || Trouble::NotLocal),
+const MESSAGES: [(&str, Trouble); 10] = [
+    ("file does not exist", Trouble::NoSuchFile),
+    ("already has entry", Trouble::Exists),
+    ("file already exists", Trouble::FolderRaced),
+    ("block was not found locally", Trouble::NotLocal),
+    ("no space left on device", Trouble::DiskFull),
+    ("context deadline exceeded", Trouble::FetchTimedOut),
+    ("must be run in online mode", Trouble::NodeOffline),
+    ("pubsub feature not enabled", Trouble::PubsubOff),
+    ("validation ignored", Trouble::PublicationOvertaken),
+    ("could not find", Trouble::NotLocal),
 ];
 
 impl Trouble {
@@ -99,7 +102,10 @@ impl Trouble {
     /// The trouble that a message of the node names.
     pub(crate) fn of_message(status: u16, message: &str) -> Self {
         let known = MESSAGES.iter().find(|(text, _)| message.contains(text));
-        known.map_or_else(|| Self::Other { status, message: shortened(message) }, |(_, trouble)| trouble())
+        known.map_or_else(
+            || Self::Other { status, message: shortened(message) },
+            |(_, trouble)| trouble.clone(),
+        )
     }
 
     /// Whether the same call may succeed at once, as when a pooled connection had been closed. Every call
@@ -172,7 +178,11 @@ impl Trouble {
                 .with_help("see whether a proxy or another service answers at IPFS_API"),
             Self::TooLong(most) => error(ErrorKind::Corrupt, "the IPFS node's answer is longer than any that is expected")
                 .with_context("limit-bytes", most),
-            Self::NoSuchFile | Self::Exists | Self::NotLocal | Self::Other { .. } => {
+            Self::NoSuchFile
+            | Self::Exists
+            | Self::FolderRaced
+            | Self::NotLocal
+            | Self::Other { .. } => {
                 error(ErrorKind::Unavailable, "the IPFS node could not serve the request")
                     .with_context("node", self)
             }
@@ -185,6 +195,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::NoSuchFile => f.write_str("file does not exist"),
             Self::Exists => f.write_str("there is a file under this path already"),
+            Self::FolderRaced => f.write_str("another call made the same folder at the same moment"),
             Self::NotLocal => f.write_str("the node does not have the block"),
             Self::Other { status, message } => write!(f, "status {status}: {message}"),
             other => write!(f, "{other:?}"),
