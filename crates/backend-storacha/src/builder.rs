@@ -209,7 +209,12 @@ impl StorachaBuilder {
                 .with_backend("storacha"));
         }
         let counters = Arc::new(Counters::default());
-        let client = Client::new(Service { url, receipts, did, key }, self.token, Arc::clone(&counters))?;
+        let client = Client::new(
+            Service { url, receipts, did, key },
+            self.token,
+            self.request_timeout / 2,
+            Arc::clone(&counters),
+        )?;
         let store =
             Store::new(client, self.prefix, counters, self.clock, self.allow_private, self.request_timeout);
         let all = Capabilities::shared().with_ordered_writes().with_native_expiry().with_durable();

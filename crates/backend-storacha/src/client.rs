@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -13,7 +13,7 @@ use ipld_core::ipld::Ipld;
 use peercache_api::{Error, ErrorKind, Operation};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use url::{Host, Url};
 
 use crate::report::{Counters, count};
@@ -35,6 +35,11 @@ const INVOCATION_SECONDS: u64 = 600;
 /// The wait before a receipt that is not there yet is asked for again; doubled up to the longest.
 const RECEIPT_WAIT: Duration = Duration::from_millis(10);
 const RECEIPT_WAIT_MAX: Duration = Duration::from_millis(500);
+/// The waits before a request is made again.
+const RETRY_WAITS: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
+/// Requests that are made at once.
+const MAX_REQUESTS: usize = 16;
 /// The longest document that names the service's key, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
@@ -54,6 +59,9 @@ pub(crate) struct Client {
     token: Token,
     agent: Did,
     service_key: OnceCell<VerifyingKey>,
+    /// How long the receipt of an upload may take.
+    receipt_within: Duration,
+    places: Semaphore,
     counters: Arc<Counters>,
 }
 
@@ -79,7 +87,12 @@ impl Outcome {
 }
 
 impl Client {
-    pub(crate) fn new(service: Service, token: Token, counters: Arc<Counters>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        service: Service,
+        token: Token,
+        receipt_within: Duration,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Error> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Losing a race against another thread that installs one is as good.
             let _either = rustls::crypto::ring::default_provider().install_default();
@@ -109,7 +122,8 @@ impl Client {
         })?;
         let agent = Did::of(&token.key.verifying_key());
         let service_key = OnceCell::new_with(service.did.key().or(service.key));
-        Ok(Self { http, service, token, agent, service_key, counters })
+        let places = Semaphore::new(MAX_REQUESTS);
+        Ok(Self { http, service, token, agent, service_key, receipt_within, places, counters })
     }
 
     /// The space, for reports.
@@ -119,7 +133,13 @@ impl Client {
 
     /// Sends these invocations in one message and gives the verified receipt of each, in their order. The
     /// service carries them out side by side.
+    ///
+    /// Tried again where the connection broke: every ability that is used can be carried out twice.
     pub(crate) async fn invoke(&self, tasks: &[Task]) -> Result<Vec<Outcome>, RequestError> {
+        persistently(|| self.invoke_once(tasks)).await
+    }
+
+    async fn invoke_once(&self, tasks: &[Task]) -> Result<Vec<Outcome>, RequestError> {
         let mut car = Car::default();
         let mut invocations = Vec::with_capacity(tasks.len());
         for task in tasks {
@@ -132,6 +152,10 @@ impl Client {
 
     /// Tells the service that the bytes of an upload are where they belong.
     async fn conclude(&self, put: Cid, key: &SigningKey) -> Result<(), RequestError> {
+        persistently(|| self.conclude_once(put, key)).await
+    }
+
+    async fn conclude_once(&self, put: Cid, key: &SigningKey) -> Result<(), RequestError> {
         let mut car = Car::default();
         let receipt = Receipt::issue_ok(key, put, &mut car)?;
         let capability = Capability {
@@ -171,6 +195,7 @@ impl Client {
 
     async fn send(&self, invocations: Vec<Cid>, car: Car) -> Result<Vec<Outcome>, RequestError> {
         let body = message::request(&invocations, car)?;
+        let _place = self.place().await;
         count(&self.counters.messages);
         let sent = self
             .http
@@ -235,19 +260,7 @@ impl Client {
         let Pending { effects } = pending;
         if let Some(address) = &effects.address {
             let url = self.address(&address.url)?;
-            let mut request = self.http.put(url).body(envelope);
-            for (name, value) in &address.headers {
-                request = request.header(name, value);
-            }
-            count(&self.counters.requests);
-            let answered =
-                request.send().await.map_err(|error| RequestError::StorageNode(innermost(&error)))?;
-            if !answered.status().is_success() {
-                return Err(RequestError::StorageNode(format!(
-                    "it answers {} to a PUT",
-                    answered.status().as_u16()
-                )));
-            }
+            persistently(|| self.put(&url, &address.headers, envelope.clone())).await?;
         }
         if let Some((put, key)) = &effects.put
             && !effects.concluded
@@ -256,6 +269,33 @@ impl Client {
         }
         let accepted = self.receipt_of(effects.accept, &effects.node).await?;
         self.location(&accepted, digest)
+    }
+
+    async fn put(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        envelope: Bytes,
+    ) -> Result<(), RequestError> {
+        let _place = self.place().await;
+        let mut request = self.http.put(url.clone()).body(envelope);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        count(&self.counters.requests);
+        let answered = request.send().await.map_err(|error| RequestError::StorageNode(innermost(&error)))?;
+        match answered.status().is_success() {
+            true => Ok(()),
+            false => {
+                Err(RequestError::StorageNode(format!("it answers {} to a PUT", answered.status().as_u16())))
+            }
+        }
+    }
+
+    /// Waits for one of the places for requests.
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.places.acquire().await.ok()
     }
 
     /// The address of a blob that the space has.
@@ -279,13 +319,10 @@ impl Client {
             .receipts
             .join(&ran.to_string())
             .map_err(|_| Malformed("the address of receipts is no base"))?;
-        let mut wait = RECEIPT_WAIT;
+        let (mut wait, asked) = (RECEIPT_WAIT, Instant::now());
         loop {
-            count(&self.counters.requests);
-            let response = self.http.get(url.clone()).send().await.map_err(of_reqwest)?;
-            if response.status() != reqwest::StatusCode::NOT_FOUND {
-                let answer =
-                    Arc::new(self.checked(message::receipts(&body_of(response, MAX_CAR_BYTES).await?))?);
+            if let Some(found) = persistently(|| self.receipt_message(&url)).await? {
+                let answer = Arc::new(self.checked(message::receipts(&found))?);
                 let receipt = self.checked(answer.receipt(&ran))?;
                 let key = match issuer.key() {
                     Some(key) => key,
@@ -301,9 +338,23 @@ impl Client {
                 }
                 return Ok(Outcome { receipt, answer });
             }
+            if asked.elapsed() >= self.receipt_within {
+                return Err(RequestError::NoReceipt);
+            }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(RECEIPT_WAIT_MAX);
         }
+    }
+
+    /// The message with a receipt; `None` where there is none yet.
+    async fn receipt_message(&self, url: &Url) -> Result<Option<Bytes>, RequestError> {
+        let _place = self.place().await;
+        count(&self.counters.requests);
+        let response = self.http.get(url.clone()).send().await.map_err(of_reqwest)?;
+        if response.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        body_of(response, MAX_CAR_BYTES).await.map(Some)
     }
 
     /// The address in the claim that an accepted blob comes with.
@@ -357,6 +408,11 @@ impl Client {
         digest: [u8; 32],
         most: usize,
     ) -> Result<Bytes, RequestError> {
+        persistently(|| self.fetch_once(url, digest, most)).await
+    }
+
+    async fn fetch_once(&self, url: &Url, digest: [u8; 32], most: usize) -> Result<Bytes, RequestError> {
+        let _place = self.place().await;
         count(&self.counters.requests);
         let response = self
             .http
@@ -407,6 +463,24 @@ impl Client {
         }
         Err(RequestError::NoServiceKey("the service names none".into()))
     }
+}
+
+/// Tries again where trying again can help: a service that closes idle connections breaks those that are used at that
+/// moment, and one that is busy fails by itself.
+async fn persistently<T, F>(attempt: impl Fn() -> F) -> Result<T, RequestError>
+where
+    F: Future<Output = Result<T, RequestError>>,
+{
+    for wait in RETRY_WAITS {
+        match attempt().await {
+            Err(error) if error.is_transient() => {
+                tracing::debug!(?error, "a request to the upload service is made again");
+                tokio::time::sleep(wait).await;
+            }
+            done => return done,
+        }
+    }
+    attempt().await
 }
 
 /// A DID document (<https://www.w3.org/TR/did-1.0/>), or what the upload service says of itself.

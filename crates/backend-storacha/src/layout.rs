@@ -46,6 +46,6 @@ mod tests {
         assert_ne!(one, two);
         assert_ne!(of("peercache", "l")[0], one);
         assert_ne!(of("other", "k")[0], one);
-        insta::assert_snapshot!(one, @"");
+        insta::assert_snapshot!(one, @"bafkreiejw7kymrxu3yxfveo4vq3qomkcws3z7pwpldxkwzatgl2am6tvbq");
     }
 }

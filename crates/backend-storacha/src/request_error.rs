@@ -44,6 +44,16 @@ impl RequestError {
         matches!(self, Self::Refused(Failure { name, .. }) if name == "UploadNotFound" || name == "BlobNotFound")
     }
 
+    /// Whether the same request may succeed at once.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::BrokenOff(_) | Self::StorageNode(_) => true,
+            Self::Status(status) => *status >= 500,
+            Self::Refused(failure) => failure.name == "HandlerExecutionError",
+            _ => false,
+        }
+    }
+
     /// Whether the service says that it takes no writes.
     pub(crate) fn is_writes_disabled(&self) -> bool {
         matches!(self, Self::Refused(Failure { name, .. }) if name == "ServiceUnavailable")
