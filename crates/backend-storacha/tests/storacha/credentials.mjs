@@ -10,7 +10,10 @@ const agent = await ed25519.generate()
 const proof = await delegate({
   issuer: space,
   audience: agent,
-  capabilities: ['space/blob/*', 'upload/*', 'space/index/*', 'space/info'].map(can => ({ can, with: space.did() })),
+  // By name: the official client finds no proof for `space/blob/add` in `space/blob/*`.
+  capabilities: ['add', 'list', 'remove', 'get/0/1'].map(can => `space/blob/${can}`)
+    .concat(['add', 'get', 'list', 'remove'].map(can => `upload/${can}`))
+    .map(can => ({ can, with: space.did() })),
   expiration: Infinity,
 })
 const archive = await proof.archive()
