@@ -300,6 +300,15 @@ impl Cache {
     }
 }
 
+#[cfg(feature = "ipfs")]
+impl CacheBuilder {
+    /// Makes the report of the IPFS node part of the cache's, under `ipfs`. The tier itself is given by
+    /// [`CacheBuilder::tier`], as always.
+    pub fn ipfs(self, node: Arc<peercache_ipfs::Ipfs>) -> Self {
+        self.backend_report("ipfs", move || node.report())
+    }
+}
+
 #[cfg(feature = "s3")]
 impl CacheBuilder {
     /// Makes the report of the bucket part of the cache's, under `s3`. The tier itself is given by

@@ -10,6 +10,7 @@ use peercache_api::{BackendInfo, CacheBackend, Entry, Error, ErrorKind, Fleet, K
 use tokio::task::AbortHandle;
 
 use crate::builder::IpfsBuilder;
+use crate::cleaner;
 use crate::eviction::{self, Swept};
 use crate::report::IpfsReport;
 use crate::rpc::RepoSize;
@@ -20,7 +21,7 @@ use crate::sync::Sync;
 ///
 /// - **Files.** Each write is a file of its own in the node's MFS, named by key, version and expiry; the
 ///   greatest version counts. Nothing is pinned and nothing is replaced in place.
-/// - **Calls.** A lookup is two calls, a miss one, a put three and one for each older write that it removes.
+/// - **Calls.** A lookup is two calls, a miss one, a put two; then one, and one for each older write that goes.
 /// - **Order.** The newest write wins, whatever the order in which writers arrive. A link onto a free name is
 ///   the node's one atomic operation, and it is all that is needed.
 /// - **Time.** A get, put or probe ends within its deadline ([`IpfsBuilder::request_timeout`]).
@@ -35,6 +36,7 @@ pub struct Ipfs {
     store: Arc<Store>,
     sync: Option<Sync>,
     maintenance: Option<AbortHandle>,
+    cleaner: Option<AbortHandle>,
     closed: AtomicBool,
 }
 
@@ -69,7 +71,9 @@ impl Ipfs {
 
     pub(crate) fn new(info: BackendInfo, store: Arc<Store>, sync: Option<Sync>, maintenance: bool) -> Self {
         let maintenance = maintenance.then(|| eviction::start(&store));
-        Self { info, store, sync, maintenance: maintenance.flatten(), closed: AtomicBool::new(false) }
+        let cleaner = cleaner::start(&store);
+        let maintenance = maintenance.flatten();
+        Self { info, store, sync, maintenance, cleaner, closed: AtomicBool::new(false) }
     }
 
     /// What the tier has done since it was opened.
@@ -121,7 +125,7 @@ impl Ipfs {
     }
 
     fn stop(&self) {
-        if let Some(task) = &self.maintenance {
+        for task in [&self.maintenance, &self.cleaner].into_iter().flatten() {
             task.abort();
         }
         if let Some(sync) = &self.sync {
@@ -184,13 +188,14 @@ impl CacheBackend for Ipfs {
         self.store.within(Operation::Probe, ask).await
     }
 
-    /// A put is acknowledged by the node, so there is nothing to flush; announcements that wait are published
-    /// for at most a second.
+    /// A put is acknowledged by the node, so nothing that was stored waits. What it has superseded is removed, for
+    /// at most five seconds, and announcements that wait are published, for at most one.
     async fn close(&self) -> Result<(), Error> {
         if !self.closed.swap(true, Ordering::AcqRel) {
             if let Some(sync) = &self.sync {
                 sync.flush().await;
             }
+            self.store.cleaning.flush().await;
             self.stop();
         }
         Ok(())

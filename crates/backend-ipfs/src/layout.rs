@@ -153,7 +153,7 @@ impl Layout {
 }
 
 /// Where the writes of a key lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) folder: String,
     pub(crate) key: String,

@@ -23,6 +23,7 @@
 //! (`cargo xtask bench ipfs` prints both). [`IpfsClientKind::PerCall`] chooses the other one.
 
 mod builder;
+mod cleaner;
 mod endpoint;
 mod eviction;
 mod ipfs;

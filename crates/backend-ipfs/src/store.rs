@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use peercache_api::{Clock, Entry, Error, ErrorKind, Freshness, Key, Operation, Timestamp, envelope};
+use peercache_api::{Class, Clock, Entry, Error, ErrorKind, Freshness, Key, Operation, Timestamp, envelope};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::timeout;
 
+use crate::cleaner::Queue;
 use crate::layout::{self, Layout, Name, Place, Write};
 use crate::report::{Counters, IpfsReport, add};
 use crate::rpc::{Listed, Node, Trouble};
@@ -54,6 +55,8 @@ pub(crate) struct Store {
     pub(crate) much_written: Notify,
     /// Bytes on the node when it was last looked; `u64::MAX`: never.
     pub(crate) stored: AtomicU64,
+    /// Keys of which older writes are to be removed.
+    pub(crate) cleaning: Queue,
     /// Writes older than this were evicted to make room, in milliseconds: they are not taken over again.
     pub(crate) evicted_below: AtomicU64,
 }
@@ -126,6 +129,7 @@ impl Store {
             written: AtomicU64::new(0),
             much_written: Notify::new(),
             stored: AtomicU64::new(u64::MAX),
+            cleaning: Queue::default(),
             evicted_below: AtomicU64::new(0),
         }
     }
@@ -316,7 +320,10 @@ impl Store {
         let written = self.store_write(&place, write, &envelope).await.map_err(fail)?;
         add(&self.counters.bytes_out, envelope.len() as u64);
         self.note_written(envelope.len() as u64);
-        self.clean(&place).await.map_err(fail)?;
+        // What was removed is gone when this returns. What was replaced may go a moment later.
+        if entry.is_tombstone() || !self.cleaning.push(&place) {
+            self.clean(&place).await.map_err(fail)?;
+        }
         add(&self.counters.puts, 1);
         Ok(written)
     }
@@ -420,10 +427,10 @@ impl Store {
     }
 }
 
-/// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, and must reach
-/// every place where a value was.
+/// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, counts as public, and
+/// must reach every place where a value was.
 pub(crate) fn is_private(entry: &Entry) -> bool {
-    !entry.is_tombstone()
+    entry.class() == Class::Private
 }
 
 fn check(version: &str, api: &str, operation: Operation) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use peercache_api::CacheBackend;
 use peercache_ipfs::{Ipfs, IpfsClientKind};
@@ -15,7 +16,8 @@ async fn conforms(node: &Kubo, prefix: &str, client: IpfsClientKind, secret: Opt
     let (api, prefix, time) = (node.api(), prefix.to_owned(), Arc::clone(&clock));
     let open = move || {
         let tier = Ipfs::builder(&api).prefix(&prefix).client(client).allow_private(true);
-        let tier = tier.clock(Arc::clone(&time) as _).open();
+        // Not about deadlines: a machine may be busy, and some cases write 64 keys at once.
+        let tier = tier.request_timeout(Duration::from_secs(60)).clock(Arc::clone(&time) as _).open();
         let (secret, time) = (secret.clone(), Arc::clone(&time));
         async move {
             let tier = tier?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use peercache_api::{CacheBackend as _, Error, ErrorKind, envelope};
 use peercache_ipfs::{Ipfs, IpfsClientKind};
+use peercache_seal::{Sealed, Secret};
 use peercache_testkit::servers::{FaultProxy, Kubo, KuboOptions, Mode};
 use support::{Writer, builder, key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -274,8 +275,29 @@ async fn private_entry_is_refused_and_takes_what_it_replaces_along() {
     assert!(!error.is_retryable());
     assert_eq!(tier.report().counts.private_refused, 1);
     assert!(node.calls.load(Ordering::SeqCst) <= 3, "nothing was stored");
-    // A removal holds nothing, and must reach every place.
+    // What is marked public is stored, and a removal, which holds nothing and must reach every place.
+    tier.put(&key("k"), Writer::new(1).public_entry("v")).await.unwrap();
     tier.put(&key("k"), Writer::new(1).tombstone()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn private_write_over_a_public_one_leaves_nothing_out_of_date_on_a_real_node() {
+    let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
+    let tier = Ipfs::builder(node.api()).prefix("class").open().unwrap();
+    let sealed = Sealed::new(Secret::generate().unwrap(), Arc::new(tier));
+    let writer = Writer::new(1);
+    let public = writer.public_entry("for everybody");
+    sealed.put(&key("k"), public.clone()).await.unwrap();
+    assert_eq!(sealed.get(&key("k")).await.unwrap(), Some(public), "a seal passes the class on");
+    let error = sealed.put(&key("k"), writer.entry("not for everybody")).await.unwrap_err();
+    expect(&error, ErrorKind::Denied, "private entries are not stored", "IPFS_ALLOW_PRIVATE=true");
+    assert_eq!(sealed.get(&key("k")).await.unwrap(), None, "the public value was out of date");
+    // One that is older than what is there takes nothing along.
+    let old = writer.entry("private, from before");
+    let newer = writer.public_entry("newer");
+    sealed.put(&key("k"), newer.clone()).await.unwrap();
+    sealed.put(&key("k"), old).await.unwrap_err();
+    assert_eq!(sealed.get(&key("k")).await.unwrap(), Some(newer));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

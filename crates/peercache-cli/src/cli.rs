@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Peers(ServerArgs),
     /// Print this node's peer id, and what others put into CACHE_BOOTSTRAP_PEERS to find it
     Id,
+    /// Look after the node of the IPFS tier
+    Ipfs(IpfsArgs),
     /// Look after the bucket of the S3 tier
     S3(S3Args),
     /// Say tier by tier what a read of a key would do, and why
@@ -110,6 +112,19 @@ pub(crate) struct DemoArgs {
     /// Jobs that run at the same time
     #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) parallel: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct IpfsArgs {
+    #[command(subcommand)]
+    pub(crate) command: IpfsCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum IpfsCommand {
+    /// Remove what has expired or is too much, then let the node drop every block that nothing links and nothing
+    /// pins, also those of others
+    Gc,
 }
 
 #[derive(Args, Debug)]

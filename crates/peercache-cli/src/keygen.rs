@@ -45,7 +45,7 @@ pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
 
 fn known_secret(from: Option<&Path>) -> Result<Secret, Failure> {
     if from.is_none()
-        && let Some(keyring) = Config::from_env()?.keyring()?
+        && let Some(keyring) = Config::from_env("peercache")?.keyring()?
     {
         return Ok(keyring.current().clone());
     }

@@ -11,6 +11,7 @@ mod explain;
 mod http;
 mod id;
 mod install_key;
+mod ipfs;
 mod keygen;
 mod once;
 mod output;
@@ -55,6 +56,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Stats(args) => stats::run(args, cli.json).await,
         Command::Peers(args) => peers::run(args, cli.json).await,
         Command::Id => id::run(cli.json).await,
+        Command::Ipfs(args) => ipfs::run(&args, cli.json).await,
         Command::S3(args) => s3::run(args, cli.json).await,
         Command::Explain(args) => explain::run(args, cli.json).await,
         Command::Config => config::run(cli.json).await,

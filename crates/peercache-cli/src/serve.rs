@@ -20,7 +20,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     // Before anything is opened: what is under way then ends in order.
     let stop = stop_signal()?;
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     let cache = config.open().await?;
     let mut proxy = GitHubCache::builder(cache.clone())
         .upstream(&args.upstream)

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Fleet, Key, NodeId, Operation,
-    VersionClock, envelope,
+    BackendInfo, CacheBackend, Capabilities, Class, Clock, Entry, Error, ErrorKind, Fleet, Key, NodeId,
+    Operation, VersionClock, envelope,
 };
 
 /// How long an announcement can be opened. Longer than clocks may differ, and no longer than a replay would
@@ -71,7 +71,9 @@ impl Sealer {
 
     pub(super) async fn seal(&self, text: String) -> Result<Bytes, Error> {
         let now = self.clock.now();
-        let entry = Entry::builder(text, self.versions.next(now), now).fresh_for(LIFETIME).build()?;
+        // Public within the fleet: who may read public entries alone must be able to take those over.
+        let entry = Entry::builder(text, self.versions.next(now), now).fresh_for(LIFETIME);
+        let entry = entry.class(Class::Public).build()?;
         let _turn = self.turn.lock().await;
         self.sealed.put(&self.key, entry).await?;
         self.slot.take().ok_or_else(|| {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peercache_api::{CacheBackend, Clock as _, Entry, Key, NodeId, SystemClock, VersionClock};
+use peercache_api::{CacheBackend, Class, Clock as _, Entry, Key, NodeId, SystemClock, VersionClock};
 use peercache_ipfs::{Ipfs, IpfsBuilder};
 use peercache_testkit::servers::Kubo;
 
@@ -29,6 +29,13 @@ impl Writer {
     pub(crate) fn entry(&self, value: impl Into<Vec<u8>>) -> Entry {
         let now = self.clock.now();
         let entry = Entry::builder(value.into(), self.versions.next(now), now);
+        entry.fresh_for(Duration::from_secs(3600)).build().unwrap()
+    }
+
+    /// As [`Writer::entry`], marked public.
+    pub(crate) fn public_entry(&self, value: impl Into<Vec<u8>>) -> Entry {
+        let now = self.clock.now();
+        let entry = Entry::builder(value.into(), self.versions.next(now), now).class(Class::Public);
         entry.fresh_for(Duration::from_secs(3600)).build().unwrap()
     }
 

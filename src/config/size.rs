@@ -3,7 +3,7 @@
 /// The number of bytes that `text` stands for: a whole number, alone or with a unit. `k`, `KiB`, `m`,
 /// `MiB`, `g`, `GiB`, `t`, `TiB` are powers of 1024; `KB`, `MB`, `GB`, `TB` are powers of 1000. Case
 /// does not matter. `None` when it is none of these or does not fit.
-pub(crate) fn parse(text: &str) -> Option<u64> {
+pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let number: u64 = text[..digits].parse().ok()?;
@@ -22,9 +22,23 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
+/// The size with the largest unit that loses nothing.
+pub(super) fn write(count: u64) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fitting = UNITS.into_iter().find(|(shift, _)| count != 0 && count.trailing_zeros() >= *shift);
+    fitting.map_or_else(|| count.to_string(), |(shift, unit)| format!("{}{unit}", count >> shift))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, write};
+
+    #[test]
+    fn written_sizes_are_read_again() {
+        for (size, text) in [(0, "0"), (1 << 20, "1MiB"), (3_000_000, "3000000"), (1 << 40, "1024GiB")] {
+            assert_eq!((write(size).as_str(), parse(text)), (text, Some(size)));
+        }
+    }
 
     #[test]
     fn sizes_as_people_write_them() {

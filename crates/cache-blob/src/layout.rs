@@ -1,29 +1,35 @@
-//! Where an entry lies in the bucket.
+//! The name of the blob that holds an entry.
 
 use std::fmt::Write as _;
 
 use peercache_api::{Error, ErrorKind, Key, Operation};
 
-/// The longest prefix, in bytes. S3 names have at most 1024; what follows the prefix has 69.
-pub(crate) const MAX_PREFIX_BYTES: usize = 512;
+use crate::store::Naming;
 
-/// Names objects: `PREFIX/ab/cd/REST`, the key's digest in hexadecimal.
+/// The longest prefix, in bytes. S3 allows names of 1,024 bytes; what follows the prefix has 69.
+const MAX_PREFIX_BYTES: usize = 512;
+
+/// Names blobs: `PREFIX/ab/cd/REST` or `PREFIX/abcdREST`, the key's digest in hexadecimal.
 ///
-/// Two levels, because S3 scales by prefix and people look at buckets in folders. The prefix is part of
-/// every name with exactly one `/` after it, so that a lifecycle rule and an IAM policy can be limited to it.
+/// The prefix is part of every name with exactly one `/` after it, so that a lifecycle rule and an
+/// access policy can be limited to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
     prefix: String,
+    naming: Naming,
 }
 
 impl Layout {
-    /// A layout below `prefix`; slashes at both ends are ignored.
-    pub(crate) fn new(prefix: &str) -> Result<Self, Error> {
+    /// A layout without a prefix.
+    pub(crate) fn new(naming: Naming) -> Self {
+        Self { prefix: String::new(), naming }
+    }
+
+    /// The same below `prefix`; slashes at both ends are ignored.
+    pub(crate) fn below(self, prefix: &str) -> Result<Self, Error> {
         let trimmed = prefix.trim_matches('/');
         let bad = |message: &'static str| {
             Err(Error::new(ErrorKind::Config, Operation::Open, message)
-                .with_backend("s3")
-                .with_context("variable", "S3_PREFIX")
                 .with_help("choose a prefix of letters, digits, `-`, `_`, `.` and `/`"))
         };
         if trimmed.len() > MAX_PREFIX_BYTES {
@@ -38,7 +44,7 @@ impl Layout {
             return bad("the prefix has an empty part, `.` or `..`");
         }
         let prefix = if trimmed.is_empty() { String::new() } else { format!("{trimmed}/") };
-        Ok(Self { prefix })
+        Ok(Self { prefix, ..self })
     }
 
     /// The prefix of every name: empty, or with a `/` at its end.
@@ -46,22 +52,22 @@ impl Layout {
         &self.prefix
     }
 
-    /// The name of the object that holds the entry under `key`.
-    pub(crate) fn object(&self, key: &Key) -> String {
+    /// The name of the blob that holds the entry under `key`.
+    pub(crate) fn name(&self, key: &Key) -> String {
         let digest = key.digest();
         let mut name = String::with_capacity(self.prefix.len() + 2 * digest.len() + 2);
         name.push_str(&self.prefix);
         for (index, byte) in digest.iter().enumerate() {
             // Writing to a String cannot fail.
             let _ = write!(name, "{byte:02x}");
-            if index < 2 {
+            if index < 2 && self.naming == Naming::Folders {
                 name.push('/');
             }
         }
         name
     }
 
-    /// The name of the object that finds out what the store can do; no digest is named like it.
+    /// The name of the blob that finds out what the store can do; no digest is named like it.
     pub(crate) fn probe(&self) -> String {
         format!("{}peercache-probe", self.prefix)
     }
@@ -71,30 +77,35 @@ impl Layout {
 mod tests {
     use super::*;
 
+    fn below(prefix: &str) -> Result<Layout, Error> {
+        Layout::new(Naming::Folders).below(prefix)
+    }
+
     #[test]
-    fn a_name_is_the_prefix_and_the_digest_in_three_parts() {
+    fn name_is_prefix_and_digest_in_three_parts() {
         let key = Key::new("a").unwrap();
         let digest = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
         let rest = format!("{}/{}/{}", &digest[..2], &digest[2..4], &digest[4..]);
-        assert_eq!(Layout::new("").unwrap().object(&key), rest);
+        assert_eq!(below("").unwrap().name(&key), rest);
         for prefix in ["ci/cache", "/ci/cache/", "ci/cache//"] {
-            assert_eq!(Layout::new(prefix).unwrap().object(&key), format!("ci/cache/{rest}"), "{prefix}");
+            assert_eq!(below(prefix).unwrap().name(&key), format!("ci/cache/{rest}"), "{prefix}");
         }
-        assert_eq!(Layout::new("x").unwrap().probe(), "x/peercache-probe");
+        assert_eq!(below("x").unwrap().probe(), "x/peercache-probe");
+        assert_eq!(Layout::new(Naming::Flat).below("p").unwrap().name(&key), format!("p/{digest}"));
     }
 
     #[test]
-    fn a_key_of_which_only_the_digest_is_known_has_the_same_name() {
+    fn name_of_a_key_known_by_its_digest_is_the_same() {
         let key = Key::new("acme/hidden").unwrap();
-        let layout = Layout::new("p").unwrap();
-        assert_eq!(layout.object(&key), layout.object(&Key::from_digest(*key.digest())));
-        assert!(!layout.object(&key).contains("acme"));
+        let layout = below("p").unwrap();
+        assert_eq!(layout.name(&key), layout.name(&Key::from_digest(*key.digest())));
+        assert!(!layout.name(&key).contains("acme"));
     }
 
     #[test]
-    fn prefixes_that_would_be_read_differently_are_refused() {
+    fn prefix_that_others_would_normalise_is_refused() {
         for prefix in ["a//b", "a/./b", "../a", "a b", "ä", "a?b", "a#b", "a%2Fb", &"x".repeat(513)] {
-            assert_eq!(Layout::new(prefix).map_err(|error| error.kind()), Err(ErrorKind::Config), "{prefix}");
+            assert_eq!(below(prefix).map_err(|error| error.kind()), Err(ErrorKind::Config), "{prefix}");
         }
     }
 }

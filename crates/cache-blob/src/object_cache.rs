@@ -1,35 +1,37 @@
-//! What this process knows about objects without asking, and who of its callers writes a key at the moment.
+//! What this process remembers about blobs, and which of its callers writes a key at the moment.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peercache_api::{Entry, Key, Timestamp, Version};
 
+use crate::store::Revision;
+
 type Digest = [u8; 32];
 
-/// How many objects are remembered: about 3 MiB at the most.
+/// How many blobs are remembered: about 3 MiB at the most.
 const CAPACITY: usize = 16 * 1024;
-/// An entity tag that is longer is not remembered; S3's have 34 bytes, or 38 with a number of parts.
-const MAX_ETAG_BYTES: usize = 128;
+/// A longer revision is not remembered; S3's entity tags have 34 bytes, or 38 with a number of parts.
+const MAX_REVISION_BYTES: usize = 128;
 
-/// What was in an object when it was last read or written.
+/// What a blob held when it was last read or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
-    /// The store's entity tag of the object.
-    pub(crate) etag: Option<Arc<str>>,
+    /// The store's revision of the blob.
+    pub(crate) revision: Option<Revision>,
     /// Which write it holds. `None` for what cannot be read, which every write replaces.
     pub(crate) held: Option<(Version, Timestamp)>,
 }
 
 impl Known {
-    /// An object that holds `entry`.
-    pub(crate) fn holding(entry: &Entry, etag: Option<String>) -> Self {
-        Self { etag: etag.map(Arc::from), held: Some((entry.version(), entry.metadata().created)) }
+    /// A blob that holds `entry`.
+    pub(crate) fn holding(entry: &Entry, revision: Option<Revision>) -> Self {
+        Self { revision, held: Some((entry.version(), entry.metadata().created)) }
     }
 
-    /// An object that cannot be read.
-    pub(crate) fn unreadable(etag: Option<String>) -> Self {
-        Self { etag: etag.map(Arc::from), held: None }
+    /// A blob that cannot be read.
+    pub(crate) fn unreadable(revision: Option<Revision>) -> Self {
+        Self { revision, held: None }
     }
 
     /// Whether a write of `entry` must replace it. The rule is [`Entry::supersedes`], which looks at nothing
@@ -52,23 +54,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Remembers objects, bounded: two generations, of which the older goes when the younger is half of the whole.
+/// Remembers blobs, bounded: two generations, of which the older goes when the younger is half of
+/// the whole.
 #[derive(Debug, Default)]
-pub(crate) struct Memory {
+pub(crate) struct ObjectCache {
     generations: Mutex<(HashMap<Digest, Known>, HashMap<Digest, Known>)>,
 }
 
-impl Memory {
-    /// What is known about the object of `key`.
+impl ObjectCache {
+    /// What is known about the blob of `key`.
     pub(crate) fn get(&self, key: &Key) -> Option<Known> {
         let generations = lock(&self.generations);
         generations.0.get(key.digest()).or_else(|| generations.1.get(key.digest())).cloned()
     }
 
-    /// Notes what the object of `key` holds. An entry from the future is not remembered: an honest one that
-    /// replaces it elsewhere would look older once the time has come.
+    /// Notes what the blob of `key` holds. An entry from the future is not remembered: an honest one
+    /// that replaces it elsewhere would look older once the time has come.
     pub(crate) fn note(&self, key: &Key, known: Known, now: Timestamp) {
-        let long = known.etag.as_ref().is_some_and(|etag| etag.len() > MAX_ETAG_BYTES);
+        let long =
+            known.revision.as_ref().is_some_and(|revision| revision.as_str().len() > MAX_REVISION_BYTES);
         if long || known.is_from_future(now) {
             return self.forget(key);
         }
@@ -79,7 +83,7 @@ impl Memory {
         young.insert(*key.digest(), known);
     }
 
-    /// Forgets the object of `key`.
+    /// Forgets the blob of `key`.
     pub(crate) fn forget(&self, key: &Key) {
         let (young, old) = &mut *lock(&self.generations);
         young.remove(key.digest());
@@ -87,8 +91,8 @@ impl Memory {
     }
 }
 
-/// One writer per key at a time in this process: the next one knows then what the last one wrote, and needs
-/// one request instead of three. Holds as many keys as there are callers.
+/// One writer per key at a time in this process: the next one then knows what the last one wrote, and
+/// needs one request instead of three. Holds as many keys as there are callers.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     keys: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_write_replaces_and_what_is_unreadable_always_loses() {
+    fn newer_write_replaces_and_unreadable_blob_always_loses() {
         let known = Known::holding(&entry(5), None);
         assert!(known.loses_to(&entry(6), NOW));
         assert!(!known.loses_to(&entry(5), NOW), "the same write");
@@ -154,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_keeps_the_latest() {
-        let memory = Memory::default();
+    fn object_cache_is_bounded_and_keeps_the_latest() {
+        let memory = ObjectCache::default();
         for n in 0..3 * CAPACITY {
-            memory.note(&key(n), Known::holding(&entry(0), Some(n.to_string())), NOW);
+            memory.note(&key(n), Known::holding(&entry(0), Some(Revision::new(n.to_string()))), NOW);
             let generations = lock(&memory.generations);
             assert!(generations.0.len() + generations.1.len() <= CAPACITY);
         }
@@ -170,18 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_the_future_and_long_tags_are_not_remembered() {
-        let memory = Memory::default();
+    fn entry_from_the_future_and_long_revision_are_not_remembered() {
+        let memory = ObjectCache::default();
         let ahead = u64::try_from(MAX_CLOCK_SKEW.as_millis()).unwrap() + 1;
         memory.note(&key(1), Known::holding(&entry(0), None), NOW);
         memory.note(&key(1), Known::holding(&entry(ahead), None), NOW);
         assert_eq!(memory.get(&key(1)), None, "nor is what was known before");
-        memory.note(&key(2), Known::unreadable(Some("x".repeat(129))), NOW);
+        memory.note(&key(2), Known::unreadable(Some(Revision::new("x".repeat(129)))), NOW);
         assert_eq!(memory.get(&key(2)), None);
     }
 
     #[tokio::test]
-    async fn turns_are_taken_one_by_one_and_leave_nothing_behind() {
+    async fn turns_are_taken_in_order_and_leave_nothing_behind() {
         let turns = Turns::default();
         let (one, two) = (key(1), key(2));
         let first = turns.wait(&one).await;

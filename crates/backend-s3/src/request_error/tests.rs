@@ -4,12 +4,16 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
+fn target() -> Target {
+    Target { bucket: "cache".to_owned(), addressing: Addressing::Path }
+}
+
 fn answer(status: u16, code: &str) -> Answer {
     Answer { status, code: code.to_owned(), ..Answer::default() }
 }
 
 fn told(answer: Answer, operation: Operation) -> (ErrorKind, Extent, String) {
-    let (error, extent) = Trouble::Answer(Box::new(answer)).explain(operation, "cache", NOW);
+    let (error, extent) = RequestError::Answer(Box::new(answer)).explain(operation, &target(), NOW);
     (error.kind(), extent, error.to_string())
 }
 
@@ -44,14 +48,15 @@ fn each_mistake_has_a_message_of_its_own() {
 
 #[test]
 fn what_is_not_an_answer_is_told_as_well() {
-    let text = |trouble: Trouble| trouble.explain(Operation::Probe, "cache", NOW).0.to_string();
-    insta::assert_snapshot!(text(Trouble::NoAnswer("Connection refused (os error 111)".to_owned())), @"s3: probe failed (unavailable): the store did not answer [cause=Connection refused (os error 111)]; see whether the endpoint is right and reachable from here");
-    insta::assert_snapshot!(text(Trouble::ConnectTimeout), @"s3: probe failed (timeout): no connection to the store could be made in time; see whether the endpoint is right and reachable from here");
-    insta::assert_snapshot!(text(Trouble::NoCredentials("no providers in chain provided credentials".to_owned())), @"s3: probe failed (configuration): there are no credentials for the bucket [cause=no providers in chain provided credentials]; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in with a role (in GitHub Actions: aws-actions/configure-aws-credentials)");
-    insta::assert_snapshot!(text(Trouble::BadCredentialSource("x".to_owned())), @"s3: probe failed (configuration): the source of the credentials is set up wrongly [cause=x]; see AWS_PROFILE, ~/.aws/config and ~/.aws/credentials");
-    insta::assert_snapshot!(text(Trouble::CredentialSourceDown("x".to_owned())), @"s3: probe failed (unavailable): what gives the credentials did not answer [cause=x]");
-    insta::assert_snapshot!(text(Trouble::Unsendable("x".to_owned())), @"s3: probe failed (configuration): the request could not be made [cause=x]; see the endpoint, the region and the name of the bucket");
-    insta::assert_snapshot!(text(Trouble::TooLong(9, None)), @"s3: probe failed (corrupt): the object is larger than any entry [bytes=9]");
+    let text =
+        |request_error: RequestError| request_error.explain(Operation::Probe, &target(), NOW).0.to_string();
+    insta::assert_snapshot!(text(RequestError::NoAnswer("Connection refused (os error 111)".to_owned())), @"s3: probe failed (unavailable): the store did not answer [cause=Connection refused (os error 111)]; see whether the endpoint is right and reachable from here");
+    insta::assert_snapshot!(text(RequestError::ConnectTimeout), @"s3: probe failed (timeout): no connection to the store could be made in time; see whether the endpoint is right and reachable from here");
+    insta::assert_snapshot!(text(RequestError::NoCredentials("no providers in chain provided credentials".to_owned())), @"s3: probe failed (configuration): there are no credentials for the bucket [cause=no providers in chain provided credentials]; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in with a role (in GitHub Actions: aws-actions/configure-aws-credentials)");
+    insta::assert_snapshot!(text(RequestError::BadCredentialSource("x".to_owned())), @"s3: probe failed (configuration): the source of the credentials is set up wrongly [cause=x]; see AWS_PROFILE, ~/.aws/config and ~/.aws/credentials");
+    insta::assert_snapshot!(text(RequestError::CredentialSourceDown("x".to_owned())), @"s3: probe failed (unavailable): what gives the credentials did not answer [cause=x]");
+    insta::assert_snapshot!(text(RequestError::Unsendable("x".to_owned())), @"s3: probe failed (configuration): the request could not be made [cause=x]; see the endpoint, the region and the name of the bucket");
+    insta::assert_snapshot!(text(RequestError::TooLong(9, None)), @"s3: probe failed (corrupt): the object is larger than any entry [bytes=9]");
 }
 
 #[test]
@@ -71,7 +76,8 @@ fn refusals_of_everything_are_told_from_those_of_one_request() {
 #[test]
 fn a_write_waits_for_new_credentials_and_not_for_right_ones() {
     let waits = |code| {
-        let (error, _) = Trouble::Answer(Box::new(answer(403, code))).explain(Operation::Put, "cache", NOW);
+        let (error, _) =
+            RequestError::Answer(Box::new(answer(403, code))).explain(Operation::Put, &target(), NOW);
         error.is_retryable()
     };
     assert!(waits("ExpiredToken") && waits("TokenRefreshRequired"));
@@ -105,4 +111,18 @@ fn how_long_to_wait_is_read_in_both_forms() {
 fn what_comes_from_the_store_cannot_steer_the_message() {
     let sly = Answer { region: Some("eu; rm -rf".to_owned()), ..answer(301, "PermanentRedirect") };
     assert!(!text(sly).contains("-rf"));
+}
+
+#[test]
+fn wrong_addressing_of_the_bucket_is_named_with_the_setting_that_mends_it() {
+    let host = Target { addressing: Addressing::Host, ..target() };
+    let text =
+        |error: RequestError, target: &Target| error.explain(Operation::Get, target, NOW).0.to_string();
+    let answered = |status, code| RequestError::Answer(Box::new(answer(status, code)));
+    insta::assert_snapshot!(text(answered(403, "SecondLevelDomainForbidden"), &target()), @"s3: get failed (configuration): the store does not take the bucket in the path of a request [bucket=cache, status=403, code=SecondLevelDomainForbidden]; set CACHE_S3_PATH_STYLE=false");
+    assert!(text(answered(404, "NoSuchBucket"), &host).ends_with("set CACHE_S3_PATH_STYLE=true"));
+    for unreachable in [RequestError::NoAnswer("dns error".to_owned()), RequestError::ConnectTimeout] {
+        let text = text(unreachable, &host);
+        assert!(text.ends_with("if the store has no such name, set CACHE_S3_PATH_STYLE=true"), "{text}");
+    }
 }

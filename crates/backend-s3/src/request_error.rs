@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and what a reader is told about it.
+//! What can go wrong with a request, and the error that a user reads.
 
 use std::error::Error as StdError;
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use crate::credentials::innermost;
 
 /// Why a request did not succeed.
 #[derive(Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum RequestError {
     /// The store answered with an error.
     Answer(Box<Answer>),
     /// No answer, or one that broke off.
@@ -31,6 +31,26 @@ pub(crate) enum Trouble {
     TooLong(u64, Option<String>),
     /// Nothing was sent.
     HeldBack(Error),
+}
+
+/// What requests are sent to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The bucket.
+    pub(crate) bucket: String,
+    /// How it is addressed.
+    pub(crate) addressing: Addressing,
+}
+
+/// How a request names the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Addressing {
+    /// AWS's own endpoints, where this is never the mistake.
+    Aws,
+    /// In the path, at an endpoint that the user named.
+    Path,
+    /// In the host, at an endpoint that the user named.
+    Host,
 }
 
 /// An error that the store answered with.
@@ -58,7 +78,7 @@ pub(crate) enum Extent {
     Throttled(Option<Duration>),
 }
 
-impl Trouble {
+impl RequestError {
     pub(crate) fn of<E>(error: SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -115,9 +135,19 @@ impl Trouble {
         }
     }
 
-    /// Whether the store says that it knows no conditions.
-    pub(crate) fn is_not_implemented(&self) -> bool {
-        matches!(self, Self::Answer(answer) if answer.status == 501 || answer.code == "NotImplemented")
+    /// Whether the store says that it knows no conditions. For a write with one; without it the same
+    /// answer means something else.
+    pub(crate) fn is_unsupported_condition(&self) -> bool {
+        let Self::Answer(answer) = self else { return false };
+        matches!(answer.status, 405 | 501)
+            || matches!(
+                answer.code.as_str(),
+                "NotImplemented"
+                    | "InvalidArgument"
+                    | "InvalidRequest"
+                    | "NotSupported"
+                    | "UnsupportedHeader"
+            )
     }
 
     /// Whether the credentials may not do this, while they may do something else.
@@ -127,20 +157,20 @@ impl Trouble {
     }
 
     /// What a caller is told, and how far it reaches.
-    pub(crate) fn explain(self, operation: Operation, bucket: &str, now: Timestamp) -> (Error, Extent) {
+    pub(crate) fn explain(self, operation: Operation, target: &Target, now: Timestamp) -> (Error, Extent) {
         let error = |kind, message: &'static str| Error::new(kind, operation, message).with_backend("s3");
         match self {
             Self::HeldBack(error) => (error, Extent::Request),
-            Self::Answer(answer) => answer.explain(operation, bucket, now),
+            Self::Answer(answer) => answer.explain(operation, target, now),
             Self::NoAnswer(cause) => (
                 error(ErrorKind::Unavailable, "the store did not answer")
                     .with_context("cause", cause)
-                    .with_help("see whether the endpoint is right and reachable from here"),
+                    .with_help(target.help_unreachable()),
                 Extent::Request,
             ),
             Self::ConnectTimeout => (
                 error(ErrorKind::Timeout, "no connection to the store could be made in time")
-                    .with_help("see whether the endpoint is right and reachable from here"),
+                    .with_help(target.help_unreachable()),
                 Extent::Request,
             ),
             Self::NoCredentials(cause) => (
@@ -177,15 +207,29 @@ impl Trouble {
     }
 }
 
-fn credentials_error(error: &(dyn StdError + 'static)) -> Option<Trouble> {
+impl Target {
+    /// What to do where no connection can be had. A name in the host that nobody has set up looks the
+    /// same as a store that is down.
+    fn help_unreachable(&self) -> &'static str {
+        match self.addressing {
+            Addressing::Host => {
+                "see whether the endpoint is right and reachable from here; the bucket is asked for as \
+                 BUCKET.HOST: if the store has no such name, set CACHE_S3_PATH_STYLE=true"
+            }
+            _ => "see whether the endpoint is right and reachable from here",
+        }
+    }
+}
+
+fn credentials_error(error: &(dyn StdError + 'static)) -> Option<RequestError> {
     let mut cause = Some(error);
     while let Some(at) = cause {
         if let Some(found) = at.downcast_ref::<CredentialsError>() {
             let text = innermost(found);
             return Some(match found {
-                CredentialsError::CredentialsNotLoaded(_) => Trouble::NoCredentials(text),
-                CredentialsError::InvalidConfiguration(_) => Trouble::BadCredentialSource(text),
-                _ => Trouble::CredentialSourceDown(text),
+                CredentialsError::CredentialsNotLoaded(_) => RequestError::NoCredentials(text),
+                CredentialsError::InvalidConfiguration(_) => RequestError::BadCredentialSource(text),
+                _ => RequestError::CredentialSourceDown(text),
             });
         }
         cause = at.source();
@@ -207,12 +251,12 @@ impl Answer {
         Some(until.duration_since(from).unwrap_or_default())
     }
 
-    fn explain(&self, operation: Operation, bucket: &str, now: Timestamp) -> (Error, Extent) {
+    fn explain(&self, operation: Operation, target: &Target, now: Timestamp) -> (Error, Extent) {
         let error = |kind, message: &'static str| {
             let code = if self.code.is_empty() { "none" } else { &self.code };
             Error::new(kind, operation, message)
                 .with_backend("s3")
-                .with_context("bucket", bucket)
+                .with_context("bucket", &target.bucket)
                 .with_context("status", self.status)
                 .with_context("code", code)
         };
@@ -231,8 +275,19 @@ impl Answer {
         }
         match (self.code.as_str(), self.status) {
             ("NoSuchBucket", _) => (
-                error(ErrorKind::Config, "the bucket does not exist")
-                    .with_help("create it, or correct AWS_S3_BUCKET (and the endpoint, where one is set)"),
+                error(ErrorKind::Config, "the bucket does not exist").with_help(match target.addressing {
+                    Addressing::Host => {
+                        "create it, or correct AWS_S3_BUCKET; if the store expects the bucket in the path, set \
+                         CACHE_S3_PATH_STYLE=true"
+                    }
+                    _ => "create it, or correct AWS_S3_BUCKET (and the endpoint, where one is set)",
+                }),
+                Extent::All,
+            ),
+            // Alibaba's OSS: the bucket must be part of the host.
+            ("SecondLevelDomainForbidden", _) => (
+                error(ErrorKind::Config, "the store does not take the bucket in the path of a request")
+                    .with_help("set CACHE_S3_PATH_STYLE=false"),
                 Extent::All,
             ),
             ("SignatureDoesNotMatch", _) => (

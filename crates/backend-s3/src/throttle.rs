@@ -1,4 +1,4 @@
-//! Holds requests back while the store has asked for quiet, or has just refused all of them.
+//! Holds requests back while the store has asked for fewer, or has just refused all of them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -21,16 +21,16 @@ struct Closed {
 
 /// Open, or closed until a moment of the monotonic clock.
 #[derive(Debug, Default)]
-pub(crate) struct Gate(Mutex<Option<Closed>>);
+pub(crate) struct Throttle(Mutex<Option<Closed>>);
 
-impl Gate {
-    /// Closes the gate. `asked`: the store asked to wait, so that a probe is held back as well.
+impl Throttle {
+    /// Closes the throttle. `asked`: the store asked to wait, so that a probe is held back as well.
     pub(crate) fn close(&self, clock: &dyn Clock, pause: Duration, why: Error, asked: bool) {
         let until = clock.monotonic().saturating_add(pause.min(MAX_RETRY_AFTER));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Closed { until, why, asked });
     }
 
-    /// Opens the gate: the store has served a request.
+    /// Opens the throttle: the store has served a request.
     pub(crate) fn open(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -57,30 +57,30 @@ mod tests {
 
     #[test]
     fn it_opens_when_the_time_is_over() {
-        let (gate, clock) = (Gate::default(), ManualClock::default());
-        assert!(gate.closed(&clock, false).is_none());
-        gate.close(&clock, Duration::from_secs(7), why(), true);
+        let (throttle, clock) = (Throttle::default(), ManualClock::default());
+        assert!(throttle.closed(&clock, false).is_none());
+        throttle.close(&clock, Duration::from_secs(7), why(), true);
         clock.advance(Duration::from_millis(6_999));
-        assert!(gate.closed(&clock, false).is_some() && gate.closed(&clock, true).is_some());
+        assert!(throttle.closed(&clock, false).is_some() && throttle.closed(&clock, true).is_some());
         clock.advance(Duration::from_millis(1));
-        assert!(gate.closed(&clock, false).is_none());
+        assert!(throttle.closed(&clock, false).is_none());
     }
 
     #[test]
     fn a_probe_passes_unless_the_store_asked_to_wait() {
-        let (gate, clock) = (Gate::default(), ManualClock::default());
-        gate.close(&clock, Duration::from_secs(7), why(), false);
-        assert!(gate.closed(&clock, false).is_some());
-        assert!(gate.closed(&clock, true).is_none());
-        gate.open();
-        assert!(gate.closed(&clock, false).is_none());
+        let (throttle, clock) = (Throttle::default(), ManualClock::default());
+        throttle.close(&clock, Duration::from_secs(7), why(), false);
+        assert!(throttle.closed(&clock, false).is_some());
+        assert!(throttle.closed(&clock, true).is_none());
+        throttle.open();
+        assert!(throttle.closed(&clock, false).is_none());
     }
 
     #[test]
     fn nobody_is_held_back_for_a_day() {
-        let (gate, clock) = (Gate::default(), ManualClock::default());
-        gate.close(&clock, Duration::from_secs(86_400), why(), true);
+        let (throttle, clock) = (Throttle::default(), ManualClock::default());
+        throttle.close(&clock, Duration::from_secs(86_400), why(), true);
         clock.advance(MAX_RETRY_AFTER);
-        assert!(gate.closed(&clock, false).is_none());
+        assert!(throttle.closed(&clock, false).is_none());
     }
 }
