@@ -56,6 +56,9 @@ pub use peercache_seal as seal;
 /// The IPFS tier: its builder and its report.
 #[cfg(feature = "ipfs")]
 pub use peercache_ipfs as ipfs;
+/// The Storacha tier: its builder, tokens and report.
+#[cfg(feature = "storacha")]
+pub use peercache_storacha as storacha;
 
 /// The S3 tier: its builder and its report.
 #[cfg(feature = "s3")]
@@ -71,3 +74,5 @@ pub use peercache_local::Disk;
 pub use peercache_local::Memory;
 #[cfg(feature = "s3")]
 pub use peercache_s3::S3;
+#[cfg(feature = "storacha")]
+pub use peercache_storacha::Storacha;

@@ -300,6 +300,15 @@ impl Cache {
     }
 }
 
+#[cfg(feature = "storacha")]
+impl CacheBuilder {
+    /// Makes the report of the Storacha space part of the cache's, under `storacha`. The tier itself is given
+    /// by [`CacheBuilder::tier`]; the cache does not close it.
+    pub fn storacha(self, space: Arc<peercache_storacha::Storacha>) -> Self {
+        self.backend_report("storacha", move || space.report())
+    }
+}
+
 #[cfg(feature = "ipfs")]
 impl CacheBuilder {
     /// Makes the report of the IPFS node part of the cache's, under `ipfs`. The tier itself is given by

@@ -76,7 +76,7 @@ const BACKENDS: [Backend; 7] = [
     Backend {
         name: BackendName::Storacha,
         names: &["storacha", "web3storage"],
-        built: None,
+        built: Some(cfg!(feature = "storacha")),
         needs: Some((Name::Web3StorageToken, "there is no token; set WEB3_STORAGE_TOKEN to that of a space")),
     },
 ];

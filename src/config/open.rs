@@ -91,6 +91,8 @@ impl Config {
             BackendName::Libp2p => self.open_peers(seal, builder, options).await,
             #[cfg(feature = "ipfs")]
             BackendName::Ipfs => self.open_ipfs(seal, builder, options).await,
+            #[cfg(feature = "storacha")]
+            BackendName::Storacha => self.open_storacha(seal, builder, options).await,
             #[cfg(feature = "s3")]
             BackendName::S3 => self.open_s3(seal, builder, options).await,
             // Settings with a backend that this build does not have are refused when they are read.
