@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
+use crate::body_rewrite::JsonRewriter;
+
 /// How many bytes a pipe holds before whoever fills it has to wait: 128 KiB. With one more piece, and what
 /// the HTTP library and its own buffer hold, a connection has at most 256 KiB that its client did not read.
 pub(crate) const PIPE_BYTES: usize = 128 * 1024;
@@ -25,6 +27,7 @@ pub struct ResponseBody(Kind);
 enum Kind {
     Full(Option<Bytes>),
     Pipe(PipeReader),
+    Rewritten(Box<Rewritten>),
 }
 
 impl ResponseBody {
@@ -36,6 +39,14 @@ impl ResponseBody {
     /// These bytes.
     pub(crate) fn full(bytes: Bytes) -> Self {
         Self(Kind::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
+    }
+
+    /// This body with the API's URLs turned.
+    pub(crate) fn rewritten(self, rewriter: JsonRewriter) -> Self {
+        match self.0 {
+            Kind::Full(None) => self,
+            _ => Self(Kind::Rewritten(Box::new(Rewritten { body: self, rewriter, ended: false }))),
+        }
     }
 
     /// What comes through a pipe.
@@ -59,6 +70,7 @@ impl Body for ResponseBody {
                 Ok(Frame::data(piece))
             })),
             Kind::Pipe(reader) => reader.poll(context),
+            Kind::Rewritten(rewritten) => rewritten.poll(context),
         }
     }
 
@@ -66,14 +78,46 @@ impl Body for ResponseBody {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
             Kind::Pipe(reader) => reader.is_at_end(),
+            Kind::Rewritten(rewritten) => rewritten.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Pipe(_) => SizeHint::default(),
+            Kind::Pipe(_) | Kind::Rewritten(_) => SizeHint::default(),
         }
+    }
+}
+
+/// A body whose URLs are turned while it passes.
+#[derive(Debug)]
+struct Rewritten {
+    body: ResponseBody,
+    rewriter: JsonRewriter,
+    ended: bool,
+}
+
+impl Rewritten {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        while !self.ended {
+            let piece = match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => self.rewriter.piece(&bytes),
+                    Err(_) => continue,
+                },
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    self.rewriter.end()
+                }
+            };
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+            }
+        }
+        Poll::Ready(None)
     }
 }
 

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peercache::Cache;
 
+use crate::body_rewrite::RewriteBodies;
+use crate::build_cache::BuildCache;
 use crate::error::BuildError;
 use crate::hosts::{Hosts, PUBLIC_API};
 use crate::proxy::GitHubCache;
@@ -22,6 +25,8 @@ pub struct GitHubCacheBuilder {
     routes: Vec<(String, String)>,
     names: Vec<String>,
     trusted: Vec<String>,
+    bodies: RewriteBodies,
+    build_cache: BuildCache,
     limits: Limits,
     system_proxy: bool,
 }
@@ -46,8 +51,10 @@ impl GitHubCacheBuilder {
             upstreams: Vec::new(),
             names: Vec::new(),
             trusted: Vec::new(),
+            bodies: RewriteBodies::default(),
             install_key: None,
             routes: Vec::new(),
+            build_cache: BuildCache::default(),
             limits: Limits::default(),
             system_proxy: true,
         }
@@ -88,6 +95,31 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// For which clients of a base URL the API's URLs in JSON bodies are turned to it. Default:
+    /// [`RewriteBodies::Auto`].
+    pub fn rewrite_bodies(mut self, bodies: RewriteBodies) -> Self {
+        self.bodies = bodies;
+        self
+    }
+
+    /// The largest value, in bytes, that `/-/cache/KEY` takes for build tools. Default: 1 GiB.
+    pub fn build_cache_value_bytes(mut self, most: u64) -> Self {
+        self.build_cache.most = most;
+        self
+    }
+
+    /// For how long a value of `/-/cache/KEY` is kept. Default: 7 days.
+    pub fn build_cache_ttl(mut self, ttl: Duration) -> Self {
+        self.build_cache.ttl = ttl;
+        self
+    }
+
+    /// What clients of other machines have to show at `/-/cache/KEY`; without one they are refused.
+    pub fn client_token(mut self, token: impl Into<String>) -> Self {
+        self.build_cache.token = Some(token.into());
+        self
+    }
+
     /// How patient it is with upstream, and how much it asks at a time.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -108,10 +140,13 @@ impl GitHubCacheBuilder {
         if self.upstreams.is_empty() {
             self.upstreams.push(format!("https://{PUBLIC_API}"));
         }
-        let hosts = Hosts::new(&self.upstreams, self.routes, self.names, &self.trusted)?;
+        let hosts =
+            Hosts::new(&self.upstreams, self.routes, self.names, &self.trusted)?.rewrite_bodies(self.bodies);
         let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);
         let stats = Arc::new(Stats::default());
         let upstream = Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?;
-        Ok(GitHubCache { shared: Arc::new(Shared::new(self.cache, hosts, hasher, upstream, stats)) })
+        Ok(GitHubCache {
+            shared: Arc::new(Shared::new(self.cache, hosts, hasher, upstream, stats, self.build_cache)),
+        })
     }
 }

@@ -38,7 +38,8 @@ impl Problem {
     pub(crate) const fn no_such_endpoint() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-            "peercache: no such endpoint; there are /-/peercache/health and /-/peercache/stats",
+            "peercache: no such endpoint; there are /-/peercache/health, /-/peercache/stats, /metrics and \
+             /-/cache/KEY",
             "local",
         )
     }
@@ -70,6 +71,43 @@ impl Problem {
             StatusCode::FORBIDDEN,
             "peercache: the proxy's own endpoints do not answer pages of other origins",
             "other-origin",
+        )
+    }
+
+    /// 403: from another machine, without a token that it could show.
+    pub(crate) const fn beyond_loopback() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "peercache: clients of other machines are answered here only when the server is started with \
+             --client-token",
+            "client-token",
+        )
+    }
+
+    /// 413: a value is larger than the bound.
+    pub(crate) const fn too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "peercache: the value is larger than this server keeps",
+            "too-large",
+        )
+    }
+
+    /// 400: an upload ended early or too slowly.
+    pub(crate) const fn broken_upload() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "peercache: the value did not arrive whole; nothing was stored",
+            "incomplete",
+        )
+    }
+
+    /// 507: no tier took a value.
+    pub(crate) const fn not_stored() -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "peercache: no tier of the cache took the value; `peercache stats` says why",
+            "not-stored",
         )
     }
 

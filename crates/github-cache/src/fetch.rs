@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use http::{Method, Response, StatusCode, Uri};
 use peercache::{Lease, PutOutcome};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
+use crate::cache_control::list_items;
 use crate::coalesce::{Landing, Leader};
 use crate::conditional::weakly_equal;
 use crate::gunzip::{Gunzip, STEP_BYTES};
@@ -121,7 +123,14 @@ impl Fetch {
         }
         let (answer, sent) = self.send(conditional).await?;
         if answer.status() != StatusCode::NOT_MODIFIED {
-            return Ok((answer, sent));
+            if !must_not_decode(answer.headers()) {
+                return Ok((answer, sent));
+            }
+            // It is coded because this proxy asked for that, and nobody may undo it for the client.
+            drop(answer);
+            headers.remove(ACCEPT_ENCODING);
+            headers.extend(self.request.get(ACCEPT_ENCODING).map(|value| (ACCEPT_ENCODING, value.clone())));
+            return self.send(headers).await;
         }
         // A 304 that names another entity tag than the one sent confirms something else.
         let expected = self.known.as_ref().and_then(Found::etag).map(HeaderValue::as_bytes);
@@ -162,7 +171,10 @@ impl Fetch {
     async fn take(mut self, answer: Answer, sent: Sent, reply: Reply) {
         let status = answer.status();
         let mut headers = end_to_end(answer.headers());
-        let coding = Coding::of(&headers);
+        let coding = match must_not_decode(&headers) {
+            true => Coding::Unknown,
+            false => Coding::of(&headers),
+        };
         let keep = judge(status, answer.headers(), &self.request, sent.at)
             .and_then(|keep| coding.judge(answer.headers()).map(|()| keep));
         let keep = match keep {
@@ -179,6 +191,7 @@ impl Fetch {
         if coding == Coding::Gzip {
             headers.remove(CONTENT_ENCODING);
             headers.remove(CONTENT_LENGTH);
+            weaken_tag(&mut headers);
         }
         let (writer, reader) = pipe();
         let mut response = Response::new(ResponseBody::pipe(reader));
@@ -255,6 +268,24 @@ impl Fetch {
         client.give(last, idle, usize::MAX).await;
         client.finish();
     }
+}
+
+/// Whether a coded body has to reach the client as it is (RFC 9111, section 5.2.2.6).
+fn must_not_decode(headers: &HeaderMap) -> bool {
+    let says_so = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .any(|value| list_items(value.as_bytes()).any(|item| item.eq_ignore_ascii_case(b"no-transform")));
+    says_so && Coding::of(headers) == Coding::Gzip
+}
+
+/// A strong tag is for the bytes that were sent, and these are others now (RFC 9110, section 8.8.3.3).
+fn weaken_tag(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else { return };
+    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        Ok(weak) => headers.insert(ETAG, weak),
+        Err(_) => headers.remove(ETAG),
+    };
 }
 
 /// The client's end of the pipe, while there is a client.

@@ -12,6 +12,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
 use crate::arrival::{Arrival, Entrance};
+use crate::body_rewrite::{BodyUrls, RewriteBodies};
 use crate::error::{BuildError, Problem};
 use crate::key::{BadPath, NormalUrl};
 
@@ -59,8 +60,10 @@ pub(crate) struct ApiRoute {
     target: String,
     /// What the client uses as base URL, if it uses one: `http://host:port` and a prefix.
     pub(crate) base: Option<String>,
-    /// Whether the client's base URL is that of an Enterprise Server, below `/api/v3`.
-    pub(crate) enterprise: bool,
+    /// How bodies are rewritten for this client, if they are.
+    pub(crate) bodies: Option<BodyUrls>,
+    /// Whether the client named an entity tag of a rewritten body.
+    pub(crate) knows_rewritten: bool,
     /// Whether this is the GraphQL endpoint.
     pub(crate) graphql: bool,
 }
@@ -175,6 +178,7 @@ pub(crate) struct Hosts {
     names: Vec<String>,
     /// From whom `X-Forwarded-*` is believed.
     trusted: Vec<Network>,
+    bodies: RewriteBodies,
 }
 
 impl Hosts {
@@ -195,7 +199,12 @@ impl Hosts {
         }
         let names = names.into_iter().map(host_name).collect::<Result<_, _>>()?;
         let trusted = trusted.iter().map(|text| Network::parse(text)).collect::<Result<_, _>>()?;
-        Ok(Self { apis, first, overrides: routes, names, trusted })
+        Ok(Self { apis, first, overrides: routes, names, trusted, bodies: RewriteBodies::default() })
+    }
+
+    pub(crate) const fn rewrite_bodies(mut self, bodies: RewriteBodies) -> Self {
+        self.bodies = bodies;
+        self
     }
 
     /// The API that base URLs stand for.
@@ -242,6 +251,11 @@ impl Hosts {
             return Err(Problem::misdirected());
         }
         self.base_url(parts, arrival, Some(&authority), front.as_ref())
+    }
+
+    /// Whether requests for this host and port are requests for an API.
+    pub(crate) fn is_api(&self, host: &str, authority: &Authority) -> bool {
+        self.api_named(host, authority).is_some()
     }
 
     /// The API that a host name stands for.
@@ -308,7 +322,7 @@ impl Hosts {
             let enterprise = path == "/api/graphql";
             let target = with_query(&graphql, query);
             let base = base(if enterprise { "/api/v3" } else { "" });
-            return route(api, "/graphql", query, target, base, enterprise);
+            return route(api, "/graphql", query, target, base, None);
         }
         if let Some(rest) = below(path, "/api/uploads") {
             return self.uploads(rest, query);
@@ -320,7 +334,14 @@ impl Hosts {
         let tail = tail(parts, cut.len());
         let slash = if tail.starts_with('/') { "" } else { "/" };
         let target = format!("{}{slash}{tail}", api.server.prefix);
-        route(api, rest, query, target, base(cut), !cut.is_empty())
+        let base = base(cut);
+        let rewrites = match self.bodies {
+            RewriteBodies::Auto => !cut.is_empty(),
+            RewriteBodies::Always => true,
+            RewriteBodies::Never => false,
+        };
+        let bodies = base.as_deref().filter(|_| rewrites).map(|base| BodyUrls::new(&api.urls, base));
+        route(api, rest, query, target, base, bodies)
     }
 
     /// Uploads have a host of their own on github.com and a path on Enterprise Server.
@@ -351,12 +372,12 @@ fn transparent(api: &Arc<ApiHost>, parts: &Parts, host: &str) -> Result<Route, P
     let (path, query, tail) = (parts.uri.path(), parts.uri.query(), tail(parts, 0));
     let prefix = api.server.prefix.as_str();
     if host != api.host || prefix.is_empty() {
-        return route(api, path, query, format!("{prefix}{tail}"), None, false);
+        return route(api, path, query, format!("{prefix}{tail}"), None, None);
     }
     // GitHub Enterprise Server: the API is below a prefix, and the rest is not the API.
     match below(path, prefix) {
-        Some(rest) => route(api, rest, query, tail.to_owned(), None, false),
-        None if path == api.graphql() => route(api, "/graphql", None, tail.to_owned(), None, false),
+        Some(rest) => route(api, rest, query, tail.to_owned(), None, None),
+        None if path == api.graphql() => route(api, "/graphql", None, tail.to_owned(), None, None),
         None => {
             NormalUrl::new(path, query).map_err(bad_path)?;
             api.server.at(tail).map(|url| Route::Other(Box::new(url)))
@@ -370,11 +391,12 @@ fn route(
     query: Option<&str>,
     target: String,
     base: Option<String>,
-    enterprise: bool,
+    bodies: Option<BodyUrls>,
 ) -> Result<Route, Problem> {
     let url = NormalUrl::new(path, query).map_err(bad_path)?;
     let graphql = url.path == "/graphql";
-    Ok(Route::Api(ApiRoute { api: Arc::clone(api), url, target, base, enterprise, graphql }))
+    let api = Arc::clone(api);
+    Ok(Route::Api(ApiRoute { api, url, target, base, bodies, knows_rewritten: false, graphql }))
 }
 
 fn bad_path(bad: BadPath) -> Problem {

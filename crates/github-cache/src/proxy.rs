@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AGE, ALLOW,
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -19,6 +20,8 @@ use tokio::time::timeout;
 
 use crate::arrival::Arrival;
 use crate::body::ResponseBody;
+use crate::body_rewrite::BodyUrls;
+use crate::build_cache::PREFIX;
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
 use crate::coalesce::{Landing, Leader, Seat};
@@ -155,21 +158,31 @@ impl GitHubCache {
         }
         let arrival = parts.extensions.get::<Arrival>().cloned().unwrap_or(Arrival::IN_PROCESS);
         match self.shared.hosts.route(&parts, &arrival)? {
-            Route::Own(path) => self.own(&parts, &path),
+            Route::Own(path) => match path.strip_prefix(PREFIX) {
+                Some(key) => {
+                    self.shared.stats.local.add(1);
+                    let (build, limits) = (&self.shared.build_cache, self.shared.upstream.limits());
+                    build.answer(self.shared.store.cache(), limits, &parts, body, key, &arrival).await
+                }
+                None => self.own(&parts, &path),
+            },
             Route::Other(url) => {
                 let status = CacheStatus::forwarded(Forward::Bypass).detail(Some("other-host"));
                 let outgoing = self.outgoing(Lane::Other, arrival.client, parts, *url, body);
-                self.pass(Passing { outgoing, status, token: None, written: None, api: None }).await
+                let passing = Passing { outgoing, status, token: None, written: None, api: None };
+                self.pass(passing).await.map(|response| self.passed(response))
             }
-            Route::Api(api) => self.api(parts, body, api, arrival.client).await,
+            Route::Api(api) => {
+                self.api(parts, body, api, arrival.client).await.map(|response| self.passed(response))
+            }
         }
     }
 
     async fn api<B>(
         &self,
-        parts: Parts,
+        mut parts: Parts,
         body: B,
-        api: ApiRoute,
+        mut api: ApiRoute,
         client: ClientAddress,
     ) -> Result<Response<ResponseBody>, Problem>
     where
@@ -182,6 +195,9 @@ impl GitHubCache {
                 "bad-authorization",
             ));
         }
+        if let Some(urls) = &api.bodies {
+            api.knows_rewritten = urls.restore_tags(&mut parts.headers);
+        }
         let token = self.shared.hasher.id(parts.headers.get(AUTHORIZATION));
         let directives = CacheControl::of_request(&parts.headers);
         let plan = plan(&parts.method, &parts.headers, !body.is_end_stream(), &api.url.path, &directives);
@@ -192,6 +208,10 @@ impl GitHubCache {
                 self.from_store(ask).await
             }
             Plan::Forward(why, detail) => {
+                if api.bodies.is_some() {
+                    // What is compressed cannot be rewritten.
+                    parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+                }
                 let status = CacheStatus::forwarded(why).detail(detail);
                 let safe = parts.method.is_safe() || api.graphql;
                 let written = (!safe).then(|| Written {
@@ -298,7 +318,6 @@ impl GitHubCache {
         let mut headers = found.headers().clone();
         headers.insert(AGE, HeaderValue::from(found.freshness().age(self.shared.store.now()).as_secs()));
         self.shared.rate_limits.refresh(&ask.place.token, &mut headers);
-        rewrite(&ask.api, &mut headers);
         status.append_to(&mut headers);
         let mut response = Response::new(ResponseBody::empty());
         if has_it_already(&ask.headers, found.headers()) {
@@ -309,6 +328,7 @@ impl GitHubCache {
             *response.body_mut() = ResponseBody::full(found.body.clone());
         }
         *response.headers_mut() = headers;
+        rewrite(&ask.api, &mut response);
         response
     }
 
@@ -353,7 +373,7 @@ impl GitHubCache {
                     *response.body_mut() = ResponseBody::empty();
                     reduce_to_304(response.headers_mut());
                 }
-                rewrite(&ask.api, response.headers_mut());
+                rewrite(&ask.api, &mut response);
                 status.append_to(response.headers_mut());
                 Ok(response)
             }
@@ -394,10 +414,16 @@ impl GitHubCache {
             answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))?;
         self.shared.stats.bypass.add(1);
         if let Some(api) = &api {
-            rewrite(api, response.headers_mut());
+            rewrite(api, &mut response);
         }
         status.status(response.status()).append_to(response.headers_mut());
         Ok(response)
+    }
+
+    /// An answer of somebody else's says that it came through here.
+    fn passed(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.shared.upstream.loops().add(response.headers_mut());
+        response
     }
 
     /// What `OPTIONS *` asks for: what this server can do in general (RFC 9110, section 9.3.7).
@@ -418,7 +444,8 @@ impl GitHubCache {
         if parts.headers.contains_key(ORIGIN) {
             return Err(Problem::other_origin());
         }
-        let json = match path {
+        let mut media = "application/json; charset=utf-8";
+        let text = match path {
             "-/peercache/health" => serde_json::json!({ "status": "ok" }).to_string(),
             "-/peercache/stats" => {
                 let report = StatsReport {
@@ -427,17 +454,22 @@ impl GitHubCache {
                 };
                 serde_json::to_string(&report).map_err(|_| Problem::internal())?
             }
+            "metrics" => {
+                let report = serde_json::to_value(self.stats()).map_err(|_| Problem::internal())?;
+                media = "text/plain; version=0.0.4; charset=utf-8";
+                crate::metrics::text(&report)
+            }
             _ => return Err(Problem::no_such_endpoint()),
         };
         self.shared.stats.local.add(1);
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
         CacheStatus::local("local").append_to(headers);
         if parts.method == Method::GET {
-            *response.body_mut() = ResponseBody::full(Bytes::from(json));
+            *response.body_mut() = ResponseBody::full(Bytes::from(text));
         }
         Ok(response)
     }
@@ -445,11 +477,23 @@ impl GitHubCache {
 
 /// Leads a client that uses a base URL back to it, and gives pages of other origins no right to read what
 /// GitHub lets every page read.
-fn rewrite(api: &ApiRoute, headers: &mut HeaderMap) {
+fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
     let Some(to) = &api.base else { return };
+    let status = response.status();
+    let headers = response.headers_mut();
     Rewrite { from: &api.api.urls, to }.apply(headers);
     for name in &CROSS_ORIGIN {
         headers.remove(name);
+    }
+    let Some(urls) = &api.bodies else { return };
+    if status == StatusCode::NOT_MODIFIED {
+        if api.knows_rewritten {
+            urls.mark(headers);
+        }
+    } else if status != StatusCode::PARTIAL_CONTENT && BodyUrls::applies(headers) {
+        urls.mark(headers);
+        let body = std::mem::replace(response.body_mut(), ResponseBody::empty());
+        *response.body_mut() = body.rewritten(urls.rewriter());
     }
 }
 

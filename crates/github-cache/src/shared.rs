@@ -5,6 +5,7 @@ use std::sync::Arc;
 use peercache::Cache;
 use tokio_util::task::TaskTracker;
 
+use crate::build_cache::BuildCache;
 use crate::coalesce::Flights;
 use crate::hosts::Hosts;
 use crate::limits::RateLimits;
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) rate_limits: RateLimits,
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) build_cache: BuildCache,
 }
 
 impl Shared {
@@ -32,6 +34,7 @@ impl Shared {
         hasher: TokenHasher,
         upstream: Upstream,
         stats: Arc<Stats>,
+        build_cache: BuildCache,
     ) -> Self {
         Self {
             hosts,
@@ -42,6 +45,7 @@ impl Shared {
             rate_limits: RateLimits::new(),
             tasks: TaskTracker::new(),
             stats,
+            build_cache,
         }
     }
 }

@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::cache_control::list_items;
 use crate::error::BuildError;
 use crate::loops::Loops;
+use crate::outage::Outage;
 use crate::rate::{MinimumRate, RateGuard};
 use crate::shares::{ClientAddress, Shares};
 use crate::stats::Stats;
@@ -169,6 +170,7 @@ pub(crate) struct Upstream {
     other: Places,
     limits: Limits,
     stats: Arc<Stats>,
+    outage: Outage,
 }
 
 impl fmt::Debug for Upstream {
@@ -199,11 +201,17 @@ impl Upstream {
             other: Places::new(limits.concurrency),
             limits,
             stats,
+            outage: Outage::default(),
         })
     }
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What makes connections.
+    pub(crate) const fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// What finds requests that come back.
@@ -245,7 +253,7 @@ impl Upstream {
         outgoing: Outgoing,
         place: UpstreamPlace,
     ) -> Result<Answer, UpstreamError> {
-        let Outgoing { method, url, mut headers, body, .. } = outgoing;
+        let Outgoing { lane, method, url, mut headers, body, .. } = outgoing;
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         self.loops.add(&mut headers);
         if let Some(value) = self.connector.proxy_authorization(&url) {
@@ -264,6 +272,9 @@ impl Upstream {
         let mut result = self.execute(client, request(body), progress.as_ref()).await;
         if repeatable && result.as_ref().is_err_and(|error| *error == UpstreamError::Unreachable) {
             result = self.execute(&self.client, request(None), None).await;
+        }
+        if lane == Lane::Api {
+            self.outage.note(&result);
         }
         let response = result?;
         if response.status() == StatusCode::NOT_MODIFIED {
@@ -382,6 +393,22 @@ type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 
 /// The body of a request on its way to upstream.
 struct RequestBody(Option<Upload>);
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.get_mut().poll(context)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Body for RequestBody {
     type Data = Bytes;

@@ -1,11 +1,13 @@
 //! The command `peercache`: share GitHub API responses between CI runners through a chain of caches.
 
 mod ask;
+mod ca;
 mod cli;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
 mod entries;
+mod exec;
 mod exit;
 mod explain;
 mod http;
@@ -49,6 +51,8 @@ fn main() -> std::process::ExitCode {
 async fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(args, cli.json).await,
+        Command::Exec(args) => exec::run(args, cli.json).await,
+        Command::Ca(args) => ca::run(args, cli.json).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args, cli.json).await,
         Command::Get(args) => entries::get(args, cli.json).await,

@@ -24,9 +24,7 @@ pub(crate) struct ConnectRequest {
 
 /// Reads a `CONNECT` head if the connection goes on with one. Nothing is taken from a connection that does
 /// not. A head that cannot be understood is `Some(Err)`.
-pub(crate) async fn read_connect<S>(
-    stream: &mut Rewound<S>,
-) -> io::Result<Option<Result<ConnectRequest, ()>>>
+pub(crate) async fn read_connect<S>(stream: &mut Rewound<S>) -> io::Result<Option<Result<ConnectRequest, ()>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -119,7 +117,10 @@ mod tests {
         let head = "CONNECT api.github.com:443 HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic eDpzZWNyZXQ=\r\n\r\n";
         let (request, rest) = read(format!("{head}hello").as_bytes()).await;
         let request = request.unwrap().unwrap();
-        assert_eq!((request.authority.as_str(), request.credential.as_deref()), ("api.github.com:443", Some("secret")));
+        assert_eq!(
+            (request.authority.as_str(), request.credential.as_deref()),
+            ("api.github.com:443", Some("secret"))
+        );
         assert_eq!(rest, b"hello");
         let bearer = parse(b"CONNECT a:1 HTTP/1.1\r\nproxy-authorization: bearer  t \r\n\r\n").unwrap();
         assert_eq!(bearer.credential.as_deref(), Some("t"));
@@ -136,9 +137,16 @@ mod tests {
     #[tokio::test]
     async fn targets_without_host_or_port_are_refused() {
         let long = format!("a:1 HTTP/1.1\r\nx: {}", "y".repeat(MAX_HEAD_BYTES));
-        for target in
-            ["github.com HTTP/1.1", "a:0 HTTP/1.1", ":443 HTTP/1.1", "u@a:1 HTTP/1.1", "a:1", "a:1 HTTP/2", "/ HTTP/1.1", &long]
-        {
+        for target in [
+            "github.com HTTP/1.1",
+            "a:0 HTTP/1.1",
+            ":443 HTTP/1.1",
+            "u@a:1 HTTP/1.1",
+            "a:1",
+            "a:1 HTTP/2",
+            "/ HTTP/1.1",
+            &long,
+        ] {
             let (request, _) = read(format!("CONNECT {target}\r\n\r\n").as_bytes()).await;
             assert_eq!(request, Some(Err(())), "{}", &target[..target.len().min(40)]);
         }

@@ -67,8 +67,8 @@ impl ForwardProxy {
     ) -> Result<Connected, Refusal> {
         self.authorize(request, arrival)?;
         let host = request.authority.host().to_ascii_lowercase();
-        let is_api = request.authority.port_u16() == Some(443)
-            && proxy.shared.hosts.is_api(&host, &request.authority);
+        let is_api =
+            request.authority.port_u16() == Some(443) && proxy.shared.hosts.is_api(&host, &request.authority);
         let config = self.ca.as_ref().filter(|_| is_api).map(|ca| ca.server_config(&host));
         match config {
             Some(Ok(config)) => Ok(Connected::Intercept(host.into(), config)),

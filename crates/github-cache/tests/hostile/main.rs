@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is a failure")]
 
 mod bounds;
+mod build_cache;
+mod forward;
 mod hosts;
 mod requests;
 mod support;
