@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use peercache_api::{
-    CacheBackend, Clock, Error, ErrorKind, MAX_LIFETIME, NodeId, Operation, SystemClock, VersionClock,
+    CacheBackend, Clock, Error, ErrorKind, MAX_LIFETIME, NodeId, Operation, Scope, SystemClock, VersionClock,
 };
 #[cfg(feature = "seal")]
 use peercache_chain::JournalSeal;
@@ -156,8 +156,9 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
+        let (mut room, mut shared) = (Some(Room::default()), Vec::new());
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
-            self = self.add(tier, name)?;
+            self = self.add(tier, name, &mut room, &mut shared)?;
         }
         let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
         if let Some(journal) = self.journal {
@@ -175,6 +176,8 @@ impl CacheBuilder {
                 decode_errors: AtomicU64::new(0),
                 invalid_keys: AtomicU64::new(0),
                 large: LargeStats::default(),
+                large_room: room.map(|room| room.bytes),
+                shared,
                 details: self.details,
             }),
         })
@@ -183,9 +186,17 @@ impl CacheBuilder {
 
 impl CacheBuilder {
     /// Opens `tier` and puts it into the chain, as `name`.
-    fn add(mut self, tier: Tier, name: Option<String>) -> Result<Self, Error> {
+    fn add(
+        mut self,
+        tier: Tier,
+        name: Option<String>,
+        room: &mut Option<Room>,
+        shared: &mut Vec<bool>,
+    ) -> Result<Self, Error> {
         let (backend, options, known) = tier.open(&self.clock)?;
         known.check_clock(&*self.clock)?;
+        *room = room.zip(known.capacity()).map(|(room, bytes)| Room { bytes: room.bytes.max(bytes) });
+        shared.push(backend.info().capabilities.scope == Scope::Shared);
         let report = name.clone().unwrap_or_else(|| backend.info().name.to_string());
         let backend = match name {
             Some(name) => Arc::new(tiers::Named::new(name, backend)),
@@ -204,6 +215,12 @@ impl CacheBuilder {
             Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
         })
     }
+}
+
+/// The bytes of the largest tier.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    bytes: u64,
 }
 
 /// A chain arms timers and runs tasks of its own, which panics without a runtime that has both.

@@ -28,7 +28,7 @@ use peercache_api::{
     CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Scope, Timestamp, Version,
     VersionClock,
 };
-use peercache_chain::{Chain, Explanation, Leased, Lookup, Outcome, PutOutcome, WritePolicy};
+use peercache_chain::{Chain, Explanation, Leased, Lookup, Outcome, PutOutcome, TierPut, WritePolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -72,6 +72,9 @@ struct Inner {
     /// Reads of keys that no entry can have.
     invalid_keys: AtomicU64,
     large: LargeStats,
+    large_room: Option<u64>,
+    /// Which of the tiers are shared with other machines.
+    shared: Vec<bool>,
     details: Details,
 }
 
@@ -264,6 +267,20 @@ impl Cache {
     /// Whether a tier is shared with other machines.
     pub(crate) fn is_shared(&self) -> bool {
         self.inner.chain.info().capabilities.scope == Scope::Shared
+    }
+
+    /// The most bytes that a value can have to fit into any tier, where that is known.
+    pub(crate) fn large_room(&self) -> Option<u64> {
+        self.inner.large_room
+    }
+
+    /// Whether a shared tier took a write, or is going to.
+    pub(crate) fn shares(&self, outcome: &PutOutcome) -> bool {
+        self.inner
+            .shared
+            .iter()
+            .zip(&outcome.tiers)
+            .any(|(shared, tier)| *shared && matches!(tier.put, TierPut::Stored | TierPut::Queued))
     }
 
     /// Which shared tiers a write waits for.

@@ -41,6 +41,13 @@ pub(super) async fn store(
     Ok((digest, cache.put_entry_with(&key(keep_minutes, &digest)?, entry, policy).await))
 }
 
+/// Whether a local tier still has the chunk: one that is smaller than the value evicts its first chunks for its
+/// last ones.
+pub(super) async fn is_held(cache: &Cache, keep_minutes: u32, digest: &Digest) -> bool {
+    let Ok(key) = key(keep_minutes, digest) else { return false };
+    cache.chain().peek_local(&cache.scope(&key)).await.is_some()
+}
+
 /// How much longer than a small entry a chunk of `len` bytes may take, with as many beside it as there are.
 fn patience(len: usize) -> Duration {
     let beside = len as u64 * SHARED_READ_WINDOW as u64;

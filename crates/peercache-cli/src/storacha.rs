@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use peercache::Config;
-use peercache::storacha::{Grant, Token};
+use peercache::backend::storacha::{Grant, Token};
 use serde_json::json;
 
 use crate::cli::{StorachaArgs, StorachaCommand, StorachaTokenArgs};
