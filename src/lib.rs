@@ -25,6 +25,8 @@ pub use peercache_libp2p::Peers;
 pub use peercache_local::Disk;
 #[cfg(feature = "memory")]
 pub use peercache_local::Memory;
+#[cfg(feature = "redis")]
+pub use peercache_redis::Redis;
 #[cfg(feature = "s3")]
 pub use peercache_s3::S3;
 #[cfg(feature = "seal")]
@@ -56,6 +58,9 @@ pub mod backend {
     /// The local tiers.
     #[cfg(any(feature = "memory", feature = "disk"))]
     pub use peercache_local as local;
+    /// The Redis tier: its builder and its report.
+    #[cfg(feature = "redis")]
+    pub use peercache_redis as redis;
     /// The S3 tier: its builder and its report.
     #[cfg(feature = "s3")]
     pub use peercache_s3 as s3;
@@ -86,8 +91,8 @@ pub mod report {
     pub use crate::cache::RefreshReport;
     pub use crate::large::LargeReport;
     pub use peercache_chain::{
-        BehindReport, BreakerReport, DroppedReport, JournalReport, LatencyReport, LeaseReport,
-        PromotionReport, RemovalReport, Report, TagReport, TierReport,
+        BreakerReport, DroppedReport, JournalReport, LatencyReport, LeaseReport, PromotionReport,
+        QueueReport, RemovalReport, Report, TagReport, TierReport,
     };
 }
 

@@ -160,7 +160,7 @@ impl CacheBuilder {
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
             self = self.add(tier, name, &mut room, &mut shared)?;
         }
-        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
+        let mut chain = self.chain.clock(self.clock).namespace(self.namespace.clone()).watch_namespace(true);
         if let Some(journal) = self.journal {
             chain = chain.journal(journal.open()?);
         }
@@ -202,7 +202,7 @@ impl CacheBuilder {
             Some(name) => Arc::new(tiers::Named::new(name, backend)),
             None => backend,
         };
-        self.chain = self.chain.shared_tier(backend, options);
+        self.chain = self.chain.tier_with(backend, options);
         Ok(match known {
             Known::Nothing => self,
             #[cfg(feature = "memory")]
@@ -211,6 +211,8 @@ impl CacheBuilder {
             Known::Disk(_) => self,
             #[cfg(feature = "libp2p")]
             Known::Peers(peers) => self.peers(peers),
+            #[cfg(feature = "redis")]
+            Known::Redis(server) => self.backend_report(report, move || server.report()),
             #[cfg(feature = "s3")]
             Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
         })
@@ -323,6 +325,15 @@ impl CacheBuilder {
     /// by [`CacheBuilder::tier`]; the cache does not close it.
     pub fn storacha(self, space: Arc<peercache_storacha::Storacha>) -> Self {
         self.backend_report("storacha", move || space.report())
+    }
+}
+
+#[cfg(feature = "redis")]
+impl CacheBuilder {
+    /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given sealed. The
+    /// tier itself is given by [`CacheBuilder::tier`], as always.
+    pub fn redis(self, server: Arc<peercache_redis::Redis>) -> Self {
+        self.backend_report("redis", move || server.report())
     }
 }
 

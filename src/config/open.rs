@@ -89,6 +89,8 @@ impl Config {
             BackendName::Disk => self.open_disk(seal, builder, options).await,
             #[cfg(feature = "libp2p")]
             BackendName::Libp2p => self.open_peers(seal, builder, options).await,
+            #[cfg(feature = "redis")]
+            BackendName::Redis => self.open_redis(seal, builder, options).await,
             #[cfg(feature = "ipfs")]
             BackendName::Ipfs => self.open_ipfs(seal, builder, options).await,
             #[cfg(feature = "storacha")]
@@ -96,6 +98,15 @@ impl Config {
             #[cfg(feature = "s3")]
             BackendName::S3 => self.open_s3(seal, builder, options).await,
             // Settings with a backend that this build does not have are refused when they are read.
+            #[cfg(not(all(
+                feature = "memory",
+                feature = "disk",
+                feature = "libp2p",
+                feature = "redis",
+                feature = "ipfs",
+                feature = "s3",
+                feature = "storacha"
+            )))]
             other => {
                 let _ = (seal, options);
                 Err(ConfigError::of_variable(

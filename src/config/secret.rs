@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 #[cfg(any(
     feature = "disk",
     feature = "libp2p",
+    feature = "redis",
     feature = "ipfs",
     feature = "s3",
     feature = "storacha"
@@ -17,6 +18,7 @@ use peercache_api::{NodeId, VersionClock};
 #[cfg(any(
     feature = "disk",
     feature = "libp2p",
+    feature = "redis",
     feature = "ipfs",
     feature = "s3",
     feature = "storacha"
@@ -122,7 +124,7 @@ impl Ring {
     }
 }
 
-#[cfg(any(feature = "libp2p", feature = "ipfs", feature = "s3", feature = "storacha"))]
+#[cfg(any(feature = "libp2p", feature = "redis", feature = "ipfs", feature = "s3", feature = "storacha"))]
 impl Ring {
     /// Seals what leaves this machine.
     pub(super) fn seal_shared(&self, backend: impl CacheBackend + 'static) -> Arc<dyn CacheBackend> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{Entry, Error, Key};
-use peercache_chain::{PutOutcome, WritePolicy};
+use peercache_chain::{LookupOptions, PutOutcome, WritePolicy};
 
 use super::digest::{Digest, digest};
 use super::error::LargeError;
@@ -72,7 +72,8 @@ pub(super) async fn fetch(cache: &Cache, manifest: &Manifest, index: u64) -> Res
     };
     let expected = manifest.digest(index).ok_or_else(missing)?;
     let key = key(manifest.keep_minutes, expected).map_err(|_| missing())?;
-    let lookup = cache.lookup_patiently(&key, patience(manifest.chunk_len(index))).await;
+    let lookup =
+        cache.lookup_with(&key, LookupOptions::new().extra_time(patience(manifest.chunk_len(index)))).await;
     let shared = lookup.shared;
     let chunk = lookup.hit().ok_or_else(missing)?.into_value();
     if chunk.len() != manifest.chunk_len(index) || digest(&chunk).await != *expected {

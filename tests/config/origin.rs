@@ -317,7 +317,6 @@ fn mistakes_in_code_say_so() {
     let builder = || ConfigBuilder::new("peercache");
     assert_snapshot!(complaint(builder().memory_bytes(5)), @"memory_bytes = 5, set in code: this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
     assert_snapshot!(complaint(builder().default_ttl(Duration::from_millis(999))), @"default_ttl = 0, set in code: this is not a time to live; give whole seconds from 1 to 2592000");
-    assert_snapshot!(complaint(builder().backend([BackendName::Redis])), @r#"backend = "redis", set in code: this build has no `redis`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, storacha, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["redis"] }"#);
     assert_snapshot!(complaint(builder().secret_old(["the-hidden-secret"])), @"secret_old, set in code: there are former secrets, and no secret to write with; give that one as CACHE_SECRET");
     let blank = builder().secret(" ").read_vars(|_| None).unwrap().settings().unwrap_err();
     assert_snapshot!(blank, @"secret, set in code: the secret is empty; make a secret with `peercache keygen`");

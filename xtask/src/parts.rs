@@ -63,7 +63,7 @@ pub(crate) enum Part {
     Kubo,
     /// The upload service of Storacha. Needs Node.js 20 or later and npm
     Storacha,
-    /// The reference for benches of peers. Needs apt-get and dpkg, on x86-64
+    /// Redis: for tests, and the reference for benches of peers. Needs apt-get and dpkg, on x86-64
     Redis,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
     PyLibp2p,
@@ -74,7 +74,7 @@ pub(crate) enum Part {
 }
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 8] = [
+pub(crate) const FOR_TESTS: [Part; 9] = [
     Part::Corpus,
     Part::Gh,
     Part::Docker,
@@ -83,6 +83,7 @@ pub(crate) const FOR_TESTS: [Part; 8] = [
     Part::Moto,
     Part::Kubo,
     Part::Storacha,
+    Part::Redis,
 ];
 
 impl Part {
@@ -115,7 +116,7 @@ impl Part {
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
             Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
-            Self::Redis => Some("PEERCACHE_BENCH_REDIS"),
+            Self::Redis => Some("PEERCACHE_TEST_REDIS"),
             Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
             Self::CargoDeny => None,
@@ -169,7 +170,7 @@ impl Part {
                 "`cargo xtask prepare storacha`, which needs Node.js 20 or later, npm and its registry"
             }
             Self::Redis => {
-                "install redis-server, or name one with PEERCACHE_BENCH_REDIS=/path/to/redis-server"
+                "install redis-server, or name one with PEERCACHE_TEST_REDIS=/path/to/redis-server"
             }
             Self::PyLibp2p => {
                 "`cargo xtask prepare py-libp2p`, which needs Python 3.11 or later, pip, PyPI and a C compiler"

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Operation};
+use crate::util::hex;
 
 /// The longest key, in bytes. Longer names belong into the value, with their digest as the key.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -123,16 +124,6 @@ impl Key {
     pub fn fingerprint(&self) -> String {
         hex(&self.name.digest[..4])
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }
 
 impl PartialEq for Key {

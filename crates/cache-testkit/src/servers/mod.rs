@@ -30,6 +30,7 @@ mod log;
 mod moto;
 mod part;
 mod process;
+mod redis;
 mod seaweedfs;
 mod slow;
 mod storacha;
@@ -39,6 +40,7 @@ pub use fault::{Answer, FaultProxy, Mode};
 pub use kubo::{Kubo, KuboOptions};
 pub use log::{Log, Seen};
 pub use moto::Moto;
+pub use redis::{RedisCluster, RedisSentinel, RedisServer};
 pub use seaweedfs::SeaweedFs;
 pub use storacha::StorachaService;
 
