@@ -76,8 +76,8 @@ pub mod backend {
 pub mod chain {
     pub use peercache_chain::{
         BreakerOptions, Chain, ChainBuilder, Explanation, Flight, Held, Journal, JournalSeal, LEASE_TTL,
-        LEASE_WAIT, Lease, Leased, MAX_JOURNAL_SEAL_BYTES, Mode, Outcome, PutResult, SingleFlight, Skip,
-        TierExplanation, TierOptions, TierPut, TierTrace, WriteBehind, WritePolicy,
+        LEASE_WAIT, Lease, Leased, LookupOptions, MAX_JOURNAL_SEAL_BYTES, Mode, Outcome, PutResult,
+        SingleFlight, Skip, TierExplanation, TierOptions, TierPut, TierTrace, WriteBehind, WritePolicy,
     };
 }
 
