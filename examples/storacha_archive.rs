@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peercache::backend::seal::{Sealed, Secret};
 use peercache::backend::storacha::{Storacha, Token};
+use peercache::seal::{Sealed, Secret};
 use peercache::{Cache, Key, Memory, Ttl};
 
 #[tokio::main]
