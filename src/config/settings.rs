@@ -264,6 +264,15 @@ settings! {
         unset: "entries are stored in clear, on this machine only",
     }
 
+    /// A file that holds the secret, such as one that an engine mounts. Nobody but this user and root may
+    /// be able to write it.
+    SecretFile secret_file: FileOf {
+        kind: FileOf(Name::Secret),
+        variables: ["CACHE_SECRET_FILE"],
+        group: Secrets,
+        unset: "none",
+    }
+
     /// Former secrets that are still read, separated by commas.
     SecretOld secret_old: Secrets {
         kind: Secrets { most: MAX_OLD_SECRETS },
