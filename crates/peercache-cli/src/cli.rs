@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Ipfs(IpfsArgs),
     /// Look after the bucket of the S3 tier
     S3(S3Args),
+    /// Build and show the token of the Storacha tier
+    Storacha(StorachaArgs),
     /// Say tier by tier what a read of a key would do, and why
     Explain(ExplainArgs),
     /// Find what does not work, why, and the line that mends it
@@ -109,6 +111,39 @@ pub(crate) enum IpfsCommand {
     /// Remove what has expired or is too much, then let the node drop every block that nothing links and nothing
     /// pins, also those of others
     Gc,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StorachaArgs {
+    #[command(subcommand)]
+    pub(crate) command: StorachaCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum StorachaCommand {
+    /// Print a WEB3_STORAGE_TOKEN, from what the official command line prints; what it grants goes to standard error
+    Token(StorachaTokenArgs),
+    /// Show what WEB3_STORAGE_TOKEN grants, never the key
+    Show,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StorachaTokenArgs {
+    /// The file with the agent's key (`storacha key create`); `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// The file with the delegation to the agent (`storacha delegation create AGENT --can ... --base64`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) proof: PathBuf,
+
+    /// The URL of the upload service, to keep in the token
+    #[arg(long, value_name = "URL")]
+    pub(crate) service: Option<String>,
+
+    /// The DID of the upload service, to keep in the token
+    #[arg(long, value_name = "DID")]
+    pub(crate) did: Option<String>,
 }
 
 #[derive(Args, Debug)]
