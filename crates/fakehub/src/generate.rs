@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::corpus::Corpus;
 use crate::exchange::{API_HOST, Exchange};
+use crate::random::Random;
 
 const ORGANISATIONS: u64 = 4;
 const REPOSITORIES_EACH: u64 = 8;
@@ -24,7 +25,7 @@ impl Corpus {
     /// made up, and depends on `seed` alone.
     #[must_use]
     pub fn generated(seed: u64) -> Self {
-        let mut world = World { random: seed, exchanges: Vec::new() };
+        let mut world = World { random: Random::new(seed), exchanges: Vec::new() };
         for organisation in 1..=ORGANISATIONS {
             let owner = format!("octo-org-{organisation}");
             world.organisation(&owner, organisation);
@@ -57,22 +58,17 @@ impl Place {
 }
 
 struct World {
-    random: u64,
+    random: Random,
     exchanges: Vec<Exchange>,
 }
 
 impl World {
-    /// SplitMix64 (Steele, Lea, Flood 2014).
     fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.next()
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.random.below(bound)
     }
 
     fn word(&mut self) -> &'static str {

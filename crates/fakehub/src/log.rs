@@ -16,6 +16,9 @@ pub const MAX_LOG_RECORDS: usize = 200_000;
 pub struct LogRecord {
     /// Counted from 1, in the order of the answers.
     pub n: u64,
+    /// When it was answered, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub at: u64,
     /// As sent.
     pub method: String,
     /// The host that was asked for; a host that this origin does not know is `api.github.com`.
