@@ -13,8 +13,12 @@ const ORIGINAL: (&str, &str) = ("original", "PEERCACHE_BENCH_ORIGINAL");
 /// What a checkout of the original has.
 const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
 /// What benches need; those that are not here need nothing.
-const PARTS: [(&str, &[Part]); 3] =
-    [(ORIGINAL.0, &[Part::PyLibp2p]), ("peers", &[Part::Redis]), ("s3", &[Part::Seaweedfs])];
+const PARTS: [(&str, &[Part]); 4] = [
+    (ORIGINAL.0, &[Part::PyLibp2p]),
+    ("github", &[Part::Nginx, Part::Corpus]),
+    ("peers", &[Part::Redis]),
+    ("s3", &[Part::Seaweedfs]),
+];
 
 /// Runs the bench called `name`, with its parts as far as they can be had; `args` go to it as they are.
 pub(crate) fn bench(

@@ -67,6 +67,7 @@ mod server;
 mod shape;
 mod target;
 mod token;
+pub mod workload;
 
 pub use access::{MAX_KNOWN, TokenKind};
 pub use changes::MAX_TOUCHED;

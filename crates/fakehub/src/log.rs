@@ -16,9 +16,6 @@ pub const MAX_LOG_RECORDS: usize = 200_000;
 pub struct LogRecord {
     /// Counted from 1, in the order of the answers.
     pub n: u64,
-    /// When it was answered, in milliseconds since the Unix epoch.
-    #[serde(default)]
-    pub at: u64,
     /// As sent.
     pub method: String,
     /// The host that was asked for; a host that this origin does not know is `api.github.com`.
@@ -41,6 +38,9 @@ pub struct LogRecord {
     pub bytes: u64,
     /// SHA-256 of the body before content coding. For `HEAD` and `304`: of the body that they stand for.
     pub sha256: String,
+    /// When it was answered, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub at: u64,
 }
 
 /// Totals since the start or the last reset; never truncated.
