@@ -12,10 +12,12 @@ use crate::tools::Tools;
 const ORIGINAL: (&str, &str) = ("original", "PEERCACHE_BENCH_ORIGINAL");
 /// What a checkout of the original has.
 const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
+/// The bench that runs the command itself, and the variable that tells it where that is.
+const GITHUB: (&str, &str) = ("github", "PEERCACHE_BENCH_PEERCACHE");
 /// What benches need; those that are not here need nothing.
 const PARTS: [(&str, &[Part]); 4] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
-    ("github", &[Part::Nginx, Part::Corpus]),
+    (GITHUB.0, &[Part::Nginx, Part::Corpus]),
     ("peers", &[Part::Redis]),
     ("s3", &[Part::Seaweedfs]),
 ];
@@ -33,6 +35,9 @@ pub(crate) fn bench(
     let mut run = Run::cargo("look above for what the bench said")
         .args(["bench", "--locked", "--package", package, "--all-features", "--profile", "release"])
         .args(["--bench", name]);
+    if name == GITHUB.0 && std::env::var_os(GITHUB.1).is_none() {
+        run = run.env(GITHUB.1, command()?);
+    }
     if let Some(checkout) = original {
         run = run.env(ORIGINAL.1, checkout);
     }
@@ -57,6 +62,23 @@ pub(crate) fn bench(
         run = run.args(["--"]).args(args);
     }
     run.succeed()
+}
+
+/// Builds the command as a release is, and says where it is.
+fn command() -> Result<PathBuf, Failure> {
+    Run::cargo("look above for what the compiler said")
+        .args(["build", "--locked", "--package", "peercache-cli", "--bin", "peercache", "--release"])
+        .succeed()?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    let target = checkout().join(target.map_or_else(|| "target".into(), PathBuf::from));
+    let file = target.join("release").join("peercache");
+    if file.is_file() {
+        return Ok(file);
+    }
+    Err(Failure::new(
+        format!("the command was built, and {} does not exist", file.display()),
+        format!("name the command with {}", GITHUB.1),
+    ))
 }
 
 fn parts(name: &str) -> &'static [Part] {

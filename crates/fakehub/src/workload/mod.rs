@@ -14,6 +14,7 @@
 
 mod client;
 mod jobs;
+mod per_token;
 mod run;
 mod steps;
 mod tally;
@@ -22,7 +23,8 @@ mod world;
 use std::time::Duration;
 
 pub use self::client::ClientError;
-pub use self::run::{Answered, run};
+pub use self::per_token::PerTokenCache;
+pub use self::run::{Answered, run, run_job};
 pub use self::tally::{Rule, Tally};
 use crate::access::TokenKind;
 use crate::corpus::Corpus;
@@ -169,6 +171,12 @@ impl Workload {
     #[must_use]
     pub fn requests(&self) -> usize {
         self.jobs.iter().map(|job| job.steps.len()).sum()
+    }
+
+    /// The private repositories, as `OWNER/REPO`.
+    #[must_use]
+    pub fn private(&self) -> &[String] {
+        &self.private
     }
 
     /// An origin for this workload: its world, tokens and changes. Limits are counted and not enforced, so that

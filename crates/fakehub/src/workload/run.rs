@@ -55,7 +55,8 @@ pub async fn run(workload: &Workload, hub: &Arc<FakeHubHandle>, address: SocketA
     tally
 }
 
-async fn run_job(job: &Job, hub: &FakeHubHandle, address: SocketAddr) -> Vec<Answered> {
+/// Runs one job against the server at `address`, from its first request on.
+pub async fn run_job(job: &Job, hub: &FakeHubHandle, address: SocketAddr) -> Vec<Answered> {
     let mut client = Client::new(address, job.token.clone());
     let mut answers = Vec::with_capacity(job.steps.len());
     for step in &job.steps {

@@ -105,7 +105,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, answered: Answered) {
+    /// Counts one answer.
+    pub fn add(&mut self, answered: Answered) {
         self.requests += 1;
         self.took.push(answered.took);
         let bound = Rule::of(&answered.step.target).bound();
@@ -161,8 +162,8 @@ impl Tally {
         }
     }
 
-    /// Takes the origin's counts.
-    pub(super) fn close(&mut self, hub: &FakeHubHandle) {
+    /// Takes the origin's counts, when all answers are counted.
+    pub fn close(&mut self, hub: &FakeHubHandle) {
         let summary = hub.summary();
         self.upstream = summary.requests;
         self.charged = summary.charged;

@@ -65,8 +65,10 @@ pub(crate) fn all() -> Vec<Contender> {
         Some(program) => all.push(Contender::GithubApiProxy(program)),
         None => println!("Without github-api-proxy: PEERCACHE_BENCH_GITHUB_API_PROXY names no program."),
     }
-    let ours = named("PEERCACHE_BENCH_PEERCACHE").unwrap_or_else(|| env!("CARGO_BIN_EXE_peercache").into());
-    all.push(Contender::Peercache(ours));
+    match named("PEERCACHE_BENCH_PEERCACHE") {
+        Some(program) => all.push(Contender::Peercache(program)),
+        None => println!("Without peercache: PEERCACHE_BENCH_PEERCACHE names no program."),
+    }
     all
 }
 
