@@ -116,7 +116,7 @@ fn disk(runner: &mut Runner, runtime: &Runtime, size: &'static str, values: &Arc
     let handle = runtime.handle();
     let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let tier = Arc::new(Disk::builder(ours.path()).capacity(4 * CAPACITY as u64).open().unwrap());
-    let cache = Cache::builder().shared_tier(Arc::clone(&tier) as _).build().unwrap();
+    let cache = Cache::builder().tier(Arc::clone(&tier)).build().unwrap();
     fill(runtime, &cache, values);
     let sqlite = Sqlite::filled(&theirs.path().join("reference.sqlite"), values);
 

@@ -25,7 +25,7 @@ async fn fetch(name: &str) -> Result<Repo, std::io::Error> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let cache = Cache::from_env().await?;
+    let cache = Cache::from_env("quickstart").await?;
     let name = "rust-lang/rust";
     let key = Key::from_parts(["repos", name])?;
 

@@ -1,20 +1,16 @@
 #![doc = include_str!("../README.md")]
 
 mod cache;
-mod config;
+pub mod config;
 mod large;
 #[cfg(feature = "libp2p")]
 mod network;
-mod size;
 
 pub use cache::{
-    Cache, CacheBuilder, CacheReport, FetchError, FetchOptions, Fetched, FetchedFrom, RefreshReport, Ttl,
+    By, Cache, CacheBuilder, CacheReport, Codec, Fetch, FetchError, Fetched, FetchedFrom, IntoKey, Json,
+    LoadContext, LoadFailure, LoadReason, Policy, Refresh, RefreshReport, Ttl, Typed,
 };
-#[cfg(feature = "libp2p")]
-pub use config::NodeSummary;
-pub use config::{
-    BackendName, Config, ConfigBuilder, ConfigError, MAX_CONFIG_FILE_BYTES, NodeRole, Origin, Setting,
-};
+pub use config::{BackendName, Config, ConfigBuilder, ConfigError};
 pub use large::{
     CHUNK_BYTES, LargeError, LargeReader, LargeReport, LargeStream, LargeValue, MAX_CHUNK_BYTES,
     MAX_LARGE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, PutStreamError, PutStreamOutcome, SHARED_CHUNK_BYTES,
@@ -28,10 +24,14 @@ pub use network::network_key;
 pub use large::fuzzing;
 
 pub use peercache_api::{
-    BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Clock, Entry, EntryBuilder, EntryKind,
-    Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer, LeaseRequest, LeaseToken, MAX_CLOCK_SKEW,
-    MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation, RemovalWatcher, Scope,
-    SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
+    BackendInfo, Bytes, CacheBackend, CacheBackendExt, Capabilities, Class, Clock, Entry, EntryBuilder,
+    EntryKind, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer, LeaseRequest, LeaseToken,
+    MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES, Metadata, NodeId, Operation,
+    RemovalWatcher, Scope, SystemClock, Timestamp, Validators, Version, VersionClock, async_trait, envelope,
+};
+pub use peercache_blob::{
+    Blob, BlobBackend, BlobBackendBuilder, BlobReport, BlobStore, BlobStoreInfo, Condition, Conditions,
+    Naming, Revision, Written,
 };
 pub use peercache_chain::{
     BehindReport, BreakerOptions, BreakerReport, Chain, ChainBuilder, DroppedReport, Explanation, Flight,
@@ -53,10 +53,16 @@ pub use peercache_libp2p as peers;
 #[cfg(feature = "seal")]
 pub use peercache_seal as seal;
 
+/// The IPFS tier: its builder and its report.
+#[cfg(feature = "ipfs")]
+pub use peercache_ipfs as ipfs;
+
 /// The S3 tier: its builder and its report.
 #[cfg(feature = "s3")]
 pub use peercache_s3 as s3;
 
+#[cfg(feature = "ipfs")]
+pub use peercache_ipfs::Ipfs;
 #[cfg(feature = "libp2p")]
 pub use peercache_libp2p::Peers;
 #[cfg(feature = "disk")]

@@ -12,6 +12,8 @@ mod fetch;
 #[cfg(feature = "seal")]
 #[path = "cache/journal.rs"]
 mod journal;
+#[path = "cache/loading.rs"]
+mod loading;
 #[cfg(feature = "seal")]
 #[path = "cache/sealed.rs"]
 mod sealed;

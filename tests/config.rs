@@ -1,7 +1,7 @@
 //! Settings: what each one does wherever it is made, which source wins, and what each mistake says.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
-use peercache::{Config, ConfigError};
+use peercache::{Config, ConfigBuilder, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
@@ -14,6 +14,8 @@ mod origin;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p"))]
 #[path = "config/peers.rs"]
 mod peers;
+#[path = "config/reference.rs"]
+mod reference;
 #[cfg(all(feature = "memory", feature = "disk", feature = "s3"))]
 #[path = "config/s3.rs"]
 mod s3;
@@ -25,7 +27,7 @@ mod sealed;
 mod secret;
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    Config::from_vars(|name| {
+    Config::from_vars("peercache", |name| {
         vars.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
     })
 }
@@ -95,18 +97,18 @@ mod with_every_tier {
 
     #[test]
     fn mistakes_in_the_list() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,none")]), @"CACHE_BACKEND=\"memory,none\": `none` stands alone; name it without others, or list backends only");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
     }
 
     #[test]
     fn a_backend_that_this_release_does_not_have() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,ipfs")]), @r#"CACHE_BACKEND="memory,ipfs": this build has no `ipfs`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["ipfs"] }"#);
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,storacha")]), @r#"CACHE_BACKEND="memory,storacha": this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
         for (alias, name) in [("kubo", "ipfs"), ("web3storage", "storacha")] {
             let text = complaint(&[("CACHE_BACKEND", alias)]);
             assert!(
@@ -310,7 +312,7 @@ proptest! {
             let place = VARIABLES.iter().position(|variable| *variable == name)?;
             values[place].clone()
         };
-        match Config::from_vars(set) {
+        match Config::from_vars("peercache", set) {
             Ok(config) => {
                 let mut names = config.backends().to_vec();
                 names.dedup();
@@ -339,7 +341,7 @@ proptest! {
             ).prop_map(|lines| lines.join("\n")),
         ]
     ) {
-        if let Err(error) = Config::builder().file_text("f.toml", text).read_vars(|_| None) {
+        if let Err(error) = ConfigBuilder::new("peercache").file_text("f.toml", text).read_vars(|_| None) {
             let text = error.to_string();
             prop_assert!(text.starts_with("f.toml:") && text.lines().count() == 1, "{}", text);
         }

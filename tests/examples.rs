@@ -93,6 +93,26 @@ fn custom_backend_conforms() {
 }
 
 #[test]
+fn custom_backend_is_at_most_40_lines_of_code() {
+    let source = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom_backend.rs"));
+    let source = source.unwrap();
+    let backend = source.split("// ----").nth(1).unwrap();
+    let code =
+        backend.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    assert!(code.clone().count() <= 40, "{} lines", code.count());
+}
+
+#[test]
+fn opendal_services_conform() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run("opendal_backend", dir.path()));
+    for service in ["memory", "fs"] {
+        assert!(text.contains(&format!("conformance of {service}\n")), "{text}");
+    }
+    assert_eq!(text.matches(" passed, 0 failed, ").count(), 2, "{text}");
+}
+
+#[test]
 fn github_proxy_answers_the_second_request_from_the_cache() {
     let dir = tempfile::tempdir().unwrap();
     let text = printed(&run("github_proxy", dir.path()));
@@ -118,4 +138,15 @@ async fn s3_fallback_reads_from_the_bucket_when_the_peers_are_gone() {
         tokio::task::spawn_blocking(move || run_with("s3_fallback", "unused", &settings)).await.unwrap();
     let text = printed(&ran);
     assert!(text.starts_with("with peers: sealed(peers)\nwithout: sealed(s3) sealed(peers) "), "{text}");
+}
+
+#[cfg(feature = "ipfs")]
+#[tokio::test]
+async fn ipfs_shared_is_found_on_the_node_and_removed_for_all() {
+    use peercache_testkit::servers::{Kubo, KuboOptions};
+
+    let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let text = printed(&run_with("ipfs_shared", dir.path(), &[("IPFS_API", node.api())]));
+    assert_eq!(text, "Kubo 0.43.1\nfound in sealed(ipfs)\nremoved for all\n");
 }

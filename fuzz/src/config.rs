@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
 
-use peercache::{Config, ConfigError, Setting};
+use peercache::config::Setting;
+use peercache::{Config, ConfigBuilder, ConfigError};
 
 /// Part of every secret. Longer than any key that an error repeats.
 const CANARY: &str = "kQ7wZ9xV3mB5tR1yN8pL6sD2fG4hJ0cXqW5eU7iO3aK9";
@@ -35,10 +36,10 @@ pub fn config(data: &[u8]) {
     let (variables, file) = (self::variables(variables), self::file(file));
     let get = |name: &str| variables.get(name).cloned();
 
-    let _ = judged(Config::from_vars(get), false);
+    let _ = judged(Config::from_vars("peercache", get), false);
     let cheap = SECRETS.iter().filter_map(|name| variables.get(*name)).all(|text| is_cheap(text));
-    let alone = judged(Config::builder().without_file().read_vars(get), cheap);
-    let with_file = || Config::builder().file_text("the.toml", file.clone()).read_vars(get);
+    let alone = judged(ConfigBuilder::new("peercache").without_file().read_vars(get), cheap);
+    let with_file = || ConfigBuilder::new("peercache").file_text("the.toml", file.clone()).read_vars(get);
     let _ = judged(with_file(), cheap && !file.contains("secret") && !file.contains('\\'));
     assert_eq!(
         with_file().map_err(|error| error.to_string()),
@@ -126,7 +127,7 @@ fn repeated(settings: &[Setting]) {
         .filter(|setting| !SECRETS.contains(&setting.variable) && setting.value != "not set")
         .map(|setting| (setting.variable.to_owned(), setting.value.clone()))
         .collect();
-    let again = Config::builder().without_file().read_vars(|name| given.get(name).cloned());
+    let again = ConfigBuilder::new("peercache").without_file().read_vars(|name| given.get(name).cloned());
     let again = again.and_then(|config| config.settings()).expect("what is shown is accepted");
     for (before, after) in
         settings.iter().zip(&again).filter(|(before, _)| given.contains_key(before.variable))
@@ -145,8 +146,8 @@ fn anywhere(variables: &Variables) {
             let _ = writeln!(file, "{key} = {}", quoted(value));
         }
     }
-    let here = Config::builder().without_file().read_vars(|name| given.get(name).cloned());
-    let there = Config::builder().file_text("the.toml", file).read_vars(|_| None);
+    let here = ConfigBuilder::new("peercache").without_file().read_vars(|name| given.get(name).cloned());
+    let there = ConfigBuilder::new("peercache").file_text("the.toml", file).read_vars(|_| None);
     let values = |config: Config| -> Vec<String> {
         let settings = config.settings().expect("there is no secret");
         settings.into_iter().skip(1).map(|setting| setting.value).collect()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,8 +20,10 @@ use peercache_libp2p::Peers;
 use peercache_seal::{KeyId, Keyring, LocalSeal};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::loads::Loads;
+use super::tiers::{self, Known, Tier};
 use super::{Cache, Inner};
 use crate::large::LargeStats;
 
@@ -32,6 +35,7 @@ const MAX_NAMESPACE_BYTES: usize = 128;
 #[must_use = "a cache is made by `build`"]
 pub struct CacheBuilder {
     chain: ChainBuilder,
+    tiers: Vec<Tier>,
     clock: Arc<dyn Clock>,
     namespace: String,
     default_ttl: Duration,
@@ -41,21 +45,32 @@ pub struct CacheBuilder {
 }
 
 impl CacheBuilder {
-    /// Adds a tier below the ones before it.
-    pub fn tier(mut self, backend: impl CacheBackend + 'static) -> Self {
-        self.chain = self.chain.tier(backend);
+    /// Adds a memory tier of at most `bytes` below the ones before it. It goes by the cache's clock.
+    #[cfg(feature = "memory")]
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.tiers.push(Tier::memory(bytes));
         self
+    }
+
+    /// Adds a disk tier in `dir`, of at most `bytes`, below the ones before it. It goes by the cache's
+    /// clock. The directory is opened by [`CacheBuilder::build`].
+    #[cfg(feature = "disk")]
+    pub fn disk(mut self, dir: impl Into<PathBuf>, bytes: u64) -> Self {
+        self.tiers.push(Tier::disk(dir.into(), bytes));
+        self
+    }
+
+    /// Adds a tier below the ones before it. An [`Arc`] of a backend is one too, so that it can be shared
+    /// with other code.
+    ///
+    /// What a memory tier, a bucket or a node reports about itself becomes part of the cache's report.
+    pub fn tier(self, backend: impl CacheBackend + 'static) -> Self {
+        self.tier_with(backend, TierOptions::default())
     }
 
     /// Adds a tier below the ones before it, with its own deadlines and mode.
     pub fn tier_with(mut self, backend: impl CacheBackend + 'static, options: TierOptions) -> Self {
-        self.chain = self.chain.tier_with(backend, options);
-        self
-    }
-
-    /// Adds a tier that is shared with other code, below the ones before it.
-    pub fn shared_tier(mut self, backend: Arc<dyn CacheBackend>) -> Self {
-        self.chain = self.chain.shared_tier(backend, TierOptions::default());
+        self.tiers.push(Tier::given(backend, options));
         self
     }
 
@@ -72,7 +87,8 @@ impl CacheBuilder {
         self
     }
 
-    /// Takes the time from `clock` instead of the machine.
+    /// Takes the time from `clock` instead of the machine. Tiers that are made by the builder take it from
+    /// there too; others must be given the same.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -110,12 +126,14 @@ impl CacheBuilder {
         self
     }
 
-    /// The cache. With a journal this blocks for as long as it takes to read what is left there.
+    /// The cache. It needs a tokio runtime with timers to be made and to be used. With a journal or a disk
+    /// this blocks for as long as it takes to open them.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the namespace or the default TTL is out of bounds; those of
-    /// [`Journal::open`](crate::Journal::open).
-    pub fn build(self) -> Result<Cache, Error> {
+    /// [`ErrorKind::Config`] when there is no such runtime, the namespace or the default TTL is out of
+    /// bounds, or a memory or disk tier goes by another clock; those of opening the disk and the journal.
+    pub fn build(mut self) -> Result<Cache, Error> {
+        require_runtime()?;
         if self.namespace.len() > MAX_NAMESPACE_BYTES {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -138,6 +156,9 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
+        for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
+            self = self.add(tier, name)?;
+        }
         let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
         if let Some(journal) = self.journal {
             chain = chain.journal(journal.open()?);
@@ -152,6 +173,7 @@ impl CacheBuilder {
                 default_ttl: self.default_ttl,
                 loads,
                 decode_errors: AtomicU64::new(0),
+                invalid_keys: AtomicU64::new(0),
                 large: LargeStats::default(),
                 details: self.details,
             }),
@@ -159,11 +181,59 @@ impl CacheBuilder {
     }
 }
 
+impl CacheBuilder {
+    /// Opens `tier` and puts it into the chain, as `name`.
+    fn add(mut self, tier: Tier, name: Option<String>) -> Result<Self, Error> {
+        let (backend, options, known) = tier.open(&self.clock)?;
+        known.check_clock(&*self.clock)?;
+        let report = name.clone().unwrap_or_else(|| backend.info().name.to_string());
+        let backend = match name {
+            Some(name) => Arc::new(tiers::Named::new(name, backend)),
+            None => backend,
+        };
+        self.chain = self.chain.shared_tier(backend, options);
+        Ok(match known {
+            Known::Nothing => self,
+            #[cfg(feature = "memory")]
+            Known::Memory(memory) => self.backend_report(report, move || tiers::memory_report(&memory)),
+            #[cfg(feature = "disk")]
+            Known::Disk(_) => self,
+            #[cfg(feature = "libp2p")]
+            Known::Peers(peers) => self.peers(peers),
+            #[cfg(feature = "s3")]
+            Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
+        })
+    }
+}
+
+/// A chain arms timers and runs tasks of its own, which panics without a runtime that has both.
+fn require_runtime() -> Result<(), Error> {
+    let refused = |what: &'static str, help: &'static str| {
+        Err(Error::new(ErrorKind::Config, Operation::Open, what).with_help(help))
+    };
+    if Handle::try_current().is_err() {
+        return refused(
+            "a cache needs a tokio runtime, and this thread is not in one",
+            "build it inside of #[tokio::main], block_on or Runtime::enter",
+        );
+    }
+    // The one way to ask is to arm a timer; the panic is caught here and its message says the same.
+    let timers = catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)));
+    if timers.is_err() {
+        return refused(
+            "a cache needs timers, and the tokio runtime of this thread has none",
+            "build the runtime with enable_time() or enable_all()",
+        );
+    }
+    Ok(())
+}
+
 impl Cache {
     /// Composes a cache in code.
     pub fn builder() -> CacheBuilder {
         CacheBuilder {
             chain: Chain::builder(),
+            tiers: Vec::new(),
             clock: Arc::new(SystemClock::new()),
             namespace: String::new(),
             default_ttl: Duration::from_secs(300),
@@ -227,6 +297,15 @@ impl Cache {
     #[must_use]
     pub fn peers(&self) -> Option<&Peers> {
         self.details().peers.as_ref()
+    }
+}
+
+#[cfg(feature = "ipfs")]
+impl CacheBuilder {
+    /// Makes the report of the IPFS node part of the cache's, under `ipfs`. The tier itself is given by
+    /// [`CacheBuilder::tier`], as always.
+    pub fn ipfs(self, node: Arc<peercache_ipfs::Ipfs>) -> Self {
+        self.backend_report("ipfs", move || node.report())
     }
 }
 

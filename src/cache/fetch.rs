@@ -1,340 +1,198 @@
-//! Loading what is not in the cache: one loader for each key at a time, stale values where they help.
+//! Loading what is not in the cache, as callers see it.
 
-use std::error::Error as StdError;
-use std::sync::{Arc, PoisonError};
+use std::fmt::Display;
 
 use bytes::Bytes;
-use peercache_api::{Entry, Error, ErrorKind, Key, Version};
-use peercache_chain::{Flight, Lease, Leased, Lookup, Outcome};
+use peercache_api::{Error, Key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Cache;
+use super::codec::{Codec, Json};
+use super::context::LoadContext;
+use super::engine::{Job, refresh};
 use super::fetch_error::FetchError;
-use super::fetch_options::{FetchOptions, Fetched, FetchedFrom};
-use super::loads::{Refreshing, add_one};
+use super::fetch_options::{Policy, Refresh};
+use super::fetched::Fetched;
+use super::form::{Coded, Form, Optional, Raw};
+use super::key::IntoKey;
 use super::ttl::Ttl;
-use super::{Cache, to_json};
 
-/// What a load needs to know besides its loader.
-struct Order<'a, T> {
-    key: &'a Key,
-    options: &'a FetchOptions,
-    /// The version of what is to be replaced: a value that is newer than it is as good as loaded.
-    seen: Option<Version>,
-    /// What the lookup before says about asking other machines.
-    fleet: Ask,
-    /// Whether a value says that there is none.
-    is_absent: fn(&T) -> bool,
-}
-
-/// Whether other machines are asked who loads, and which value of theirs would do.
-#[derive(Clone, Copy)]
-struct Ask {
-    lease: bool,
-    newer_than: Option<Version>,
-}
-
-impl Ask {
-    fn after(cache: &Cache, lookup: &Lookup) -> Self {
-        Self { lease: cache.chain().coordinates_after(lookup), newer_than: lookup.newest }
-    }
+/// A value that is wanted: from the cache, or from a loader. [`Cache::fetch`] starts it, one of the
+/// `load` methods ends it.
+///
+/// - **One loader** runs for each key at a time. Others who ask wait for it and get its value, or its
+///   error. Where a tier coordinates a fleet, this holds for all its machines, as far as it takes no
+///   longer than loading.
+/// - **A stale value** ([`Policy::stale`]) is given at once and refreshed in the background: one refresh for
+///   each key, at most 64 in all. It is also given when the loader fails.
+/// - **A removal wins** over a loader that was running already: its value is given to those who waited and
+///   not kept, and who asks after the removal loads anew.
+/// - **A loader that waits for its own key** is an error and not a deadlock, also through other loaders
+///   of this cache. It is not noticed through a task that a loader spawned.
+/// - **Cancel-safe**: dropping the future of the caller whose loader runs makes the next caller that
+///   waits run its own. A refresh in the background goes on until [`Cache::close`].
+///
+/// [`Fetched`] has the value and says where it came from.
+#[must_use = "nothing is fetched until one of the `load` methods is called"]
+#[derive(Debug)]
+pub struct Fetch<'c, C = Json> {
+    cache: &'c Cache,
+    key: Result<Key, Error>,
+    policy: Policy,
+    refresh: Refresh,
+    codec: C,
 }
 
 impl Cache {
-    /// The fresh value under `key`, or what `load` gives, which is then stored.
+    /// Starts to fetch what is under `key`, kept as `policy` says. A [`Ttl`] or a
+    /// [`Duration`](std::time::Duration) is a policy with every default.
     ///
-    /// Concurrent calls for one key run one loader: the others wait and get its result, or its error. Where
-    /// a tier coordinates a fleet, so do concurrent calls on all its machines, as far as that takes no longer
-    /// than loading; see [`Cache::lease`].
-    /// Cancel-safe: dropping the future of the caller whose loader runs makes the next caller that
-    /// waits run its own. A removal wins over a loader that was running already: its value is not
-    /// kept, and who asks after the removal loads anew.
+    /// ```
+    /// # use std::time::Duration;
+    /// # use peercache::{Cache, FetchedFrom, Memory, Policy};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let cache = Cache::builder().tier(Memory::with_capacity(1 << 20)).build()?;
+    /// static QUOTES: Policy = Policy::fresh(Duration::from_secs(60))
+    ///     .stale(Duration::from_secs(600))
+    ///     .error_backoff(Duration::from_secs(2));
     ///
-    /// When the loader fails and the cache holds a value that is stale ([`Ttl::with_stale`]), that value
-    /// is given; [`Cache::get_or_fetch_with`] says so. What was loaded is kept up to 5 % shorter than
-    /// `ttl` says ([`FetchOptions::jitter`]).
+    /// let load = |symbol: &'static str| async move { Ok::<_, std::io::Error>(symbol.len() as f64) };
+    /// let quote = cache.fetch(("quotes", "ACME"), &QUOTES).tag("quotes").load(move |_| load("ACME")).await?;
+    /// assert!(matches!(quote.from, FetchedFrom::Loaded) && quote.value == 4.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fetch(&self, key: impl IntoKey, policy: impl Into<Policy>) -> Fetch<'_> {
+        self.fetch_key(key.into_key(), policy.into())
+    }
+
+    pub(super) fn fetch_key(&self, key: Result<Key, Error>, policy: Policy) -> Fetch<'_> {
+        Fetch { cache: self, key, policy, refresh: Refresh::Normal, codec: Json }
+    }
+
+    /// The short form of [`Cache::fetch`]: the fresh value under `key`, or what `load` gives, which is
+    /// then stored for `ttl`.
+    ///
+    /// The loader may borrow, so it never runs in the background: a stale value is given only when the
+    /// loader fails. Everything else is as for [`Fetch`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use peercache::{Cache, Memory, Ttl};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let cache = Cache::builder().tier(Memory::with_capacity(1 << 20)).build()?;
+    /// let name = String::from("ferris");
+    /// let load = || async { Ok::<_, std::io::Error>(name.len()) };
+    /// let length: usize = cache.get_or_fetch("length", Ttl::from_secs(60), load).await?;
+    /// assert_eq!(length, 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// Only the loader's own, or a value or TTL that no entry can have. See [`FetchError`]. A value
-    /// above [`MAX_WHOLE_BYTES`](crate::MAX_WHOLE_BYTES) is returned, and not kept.
-    pub async fn get_or_fetch<T, E, F, Fut>(&self, key: &Key, ttl: Ttl, load: F) -> Result<T, FetchError>
+    /// As [`Fetch::load`].
+    pub async fn get_or_fetch<T, E, F, Fut>(
+        &self,
+        key: impl IntoKey,
+        ttl: Ttl,
+        load: F,
+    ) -> Result<T, FetchError<E>>
     where
-        T: Serialize + DeserializeOwned,
-        E: Into<Box<dyn StdError + Send + Sync>>,
+        T: Serialize + DeserializeOwned + 'static,
+        E: Display + Send + Sync + 'static,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        self.fetch(key, &FetchOptions::new(ttl), never, load).await.map(|fetched| fetched.value)
-    }
-
-    /// As [`Cache::get_or_fetch`], and says how it came by the value.
-    ///
-    /// # Errors
-    /// As [`Cache::get_or_fetch`].
-    pub async fn get_or_fetch_with<T, E, F, Fut>(
-        &self,
-        key: &Key,
-        options: impl Into<FetchOptions>,
-        load: F,
-    ) -> Result<Fetched<T>, FetchError>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        self.fetch(key, &options.into(), never, load).await
-    }
-
-    /// As [`Cache::get_or_fetch_with`], for what may not exist: that there is none is kept as well, as
-    /// JSON `null`, for the shorter [`FetchOptions::negative_ttl`].
-    ///
-    /// # Errors
-    /// As [`Cache::get_or_fetch`].
-    pub async fn get_or_fetch_optional<T, E, F, Fut>(
-        &self,
-        key: &Key,
-        options: impl Into<FetchOptions>,
-        load: F,
-    ) -> Result<Option<T>, FetchError>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<Option<T>, E>>,
-    {
-        self.fetch(key, &options.into(), Option::is_none, load).await.map(|fetched| fetched.value)
-    }
-
-    /// As [`Cache::get_or_fetch_with`], but a stale value is given at once and refreshed in the
-    /// background, and so is a fresh one that is past [`FetchOptions::eager_at`].
-    ///
-    /// One refresh runs for each key, and at most 64 in all; a caller that finds no room gets the value as
-    /// it is. A refresh that fails changes nothing but a counter. A value that is not in the cache is
-    /// loaded while the caller waits.
-    ///
-    /// # Errors
-    /// As [`Cache::get_or_fetch`].
-    pub async fn get_or_refresh<T, E, F, Fut>(
-        &self,
-        key: &Key,
-        options: impl Into<FetchOptions>,
-        load: F,
-    ) -> Result<Fetched<T>, FetchError>
-    where
-        T: Serialize + DeserializeOwned + Send + 'static,
-        E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        let options = options.into();
-        let lookup = self.lookup(key).await;
-        let (outcome, age) = (lookup.outcome, lookup.age);
-        let fleet = Ask::after(self, &lookup);
-        let order = || Order { key, options: &options, seen: None, fleet, is_absent: never };
-        let Some(entry) = lookup.entry else {
-            return self.load(order(), load).await;
-        };
-        let (version, fresh_for) = (entry.version(), entry.metadata().fresh_for);
-        let Some(value) = self.value_of::<T>(entry).await else {
-            return self.load(order(), load).await;
-        };
-        let from = match outcome {
-            Outcome::Hit if !options.is_eager(age, fresh_for) => {
-                return Ok(Fetched { value, from: FetchedFrom::Cache });
-            }
-            Outcome::Hit => FetchedFrom::Cache,
-            Outcome::Stale | Outcome::Miss => {
-                add_one(&self.loads().stale_while_revalidating);
-                FetchedFrom::StaleWhileRevalidating
-            }
-        };
-        self.refresh(key, options, version, fleet, load);
-        Ok(Fetched { value, from })
-    }
-
-    /// Loads in the background what is under `key` as `version`, unless that is being done already.
-    fn refresh<T, E, F, Fut>(&self, key: &Key, options: FetchOptions, version: Version, fleet: Ask, load: F)
-    where
-        T: Serialize + DeserializeOwned + Send + 'static,
-        E: Into<Box<dyn StdError + Send + Sync>> + Send + 'static,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        let loads = self.loads();
-        let Ok(room) = Arc::clone(&loads.room).try_acquire_owned() else {
-            return add_one(&loads.refreshes_skipped);
-        };
-        if !loads.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
-            return;
-        }
-        add_one(&loads.refreshes);
-        let guard = Refreshing { cache: self.clone(), key: key.clone() };
-        tokio::spawn(async move {
-            let order =
-                Order { key: &guard.key, options: &options, seen: Some(version), fleet, is_absent: never };
-            if let Err(error) = guard.cache.load::<T, E, F, Fut>(order, load).await {
-                tracing::debug!(%error, "a value could not be refreshed");
-                add_one(&guard.cache.loads().refresh_errors);
-            }
-            drop(room);
-        });
-    }
-
-    async fn fetch<T, E, F, Fut>(
-        &self,
-        key: &Key,
-        options: &FetchOptions,
-        is_absent: fn(&T) -> bool,
-        load: F,
-    ) -> Result<Fetched<T>, FetchError>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let lookup = self.lookup(key).await;
-        let fleet = Ask::after(self, &lookup);
-        let mut stale = None;
-        match (lookup.outcome, lookup.entry) {
-            (Outcome::Hit, Some(entry)) => {
-                if let Some(value) = self.value_of(entry).await {
-                    return Ok(Fetched { value, from: FetchedFrom::Cache });
-                }
-            }
-            (_, entry) => stale = entry.filter(|_| options.serves_stale_if_error()),
-        }
-        let seen = stale.as_ref().map(Entry::version);
-        let error = match self.load(Order { key, options, seen, fleet, is_absent }, load).await {
-            Err(error @ FetchError::Load(_)) => error,
-            ended => return ended,
-        };
-        match stale {
-            Some(entry) => match self.value_of(entry).await {
-                Some(value) => {
-                    add_one(&self.loads().stale_on_error);
-                    Ok(Fetched { value, from: FetchedFrom::StaleOnError(error) })
-                }
-                None => Err(error),
-            },
-            None => Err(error),
-        }
-    }
-
-    /// Runs `load`, or waits for the loader of this key that runs already.
-    async fn load<T, E, F, Fut>(&self, order: Order<'_, T>, load: F) -> Result<Fetched<T>, FetchError>
-    where
-        T: Serialize + DeserializeOwned,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let loads = self.loads();
-        let scoped = &self.scope(order.key);
-        let mut own = None;
-        let loaded = &mut own;
-        let (result, flight) = loads
-            .flights
-            .running
-            .run(scoped, || async move {
-                // A flight may have landed between this caller's lookup and its own start.
-                if let Some(entry) = self.chain().peek_local(scoped).await
-                    && order.seen.is_none_or(|seen| entry.version() > seen)
-                    && let Some(json) = self.whole(entry).await
-                    && let Ok(value) = serde_json::from_slice(&json)
-                {
-                    *loaded = Some((value, FetchedFrom::Cache));
-                    return Ok(json);
-                }
-                let lease = match order.fleet.lease {
-                    // Boxed, so that a load that nobody coordinates does not carry the room for it.
-                    true => Box::pin(self.lease(order.key, order.fleet.newer_than)).await,
-                    false => Leased::Alone,
-                };
-                let lease = match lease {
-                    Leased::Granted(lease) => Some(lease),
-                    Leased::Alone => None,
-                    Leased::Found(entry) => {
-                        if let Some(json) = self.whole(entry).await
-                            && let Ok(value) = serde_json::from_slice(&json)
-                        {
-                            *loaded = Some((value, FetchedFrom::Joined));
-                            return Ok(json);
-                        }
-                        None
-                    }
-                };
-                // As of now: what is removed while the loader runs stays removed.
-                let version = self.next_version();
-                let value = load().await;
-                add_one(&loads.ended);
-                let stored = match value {
-                    Ok(value) => {
-                        let json = to_json(&value);
-                        let absent = (order.is_absent)(&value);
-                        // Before the first wait, so that a value need not be `Sync`.
-                        *loaded = Some((value, FetchedFrom::Loaded));
-                        self.store_loaded(&order, json, absent, version, lease).await
-                    }
-                    Err(error) => Err(FetchError::Load(Arc::from(error.into()))),
-                };
-                if stored.is_err() {
-                    add_one(&loads.errors);
-                }
-                stored
-            })
-            .await;
-        if flight == Flight::Joined {
-            add_one(&loads.joined);
-        }
-        match (own, result) {
-            (_, Err(error)) => Err(error),
-            (Some((value, from)), Ok(_)) => Ok(Fetched { value, from }),
-            (None, Ok(json)) => match serde_json::from_slice(&json) {
-                Ok(value) => Ok(Fetched { value, from: FetchedFrom::Joined }),
-                Err(error) => Err(FetchError::Decode(Arc::new(error))),
-            },
-        }
-    }
-
-    /// Stores a value that a loader gave, and returns its JSON for those who waited. A value that is
-    /// too large for an entry is handed out all the same; what it replaces is removed.
-    ///
-    /// Ends the lease, with the value if it is for other machines too.
-    async fn store_loaded<T>(
-        &self,
-        order: &Order<'_, T>,
-        json: Result<Bytes, Error>,
-        absent: bool,
-        version: Version,
-        lease: Option<Lease>,
-    ) -> Result<Bytes, FetchError> {
-        let (key, options) = (order.key, order.options);
-        let failed = |error| FetchError::Encode(Arc::new(error));
-        let json = json.map_err(failed)?;
-        let ttl = options.lifetime(absent, self.default_ttl(), key, version);
-        match self.store_json(key, json.clone(), ttl, options.tags(), version).await {
-            Err(error) if error.kind() == ErrorKind::TooLarge => {
-                add_one(&self.loads().too_large);
-                drop(self.put_entry(key, Entry::tombstone(version, self.now())).await);
-            }
-            stored => {
-                let outcome = stored.map_err(failed)?;
-                if let Some(lease) = lease {
-                    lease.resolve(&outcome);
-                }
-            }
-        }
-        Ok(json)
-    }
-
-    async fn value_of<T: DeserializeOwned>(&self, entry: Entry) -> Option<T> {
-        self.decode(&self.whole(entry).await?)
+        let key = key.into_key().map_err(FetchError::Invalid)?;
+        let job = Job::new(self, key, ttl.into(), Refresh::Normal).map_err(FetchError::Invalid)?;
+        let form = Coded::new(Json);
+        let fetched = self.serve_or_load(job, form, |_: LoadContext<T>| load(), None).await?;
+        Ok(fetched.value)
     }
 }
 
-/// A value of a type that has no word for "none".
-fn never<T>(_: &T) -> bool {
-    false
+impl<'c, C: Codec> Fetch<'c, C> {
+    /// Adds a tag to those of the policy.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.policy.push_tag(tag.into());
+        self
+    }
+
+    /// Whether the cache or the loader is asked. Default: [`Refresh::Normal`].
+    pub fn refresh(mut self, refresh: Refresh) -> Self {
+        self.refresh = refresh;
+        self
+    }
+
+    /// Writes and reads the value with `codec`. Default: [`Json`].
+    pub fn codec<D: Codec>(self, codec: D) -> Fetch<'c, D> {
+        let Self { cache, key, policy, refresh, .. } = self;
+        Fetch { cache, key, policy, refresh, codec }
+    }
+
+    /// The value from the cache, or what `load` gives, which is then stored.
+    ///
+    /// A value that cannot be kept, as one above [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES), is
+    /// given all the same, counted and logged.
+    ///
+    /// # Errors
+    /// The loader's own; a key, tag or bound that is not valid, before anything is loaded; and the
+    /// other cases of [`FetchError`]. None because a backend failed.
+    pub async fn load<T, E, F, Fut>(self, load: F) -> Result<Fetched<T>, FetchError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Display + Send + Sync + 'static,
+        F: FnOnce(LoadContext<T>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let form = Coded::new(self.codec.clone());
+        self.run(form, load).await
+    }
+
+    /// As [`Fetch::load`], for what may not exist: that there is none is kept as well, for
+    /// [`Policy::negative`].
+    ///
+    /// # Errors
+    /// As [`Fetch::load`].
+    pub async fn load_optional<T, E, F, Fut>(self, load: F) -> Result<Fetched<Option<T>>, FetchError<E>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: Display + Send + Sync + 'static,
+        F: FnOnce(LoadContext<Option<T>>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Option<T>, E>> + Send + 'static,
+    {
+        let form = Optional(Coded::new(self.codec.clone()));
+        self.run(form, load).await
+    }
+
+    /// As [`Fetch::load`], for bytes, which are stored as they are.
+    ///
+    /// # Errors
+    /// As [`Fetch::load`].
+    pub async fn load_bytes<E, F, Fut>(self, load: F) -> Result<Fetched<Bytes>, FetchError<E>>
+    where
+        E: Display + Send + Sync + 'static,
+        F: FnOnce(LoadContext<Bytes>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+    {
+        self.run(Raw, load).await
+    }
+
+    /// As [`Fetch::load`], in any form.
+    pub(super) async fn run<V, E, F, Fut>(self, form: V, load: F) -> Result<Fetched<V::Value>, FetchError<E>>
+    where
+        V: Form,
+        V::Value: Send + 'static,
+        E: Display + Send + Sync + 'static,
+        F: FnOnce(LoadContext<V::Value>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<V::Value, E>> + Send + 'static,
+    {
+        let Self { cache, key, policy, refresh: how, .. } = self;
+        let key = key.map_err(FetchError::Invalid)?;
+        let job = Job::new(cache, key, policy, how).map_err(FetchError::Invalid)?;
+        cache.serve_or_load(job, form, load, Some(refresh)).await
+    }
 }

@@ -1,12 +1,23 @@
 //! The cache: typed values over a chain of backends.
 
 mod builder;
+mod codec;
+mod context;
+mod engine;
+mod failures;
 mod fetch;
 mod fetch_error;
 mod fetch_options;
+mod fetched;
+mod form;
+mod found;
+mod key;
 mod loads;
+mod nested;
 mod report;
+mod tiers;
 mod ttl;
+mod typed;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,19 +28,29 @@ use peercache_api::{
     CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Scope, Timestamp, Version,
     VersionClock,
 };
-use peercache_chain::{Chain, Explanation, Leased, Lookup, PutOutcome, WritePolicy};
+use peercache_chain::{Chain, Explanation, Leased, Lookup, Outcome, PutOutcome, WritePolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::large::{self, LargeStats, MAX_WHOLE_BYTES, StreamOptions};
 use builder::Details;
+use form::{Form, Stored};
+use found::Loaded;
 use loads::Loads;
 
 pub use builder::CacheBuilder;
-pub use fetch_error::FetchError;
-pub use fetch_options::{FetchOptions, Fetched, FetchedFrom};
+pub use codec::{Codec, Json};
+pub use context::{LoadContext, LoadReason};
+pub use fetch::Fetch;
+pub use fetch_error::{FetchError, LoadFailure};
+pub use fetch_options::{Policy, Refresh};
+pub use fetched::{Fetched, FetchedFrom};
+pub use key::IntoKey;
 pub use report::{CacheReport, RefreshReport};
 pub use ttl::Ttl;
+pub use typed::Typed;
+
+pub(crate) use found::{Found, is_absent};
 
 /// A cache over a chain of backends. Cloning it gives another handle to the same cache.
 ///
@@ -48,71 +69,122 @@ struct Inner {
     default_ttl: Duration,
     loads: Loads,
     decode_errors: AtomicU64,
+    /// Reads of keys that no entry can have.
+    invalid_keys: AtomicU64,
     large: LargeStats,
     details: Details,
 }
 
 impl Cache {
     /// The value under `key`, if there is a fresh one of type `T`. A value of another type is a miss,
-    /// and counted.
-    pub async fn get<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
-        self.decode(&self.get_bytes(key).await?)
+    /// and counted. So is a key that is not valid; see [`IntoKey`].
+    pub async fn get<T: DeserializeOwned>(&self, key: impl IntoKey) -> Option<T> {
+        let found = self.found(self.find(key).await?).await?;
+        self.decode(&found)
     }
 
     /// The bytes under `key`, if there is a fresh value. One above
-    /// [`MAX_WHOLE_BYTES`](crate::MAX_WHOLE_BYTES) is a miss here, and counted;
+    /// [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES) is a miss here, and counted;
     /// [`Cache::get_stream`] reads it.
-    pub async fn get_bytes(&self, key: &Key) -> Option<Bytes> {
-        self.whole(self.lookup(key).await.hit()?).await
+    pub async fn get_bytes(&self, key: impl IntoKey) -> Option<Bytes> {
+        self.whole(self.find(key).await?).await
     }
 
-    /// Stores `value` as JSON.
+    /// The value under `key`, a stale one too, with its age and the tier that it was found in. Loads
+    /// nothing.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use peercache::{Cache, Memory};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let cache = Cache::builder().tier(Memory::with_capacity(1 << 20)).build()?;
+    /// cache.put("answer", &42, Duration::from_secs(60)).await?;
+    /// let found = cache.peek::<u8>("answer").await.unwrap();
+    /// assert_eq!((found.value, found.is_stale(), found.tier.as_deref()), (42, false, Some("memory")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn peek<T: DeserializeOwned>(&self, key: impl IntoKey) -> Option<Fetched<T>> {
+        let key = self.readable_key(key.into_key())?;
+        let Lookup { outcome, entry, tier, age, .. } = self.lookup(&key).await;
+        let from = if outcome == Outcome::Hit { FetchedFrom::Cache } else { FetchedFrom::Stale };
+        let found = self.found(entry?).await?;
+        Some(Fetched { value: self.decode(&found)?, from, age, tier })
+    }
+
+    /// Stores `value` as JSON, for the lifetime and with the tags of `policy`, which may be a
+    /// [`Ttl`] or a [`Duration`] alone.
     ///
     /// # Errors
-    /// When the value cannot be turned into JSON, the JSON is above
-    /// [`MAX_WHOLE_BYTES`](crate::MAX_WHOLE_BYTES), or the TTL exceeds a bound of an entry. Never
-    /// because a backend failed: the outcome says which tiers took it.
+    /// When the key, the lifetime or a tag is not valid, the value cannot be turned into JSON, or the JSON
+    /// is above [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES). Never because a backend failed: the
+    /// outcome says which tiers took it.
     pub async fn put<T: Serialize + ?Sized>(
         &self,
-        key: &Key,
+        key: impl IntoKey,
         value: &T,
-        ttl: Ttl,
+        policy: impl Into<Policy>,
     ) -> Result<PutOutcome, Error> {
-        self.store_json(key, to_json(value)?, ttl, &[], self.next_version()).await
+        let loaded = form::encode(&Json, value)?;
+        self.store_value(&key.into_key()?, loaded, &policy.into()).await
     }
 
-    /// Stores `value` as it is; in chunks where it is above [`PLAIN_BYTES`](crate::PLAIN_BYTES).
+    /// Stores `value` as it is; in chunks where it is above [`PLAIN_BYTES`](crate::stream::PLAIN_BYTES).
     ///
     /// # Errors
-    /// When the value is above [`MAX_LARGE_BYTES`](crate::MAX_LARGE_BYTES), or the TTL exceeds a bound
-    /// of an entry.
-    pub async fn put_bytes(&self, key: &Key, value: impl Into<Bytes>, ttl: Ttl) -> Result<PutOutcome, Error> {
-        self.store_whole(key, value.into(), StreamOptions::new(ttl), self.next_version()).await
+    /// When the key, the lifetime or a tag is not valid, or the value is above
+    /// [`MAX_LARGE_BYTES`](crate::stream::MAX_LARGE_BYTES).
+    pub async fn put_bytes(
+        &self,
+        key: impl IntoKey,
+        value: impl Into<Bytes>,
+        policy: impl Into<Policy>,
+    ) -> Result<PutOutcome, Error> {
+        let (key, policy) = (key.into_key()?, policy.into());
+        let options = policy.all_tags().fold(StreamOptions::new(policy.ttl()), StreamOptions::tag);
+        self.store_whole(&key, value.into(), options, self.next_version(), false).await
     }
 
     /// Removes what is under `key`: a tombstone goes to every tier that may be written.
-    pub async fn remove(&self, key: &Key) -> PutOutcome {
-        self.put_entry(key, Entry::tombstone(self.next_version(), self.now())).await
+    pub async fn remove(&self, key: impl IntoKey) -> PutOutcome {
+        match key.into_key() {
+            Ok(key) => self.put_entry(&key, Entry::tombstone(self.next_version(), self.now())).await,
+            Err(error) => large::refused(error),
+        }
     }
 
-    /// Removes every entry that carries `tag` and was written before now, by one small write; see
-    /// [`Chain::invalidate_tag`] for who notices when. A value whose loader began before this is not
-    /// kept.
+    /// Removes what `by` says and was written before now, by one small write. A value whose loader began
+    /// before this is not kept. See [`Chain::invalidate_tag`] and [`Chain::invalidate_all`] for who notices
+    /// when.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use peercache::{By, Cache, Memory, Policy};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let cache = Cache::builder().tier(Memory::with_capacity(1 << 20)).build()?;
+    /// let policy = Policy::fresh(Duration::from_secs(60)).tags(&["quotes"]);
+    /// cache.put(("quotes", "ACME"), &7, &policy).await?;
+    /// cache.invalidate(By::Tag("quotes")).await?;
+    /// assert_eq!(cache.get::<u8>(("quotes", "ACME")).await, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a tag that no entry can have. Never because a backend failed.
-    pub async fn invalidate_tag(&self, tag: &str) -> Result<PutOutcome, Error> {
-        self.inner.chain.invalidate_tag(tag, self.next_version()).await
-    }
-
-    /// Removes everything in this cache's namespace that was written before now, by one small write; see
-    /// [`Chain::invalidate_all`] for who notices when. A value whose loader began before this is not kept.
-    ///
-    /// Without a namespace that is everything which was stored without one.
-    pub async fn invalidate_all(&self) -> PutOutcome {
-        let outcome = self.inner.chain.invalidate_all(self.next_version()).await;
-        self.inner.loads.forget_all();
-        outcome
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a tag that no entry can have. Never because a
+    /// backend failed: the outcome says which tiers took it.
+    pub async fn invalidate(&self, by: By<'_>) -> Result<PutOutcome, Error> {
+        match by {
+            By::Key(key) => Ok(self.remove(key).await),
+            By::Tag(tag) => self.inner.chain.invalidate_tag(tag, self.next_version()).await,
+            By::All => {
+                let outcome = self.inner.chain.invalidate_all(self.next_version()).await;
+                self.inner.loads.forget_all();
+                Ok(outcome)
+            }
+        }
     }
 
     /// Asks the other machines, where a tier coordinates them, who loads what was not found under `key`;
@@ -246,10 +318,11 @@ impl Cache {
             chain: self.inner.chain.report(),
             loads: count(&self.inner.loads.ended),
             load_errors: count(&self.inner.loads.errors),
-            loads_too_large: count(&self.inner.loads.too_large),
+            loads_not_kept: count(&self.inner.loads.not_kept),
             loads_joined: count(&self.inner.loads.joined),
             refresh: self.inner.loads.report(),
             decode_errors: count(&self.inner.decode_errors),
+            invalid_keys: count(&self.inner.invalid_keys),
             large: self.inner.large.report(),
             backends: self.inner.details.read(),
         }
@@ -278,52 +351,109 @@ impl Cache {
         self.inner.chain.settle().await;
     }
 
-    /// Writes out what is pending and closes every tier; from then on reads are misses and writes are
-    /// stored nowhere.
+    /// Ends the refreshes in the background, writes out what is pending, and closes every tier. From then on
+    /// reads are misses, writes are stored nowhere, and nothing is refreshed.
     ///
     /// # Errors
-    /// The first tier's that could not be closed. All are tried.
+    /// The first tier's that could not be closed. All are tried. Otherwise
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when writes that waited for a shared tier
+    /// were given up, because neither the tier nor a journal took them in time.
     pub async fn close(&self) -> Result<(), Error> {
-        self.inner.chain.close().await
+        self.inner.loads.close().await;
+        let given_up = || {
+            let tiers = self.inner.chain.report().tiers.into_iter();
+            tiers.map(|tier| (tier.name, tier.behind.map_or(0, |behind| behind.dropped.shutdown)))
+        };
+        let before: Vec<_> = given_up().map(|(_, writes)| writes).collect();
+        self.inner.chain.close().await?;
+        for ((tier, after), before) in given_up().zip(before) {
+            if after > before {
+                let what = format!("{} writes that waited for the tier {tier} were given up", after - before);
+                return Err(Error::new(ErrorKind::Unavailable, Operation::Close, what)
+                    .with_backend(tier)
+                    .with_help("give the cache a journal, which keeps them for the next process"));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn scope(&self, key: &Key) -> Key {
         if self.inner.namespace.is_empty() { key.clone() } else { key.scoped(&self.inner.namespace) }
     }
 
-    pub(crate) async fn store_json(
-        &self,
-        key: &Key,
-        json: Bytes,
-        ttl: Ttl,
-        tags: &[String],
-        version: Version,
-    ) -> Result<PutOutcome, Error> {
-        if json.len() > MAX_WHOLE_BYTES {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                Operation::Encode,
-                format!("the value's JSON has {} bytes, the most is {MAX_WHOLE_BYTES}", json.len()),
-            )
-            .with_help("store it with put_stream"));
-        }
-        let options = StreamOptions::new(ttl).content_type("application/json");
-        let options = tags.iter().fold(options, StreamOptions::tag);
-        self.store_whole(key, json, options, version).await
+    /// Stores a value that a form has encoded, for exactly as long as `policy` says.
+    async fn store_value(&self, key: &Key, loaded: Loaded, policy: &Policy) -> Result<PutOutcome, Error> {
+        let mut options = policy.all_tags().fold(StreamOptions::new(policy.ttl()), StreamOptions::tag);
+        options.content_type = loaded.content_type;
+        options.decoded = loaded.decoded;
+        self.store_own(key, loaded.bytes, options, self.next_version(), loaded.absent).await
     }
 
-    pub(crate) fn decode<T: DeserializeOwned>(&self, json: &[u8]) -> Option<T> {
-        serde_json::from_slice(json)
-            .inspect_err(|_| {
-                self.inner.decode_errors.fetch_add(1, Ordering::Relaxed);
+    /// Stores a value that was encoded, or an absence.
+    async fn store_own(
+        &self,
+        key: &Key,
+        value: Bytes,
+        options: StreamOptions,
+        version: Version,
+        absent: bool,
+    ) -> Result<PutOutcome, Error> {
+        if value.len() > MAX_WHOLE_BYTES {
+            let what = format!("the encoded value has {} bytes, the most is {MAX_WHOLE_BYTES}", value.len());
+            return Err(Error::new(ErrorKind::TooLarge, Operation::Encode, what)
+                .with_help("store it with put_stream"));
+        }
+        self.store_whole(key, value, options, version, absent).await
+    }
+
+    /// The fresh entry under `key`.
+    pub(crate) async fn find(&self, key: impl IntoKey) -> Option<Entry> {
+        let key = self.readable_key(key.into_key())?;
+        self.lookup(&key).await.hit()
+    }
+
+    /// A key to read. One that no entry can have is counted, and a miss.
+    fn readable_key(&self, key: Result<Key, Error>) -> Option<Key> {
+        key.inspect_err(|error| {
+            self.inner.invalid_keys.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%error, "a read of a key that no entry can have is a miss");
+        })
+        .ok()
+    }
+
+    fn decode<T: DeserializeOwned>(&self, found: &Found) -> Option<T> {
+        self.counted(form::decode(&Json, &Stored::found(found)), found)
+    }
+
+    /// What was found, as a value of this form; counted if it is none.
+    fn decoded<F: Form>(&self, form: &F, found: &Found) -> Option<F::Value> {
+        let value = self.counted(form.decode(Stored::found(found)), found)?;
+        form.remember(&value, found);
+        Some(value)
+    }
+
+    fn counted<T>(&self, decoded: Result<T, Error>, found: &Found) -> Option<T> {
+        decoded
+            .inspect_err(|error| {
+                // An absence is no value of another type.
+                if !found.is_absent() {
+                    self.inner.decode_errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(%error, "a value is not of the type that was asked for");
+                }
             })
             .ok()
     }
 }
 
-pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, Error> {
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| {
-        Error::new(ErrorKind::Config, Operation::Encode, "the value cannot be turned into JSON")
-            .with_source(error)
-    })
+/// What [`Cache::invalidate`] removes.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum By<'a> {
+    /// What is under this key.
+    Key(&'a Key),
+    /// Every entry that carries this tag.
+    Tag(&'a str),
+    /// Everything in the cache's namespace. Without a namespace that is everything which was stored
+    /// without one.
+    All,
 }

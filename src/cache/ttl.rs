@@ -20,6 +20,11 @@ impl Ttl {
         Self::new(Duration::from_secs(seconds))
     }
 
+    /// Fresh for the default of the cache, never stale.
+    pub(crate) const fn of_the_cache() -> Self {
+        Self { fresh: None, stale: Duration::ZERO }
+    }
+
     /// Fresh for `fresh`, never stale.
     #[must_use]
     pub const fn new(fresh: Duration) -> Self {

@@ -1,89 +1,49 @@
 //! Settings given in code, above those of the environment and the file.
+//!
+//! The methods that give one setting each come from the table in `settings.rs`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use super::env::{self, Env};
+use super::backends::{self, BackendList, BackendName};
+use super::env::{self, Env, place_of};
 use super::error::ConfigError;
 use super::file::{Choice, File};
-use super::names::{BackendName, Name};
-use super::peers::{self, PeerSettings};
-use super::s3::{self, S3Settings};
-use super::source::{Given, Sources};
-use super::{Config, read_only, secret, values};
+use super::settings::{Name, Values};
+use super::source::Sources;
+use super::value::{Given, Origin, Set};
+use super::{COMMAND, Config, misspelt, peers, secret, untrusted};
+
+/// The longest name of an application, in bytes.
+const MAX_APPLICATION_BYTES: usize = 64;
+/// The longest namespace, in bytes.
+const MAX_NAMESPACE_BYTES: usize = 128;
 
 /// Gives settings in code; what is not given comes from the environment, then the file, then defaults.
 ///
 /// `Debug` shows which settings are given, not their values.
 ///
 /// ```
-/// use peercache::Config;
+/// use peercache::ConfigBuilder;
 ///
-/// let config = Config::builder().memory_bytes(8 << 20).namespace("docs").read_vars(|_| None)?;
+/// let config = ConfigBuilder::new("my-app").memory_bytes(8 << 20).read_vars(|_| None)?;
 /// assert_eq!(config.settings()?[3].to_string(), "memory_bytes = 8MiB (code)");
 /// # Ok::<(), peercache::ConfigError>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 #[must_use = "settings are made by `read_env` or `read_vars`"]
 pub struct ConfigBuilder {
+    application: String,
     file: Choice,
-    dir: Option<PathBuf>,
     given: BTreeMap<Name, Given>,
 }
 
 impl ConfigBuilder {
-    /// The tiers in reading order; none for a cache that keeps nothing.
-    pub fn backends(self, backends: impl IntoIterator<Item = BackendName>) -> Self {
-        let mut names: Vec<_> = backends.into_iter().map(|name| name.as_str().to_owned()).collect();
-        if names.is_empty() {
-            names.push("none".to_owned());
-        }
-        self.with(Name::Backend, Given::List(names))
-    }
-
-    /// The directory of the disk tier.
-    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.dir = Some(dir.into());
-        self
-    }
-
-    /// The most bytes in memory, at least 1 MiB.
-    pub fn memory_bytes(self, bytes: u64) -> Self {
-        self.with(Name::MemoryBytes, Given::Number(bytes.to_string()))
-    }
-
-    /// The most bytes on disk, at least 16 MiB.
-    pub fn disk_bytes(self, bytes: u64) -> Self {
-        self.with(Name::DiskBytes, Given::Number(bytes.to_string()))
-    }
-
-    /// How long values are fresh where nothing else is said, in whole seconds from one on. A fraction
-    /// of a second is left off.
-    pub fn default_ttl(self, ttl: Duration) -> Self {
-        self.with(Name::DefaultTtl, Given::Number(ttl.as_secs().to_string()))
-    }
-
-    /// Keeps projects apart that share stores; at most 128 bytes, empty for none.
-    pub fn namespace(self, namespace: impl Into<String>) -> Self {
-        self.with(Name::Namespace, Given::Text(namespace.into()))
-    }
-
-    /// Whether tiers that are shared with other machines are never written.
-    pub fn read_only(self, read_only: bool) -> Self {
-        self.with(Name::ReadOnly, Given::Text(read_only.to_string()))
-    }
-
-    /// The secret that seals what is stored on disk, as `CACHE_SECRET` takes it. A blank one is a
-    /// mistake.
-    pub fn secret(self, secret: impl Into<String>) -> Self {
-        self.with(Name::Secret, Given::Text(secret.into()))
-    }
-
-    /// Former secrets that are still read, at most four.
-    pub fn secret_old<S: Into<String>>(self, secrets: impl IntoIterator<Item = S>) -> Self {
-        self.with(Name::SecretOld, Given::List(secrets.into_iter().map(Into::into).collect()))
+    /// No settings yet, for the program called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
+    pub fn new(application: impl Into<String>) -> Self {
+        Self { application: application.into(), file: Choice::default(), given: BTreeMap::new() }
     }
 
     /// Reads this file, whatever `CACHE_CONFIG` says.
@@ -122,29 +82,92 @@ impl ConfigBuilder {
     }
 
     fn read(&self, env: &Env<'_>) -> Result<Config, ConfigError> {
+        self.check_application()?;
+        let command = self.application == COMMAND;
         let file = File::find(&self.file, env)?;
-        let sources = Sources { code: &self.given, env, file: &file };
-        let peers = PeerSettings::read(&sources)?;
-        let s3 = S3Settings::read(&sources)?;
-        let backends = values::backends(&sources, &peers, &s3)?;
-        let with_peers = backends.value.contains(&BackendName::Libp2p);
-        let warnings = env::warnings(env).into_iter().chain(peers::warnings(&sources, with_peers));
-        let warnings = warnings.chain(s3::warnings(&sources));
+        let sources = Sources { code: &self.given, env, file: &file, warnings: RefCell::default() };
+        if let Some(warning) = &file.warning {
+            sources.warn(warning.clone());
+        }
+        misspelt::warnings(&sources);
+        let mut values = Values::read(&sources)?;
+        peers::check(&values, &sources)?;
+        let backends = backends::backends(&values, &sources, command)?;
+        backends::warnings(&sources, command);
+        peers::warnings(&sources, backends.value.contains(&BackendName::Libp2p));
+        values.backend = Set { value: BackendList::These(backends.value), origin: backends.origin };
+        if values.listen_port.origin == Origin::Default {
+            values.listen_port.value = peers::usual_port(&values);
+        }
+        if values.dir.origin == Origin::Default {
+            values.dir.value = self.usual_dir(env);
+        }
+        self.name_the_application(&mut values, &sources)?;
+        let event = untrusted::event(env);
+        if let (Origin::Default, Some(found)) = (&values.read_only.origin, &event) {
+            values.read_only = Set { value: true, origin: found.origin.clone() };
+        }
+        let secrets = secret::Secrets::read(&values)?;
         Ok(Config {
-            warnings: file.warning.iter().cloned().chain(warnings).collect(),
-            backends,
-            dir: values::dir(self.dir.as_deref(), &sources)?,
-            memory_bytes: values::memory_bytes(&sources)?,
-            disk_bytes: values::disk_bytes(&sources)?,
-            default_ttl: values::default_ttl(&sources)?,
-            namespace: values::namespace(&sources)?,
-            read_only: read_only::read_only(&sources)?,
-            secrets: secret::Secrets::read(&sources)?,
-            peers,
-            s3,
+            application: self.application.clone(),
+            untrusted: event.is_some() && values.read_only.value,
+            secrets,
+            values,
             one_shot: false,
+            look_only: false,
+            warnings: sources.warnings.into_inner(),
             file: file.path,
         })
+    }
+
+    fn check_application(&self) -> Result<(), ConfigError> {
+        let name = &self.application;
+        let accepted = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
+        if first && name.len() <= MAX_APPLICATION_BYTES && name.chars().all(accepted) {
+            return Ok(());
+        }
+        Err(ConfigError::at(
+            "CACHE_NAMESPACE",
+            format!("application {:?}", super::error::shortened(name)),
+            "this is not the name of an application",
+            format!(
+                "give 1 to {MAX_APPLICATION_BYTES} letters, digits, `-`, `_` and `.`, beginning with a letter or a \
+                 digit, such as the name of your crate"
+            ),
+        ))
+    }
+
+    /// The directory at the usual place for caches: of this application alone.
+    fn usual_dir(&self, env: &Env<'_>) -> Option<PathBuf> {
+        let place = place_of("XDG_CACHE_HOME", ".cache", env)?;
+        Some(match self.application == COMMAND {
+            true => place.join(COMMAND),
+            false => place.join(&self.application).join(Path::new(COMMAND)),
+        })
+    }
+
+    /// Puts the application into the namespace: two programs never read each other's entries, also where
+    /// one environment gives both a directory and a namespace.
+    fn name_the_application(&self, values: &mut Values, sources: &Sources<'_>) -> Result<(), ConfigError> {
+        if self.application == COMMAND {
+            return Ok(());
+        }
+        let namespace = match &values.namespace.value {
+            Some(given) => format!("{given}/{}", self.application),
+            None => self.application.clone(),
+        };
+        if namespace.len() > MAX_NAMESPACE_BYTES
+            && let Some(raw) = sources.given(Name::Namespace)
+        {
+            let problem = format!(
+                "with the application's name it has {} bytes, the most is {MAX_NAMESPACE_BYTES}",
+                namespace.len()
+            );
+            return Err(ConfigError::of(&raw, problem, "choose a shorter one"));
+        }
+        values.namespace.value = Some(namespace);
+        Ok(())
     }
 
     pub(super) fn with(mut self, name: Name, given: Given) -> Self {
@@ -155,8 +178,10 @@ impl ConfigBuilder {
 
 impl fmt::Debug for ConfigBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dir = self.dir.as_ref().map(|_| Name::Dir.key());
-        let names: Vec<_> = dir.into_iter().chain(self.given.keys().copied().map(Name::key)).collect();
-        f.debug_struct("ConfigBuilder").field("given", &names).finish_non_exhaustive()
+        let names: Vec<_> = self.given.keys().map(|name| name.key()).collect();
+        f.debug_struct("ConfigBuilder")
+            .field("application", &self.application)
+            .field("given", &names)
+            .finish_non_exhaustive()
     }
 }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::env::Env;
-use super::error::{ConfigError, on_one_line};
-use super::names::Name;
-use super::source::{Given, Origin, Raw, Set};
-use super::values::{accepted, place_of};
+use super::env::{Env, place_of};
+use super::error::{ConfigError, on_one_line, redacted, shortened};
+use super::kind::quoted;
+use super::secret_file::{Access, access};
+use super::settings::{Name, accepted, nearest};
+use super::value::{Given, Origin, Raw, Set};
 
 /// The largest file that is read, in bytes. A long one has less than 2 KiB.
 pub const MAX_CONFIG_FILE_BYTES: usize = 64 * 1024;
@@ -37,7 +38,7 @@ pub(super) struct File {
     /// Which one was read, if any.
     pub(super) path: Set<Option<String>>,
     values: BTreeMap<Name, (Given, usize)>,
-    /// Why a file at the usual place was passed over.
+    /// Why a file at the usual place was passed over, or who else can read the secret in one.
     pub(super) warning: Option<String>,
 }
 
@@ -64,15 +65,20 @@ impl File {
             if value == "none" {
                 return Ok(Self::none(origin));
             }
-            let missing = |error| named_but_unread(&format!("{VARIABLE}={value:?}"), &error);
-            return Self::read(Path::new(&value), origin, missing);
+            let place = format!("{VARIABLE}={:?}", shortened(&redacted(&value)));
+            if value.starts_with(['"', '\'', '$']) {
+                let problem = "the value begins with a quotation mark or a placeholder";
+                return Err(ConfigError::at(VARIABLE, place, problem, "give the path alone, or `none`"));
+            }
+            let missing = |error| named_but_unread(&place, &error);
+            return Self::read(&env.expand(Path::new(&value)), origin, missing);
         }
         let Some(dir) = place_of("XDG_CONFIG_HOME", ".config", env) else {
             return Ok(Self::none(Origin::Default));
         };
         let path = dir.join("peercache/config.toml");
         match Self::open(&path) {
-            Ok((text, mode)) => Self::parse(&shown(&path), &text, mode, Origin::Default),
+            Ok((text, access)) => Self::parse(&shown(&path), &text, Some(access), Origin::Default),
             Err(Unread::Absent(_)) => Ok(Self::none(Origin::Default)),
             // Containers often run as a user who may not look into HOME.
             Err(Unread::Io(error)) => Ok(Self {
@@ -97,7 +103,7 @@ impl File {
         unread: impl FnOnce(io::Error) -> ConfigError,
     ) -> Result<Self, ConfigError> {
         match Self::open(path) {
-            Ok((text, mode)) => Self::parse(&shown(path), &text, mode, origin),
+            Ok((text, access)) => Self::parse(&shown(path), &text, Some(access), origin),
             Err(Unread::Absent(error) | Unread::Io(error)) => Err(unread(error)),
             Err(Unread::Unfit(problem, remedy)) => {
                 Err(ConfigError::at(VARIABLE, shown(path), problem, remedy))
@@ -105,14 +111,14 @@ impl File {
         }
     }
 
-    /// The text, and who may do what with the file where the system says so.
-    fn open(path: &Path) -> Result<(String, Option<u32>), Unread> {
+    /// The text, and who can do what with the file.
+    fn open(path: &Path) -> Result<(String, Access), Unread> {
         // Before it is opened: opening a pipe waits for a writer.
         if !fs::metadata(path)?.is_file() {
             return Err(Unread::Unfit("this is not a regular file", "name a TOML file"));
         }
         let file = fs::File::open(path)?;
-        let mode = mode(&file.metadata()?);
+        let access = access(path, &file.metadata()?);
         let mut bytes = Vec::new();
         file.take(MAX_CONFIG_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > MAX_CONFIG_FILE_BYTES {
@@ -123,10 +129,10 @@ impl File {
         }
         let text = String::from_utf8(bytes)
             .map_err(|_| Unread::Unfit("the file is not UTF-8", "write it as UTF-8 text"))?;
-        Ok((text, mode))
+        Ok((text, access))
     }
 
-    fn parse(path: &str, text: &str, mode: Option<u32>, origin: Origin) -> Result<Self, ConfigError> {
+    fn parse(path: &str, text: &str, access: Option<Access>, origin: Origin) -> Result<Self, ConfigError> {
         let mistake = |place: usize, problem: String, remedy: String| {
             ConfigError::at(VARIABLE, format!("{path}:{}", line_of(text, place)), problem, remedy)
         };
@@ -140,34 +146,43 @@ impl File {
         for (key, value) in table.get_ref() {
             let (place, line) = (key.span().start, line_of(text, key.span().start));
             let Some(name) = Name::from_key(key.get_ref()) else {
-                let known: Vec<_> = Name::ALL.into_iter().map(Name::key).collect();
                 let problem = match is_showable(key.get_ref()) {
                     true => format!("there is no setting `{}`", key.get_ref()),
                     false => "this key is no setting".to_owned(),
                 };
-                return Err(mistake(place, problem, format!("accepted are {}", known.join(", "))));
+                let remedy = match nearest(key.get_ref(), Name::ALL.iter().map(|name| name.key())) {
+                    Some(near) => format!("did you mean `{near}`? `peercache config` lists every key"),
+                    None => "`peercache config` lists every key".to_owned(),
+                };
+                return Err(mistake(place, problem, remedy));
             };
             let origin = Origin::File { path: path.to_owned(), line };
             values.insert(name, (given(name, value.get_ref(), &origin)?, line));
         }
-        for name in [Name::Secret, Name::SecretOld] {
-            if let (Some((_, line)), Some(mode)) = (values.get(&name), mode.filter(|mode| mode & 0o077 != 0))
-            {
-                return Err(ConfigError::at(
-                    name.variables()[0],
-                    format!("{path}:{line}: {}", name.key()),
-                    format!(
-                        "others can read or change this file (mode {:04o}), so this is no secret",
-                        mode & 0o7777
-                    ),
-                    format!(
-                        "chmod 600 {}, and if they are not trusted make a new one with `peercache keygen`",
-                        quoted(path)
-                    ),
-                ));
+        let mut warning = None;
+        let secret = values.iter().find(|(name, _)| name.is_secret());
+        if let (Some((name, (_, line))), Some(access)) = (secret, access) {
+            let place = format!("{path}:{line}: {}", name.key());
+            let chmod = format!("chmod 600 {}", quoted(Path::new(path)));
+            match access {
+                Access::Private => {}
+                Access::Read => {
+                    warning =
+                        Some(format!("{place}: other users of this machine can read this file; {chmod}"));
+                }
+                Access::Write(how) => {
+                    return Err(ConfigError::at(
+                        name.variables()[0],
+                        place,
+                        format!("other users can write this file ({how}), so they can choose the secret"),
+                        format!(
+                            "{chmod}, and if they are not trusted make a new one with `peercache keygen`"
+                        ),
+                    ));
+                }
             }
         }
-        Ok(Self { path: Set { value: Some(path.to_owned()), origin }, values, warning: None })
+        Ok(Self { path: Set { value: Some(path.to_owned()), origin }, values, warning })
     }
 }
 
@@ -194,16 +209,6 @@ fn named_but_unread(place: &str, error: &io::Error) -> ConfigError {
     ConfigError::at(VARIABLE, place, problem, "name a TOML file that this user can read, or `none`")
 }
 
-#[cfg(unix)]
-fn mode(metadata: &fs::Metadata) -> Option<u32> {
-    Some(std::os::unix::fs::MetadataExt::mode(metadata))
-}
-
-#[cfg(not(unix))]
-fn mode(_: &fs::Metadata) -> Option<u32> {
-    None
-}
-
 /// The value of `name`, if it is of a type that `name` takes.
 fn given(name: Name, value: &DeValue<'_>, origin: &Origin) -> Result<Given, ConfigError> {
     let wrong = |shown: String, problem: String| {
@@ -212,13 +217,13 @@ fn given(name: Name, value: &DeValue<'_>, origin: &Origin) -> Result<Given, Conf
     };
     match value {
         DeValue::String(text) => Ok(Given::Text(text.trim().to_owned())),
-        DeValue::Integer(number) if name.takes_number() => {
+        DeValue::Integer(number) if name.row().kind.takes_number() => {
             // Also 0x10 and 1_000; what does not fit is judged as it stands.
             let decimal = i128::from_str_radix(number.as_str(), number.radix());
             Ok(Given::Number(decimal.map_or_else(|_| number.to_string(), |decimal| decimal.to_string())))
         }
-        DeValue::Boolean(truth) if name.takes_truth() => Ok(Given::Text(truth.to_string())),
-        DeValue::Array(values) if name.takes_list() => {
+        DeValue::Boolean(truth) if name.row().kind.takes_truth() => Ok(Given::Text(truth.to_string())),
+        DeValue::Array(values) if name.row().kind.takes_list() => {
             let texts = values.iter().map(|value| match value.get_ref() {
                 DeValue::String(text) => Ok(text.trim().to_owned()),
                 _ => Err(wrong("[…]".to_owned(), "this is a list of something else than texts".to_owned())),
@@ -253,13 +258,4 @@ fn is_showable(key: &str) -> bool {
 /// A path on one line.
 fn shown(path: &Path) -> String {
     on_one_line(&path.display().to_string())
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    match path.chars().all(plain) {
-        true => path.to_owned(),
-        false => format!("'{}'", path.replace('\'', r"'\''")),
-    }
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::Config;
-use super::names::BackendName;
+use super::backends::BackendName;
 use super::secret::Ring;
-use super::source::Origin;
+use super::value::Origin;
 use crate::cache::CacheBuilder;
 
 /// In the directory of the disk tier.
@@ -23,7 +23,7 @@ impl Config {
         shared: bool,
         ring: Option<&Ring>,
     ) -> CacheBuilder {
-        match self.journal_dir().filter(|_| shared && !self.read_only.value) {
+        match self.journal_dir().filter(|_| shared && !self.values.read_only.value && !self.look_only) {
             None => builder,
             Some(dir) => match ring {
                 Some(ring) => ring.journal(builder, dir),
@@ -34,8 +34,8 @@ impl Config {
 
     fn journal_dir(&self) -> Option<PathBuf> {
         let chosen =
-            self.backends.value.contains(&BackendName::Disk) || !matches!(self.dir.origin, Origin::Default);
-        self.dir.value.as_ref().filter(|_| chosen).map(|dir| dir.join(DIR))
+            self.backends().contains(&BackendName::Disk) || self.values.dir.origin != Origin::Default;
+        self.values.dir.value.as_ref().filter(|_| chosen).map(|dir| dir.join(DIR))
     }
 }
 
@@ -47,7 +47,6 @@ mod tests {
 
     use peercache_api::{BackendInfo, CacheBackend, Capabilities, Entry, Error, Key, async_trait};
 
-    use super::*;
     use crate::{Cache, ConfigBuilder};
 
     /// A shared tier that is always empty.
@@ -87,14 +86,14 @@ mod tests {
         let config = config.without_file().read_vars(|name| (name == "HOME").then(|| home.clone())).unwrap();
         let ring = config.secrets.ring_off_the_runtime().await.unwrap();
         let far = Far(BackendInfo::new("far", Capabilities::shared()));
-        let builder = Cache::builder().shared_tier(Arc::new(far));
+        let builder = Cache::builder().tier(Arc::new(far));
         let cache = config.journal_for(builder, shared, ring.as_ref()).build().unwrap();
         let report = cache.report().chain.journal;
         report.map(|journal| journal.sealed)
     }
 
     fn memory_alone() -> ConfigBuilder {
-        Config::builder().backends(["memory".parse().unwrap()])
+        ConfigBuilder::new("peercache").backend(["memory".parse().unwrap()])
     }
 
     #[tokio::test]
@@ -102,12 +101,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let (home, usual) = (home.path(), home.path().join(".cache/peercache/journal"));
         let chosen = home.join("chosen");
-        assert_eq!(journal(Config::builder(), false, home).await, None, "nothing is shared");
-        assert_eq!(journal(Config::builder().read_only(true), true, home).await, None);
+        assert_eq!(journal(ConfigBuilder::new("peercache"), false, home).await, None, "nothing is shared");
+        assert_eq!(journal(ConfigBuilder::new("peercache").read_only(true), true, home).await, None);
         assert_eq!(journal(memory_alone(), true, home).await, None, "nobody asked for a disk");
         assert_eq!(std::fs::read_dir(home).unwrap().count(), 0);
 
-        assert_eq!(journal(Config::builder(), true, home).await, Some(false));
+        assert_eq!(journal(ConfigBuilder::new("peercache"), true, home).await, Some(false));
         assert!(usual.is_dir());
         assert_eq!(journal(memory_alone().dir(&chosen), true, home).await, Some(false));
         assert!(chosen.join("journal").is_dir());
@@ -118,7 +117,9 @@ mod tests {
     async fn with_a_secret_it_is_sealed_and_with_a_read_only_one_there_is_none() {
         let home = tempfile::tempdir().unwrap();
         let secret = peercache_seal::Secret::generate().unwrap();
-        let with = |secret: &peercache_seal::Secret| Config::builder().secret(secret.to_text().as_str());
+        let with = |secret: &peercache_seal::Secret| {
+            ConfigBuilder::new("peercache").secret(secret.to_text().as_str())
+        };
         assert_eq!(journal(with(&secret), true, home.path()).await, Some(true));
         assert_eq!(journal(with(&secret.read_only()), true, home.path()).await, None);
     }

@@ -3,9 +3,8 @@
 use crate::cache::CacheBuilder;
 
 use super::error::ConfigError;
-use super::names::Name;
-use super::source::{Set, Sources};
-use super::values::cargo_line;
+use super::settings::{Name, Values, cargo_line};
+use super::value::{Given, Raw};
 
 /// The secrets of a process: this build knows none.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +22,7 @@ impl Ring {
         &self,
         _: peercache_local::Disk,
         _: &str,
+        _: bool,
     ) -> std::sync::Arc<dyn peercache_api::CacheBackend> {
         match *self {}
     }
@@ -34,11 +34,13 @@ pub(super) struct Secrets;
 
 impl Secrets {
     /// A user who set a secret believes that entries are sealed, so this must not start without.
-    pub(super) fn read(sources: &Sources<'_>) -> Result<Self, ConfigError> {
-        match [Name::Secret, Name::SecretOld].into_iter().find_map(|name| sources.get(name)) {
+    pub(super) fn read(values: &Values) -> Result<Self, ConfigError> {
+        let current = values.secret.value.as_ref().map(|_| (Name::Secret, &values.secret.origin));
+        let old = values.secret_old.value.as_ref().map(|_| (Name::SecretOld, &values.secret_old.origin));
+        match current.or(old) {
             None => Ok(Self),
-            Some(raw) => Err(ConfigError::of(
-                &raw,
+            Some((name, origin)) => Err(ConfigError::of(
+                &Raw { name, given: Given::Text(String::new()), origin: origin.clone() },
                 "this build cannot seal entries, its cargo feature `seal` is off",
                 format!("in Cargo.toml: {}", cargo_line(env!("CARGO_PKG_VERSION"), "seal")),
             )),
@@ -52,8 +54,7 @@ impl Secrets {
 
     /// Both settings as they may be shown.
     #[allow(clippy::unnecessary_wraps, reason = "as with the feature, where a secret may be wrong")]
-    pub(super) fn show(&self) -> Result<[Set<String>; 2], ConfigError> {
-        let unset = || Set::default("not set".to_owned());
-        Ok([unset(), unset()])
+    pub(super) fn show(&self) -> Result<[Option<String>; 2], ConfigError> {
+        Ok([None, None])
     }
 }

@@ -1,19 +1,24 @@
 //! The node of the peers tier: from settings to a member of the network.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, Error};
+use peercache_chain::TierOptions;
 use peercache_libp2p::{Identity, Limits, NetworkKey, PeerName, Peers, PeersBuilder, RoleChoice};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::cache::CacheBuilder;
+
 use super::Config;
+use super::backends::BackendName;
 use super::error::{ConfigError, without_help};
-use super::names::{BackendName, Name};
+use super::open::opened_tier;
 use super::peers::NodeRole;
 use super::secret::Ring;
-use super::source::Set;
+use super::settings::Name;
 
 /// How long a process that does one thing waits for the first peer.
 const CONNECT_WITHIN: Duration = Duration::from_millis(1500);
@@ -59,10 +64,10 @@ impl Config {
         let ring = self.secrets.ring_off_the_runtime().await?;
         let key = self.network_key(ring.as_ref())?;
         let identity = self.identity(&key).await?;
-        let (port, announced) = (self.peers.listen_port.value, &self.peers.announce.value);
+        let (port, announced) = (self.values.listen_port.value, self.values.announce_addrs.list());
         let addresses = match (identity.is_some(), port) {
             (false, _) => Vec::new(),
-            (true, _) if !announced.is_empty() => announced.clone(),
+            (true, _) if !announced.is_empty() => announced.to_vec(),
             (true, None | Some(0)) => Vec::new(),
             (true, Some(port)) => of_this_machine(&key, port).await?,
         };
@@ -78,24 +83,29 @@ impl Config {
     }
 
     /// A key for `purpose` that every machine of the fleet comes to by itself: from the secret, full or
-    /// read-only. Without a secret there is none, except for peers that share in clear, where anybody can
+    /// read-only. With the public form it is another one, which only holders of that form share. Without a secret there is none, except for peers that share in clear, where anybody can
     /// compute it.
     ///
     /// # Errors
     /// A secret that cannot be used.
     pub async fn fleet_key(&self, purpose: &str) -> Result<Option<Zeroizing<[u8; 32]>>, ConfigError> {
-        let in_clear = self.peers.plaintext.value && self.backends.value.contains(&BackendName::Libp2p);
+        let in_clear = self.values.insecure_plaintext.value && self.backends().contains(&BackendName::Libp2p);
         Ok(match self.secrets.ring_off_the_runtime().await? {
-            Some(ring) => Some(ring.keyring.current().derive(purpose)),
-            None => in_clear.then(|| Zeroizing::new(key_of_nobody(purpose, &self.namespace.value))),
+            Some(ring) => {
+                let secret = ring.keyring.current();
+                Some(secret.derive_for_readers(purpose).unwrap_or_else(|| secret.derive(purpose)))
+            }
+            None => in_clear.then(|| Zeroizing::new(key_of_nobody(purpose, self.namespace()))),
         })
     }
 
-    /// Starts the node, and gives the tier that stands on it.
+    /// Starts the node, and adds the tier that stands on it.
     pub(super) async fn open_peers(
         &self,
         ring: Option<&Ring>,
-    ) -> Result<(Arc<dyn CacheBackend>, Peers), ConfigError> {
+        builder: CacheBuilder,
+        options: TierOptions,
+    ) -> Result<CacheBuilder, ConfigError> {
         let key = self.network_key(ring)?;
         let started = match self.one_shot {
             true => self.start_guest(Peers::builder(key)).await,
@@ -112,26 +122,29 @@ impl Config {
                 Arc::new(peers.clone())
             }
         };
-        Ok((tier, peers))
+        Ok(opened_tier(builder.peers(peers), tier, options))
     }
 
     /// A node with its own port and identity.
     async fn resident(&self, key: NetworkKey) -> Result<PeersBuilder, ConfigError> {
-        let settings = &self.peers;
+        let settings = &self.values;
         let identity = self.identity(&key).await?;
-        let builder = Peers::builder(key)
+        let mut builder = Peers::builder(key)
             .role(match settings.role.value {
                 NodeRole::Auto => RoleChoice::Auto,
                 NodeRole::Anchor => RoleChoice::Anchor,
                 NodeRole::Leaf => RoleChoice::Leaf,
             })
             .listen_port(settings.listen_port.value)
-            .bootstrap(parsed(&settings.bootstrap, Name::BootstrapPeers)?)
-            .announce(parsed(&settings.announce, Name::AnnounceAddrs)?)
-            .allowed_peers(parsed(&settings.allowed, Name::AllowedPeers)?)
+            .bootstrap(parsed(settings.bootstrap_peers.list(), Name::BootstrapPeers)?)
+            .announce(parsed(settings.announce_addrs.list(), Name::AnnounceAddrs)?)
+            .allowed_peers(parsed(settings.allowed_peers.list(), Name::AllowedPeers)?)
             // More than this machine can address is as good as everything.
-            .capacity(usize::try_from(settings.bytes.value).unwrap_or(usize::MAX))
+            .capacity(usize::try_from(settings.peer_bytes.value).unwrap_or(usize::MAX))
             .mdns(settings.mdns.value);
+        if let Some(address) = settings.listen_addr.value {
+            builder = builder.listen_ips(vec![address]);
+        }
         Ok(match identity {
             Some(identity) => builder.identity(identity),
             None => builder,
@@ -140,17 +153,17 @@ impl Config {
 
     /// A node that leaves nothing behind and takes nothing from the server of this machine.
     async fn start_guest(&self, builder: PeersBuilder) -> Result<Peers, Error> {
-        let own_port = self.peers.listen_port.value.filter(|port| *port != 0);
-        let server = own_port.map(|port| format!("/ip4/127.0.0.1/tcp/{port}"));
-        let addresses = self.peers.bootstrap.value.iter().cloned().chain(server);
+        let own_port = self.values.listen_port.value.filter(|port| *port != 0);
+        let server = own_port.map(|port| server_address(self.values.listen_addr.value, port));
+        let addresses = self.values.bootstrap_peers.list().iter().cloned().chain(server);
         // They were looked at when the settings were read.
         let bootstrap: Vec<_> = addresses.filter_map(|address| address.parse().ok()).collect();
         let targets = bootstrap.len();
-        let allowed = self.peers.allowed.value.iter().filter_map(|name| name.parse().ok()).collect();
+        let allowed = self.values.allowed_peers.list().iter().filter_map(|name| name.parse().ok()).collect();
         let mut limits = Limits::default();
         limits.connect_wait = Duration::ZERO;
         // It takes a while, and answers of others: only where there is no other way.
-        let mdns = self.peers.mdns.value && targets == 0;
+        let mdns = self.values.mdns.value && targets == 0;
         let builder = builder.role(RoleChoice::Leaf).bootstrap(bootstrap).allowed_peers(allowed).mdns(mdns);
         let peers = builder.limits(limits).start().await?;
         first_peer(&peers, targets, mdns).await;
@@ -158,10 +171,10 @@ impl Config {
     }
 
     fn is_anchor(&self) -> bool {
-        match self.peers.role.value {
+        match self.values.role.value {
             NodeRole::Anchor => true,
             NodeRole::Leaf => false,
-            NodeRole::Auto => matches!(self.peers.listen_port.value, Some(1..)),
+            NodeRole::Auto => matches!(self.values.listen_port.value, Some(1..)),
         }
     }
 
@@ -169,7 +182,7 @@ impl Config {
     fn network_key(&self, ring: Option<&Ring>) -> Result<NetworkKey, ConfigError> {
         match ring {
             Some(ring) => Ok(crate::network_key(&ring.keyring)),
-            None if self.peers.plaintext.value => Ok(network_key_of_nobody(&self.namespace.value)),
+            None if self.values.insecure_plaintext.value => Ok(network_key_of_nobody(self.namespace())),
             None => Err(ConfigError::of_variable(
                 Name::Secret.variables()[0],
                 "peers share entries with other machines, and there is no secret to seal them with",
@@ -182,7 +195,7 @@ impl Config {
 
     /// Who the node is; `None` for somebody else at each start.
     async fn identity(&self, key: &NetworkKey) -> Result<Option<Identity>, ConfigError> {
-        if let Set { value: Some(name), .. } = &self.peers.node_name {
+        if let Some(name) = &self.values.node_name.value {
             let wrong = |error: Error| {
                 let remedy = "give a name of 1 to 255 bytes";
                 ConfigError::at(
@@ -195,7 +208,7 @@ impl Config {
             };
             return Identity::derived(key, name).map(Some).map_err(wrong);
         }
-        let Some(path) = self.peers.identity_file.value.clone() else { return Ok(None) };
+        let Some(path) = self.values.identity_file.value.clone() else { return Ok(None) };
         let place = format!("CACHE_IDENTITY_FILE={:?}", path.display().to_string());
         let stored = tokio::task::spawn_blocking(move || Identity::stored(path)).await;
         let unread = |problem: String, remedy: &str| {
@@ -213,7 +226,7 @@ impl Config {
 
     /// Of a node that could not be started, in terms of the setting to change.
     fn not_started(&self, error: &Error) -> ConfigError {
-        let (variable, place) = match self.peers.listen_port.value {
+        let (variable, place) = match self.values.listen_port.value {
             Some(port) => ("CACHE_LISTEN_PORT", format!("CACHE_LISTEN_PORT={port}")),
             None => ("CACHE_BACKEND", format!("CACHE_BACKEND: {}", BackendName::Libp2p)),
         };
@@ -223,13 +236,19 @@ impl Config {
 }
 
 /// The texts as what they are. They were looked at when the settings were read.
-fn parsed<T: std::str::FromStr<Err = Error>>(
-    texts: &Set<Vec<String>>,
-    name: Name,
-) -> Result<Vec<T>, ConfigError> {
+fn parsed<T: std::str::FromStr<Err = Error>>(texts: &[String], name: Name) -> Result<Vec<T>, ConfigError> {
     let wrong =
         |error: Error| ConfigError::of_variable(name.variables()[0], error.message(), "give another one");
-    texts.value.iter().map(|text| text.parse().map_err(wrong)).collect()
+    texts.iter().map(|text| text.parse().map_err(wrong)).collect()
+}
+
+/// Where the server of this machine listens.
+fn server_address(address: Option<IpAddr>, port: u16) -> String {
+    match address.filter(|address| !address.is_unspecified()) {
+        Some(IpAddr::V4(address)) => format!("/ip4/{address}/tcp/{port}"),
+        Some(IpAddr::V6(address)) => format!("/ip6/{address}/tcp/{port}"),
+        None => format!("/ip4/127.0.0.1/tcp/{port}"),
+    }
 }
 
 /// The addresses of this machine, with `port`.

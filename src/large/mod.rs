@@ -29,7 +29,7 @@ pub use stats::LargeReport;
 pub use stream::{LargeReader, LargeStream};
 pub use value::LargeValue;
 
-pub(crate) use reserved::{is_manifest, refusal};
+pub(crate) use reserved::{is_manifest, refusal, refused};
 pub(crate) use stats::LargeStats;
 
 /// The largest value that is stored as one plain entry: 4 MiB.

@@ -1,5 +1,7 @@
 //! What a caller says about a value that is streamed in.
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Ttl;
@@ -15,11 +17,13 @@ use crate::cache::Ttl;
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct StreamOptions {
-    pub(super) ttl: Ttl,
-    pub(super) content_type: Option<String>,
-    pub(super) etag: Option<String>,
-    pub(super) last_modified: Option<String>,
-    pub(super) tags: Vec<String>,
+    pub(crate) ttl: Ttl,
+    pub(crate) content_type: Option<String>,
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+    pub(crate) tags: Vec<String>,
+    /// What the bytes of a plain entry are when decoded.
+    pub(crate) decoded: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl StreamOptions {

@@ -2,13 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use peercache_api::{Entry, Key};
+use peercache_api::Entry;
 
 use super::manifest::Manifest;
 use super::stream::LargeStream;
 use super::value::LargeValue;
 use super::{MAX_WHOLE_BYTES, chunk, is_manifest};
-use crate::cache::Cache;
+use crate::cache::{Cache, Found, IntoKey, is_absent};
 
 impl Cache {
     /// The fresh value under `key`, of any size, to be read piece by piece.
@@ -33,13 +33,16 @@ impl Cache {
     /// # })?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub async fn get_stream(&self, key: &Key) -> Option<LargeValue> {
-        self.open_entry(self.lookup(key).await.hit()?).await
+    pub async fn get_stream(&self, key: impl IntoKey) -> Option<LargeValue> {
+        self.open_entry(self.find(key).await?).await
     }
 
     /// The value that `entry` stands for: its own, or that of the manifest which it is. For entries
     /// that [`Cache::lookup`] gave, stale ones too. `None` as for [`Cache::get_stream`].
     pub async fn open_entry(&self, entry: Entry) -> Option<LargeValue> {
+        if is_absent(&entry) {
+            return None;
+        }
         let meta = entry.metadata().clone();
         if !is_manifest(&entry) {
             return Some(LargeValue::plain(meta, entry.into_value()));
@@ -49,17 +52,25 @@ impl Cache {
         Some(LargeValue::chunked(meta, self.clone(), manifest, first))
     }
 
-    /// The bytes that `entry` stands for, put together in memory: a value of at most
-    /// [`MAX_WHOLE_BYTES`], of which every chunk is there and as it was.
+    /// The bytes that `entry` stands for; see [`Cache::found`]. `None` for an absence, too.
     pub(crate) async fn whole(&self, entry: Entry) -> Option<Bytes> {
         if !is_manifest(&entry) {
-            return Some(entry.into_value());
+            return (!is_absent(&entry)).then(|| entry.into_value());
+        }
+        self.found(entry).await.map(|found| found.bytes)
+    }
+
+    /// The value that `entry` stands for, put together in memory: one of at most [`MAX_WHOLE_BYTES`], of
+    /// which every chunk is there and as it was.
+    pub(crate) async fn found(&self, entry: Entry) -> Option<Found> {
+        if !is_manifest(&entry) {
+            return Some(Found::plain(entry));
         }
         // Boxed, so that a hit in memory does not carry the room for it about.
         Box::pin(self.joined(entry)).await
     }
 
-    async fn joined(&self, entry: Entry) -> Option<Bytes> {
+    async fn joined(&self, entry: Entry) -> Option<Found> {
         let manifest = self.read_manifest(&entry)?;
         let Some(len) = usize::try_from(manifest.len).ok().filter(|len| *len <= MAX_WHOLE_BYTES) else {
             self.large_stats().values_too_large.add_one();
@@ -67,13 +78,13 @@ impl Cache {
         };
         // Before there is room for all: a manifest alone shall not cost 64 MiB.
         let first = chunk::fetch(self, &manifest, 0).await.ok()?;
-        let all = 0..manifest.len;
+        let (all, content_type) = (0..manifest.len, manifest.content_type.clone());
         let mut stream = LargeStream::chunked(self.clone(), manifest.into(), all, first);
         let mut value = BytesMut::with_capacity(len);
         while let Some(part) = stream.next().await {
             value.extend_from_slice(&part.ok()?);
         }
-        Some(value.freeze())
+        Some(Found { entry, bytes: value.freeze(), large_type: Some(content_type) })
     }
 
     fn read_manifest(&self, entry: &Entry) -> Option<Manifest> {

@@ -33,9 +33,13 @@ pub(super) fn check(content_type: Option<&str>) -> Result<(), Error> {
 /// The answer to a write of a caller's entry that looks like one of the cache's own: it is stored
 /// nowhere, and says why.
 pub(crate) fn refusal(entry: &Entry) -> Option<PutOutcome> {
-    let error = check(entry.metadata().content_type.as_deref()).err()?;
+    check(entry.metadata().content_type.as_deref()).err().map(refused)
+}
+
+/// The answer to a write that the cache itself refuses.
+pub(crate) fn refused(error: Error) -> PutOutcome {
     let put = TierPut::Failed(error);
-    Some(PutOutcome { tiers: vec![PutResult { tier: "cache".into(), durable: false, put }] })
+    PutOutcome { tiers: vec![PutResult { tier: "cache".into(), durable: false, put }] }
 }
 
 #[cfg(test)]

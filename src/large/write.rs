@@ -17,7 +17,7 @@ use super::{
     AHEAD_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, SHARED_CHUNK_BYTES, SHARED_WRITE_WINDOW,
     WRITE_WINDOW, chunk, reserved, source,
 };
-use crate::cache::Cache;
+use crate::cache::{Cache, IntoKey};
 
 /// Which write this is, and since when its value is true: as of the call, not of the last byte.
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ impl Cache {
     /// outcome says which tiers took it.
     pub async fn put_stream<S, E>(
         &self,
-        key: &Key,
+        key: impl IntoKey,
         source: S,
         options: impl Into<StreamOptions>,
     ) -> Result<PutStreamOutcome, PutStreamError>
@@ -76,6 +76,7 @@ impl Cache {
         S: Stream<Item = Result<Bytes, E>>,
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
+        let key = &key.into_key()?;
         let moment = Moment { version: self.next_version(), created: self.now() };
         self.store_stream(key, source, options.into(), moment).await.map_err(|failure| match failure {
             Failure::Source(error) => PutStreamError::Source(error.into()),
@@ -89,7 +90,7 @@ impl Cache {
     /// As [`Cache::put_stream`].
     pub async fn put_reader(
         &self,
-        key: &Key,
+        key: impl IntoKey,
         reader: impl AsyncRead,
         options: impl Into<StreamOptions>,
     ) -> Result<PutStreamOutcome, PutStreamError> {
@@ -97,19 +98,25 @@ impl Cache {
     }
 
     /// Stores a value that is in memory already, as chunks where it is above [`PLAIN_BYTES`]. It counts
-    /// as written with `version`.
+    /// as written with `version`. `absent` says that it is the cache's own mark of an absence.
     pub(crate) async fn store_whole(
         &self,
         key: &Key,
         value: Bytes,
         options: StreamOptions,
         version: Version,
+        absent: bool,
     ) -> Result<PutOutcome, Error> {
         let moment = Moment { version, created: self.now() };
-        reserved::check(options.content_type.as_deref())?;
+        if !absent {
+            reserved::check(options.content_type.as_deref())?;
+        }
         if value.len() <= PLAIN_BYTES {
             let entry = self.described(value, &options, moment).build()?;
-            return Ok(self.put_entry(key, entry).await);
+            if let Some(decoded) = options.decoded {
+                entry.set_decoded(decoded);
+            }
+            return Ok(self.write_entry(key, entry).await);
         }
         let source = stream::iter([Ok::<_, Infallible>(value)]);
         // Boxed, so that small writes do not carry the room for it about.

@@ -39,7 +39,7 @@ async fn a_cache_without_tiers_loads_every_time() {
 #[tokio::test]
 async fn a_broken_tier_in_front_hides_nothing() {
     let world = World::default();
-    let cache = world.builder().tier(Broken::new("first")).shared_tier(world.memory()).build().unwrap();
+    let cache = world.builder().tier(Broken::new("first")).tier(world.memory()).build().unwrap();
     cache.put(&key("k"), &1, Ttl::default()).await.unwrap();
     assert_eq!(cache.get(&key("k")).await, Some(1));
     assert_eq!(cache.lookup(&key("k")).await.tier.as_deref(), Some("memory"));
@@ -49,7 +49,7 @@ async fn a_broken_tier_in_front_hides_nothing() {
 async fn a_closed_cache_misses_stores_nothing_and_still_loads() {
     let world = World::default();
     let store = world.memory();
-    let cache = world.builder().shared_tier(Arc::clone(&store) as _).build().unwrap();
+    let cache = world.builder().tier(Arc::clone(&store)).build().unwrap();
     cache.put(&key("k"), &1, Ttl::default()).await.unwrap();
     cache.close().await.unwrap();
     cache.close().await.unwrap();

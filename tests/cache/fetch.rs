@@ -158,8 +158,7 @@ async fn an_error_is_shared_by_those_who_waited_and_not_kept() {
     for caller in callers {
         let error = caller.await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the value could not be loaded: the origin is down");
-        assert!(error.loader::<std::io::Error>().is_some());
-        assert!(error.loader::<std::fmt::Error>().is_none());
+        assert_eq!(error.loader().map(std::io::Error::kind), Some(std::io::ErrorKind::Other));
     }
     let report = cache.report();
     assert_eq!((report.loads, report.load_errors, report.loads_joined), (1, 1, 9));
@@ -176,7 +175,7 @@ async fn an_error_is_shared_by_those_who_waited_and_not_kept() {
 struct Under {
     running: oneshot::Receiver<()>,
     finish: oneshot::Sender<()>,
-    caller: tokio::task::JoinHandle<Result<String, FetchError>>,
+    caller: tokio::task::JoinHandle<Result<String, FetchError<&'static str>>>,
 }
 
 fn load(cache: &peercache::Cache, value: &'static str) -> Under {
@@ -250,7 +249,7 @@ async fn a_value_too_large_to_keep_is_returned_to_all_who_waited() {
         assert_eq!(caller.await.unwrap().unwrap().len(), MAX_WHOLE_BYTES);
     }
     let report = cache.report();
-    assert_eq!((report.loads, report.loads_too_large, report.load_errors), (1, 1, 0));
+    assert_eq!((report.loads, report.loads_not_kept, report.load_errors), (1, 1, 0));
     assert_eq!(cache.lookup(&key("k")).await.outcome, Outcome::Miss, "what it replaces is gone");
 }
 
@@ -265,21 +264,32 @@ async fn a_value_above_one_entry_is_loaded_once_and_kept() {
 }
 
 #[tokio::test]
-async fn a_ttl_or_a_value_that_no_entry_can_have_is_an_error() {
+async fn what_no_entry_can_have_is_an_error_before_anything_is_loaded() {
     let cache = World::default().cache();
+    let load = async || -> Result<u8, &str> { panic!("loaded") };
     let long = Ttl::new(MAX_LIFETIME + Duration::from_secs(1));
-    let error = cache.get_or_fetch(&key("k"), long, async || Ok::<_, &str>(1)).await.unwrap_err();
-    assert!(matches!(error, FetchError::Encode(_)), "{error}");
-    assert_eq!(
-        error.to_string(),
-        "the loaded value cannot be stored: encode failed (configuration): the entry is not valid: \
-         it would live 2592001 s, the most is 2592000 s"
-    );
-    let odd = || std::collections::HashMap::from([(vec![1_u8], 1_u8)]);
-    let error =
-        cache.get_or_fetch(&key("k"), Ttl::default(), async || Ok::<_, &str>(odd())).await.unwrap_err();
+    let error = cache.get_or_fetch(&key("k"), long, load).await.unwrap_err();
+    assert!(matches!(error, FetchError::Invalid(_)), "{error}");
+    let error = error.to_string();
+    assert!(error.starts_with("nothing was loaded: ") && error.contains("2592001 s, the most is"), "{error}");
+    let error = cache.get_or_fetch("", Ttl::default(), load).await.unwrap_err();
+    assert!(error.to_string().contains("a key has 1 to 1024 bytes, this one has 0"), "{error}");
+    let fetch = cache.fetch("k", Ttl::default()).tag("");
+    let error = fetch.load(|_| async { Err::<u8, _>("loaded") }).await.unwrap_err();
+    assert!(error.to_string().contains("a tag has 1 to 256 bytes"), "{error}");
+    assert_eq!(cache.report().loads, 0);
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_encoded_is_given_and_not_kept() {
+    let cache = World::default().cache();
+    let odd = std::collections::HashMap::from([(vec![1_u8], 1_u8)]);
+    let given = cache.get_or_fetch(&key("k"), Ttl::default(), async || Ok::<_, &str>(odd.clone())).await;
+    assert_eq!(given.unwrap(), odd);
+    assert_eq!(cache.report().loads_not_kept, 1);
+    assert_eq!(cache.lookup(&key("k")).await.outcome, Outcome::Miss);
+    let error = cache.put(&key("k"), &odd, Ttl::default()).await.unwrap_err();
     assert!(error.to_string().contains("cannot be turned into JSON: key must be a string"), "{error}");
-    assert_eq!(cache.report().load_errors, 2);
 }
 
 #[tokio::test]
@@ -295,5 +305,5 @@ async fn one_who_waited_for_a_value_of_another_type_is_told() {
     text.finish.send(()).unwrap();
     let error = number.await.unwrap().unwrap_err();
     assert!(matches!(error, FetchError::Decode(_)), "{error}");
-    assert!(error.loader::<std::io::Error>().is_none());
+    assert!(error.loader().is_none());
 }

@@ -50,7 +50,7 @@ fn cache(world: &World, dir: &Path, ring: Option<&Keyring>, far: Option<&Arc<Mem
         None => Arc::new(Broken::shared("far")),
     };
     let limits = WriteBehind { flush_deadline: Duration::from_millis(20), ..WriteBehind::default() };
-    let builder = world.builder().shared_tier(world.memory()).shared_tier(far).write_behind(limits);
+    let builder = world.builder().tier(world.memory()).tier(far).write_behind(limits);
     let builder = match ring {
         Some(ring) => builder.sealed_journal(dir, ring),
         None => builder.journal(dir),
@@ -65,7 +65,7 @@ async fn next(world: &World, dir: &Path, ring: Option<&Keyring>) -> (Option<Jour
     let journal = cache.report().chain.journal;
     // Writes out what waits.
     cache.close().await.unwrap();
-    let written = world.builder().shared_tier(far).build().unwrap().get(&key("acme/plans")).await;
+    let written = world.builder().tier(far).build().unwrap().get(&key("acme/plans")).await;
     (journal, written)
 }
 

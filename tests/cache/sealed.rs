@@ -32,7 +32,7 @@ fn always(fault: Fault) -> Plan {
 
 /// A process that has just started: nothing above the sealed tier.
 fn process(world: &World, sealed: &Arc<Sealed<Store>>) -> Cache {
-    world.builder().shared_tier(Arc::clone(sealed) as _).build().unwrap()
+    world.builder().tier(Arc::clone(sealed)).build().unwrap()
 }
 
 #[tokio::test]
@@ -63,8 +63,7 @@ async fn an_older_write_is_hidden_by_whoever_knows_a_newer_one_and_ends_with_its
     let world = World::default();
     let store = store(&world);
     let sealed = sealed(&world, &store);
-    let knows =
-        world.builder().shared_tier(world.memory()).shared_tier(Arc::clone(&sealed) as _).build().unwrap();
+    let knows = world.builder().tier(world.memory()).tier(Arc::clone(&sealed)).build().unwrap();
     knows.put(&key("k"), "old", Ttl::from_secs(60)).await.unwrap();
     knows.remove(&key("k")).await;
     store.replace_plan(always(Fault::OlderVersion));

@@ -24,7 +24,7 @@ impl World {
 
     /// A cache over memory alone.
     pub(crate) fn cache(&self) -> Cache {
-        self.builder().shared_tier(self.memory()).build().unwrap()
+        self.builder().tier(self.memory()).build().unwrap()
     }
 
     pub(crate) fn shared_clock(&self) -> Arc<dyn Clock> {

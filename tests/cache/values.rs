@@ -74,8 +74,7 @@ async fn nothing_false_zero_and_empty_are_values() {
 #[tokio::test]
 async fn a_value_is_fresh_then_stale_then_gone() {
     let world = World::default();
-    let cache =
-        world.builder().default_ttl(Duration::from_secs(7)).shared_tier(world.memory()).build().unwrap();
+    let cache = world.builder().default_ttl(Duration::from_secs(7)).tier(world.memory()).build().unwrap();
     let ttl = Ttl::from_secs(10).with_stale(Duration::from_secs(20));
     cache.put(&key("given"), "v", ttl).await.unwrap();
     cache.put(&key("default"), "v", Ttl::default()).await.unwrap();
@@ -109,8 +108,7 @@ async fn a_value_of_another_type_is_a_miss_and_loaded_anew() {
 async fn namespaces_share_a_store_and_no_key() {
     let world = World::default();
     let store = world.memory();
-    let open =
-        |namespace: &str| world.builder().namespace(namespace).shared_tier(store.clone()).build().unwrap();
+    let open = |namespace: &str| world.builder().namespace(namespace).tier(store.clone()).build().unwrap();
     let (plain, one, two) = (open(""), open("one"), open("two"));
     for (cache, value) in [(&plain, 0), (&one, 1), (&two, 2)] {
         cache.put(&key("k"), &value, Ttl::default()).await.unwrap();

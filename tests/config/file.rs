@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
-use peercache::{BackendName, Config, ConfigError, MAX_CONFIG_FILE_BYTES};
+use peercache::config::MAX_CONFIG_FILE_BYTES;
+use peercache::{BackendName, Config, ConfigBuilder, ConfigError};
 use tempfile::TempDir;
 
 use crate::read;
 
 fn of_text(toml: &str) -> Result<Config, ConfigError> {
-    Config::builder().file_text("peer.toml", toml).read_vars(|_| None)
+    ConfigBuilder::new("peercache").file_text("peer.toml", toml).read_vars(|_| None)
 }
 
 fn complaint(toml: &str) -> String {
@@ -102,9 +103,9 @@ fn mistakes_name_file_line_key_value_and_what_is_accepted() {
     assert_snapshot!(complaint("namespace = 7"), @"peer.toml:1: namespace = 7: this is a number; give a name as text");
     assert_snapshot!(complaint("read_only = 1"), @"peer.toml:1: read_only = 1: this is a number; give true or false");
     assert_snapshot!(complaint("namespace = { a = 1 }"), @"peer.toml:1: namespace = {…}: this is a table; give a name as text");
-    assert_snapshot!(complaint("backend = ['disk', 'redis']"), @r#"peer.toml:1: backend = "disk,redis": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`"#);
-    assert_snapshot!(complaint("backend = ['disk', 1]"), @"peer.toml:1: backend = […]: this is a list of something else than texts; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
-    assert_snapshot!(complaint("backend = []"), @"peer.toml:1: backend = []: the list is empty; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`");
+    assert_snapshot!(complaint("backend = ['disk', 'redis']"), @r#"peer.toml:1: backend = "disk,redis": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`"#);
+    assert_snapshot!(complaint("backend = ['disk', 1]"), @"peer.toml:1: backend = […]: this is a list of something else than texts; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
+    assert_snapshot!(complaint("backend = []"), @"peer.toml:1: backend = []: the list is empty; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
     assert_snapshot!(complaint("dir = 'cache'"), @r#"peer.toml:1: dir = "cache": a path in a file must not depend on where the process is started; give an absolute path, or one that begins with ~/ where HOME is set"#);
     assert_snapshot!(complaint("dir = '~/cache'"), @r#"peer.toml:1: dir = "~/cache": a path in a file must not depend on where the process is started; give an absolute path, or one that begins with ~/ where HOME is set"#);
     assert_snapshot!(complaint("dir = 1"), @"peer.toml:1: dir = 1: this is a number; give a path as text");
@@ -124,7 +125,7 @@ fn what_is_not_toml() {
 fn a_directory_may_begin_at_home() {
     let dir = |toml: &str| {
         let home = |name: &str| (name == "HOME").then(|| "/home/ada".to_owned());
-        let config = Config::builder().file_text("f", toml).read_vars(home).unwrap();
+        let config = ConfigBuilder::new("peercache").file_text("f", toml).read_vars(home).unwrap();
         config.dir().unwrap().to_owned()
     };
     assert_eq!(dir("dir = '~/cache'"), Path::new("/home/ada/cache"));
@@ -181,7 +182,8 @@ fn files_that_cannot_be_used() {
     assert!(open(&path).is_ok());
     fs::write(&path, "#".repeat(MAX_CONFIG_FILE_BYTES + 1)).unwrap();
     assert_snapshot!(complaint(&path), @"DIR/f.toml: the file is larger than 65536 bytes, the most that is read; is this the right file? Settings take a few lines");
-    let missing = Config::builder().file("/nonexistent/f.toml").read_vars(|_| None).unwrap_err();
+    let missing =
+        ConfigBuilder::new("peercache").file("/nonexistent/f.toml").read_vars(|_| None).unwrap_err();
     assert_snapshot!(missing, @"/nonexistent/f.toml: the file cannot be read: No such file or directory (os error 2); name a TOML file that this user can read, or `none`");
 }
 

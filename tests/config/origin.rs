@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use peercache::{BackendName, Config, ConfigBuilder, NodeRole, Setting};
+use peercache::config::{NodeRole, Setting};
+use peercache::{BackendName, ConfigBuilder};
 
 const SECRETS: [&str; 4] = [
     "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug",
@@ -28,7 +29,7 @@ struct Row {
 const ROWS: [Row; 25] = [
     Row {
         name: "backend",
-        code: |builder| builder.backends([BackendName::Disk, BackendName::Memory]),
+        code: |builder| builder.backend([BackendName::Disk, BackendName::Memory]),
         variables: &["CACHE_BACKEND", "CACHE_BACKENDS"],
         environment: "disk",
         file: "'memory'",
@@ -256,7 +257,7 @@ fn setting(row: &Row, code: bool, variable: Option<&str>, file: bool) -> Setting
         true => format!("{}{} = {}\n", if needs { &with_secret } else { "\n" }, row.name, row.file),
         false => String::new(),
     };
-    let mut builder = Config::builder().file_text("f.toml", text);
+    let mut builder = ConfigBuilder::new("peercache").file_text("f.toml", text);
     if code {
         builder = (row.code)(builder);
     }
@@ -287,14 +288,14 @@ fn code_before_environment_before_file_before_default() {
         assert_eq!(setting(row, false, None, true).to_string(), format!("{file} (file f.toml:2)"));
         assert_eq!(setting(row, false, None, false).to_string(), format!("{default} (default)"));
     }
-    let all = Config::builder().read_vars(|_| None).unwrap().settings().unwrap();
+    let all = ConfigBuilder::new("peercache").read_vars(|_| None).unwrap().settings().unwrap();
     let names: Vec<_> = all.iter().map(|setting| setting.name).collect();
     assert_eq!(names[1..], ROWS.map(|row| row.name), "every setting has its row");
 }
 
 #[test]
 fn the_places_are_data_too() {
-    let config = Config::builder()
+    let config = ConfigBuilder::new("peercache")
         .namespace("n")
         .file_text("f.toml", "default_ttl = 5")
         .read_vars(|name| (name == "CACHE_DIR").then(|| "/d".to_owned()))
@@ -313,10 +314,10 @@ fn the_places_are_data_too() {
 #[test]
 fn mistakes_in_code_say_so() {
     let complaint = |builder: ConfigBuilder| builder.read_vars(|_| None).unwrap_err().to_string();
-    let builder = Config::builder;
+    let builder = || ConfigBuilder::new("peercache");
     assert_snapshot!(complaint(builder().memory_bytes(5)), @"memory_bytes = 5, set in code: this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
     assert_snapshot!(complaint(builder().default_ttl(Duration::from_millis(999))), @"default_ttl = 0, set in code: this is not a time to live; give whole seconds from 1 to 2592000");
-    assert_snapshot!(complaint(builder().backends([BackendName::Ipfs])), @r#"backend = "ipfs", set in code: this build has no `ipfs`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["ipfs"] }"#);
+    assert_snapshot!(complaint(builder().backend([BackendName::Storacha])), @r#"backend = "storacha", set in code: this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
     assert_snapshot!(complaint(builder().secret_old(["the-hidden-secret"])), @"secret_old, set in code: there are former secrets, and no secret to write with; give that one as CACHE_SECRET");
     let blank = builder().secret(" ").read_vars(|_| None).unwrap().settings().unwrap_err();
     assert_snapshot!(blank, @"secret, set in code: the secret is empty; make a secret with `peercache keygen`");
@@ -329,7 +330,12 @@ fn what_code_leaves_empty_is_meant_so() {
             ["CACHE_BACKEND", "CACHE_DIR", "CACHE_NAMESPACE", "CACHE_SECRET", "CACHE_BOOTSTRAP_PEERS"];
         other.contains(&name).then(|| "disk".to_owned())
     };
-    let config = Config::builder().without_file().backends([]).namespace("").dir("/d").memory_bytes(1 << 20);
+    let config = ConfigBuilder::new("peercache")
+        .without_file()
+        .backend([])
+        .namespace("")
+        .dir("/d")
+        .memory_bytes(1 << 20);
     let config = config.disk_bytes(1 << 30).default_ttl(Duration::from_secs(1)).secret(SECRETS[0]);
     let config =
         config.secret_old([""; 0]).read_only(false).bootstrap_peers([""; 0]).read_vars(vars).unwrap();
@@ -343,11 +349,14 @@ fn what_code_leaves_empty_is_meant_so() {
 #[test]
 fn secrets_are_never_shown() {
     let [full, read_only, passphrase, another] = SECRETS;
-    let builder = Config::builder().secret(full).secret_old([read_only, another]).file_text("f", passphrase);
+    let builder = ConfigBuilder::new("peercache")
+        .secret(full)
+        .secret_old([read_only, another])
+        .file_text("f", passphrase);
     let mut shown = format!("{builder:?}");
     let toml = format!("secret = '{full}'\nsecret_old = '{read_only},{passphrase}'");
-    let config = Config::builder().file_text("f", toml).read_vars(|_| None).unwrap();
-    for config in [config, Config::builder().secret(passphrase).read_vars(|_| None).unwrap()] {
+    let config = ConfigBuilder::new("peercache").file_text("f", toml).read_vars(|_| None).unwrap();
+    for config in [config, ConfigBuilder::new("peercache").secret(passphrase).read_vars(|_| None).unwrap()] {
         shown += &format!("{config:?}");
         shown += &format!("{:?}", config.settings().unwrap());
         shown += &format!("{config:?} {:?}", config.keyring().unwrap());

@@ -1,8 +1,9 @@
 //! The settings of the peers: when they count, what they open, and what their mistakes say.
 
 use insta::assert_snapshot;
+use peercache::config::NodeRole;
 use peercache::seal::Secret;
-use peercache::{Config, Key, NodeRole, Ttl};
+use peercache::{Config, ConfigBuilder, Key, Ttl};
 
 use crate::read;
 
@@ -52,7 +53,7 @@ fn an_anchor_that_names_no_port_has_the_usual_one() {
     assert_eq!(port(&[("CACHE_ROLE", "anchor")]), "9100");
     assert_eq!(port(&[("CACHE_ROLE", "anchor"), ("CACHE_LISTEN_PORT", "0")]), "0");
     assert_eq!(port(&[("CACHE_ROLE", "leaf")]), "not set");
-    let in_code = Config::builder().role(NodeRole::Anchor).read_vars(|_| None).unwrap();
+    let in_code = ConfigBuilder::new("peercache").role(NodeRole::Anchor).read_vars(|_| None).unwrap();
     assert!(in_code.settings().unwrap().iter().any(|setting| setting.to_string() == "role = anchor (code)"));
 }
 
@@ -85,8 +86,9 @@ fn mistakes() {
 
 #[test]
 fn mistakes_in_the_file() {
-    let complaint =
-        |toml: &str| Config::builder().file_text("f.toml", toml).read_vars(|_| None).unwrap_err().to_string();
+    let complaint = |toml: &str| {
+        ConfigBuilder::new("peercache").file_text("f.toml", toml).read_vars(|_| None).unwrap_err().to_string()
+    };
     assert_snapshot!(complaint("listen_port = 70000"), @"f.toml:1: listen_port = 70000: this is not a port; give a port from 1 to 65535, or 0 for any that is free");
     assert_snapshot!(complaint("bootstrap_peers = ['/dns4/h/tcp/1', 'nonsense']"), @r#"f.toml:1: bootstrap_peers = "/dns4/h/tcp/1,nonsense": not usable: "nonsense" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
     assert_snapshot!(complaint("bootstrap_peers = 9100"), @"f.toml:1: bootstrap_peers = 9100: this is a number; give addresses such as /ip4/172.17.0.1/tcp/9100 or /dns4/mcp-server/tcp/9100");
@@ -145,8 +147,8 @@ async fn a_one_shot_process_neither_takes_the_port_nor_the_name_of_the_server() 
             _ => None,
         }
     };
-    let server = Config::from_vars(vars(server_dir.path())).unwrap().open().await.unwrap();
-    let same = Config::from_vars(vars(other_dir.path())).unwrap();
+    let server = Config::from_vars("peercache", vars(server_dir.path())).unwrap().open().await.unwrap();
+    let same = Config::from_vars("peercache", vars(other_dir.path())).unwrap();
     let taken = same.open().await.unwrap_err().to_string();
     assert_eq!(
         taken.replace(&port, "PORT"),

@@ -1,7 +1,7 @@
 //! The settings of the S3 tier: when they count, what they open, and what their mistakes say.
 
 use insta::assert_snapshot;
-use peercache::Config;
+use peercache::ConfigBuilder;
 use peercache::seal::Secret;
 
 use crate::read;
@@ -58,7 +58,8 @@ async fn mistakes_of_what_is_opened() {
 #[tokio::test]
 async fn a_mistake_in_the_file_is_where_it_was_made() {
     let file = "s3_bucket = \"team-cache\"\ns3_region = \"eu/central\"\n";
-    let config = Config::builder().file_text("peercache.toml", file).read_vars(|_| None).unwrap();
+    let config =
+        ConfigBuilder::new("peercache").file_text("peercache.toml", file).read_vars(|_| None).unwrap();
     let error = config.bucket().await.unwrap_err();
     assert_eq!(error.variable(), "AWS_REGION");
     assert_snapshot!(error, @r#"peercache.toml:2: s3_region = "eu/central": the region is not one; give something like eu-central-1"#);
@@ -70,7 +71,7 @@ async fn what_is_set_is_what_opens() {
     let dir = tempfile::tempdir().unwrap();
     let secret = Secret::generate().unwrap().to_text();
     let vars = [BUCKET, STORE, ("S3_PREFIX", "ci"), ("CACHE_SECRET", &*secret)];
-    let config = Config::builder().dir(dir.path()).without_file();
+    let config = ConfigBuilder::new("peercache").dir(dir.path()).without_file();
     let config = config.read_vars(|name| vars.iter().find(|var| var.0 == name).map(|var| var.1.to_owned()));
     let cache = config.unwrap().open().await.unwrap();
     let report = cache.report();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use peercache::seal::Secret;
-use peercache::{Cache, Config, Key, Ttl};
+use peercache::{Cache, ConfigBuilder, Key, Ttl};
 
 const VALUE: &str = "the-hidden-value";
 
@@ -18,7 +18,8 @@ fn text(secret: &Secret) -> String {
 
 /// The cache of `dir`, alone: what memory holds would hide what the disk does.
 async fn open(dir: &Path, secret: Option<&str>, old: &[&str]) -> Cache {
-    let mut config = Config::builder().without_file().backends(["disk".parse().unwrap()]).dir(dir);
+    let mut config =
+        ConfigBuilder::new("peercache").without_file().backend(["disk".parse().unwrap()]).dir(dir);
     if let Some(secret) = secret {
         config = config.secret(secret).secret_old(old.iter().copied());
     }
@@ -109,7 +110,7 @@ async fn a_passphrase_is_a_secret_too() {
 async fn memory_needs_no_seal_and_a_sealed_disk_is_read_only_with_a_read_only_secret() {
     let dir = tempfile::tempdir().unwrap();
     let secret = text(&Secret::generate().unwrap().read_only());
-    let config = Config::builder().without_file().dir(dir.path()).secret(secret);
+    let config = ConfigBuilder::new("peercache").without_file().dir(dir.path()).secret(secret);
     let cache = config.read_vars(|_| None).unwrap().open().await.unwrap();
     let report = cache.report().chain;
     let tiers: Vec<_> = report.tiers.iter().map(|tier| (tier.name.as_str(), tier.mode)).collect();

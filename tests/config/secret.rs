@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use peercache::seal::Secret;
-use peercache::{Config, ConfigError};
+use peercache::{ConfigBuilder, ConfigError};
 
 use crate::read;
 
@@ -47,7 +47,7 @@ async fn bad_former_secrets() {
 #[test]
 fn in_a_file_even_a_mistake_keeps_it() {
     let complaint = |toml: &str| {
-        let config = Config::builder().file_text("f.toml", toml).read_vars(|_| None);
+        let config = ConfigBuilder::new("peercache").file_text("f.toml", toml).read_vars(|_| None);
         let error = config.and_then(|config| config.settings()).unwrap_err();
         let text = error.to_string();
         assert!(!format!("{text} {error:?}").contains("KioqKioq"), "{text}");

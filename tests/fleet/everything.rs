@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use peercache::{Cache, Disk, Ttl};
+use peercache::{By, Cache, Disk, Ttl};
 
 use crate::support::{BOTH, Machine, Origin, Sharing, World, key};
 
@@ -21,7 +21,7 @@ async fn everything_that_was_written_before_is_a_miss_on_every_machine_at_once()
         assert_eq!(other.get(&key("a")).await.as_deref(), Some("v"));
         assert_eq!(other.get(&key("b")).await.as_deref(), Some("v"));
 
-        let outcome = one.cache.invalidate_all().await;
+        let outcome = one.cache.invalidate(By::All).await.unwrap();
         assert!(outcome.is_stored() && outcome.is_queued(), "{outcome:?}");
         assert_eq!(one.cache.get::<String>(&key("a")).await, None, "here before the write has arrived");
         one.settle().await;
@@ -47,7 +47,7 @@ async fn a_machine_that_was_cut_off_learns_of_it_when_it_looks() {
     fill(&one, &["a"]).await;
     assert_eq!(other.get(&key("a")).await.as_deref(), Some("v"));
     other.member.cut(true);
-    one.cache.invalidate_all().await;
+    one.cache.invalidate(By::All).await.unwrap();
     one.settle().await;
     other.member.cut(false);
     assert_eq!(other.get(&key("a")).await.as_deref(), Some("v"), "nobody has told it");
@@ -71,7 +71,7 @@ async fn another_process_on_the_same_disk_notices_within_two_seconds() {
     let (one, other) = (open(), open());
     one.put(&key("k"), "v", Ttl::from_secs(300)).await.unwrap();
     assert_eq!(other.get::<String>(&key("k")).await.as_deref(), Some("v"));
-    one.invalidate_all().await;
+    one.invalidate(By::All).await.unwrap();
     world.pass(2);
     // The first hit tells it that time has passed, the second one looks.
     let _either = other.get::<String>(&key("k")).await;
@@ -87,13 +87,13 @@ async fn other_namespaces_in_the_same_stores_keep_theirs() {
     let memory = Arc::new(world.memory());
     let cache = |namespace: &str| {
         let builder = Cache::builder().clock(world.clock()).namespace(namespace);
-        builder.shared_tier(Arc::clone(&memory) as _).build().unwrap()
+        builder.tier(Arc::clone(&memory)).build().unwrap()
     };
     let caches = ["", "a", "b"].map(cache);
     for cache in &caches {
         cache.put(&key("k"), "v", Ttl::from_secs(300)).await.unwrap();
     }
-    caches[1].invalidate_all().await;
+    caches[1].invalidate(By::All).await.unwrap();
     let [none, a, b] = &caches;
     assert_eq!(none.get::<String>(&key("k")).await.as_deref(), Some("v"));
     assert_eq!(a.get::<String>(&key("k")).await, None);
@@ -117,7 +117,7 @@ async fn what_was_being_loaded_is_not_kept_and_not_handed_to_who_asks_later() {
     }
     // A moment later: of two writes in the same millisecond either may win.
     world.pass(1);
-    one.cache.invalidate_all().await;
+    one.cache.invalidate(By::All).await.unwrap();
     one.settle().await;
     let after = ask();
     assert_eq!((before.await.unwrap().unwrap(), after.await.unwrap().unwrap()), (1, 2));
@@ -131,7 +131,7 @@ async fn stale_values_go_with_everything_else() {
     let ttl = Ttl::from_secs(1).with_stale(std::time::Duration::from_secs(100));
     machine.cache.put(&key("k"), "v", ttl).await.unwrap();
     world.pass(5);
-    machine.cache.invalidate_all().await;
+    machine.cache.invalidate(By::All).await.unwrap();
     let down = || async { Err::<String, _>(std::io::Error::other("down")) };
     assert!(machine.cache.get_or_fetch(&key("k"), ttl, down).await.is_err());
 }

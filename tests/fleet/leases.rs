@@ -3,12 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peercache::{CacheBackend, FetchedFrom, LeaseAnswer, LeaseRequest, Ttl};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use peercache::{CacheBackend, FetchedFrom, LeaseAnswer, LeaseRequest, LoadContext, Policy, Ttl};
 use tokio::time::Instant;
 
 use crate::support::{BOTH, Machine, Origin, Sharing, World, key};
 
 const TTL: Ttl = Ttl::from_secs(60);
+
+/// A loader that asks `origin`.
+fn ask(
+    origin: &Arc<Origin>,
+) -> impl FnOnce(LoadContext<usize>) -> BoxFuture<'static, Result<usize, std::io::Error>> + Send + 'static {
+    let origin = Arc::clone(origin);
+    |_| async move { origin.ask().await }.boxed()
+}
 
 /// All machines ask at once. How many values each got, and how many errors there were.
 async fn all_ask(machines: &[Machine], origin: &Arc<Origin>) -> (Vec<usize>, usize) {
@@ -115,9 +125,9 @@ async fn nobody_waits_for_longer_than_loading_would_take() {
     let request = LeaseRequest::new(Duration::from_secs(600), Duration::ZERO);
     assert!(holder.member.fleet().unwrap().lease(&key("k"), request).await.is_ok());
 
-    let (machine, origin) = (world.machine(), Origin::default());
+    let (machine, origin) = (world.machine(), Arc::new(Origin::default()));
     let started = Instant::now();
-    let fetched = machine.cache.get_or_fetch_with(&key("k"), TTL, || origin.ask()).await.unwrap();
+    let fetched = machine.cache.fetch(key("k"), TTL).load(ask(&origin)).await.unwrap();
     assert!(matches!(fetched.from, FetchedFrom::Loaded));
     let took = started.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_millis(2200)).contains(&took), "{took:?}");
@@ -128,17 +138,18 @@ async fn nobody_waits_for_longer_than_loading_would_take() {
 async fn a_value_from_another_machine_says_so_and_a_stale_one_does_not_do() {
     let world = World::new(Sharing::Sealed);
     let (one, other) = (world.machine(), world.machine());
-    let options = || peercache::FetchOptions::new(Ttl::from_secs(10).with_stale(Duration::from_secs(100)));
+    let policy = Policy::fresh(Duration::from_secs(10)).stale(Duration::from_secs(100));
+    let policy = policy.stale_while_refreshing(false);
     let origin = Arc::new(Origin::default());
-    one.cache.get_or_fetch_with(&key("k"), options(), || origin.ask()).await.unwrap();
+    one.cache.fetch(key("k"), &policy).load(ask(&origin)).await.unwrap();
     one.settle().await;
     world.pass(20);
 
     // Both see the stale value and ask for a newer one.
     let k = key("k");
     let (first, second) = tokio::join!(
-        one.cache.get_or_fetch_with(&k, options(), || origin.ask()),
-        other.cache.get_or_fetch_with(&k, options(), || origin.ask()),
+        one.cache.fetch(&k, &policy).load(ask(&origin)),
+        other.cache.fetch(&k, &policy).load(ask(&origin)),
     );
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!((first.value, second.value, origin.asked()), (2, 2, 2));

@@ -89,7 +89,7 @@ async fn a_tag_that_is_invalidated_elsewhere_is_gone_at_once() {
             one.settle().await;
             assert_eq!(other.get(&key(name)).await.as_deref(), Some("v"));
         }
-        one.cache.invalidate_tag("a").await.unwrap();
+        one.cache.invalidate(peercache::By::Tag("a")).await.unwrap();
         one.settle().await;
         assert_eq!(alone(&other, "a").await, None, "{sharing:?}");
         assert_eq!(alone(&other, "b").await.as_deref(), Some("v"));

@@ -86,7 +86,7 @@ async fn namespaces_share_nothing() {
         peercache::Cache::builder()
             .clock(clock.clone())
             .namespace(namespace)
-            .shared_tier(drawer.clone())
+            .tier(drawer.clone())
             .build()
             .unwrap()
     };

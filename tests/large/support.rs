@@ -28,7 +28,7 @@ pub(crate) fn world() -> (Cache, Arc<Drawer>, Arc<ManualClock>) {
     let cache = Cache::builder()
         .clock(Arc::clone(&clock) as Arc<dyn Clock>)
         .node(NodeId::from_u64(1))
-        .shared_tier(Arc::clone(&drawer) as Arc<dyn CacheBackend>)
+        .tier(Arc::clone(&drawer))
         .build()
         .unwrap();
     (cache, drawer, clock)

@@ -124,7 +124,7 @@ async fn without_a_tier_a_value_is_stored_nowhere() {
 async fn a_tier_that_misses_one_chunk_does_not_hold_the_value() {
     let (_, small, clock) = world();
     let (_, good, _) = world();
-    let cache = Cache::builder().clock(clock).shared_tier(small.clone()).shared_tier(good).build().unwrap();
+    let cache = Cache::builder().clock(clock).tier(small.clone()).tier(good).build().unwrap();
     small.fail_after(3);
     let value = bytes(1, LARGE);
     let put = cache.put_stream(&key("k"), pieces(&value, 4096), Ttl::from_secs(60)).await.unwrap();

@@ -15,9 +15,10 @@ const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
 /// The bench that runs the command itself, and the variable that tells it where that is.
 const GITHUB: (&str, &str) = ("github", "PEERCACHE_BENCH_PEERCACHE");
 /// What benches need; those that are not here need nothing.
-const PARTS: [(&str, &[Part]); 4] = [
+const PARTS: [(&str, &[Part]); 5] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
     (GITHUB.0, &[Part::Nginx, Part::Corpus]),
+    ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
     ("s3", &[Part::Seaweedfs]),
 ];

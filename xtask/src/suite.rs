@@ -60,6 +60,10 @@ fn is_ci(value: Option<&str>) -> bool {
 /// Whether tests that these arguments of `cargo test` select may want `part`. Only for those that take long to
 /// prepare: a second build of the binary is no price for the tests of one small crate.
 fn serves(part: Part, args: &[String]) -> bool {
+    if part == Part::Kubo {
+        // Minutes of Go, for whoever tests the tier or everything.
+        return wants_kubo(args);
+    }
     if !matches!(part, Part::Docker | Part::StaticBinary) {
         return true;
     }
@@ -72,6 +76,16 @@ fn serves(part: Part, args: &[String]) -> bool {
     });
     let package = !selects_packages(&args) || mentions("peercache-cli");
     package && (!names_targets || mentions("containers") || mentions("--tests"))
+}
+
+/// Whether these arguments of `cargo test` select tests of the IPFS tier: all of them, its package, or the tests of
+/// the facade and the command that start a node.
+fn wants_kubo(args: &[String]) -> bool {
+    let args: Vec<_> = args.iter().take_while(|arg| *arg != "--").map(String::as_str).collect();
+    let names = ["peercache", "peercache-ipfs", "peercache-cli"];
+    // `-p NAME`, `-pNAME` and `--package=NAME` alike.
+    let named = |arg: &str| names.contains(&arg.trim_start_matches("--package=").trim_start_matches("-p"));
+    !selects_packages(&args) || args.iter().any(|arg| named(arg))
 }
 
 /// Whether these arguments of `cargo test` name packages, which `--workspace` would overrule.
@@ -144,6 +158,10 @@ mod tests {
             assert!(!serves(part, &["-p", "peercache-cli", "--test", "cli"]));
         }
         assert!(serves(Part::Gh, &["-p", "peercache-api"]));
+        assert!(serves(Part::Kubo, &[]) && serves(Part::Kubo, &["-p", "peercache-ipfs", "--test", "faults"]));
+        assert!(
+            !serves(Part::Kubo, &["-p", "peercache-api"]) && !serves(Part::Kubo, &["--package", "xtask"])
+        );
     }
 
     #[test]

@@ -48,16 +48,21 @@ impl Identity {
         }
     }
 
-    /// The one that belongs to `name` in the network of `key`: everybody with the key can compute it, so
-    /// a bootstrap address needs no copied peer id. Two nodes of one network must not use one name.
+    /// The one that belongs to `name` in the network of `key`: everybody who may write can compute it,
+    /// so a bootstrap address needs no copied peer id. Two nodes of one network must not use one name.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the name is empty or longer than 255 bytes.
+    /// [`ErrorKind::Config`] when the name is empty or longer than 255 bytes, or the key cannot write: a
+    /// node that only reads could take the name of any other one.
     pub fn derived(key: &NetworkKey, name: &str) -> Result<Self, Error> {
         if name.is_empty() || name.len() > 255 {
             return Err(config(format!("a node's name has 1 to 255 bytes, this one has {}", name.len())));
         }
-        Self::from_seed(key.identity_seed(name))
+        let seed = key.identity_seed(name).ok_or_else(|| {
+            config("a secret that cannot write gives no node its name, or it could take another node's")
+                .with_help("leave the name out, use an identity file, or give this node the full secret")
+        })?;
+        Self::from_seed(seed)
     }
 
     /// The public name: what follows `/p2p/` in an address.
@@ -281,11 +286,16 @@ mod tests {
 
     #[test]
     fn a_derived_identity_follows_key_and_name() {
-        let key = NetworkKey::new([1; 32], None, [0; 8]);
+        let key = NetworkKey::new([1; 32], Some([5; 32]), [0; 8]);
         let name = |key: &NetworkKey, name: &str| Identity::derived(key, name).unwrap().name().to_string();
-        insta::assert_snapshot!(name(&key, "mcp-server"), @"12D3KooWSVTKKnACKoVvayEC2m5K9x7PYovpgWgk7Diq6ehdAnh1");
+        insta::assert_snapshot!(name(&key, "mcp-server"), @"12D3KooWKFYdt5ytvHquzdjBBCCQadUXXw5kJnG69yP7EB34s88W");
         assert_ne!(name(&key, "mcp-server"), name(&key, "other"));
-        assert_ne!(name(&key, "mcp-server"), name(&NetworkKey::new([2; 32], None, [0; 8]), "mcp-server"));
+        assert_ne!(
+            name(&key, "mcp-server"),
+            name(&NetworkKey::new([1; 32], Some([6; 32]), [0; 8]), "mcp-server")
+        );
+        let reader = Identity::derived(&NetworkKey::new([1; 32], None, [0; 8]), "mcp-server").unwrap_err();
+        assert_eq!(reader.kind(), ErrorKind::Config);
         assert!(Identity::derived(&key, "").is_err());
     }
 

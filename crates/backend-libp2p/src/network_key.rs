@@ -77,9 +77,11 @@ impl NetworkKey {
         self.current.derive(b"placement", b"")
     }
 
-    /// The seed of the identity called `name`.
-    pub(crate) fn identity_seed(&self, name: &str) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.current.derive(b"identity", name.as_bytes()))
+    /// The seed of the identity called `name`; `None` without the writer's key, so that no node that
+    /// only reads can take the name of another one.
+    pub(crate) fn identity_seed(&self, name: &str) -> Option<Zeroizing<[u8; 32]>> {
+        let writer = self.current.writer.as_ref()?;
+        Some(Zeroizing::new(derive(writer, b"identity", name.as_bytes())))
     }
 }
 
@@ -158,7 +160,8 @@ mod tests {
             (NetworkKey::new([1; 32], Some([2; 32]), [0; 8]), NetworkKey::new([3; 32], None, [0; 8]));
         assert_ne!(one.current.prologue(), other.current.prologue());
         assert_ne!(one.identity_seed("host"), one.identity_seed("host2"));
-        assert_ne!(*one.identity_seed(""), one.current.prologue());
+        assert_ne!(*one.identity_seed("").unwrap(), one.current.prologue());
+        assert!(other.identity_seed("host").is_none(), "a reader takes no name");
         let tag = |mac: Hmac<Sha256>| mac.finalize().into_bytes();
         assert_ne!(tag(one.current.member_mac()), tag(one.current.writer_mac().unwrap()));
         assert!(other.current.writer_mac().is_none());
@@ -168,7 +171,7 @@ mod tests {
     fn derivations_are_the_same_in_every_release() {
         let key = NetworkKey::new([7; 32], Some([9; 32]), *b"12345678");
         insta::assert_snapshot!(hex(&key.current.prologue()), @"3aece57511c7e7159ef870e1800125366a6333ef2d2b0c5e9d113b6beff94ab8");
-        insta::assert_snapshot!(hex(&*key.identity_seed("mcp-server")), @"137dba29c6b8bc3a5757cf0bf7b1b94ea92cbc6e54d2a3c21a260131a40db6fb");
+        insta::assert_snapshot!(hex(&*key.identity_seed("mcp-server").unwrap()), @"87bb65c4ca035a226bfa6b84e8b6d9df6b07839e87b9fcc50498022b3f97081e");
         insta::assert_snapshot!(hex(&key.placement()), @"ccaa2a3a05cc182677210c3f7c3a8a29");
     }
 

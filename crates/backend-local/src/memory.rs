@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use peercache_api::{
     BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Freshness, Key,
     MAX_CONTENT_TYPE_BYTES, MAX_TAG_BYTES, MAX_TAGS, MAX_VALIDATOR_BYTES, MAX_VALUE_BYTES, Metadata,
-    Operation, SystemClock,
+    Operation, SystemClock, Timestamp,
 };
 use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
@@ -77,6 +77,12 @@ impl Memory {
             capacity: self.cache.capacity(),
             evicted: self.evicted.load(Ordering::Relaxed),
         }
+    }
+
+    /// The time that it goes by, for expiry. The cache above it must go by the same.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     fn refuse_if_closed(&self, operation: Operation) -> Result<(), Error> {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -12,15 +11,14 @@ use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, StalledStreamProtectionConfig,
 };
-use peercache_api::{BackendInfo, Clock, Error, ErrorKind, Operation, SystemClock};
+use peercache_api::{Clock, Error, ErrorKind, Operation, SystemClock};
+use peercache_blob::BlobBackend;
 
+use crate::bucket::Bucket;
 use crate::connect::{self, Chain, Given};
 use crate::credentials::{Loader, Origin, Provider};
-use crate::known::{Memory, Turns};
-use crate::layout::Layout;
-use crate::report::SharedFinding;
-use crate::s3::{S3, capabilities};
-use crate::store::Store;
+use crate::request_error::{Addressing, Target};
+use crate::s3::S3;
 
 /// The SDK's behaviour that this was written for and tested with.
 fn behavior() -> BehaviorVersion {
@@ -55,8 +53,15 @@ impl fmt::Debug for S3Builder {
     }
 }
 
+impl S3 {
+    /// Starts with a bucket; credentials and region are the SDK's own unless given.
+    pub fn builder(bucket: impl Into<String>) -> S3Builder {
+        S3Builder::new(bucket.into())
+    }
+}
+
 impl S3Builder {
-    pub(crate) fn new(bucket: String) -> Self {
+    fn new(bucket: String) -> Self {
         Self {
             bucket,
             prefix: String::new(),
@@ -141,13 +146,12 @@ impl S3Builder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a bucket or prefix that cannot be one, an endpoint that is no URL, no region,
-    /// a deadline of zero, or credentials that are set and empty. But for the deadline, which is given in code alone,
+    /// a deadline of zero, or credentials that are empty or malformed. But for the deadline, which is given in code alone,
     /// [`Error::context`] names as `variable` the one that makes the setting at fault.
     pub async fn open(self) -> Result<S3, Error> {
-        let layout = Layout::new(&self.prefix)?;
         check_bucket(&self.bucket)?;
         if self.request_timeout.is_zero() {
-            return Err(mistake("the deadline of requests is zero"));
+            return Err(mistake("the request timeout is zero; the least is 1 ms"));
         }
         let http = connect::http_client()?;
         let variable = |name: &str| std::env::var(name).ok();
@@ -163,17 +167,19 @@ impl S3Builder {
         };
         check_region(&region)?;
         let origin: Arc<dyn Origin> = match self.keys {
-            Some((id, _, _)) if id.trim().is_empty() => return Err(connect::empty("AWS_ACCESS_KEY_ID")),
-            Some((_, secret, _)) if secret.trim().is_empty() => {
-                return Err(connect::empty("AWS_SECRET_ACCESS_KEY"));
-            }
             Some((id, secret, token)) => {
                 let token = token.filter(|token| !token.is_empty());
+                connect::check_keys(|name| match name {
+                    "AWS_ACCESS_KEY_ID" => Some(id.clone()),
+                    "AWS_SECRET_ACCESS_KEY" => Some(secret.clone()),
+                    "AWS_SESSION_TOKEN" => token.clone(),
+                    _ => None,
+                })?;
                 Arc::new(Given(Credentials::new(id, secret, token, None, "peercache")))
             }
             None => {
                 if self.profile.is_none() {
-                    connect::complain_about_empty(variable)?;
+                    connect::check_keys(variable)?;
                 }
                 Arc::new(Chain { http: http.clone(), region: region.clone(), profile: self.profile.clone() })
             }
@@ -204,20 +210,21 @@ impl S3Builder {
             .build();
         let client = aws_sdk_s3::Client::from_conf(config);
         let shown = endpoint.or_else(|| sdk.endpoint_url().map(str::to_owned)).map(|url| without_user(&url));
-        Ok(S3 {
-            info: BackendInfo::new("s3", capabilities(self.read_only)),
-            store: Store::new(client, self.bucket, self.request_timeout, self.clock, loader),
-            layout,
-            memory: Memory::default(),
-            turns: Turns::default(),
-            conditional: SharedFinding::default(),
-            finding: tokio::sync::Mutex::new(()),
-            writable: SharedFinding::default(),
-            read_only_until: AtomicU64::new(0),
-            region: region.as_ref().to_owned(),
-            endpoint: shown,
-            closed: AtomicBool::new(false),
-        })
+        let addressing = match (&shown, path_style) {
+            (None, _) => Addressing::Aws,
+            (Some(_), true) => Addressing::Path,
+            (Some(_), false) => Addressing::Host,
+        };
+        let target = Target { bucket: self.bucket, addressing };
+        let bucket = Bucket::new(client, target, &self.prefix, Arc::clone(&self.clock), loader);
+        let blobs = BlobBackend::builder(bucket)
+            .prefix(self.prefix)
+            .request_timeout(self.request_timeout)
+            .read_only(self.read_only)
+            .clock(self.clock)
+            .build()
+            .map_err(|error| error.with_context("variable", "S3_PREFIX"))?;
+        Ok(S3 { blobs, region: region.as_ref().to_owned(), endpoint: shown })
     }
 }
 
@@ -309,7 +316,7 @@ mod tests {
         insta::assert_snapshot!(refused(S3::builder("s3://cache/x").endpoint("http://h")).await, @"s3: open failed (configuration): the bucket's name is not one [variable=AWS_S3_BUCKET, characters=12]; give the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`");
         insta::assert_snapshot!(refused(ready().endpoint("h:9000")).await, @"s3: open failed (configuration): the endpoint is not a URL of a store [variable=AWS_ENDPOINT_URL_S3]; it begins with http:// or https:// and has a host, and no user, password or query");
         insta::assert_snapshot!(refused(ready().region("eu central")).await, @"s3: open failed (configuration): the region is not one [variable=AWS_REGION]; give something like eu-central-1");
-        insta::assert_snapshot!(refused(ready().request_timeout(Duration::ZERO)).await, @"s3: open failed (configuration): the deadline of requests is zero");
+        insta::assert_snapshot!(refused(ready().request_timeout(Duration::ZERO)).await, @"s3: open failed (configuration): the request timeout is zero; the least is 1 ms");
         assert_eq!(refused(ready().prefix("../x")).await.context("variable"), Some("S3_PREFIX"));
         refused(ready().endpoint("http://user:pw@host")).await;
         refused(ready().access_key("", "hush-secret", None)).await;
@@ -321,7 +328,7 @@ mod tests {
         let builder = ready().access_key("AKIDSHOWN", "hush-secret", Some("hush-token".to_owned()));
         let shown = format!("{builder:?}");
         let tier = builder.open().await.unwrap();
-        let shown = format!("{shown} {tier:?} {:?} {:?}", tier.report(), tier.store.client);
+        let shown = format!("{shown} {tier:?} {:?} {:?}", tier.report(), tier.bucket().client);
         assert!(!shown.contains("hush"), "{shown}");
     }
 

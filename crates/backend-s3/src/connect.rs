@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::ProvideRegion;
 use aws_config::profile::ProfileFileRegionProvider;
@@ -79,15 +78,16 @@ fn pem(der: &[u8]) -> String {
 }
 
 /// The region: of the environment, of the profile, or of the machine this runs on. A store with an endpoint
-/// of its own needs none, and is asked in `us-east-1` then, as such stores expect.
+/// of its own needs none, and is asked in `us-east-1` then, as such stores expect. A variable that is set
+/// and empty counts as unset.
 pub(crate) async fn region(
     http: &SharedHttpClient,
     profile: Option<&str>,
     own_endpoint: bool,
 ) -> Result<Region, Error> {
     let config = ProviderConfig::without_region().with_http_client(http.clone());
-    if let Some(region) = EnvironmentVariableRegionProvider::new().region().await {
-        return Ok(region);
+    if let Some(region) = region_of_environment(|name| std::env::var(name).ok()) {
+        return Ok(Region::new(region));
     }
     let of_profile = ProfileFileRegionProvider::builder().configure(&config);
     let of_profile = match profile {
@@ -108,6 +108,13 @@ pub(crate) async fn region(
             .with_context("variable", "AWS_REGION")
             .with_help("set it to the bucket's region")),
     }
+}
+
+fn region_of_environment(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| {
+        let value = variable(name)?.trim().to_owned();
+        Some(value).filter(|value| !value.is_empty())
+    })
 }
 
 /// Credentials that were given in code.
@@ -143,9 +150,20 @@ impl Origin for Chain {
     }
 }
 
-/// Complains about credentials that are set and empty, which is what a secret looks like that a job does not
-/// get, unless another source is set as well. `variable` reads the environment.
-pub(crate) fn complain_about_empty(variable: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
+/// Refuses keys that cannot be right: set and empty, which is what a secret looks like that a job does not
+/// get, unless another source is set as well; or with a character that no request can carry, such as the
+/// line break of a file. `variable` reads the environment.
+pub(crate) fn check_keys(variable: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
+    for name in KEYS {
+        if let Some(value) = variable(name).filter(|value| !value.trim().is_empty()) {
+            if let Some(flaw) = flaw_of_key(&value) {
+                return Err(Error::new(ErrorKind::Config, Operation::Open, format!("a credential {flaw}"))
+                    .with_backend("s3")
+                    .with_context("variable", name)
+                    .with_help("set it to the key alone: no quotes, no spaces, no line break at its end"));
+            }
+        }
+    }
     const OTHERS: [&str; 4] = [
         "AWS_PROFILE",
         "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -156,7 +174,7 @@ pub(crate) fn complain_about_empty(variable: impl Fn(&str) -> Option<String>) ->
     if OTHERS.iter().any(|name| filled(name)) {
         return Ok(());
     }
-    for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+    for name in &KEYS[..2] {
         if variable(name).is_some_and(|value| value.trim().is_empty()) {
             return Err(empty(name));
         }
@@ -164,8 +182,25 @@ pub(crate) fn complain_about_empty(variable: impl Fn(&str) -> Option<String>) ->
     Ok(())
 }
 
+/// The variables of keys.
+const KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
+/// Why this cannot be a key, in words that do not repeat it. The SDK panics over some of these.
+pub(crate) fn flaw_of_key(key: &str) -> Option<&'static str> {
+    if key.chars().any(char::is_control) {
+        return Some("has a line break or another control character in it");
+    }
+    if key.chars().any(|c| !c.is_ascii_graphic()) {
+        return Some("has a space or a character beyond ASCII in it");
+    }
+    if key.starts_with(['"', '\'']) {
+        return Some("begins with a quotation mark");
+    }
+    None
+}
+
 /// The error for a credential that is set and empty.
-pub(crate) fn empty(name: &'static str) -> Error {
+fn empty(name: &'static str) -> Error {
     Error::new(ErrorKind::Config, Operation::Open, "a credential is set and empty")
         .with_backend("s3")
         .with_context("variable", name)
@@ -179,9 +214,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn empty_credentials_are_a_mistake_unless_there_are_others() {
+    fn empty_key_is_refused_unless_there_is_another_source() {
         let with = |set: &[(&str, &str)]| {
-            complain_about_empty(|name| {
+            check_keys(|name| {
                 set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
             })
         };
@@ -190,6 +225,40 @@ mod tests {
         assert!(with(&[("AWS_ACCESS_KEY_ID", ""), ("AWS_PROFILE", "ci")]).is_ok());
         let error = with(&[("AWS_ACCESS_KEY_ID", "AK"), ("AWS_SECRET_ACCESS_KEY", " ")]).unwrap_err();
         insta::assert_snapshot!(error, @"s3: open failed (configuration): a credential is set and empty [variable=AWS_SECRET_ACCESS_KEY]; give it a value, or unset it to use another source; in GitHub Actions, jobs of forks get no secrets");
+    }
+
+    #[test]
+    fn malformed_key_is_refused_by_name_and_not_repeated() {
+        let with = |name: &'static str, value: &'static str| {
+            check_keys(|known| match known {
+                _ if known == name => Some(value.to_owned()),
+                "AWS_ACCESS_KEY_ID" => Some("AK".to_owned()),
+                "AWS_SECRET_ACCESS_KEY" => Some("aws+/secret=".to_owned()),
+                _ => None,
+            })
+        };
+        for name in KEYS {
+            for value in ["hush\r", "hush\n", " hush", "hush\u{a0}", "\"hush\"", "'hush'", "hü"] {
+                let error = with(name, value).unwrap_err();
+                assert_eq!(error.context("variable"), Some(name), "{value:?}");
+                assert!(!error.to_string().contains("hush"), "{error}");
+            }
+            assert!(with(name, "aws+/secret=").is_ok());
+        }
+        insta::assert_snapshot!(with("AWS_ACCESS_KEY_ID", "hush\r").unwrap_err(), @"s3: open failed (configuration): a credential has a line break or another control character in it [variable=AWS_ACCESS_KEY_ID]; set it to the key alone: no quotes, no spaces, no line break at its end");
+    }
+
+    #[test]
+    fn empty_region_counts_as_unset() {
+        let with = |first: &str, second: &str| {
+            let (first, second) = (first.to_owned(), second.to_owned());
+            region_of_environment(move |name| {
+                Some(if name == "AWS_REGION" { first.clone() } else { second.clone() })
+            })
+        };
+        assert_eq!(with("", ""), None);
+        assert_eq!(with(" ", "eu-west-1\r").as_deref(), Some("eu-west-1"));
+        assert_eq!(with("eu-central-1\n", "eu-west-1").as_deref(), Some("eu-central-1"));
     }
 
     #[test]

@@ -19,6 +19,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use peercache_api::Clock;
 
+use crate::connect::flaw_of_key;
+
+/// A load that takes longer than this is warned of: lookups wait for it meanwhile.
+const SLOW_LOAD: Duration = Duration::from_secs(1);
 /// The longest that one load may take.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Credentials are renewed this long before they expire.
@@ -114,6 +118,11 @@ impl Loader {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether requests wait for credentials at the moment.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.state().running.is_some()
+    }
+
     /// The store does not take these credentials: the next request loads them anew.
     pub(crate) fn refused(&self) {
         self.state().refused = true;
@@ -153,8 +162,20 @@ impl Loader {
 
     async fn load(&self) -> Result<Credentials, Failure> {
         let loading = async { self.origin.provider().await.provide_credentials().await };
-        let loaded = match tokio::time::timeout(LOAD_TIMEOUT, loading).await {
-            Ok(Ok(credentials)) => Ok(credentials),
+        let mut loading = std::pin::pin!(tokio::time::timeout(LOAD_TIMEOUT, loading));
+        let answer = match tokio::time::timeout(SLOW_LOAD, &mut loading).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                tracing::warn!(
+                    "the credentials for the bucket are not loaded after {} s; what is asked of the bucket \
+                     waits for them: see AWS_PROFILE and what it runs, or the metadata service of the machine",
+                    SLOW_LOAD.as_secs()
+                );
+                loading.await
+            }
+        };
+        let loaded = match answer {
+            Ok(Ok(credentials)) => checked(credentials),
             Ok(Err(error)) => Err(Failure::of(&error)),
             Err(_) => Err(Failure {
                 what: What::Unavailable,
@@ -167,6 +188,21 @@ impl Loader {
         state.last = Some((loaded.clone(), self.clock.monotonic()));
         loaded
     }
+}
+
+/// Refuses credentials that no request can carry: the SDK panics over them.
+fn checked(credentials: Credentials) -> Result<Credentials, Failure> {
+    let parts = [
+        ("access key id", Some(credentials.access_key_id())),
+        ("secret access key", Some(credentials.secret_access_key())),
+        ("session token", credentials.session_token()),
+    ];
+    for (part, key) in parts {
+        if let Some(flaw) = key.and_then(flaw_of_key) {
+            return Err(Failure { what: What::Invalid, text: format!("the {part} {flaw}").into() });
+        }
+    }
+    Ok(credentials)
 }
 
 /// A [`Loader`] as the SDK wants it.
@@ -259,6 +295,17 @@ mod tests {
         assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), "AK1");
         clock.advance(BETWEEN_LOADS);
         assert_eq!(provider.provide_credentials().await.unwrap().access_key_id(), "AK1", "not refused");
+    }
+
+    #[test]
+    fn loaded_key_with_a_line_break_is_an_error_and_not_repeated() {
+        let with = |id: &str, token: &str| {
+            checked(Credentials::new(id, "secret", Some(token.to_owned()), None, "test"))
+        };
+        assert!(with("AK", "token").is_ok());
+        let failure = with("hush\r", "token").unwrap_err();
+        assert_eq!(&*failure.text, "the access key id has a line break or another control character in it");
+        assert!(matches!(with("AK", "hush\n").unwrap_err().what, What::Invalid));
     }
 
     #[tokio::test]

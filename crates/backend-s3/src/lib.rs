@@ -22,24 +22,22 @@
 //! # }
 //! ```
 
+mod bucket;
 mod builder;
 mod connect;
 mod credentials;
 #[cfg(test)]
 mod fake;
-mod gate;
-mod known;
-mod layout;
 mod lifecycle;
 mod report;
+mod request_error;
 mod s3;
-mod store;
 #[cfg(test)]
 mod tests;
-mod trouble;
-mod write;
+mod throttle;
 
 pub use builder::S3Builder;
 pub use lifecycle::{LifecycleDays, LifecycleFilter, LifecycleRule};
-pub use report::{Finding, Requests, S3Report};
+pub use peercache_blob::Finding;
+pub use report::{Requests, S3Report};
 pub use s3::S3;

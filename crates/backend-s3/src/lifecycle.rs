@@ -8,8 +8,8 @@ use peercache_api::{Error, ErrorKind, Operation};
 use serde::Serialize;
 
 use crate::report::Request;
+use crate::request_error::RequestError;
 use crate::s3::S3;
-use crate::trouble::Trouble;
 
 /// The most days that a rule may name.
 const MAX_DAYS: u16 = 3650;
@@ -52,14 +52,14 @@ pub struct LifecycleDays {
 }
 
 impl LifecycleRule {
-    fn to_sdk(&self) -> Result<SdkRule, Trouble> {
+    fn to_sdk(&self) -> Result<SdkRule, RequestError> {
         SdkRule::builder()
             .id(&self.id)
             .status(ExpirationStatus::Enabled)
             .filter(LifecycleRuleFilter::builder().prefix(&self.filter.prefix).build())
             .expiration(LifecycleExpiration::builder().days(i32::from(self.expiration.days)).build())
             .build()
-            .map_err(|error| Trouble::Unsendable(error.to_string()))
+            .map_err(|error| RequestError::Unsendable(error.to_string()))
     }
 }
 
@@ -82,7 +82,7 @@ impl S3 {
                 .with_backend("s3")
                 .with_context("days", days));
         }
-        let prefix = self.layout.prefix().to_owned();
+        let prefix = self.blobs.prefix().to_owned();
         Ok(LifecycleRule {
             id: format!("peercache {prefix}").trim_end().to_owned(),
             status: "Enabled",
@@ -101,7 +101,6 @@ impl S3 {
     /// other rules, or could hold other things; otherwise as for a put.
     pub async fn apply_lifecycle(&self, days: u16) -> Result<LifecycleRule, Error> {
         let rule = self.lifecycle_rule(days)?;
-        self.refuse_closed(Operation::Configure)?;
         if rule.filter.prefix.is_empty() {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -109,13 +108,13 @@ impl S3 {
                 "without a prefix the rule would remove everything in the bucket",
             )
             .with_backend("s3")
-            .with_context("bucket", &self.store.bucket)
+            .with_context("bucket", &self.bucket().target.bucket)
             .with_help("set S3_PREFIX, or set the rule yourself if the bucket holds nothing else"));
         }
         let work = async {
-            self.replace_rule(&rule).await.map_err(|trouble| {
-                let denied = trouble.is_access_denied();
-                let error = self.store.fail(trouble, Operation::Configure);
+            self.replace_rule(&rule).await.map_err(|error| {
+                let denied = error.is_access_denied();
+                let error = self.bucket().fail(error, Operation::Configure);
                 if denied {
                     Error::new(
                         ErrorKind::Denied,
@@ -123,38 +122,38 @@ impl S3 {
                         "these credentials may not change the bucket's lifecycle rules",
                     )
                     .with_backend("s3")
-                    .with_context("bucket", &self.store.bucket)
+                    .with_context("bucket", &self.bucket().target.bucket)
                     .with_help("allow s3:GetLifecycleConfiguration and s3:PutLifecycleConfiguration")
                 } else {
                     error
                 }
             })
         };
-        self.store.within(Operation::Configure, work).await?;
+        self.blobs.run(Operation::Configure, work).await.map_err(|error| self.explain(error))?;
         Ok(rule)
     }
 
-    async fn replace_rule(&self, rule: &LifecycleRule) -> Result<(), Trouble> {
-        let (client, bucket) = (&self.store.client, &self.store.bucket);
+    async fn replace_rule(&self, rule: &LifecycleRule) -> Result<(), RequestError> {
+        let (client, bucket) = (&self.bucket().client, &self.bucket().target.bucket);
         let read = || async {
-            client.get_bucket_lifecycle_configuration().bucket(bucket).send().await.map_err(Trouble::of)
+            client.get_bucket_lifecycle_configuration().bucket(bucket).send().await.map_err(RequestError::of)
         };
-        let mut rules = match self.store.send(Request::Lifecycle, Operation::Configure, read).await {
+        let mut rules = match self.bucket().send(Request::Lifecycle, Operation::Configure, read).await {
             Ok(answer) => answer.rules.unwrap_or_default(),
             // No rule yet is a 404 too.
-            Err(trouble) if trouble.is_no_such_object() => Vec::new(),
-            Err(trouble) => return Err(trouble),
+            Err(error) if error.is_no_such_object() => Vec::new(),
+            Err(error) => return Err(error),
         };
         rules.retain(|other| other.id() != Some(&rule.id));
         rules.push(rule.to_sdk()?);
         let configuration = BucketLifecycleConfiguration::builder()
             .set_rules(Some(rules))
             .build()
-            .map_err(|error| Trouble::Unsendable(error.to_string()))?;
+            .map_err(|error| RequestError::Unsendable(error.to_string()))?;
         let write = || async {
             let request = client.put_bucket_lifecycle_configuration().bucket(bucket);
-            request.lifecycle_configuration(configuration.clone()).send().await.map_err(Trouble::of)
+            request.lifecycle_configuration(configuration.clone()).send().await.map_err(RequestError::of)
         };
-        self.store.send(Request::Lifecycle, Operation::Configure, write).await.map(|_| ())
+        self.bucket().send(Request::Lifecycle, Operation::Configure, write).await.map(|_| ())
     }
 }

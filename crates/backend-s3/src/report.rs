@@ -1,7 +1,8 @@
 //! What the tier has done and what it costs: counted where requests are sent.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use peercache_blob::Finding;
 use serde::Serialize;
 
 /// A request as the store's price list knows them.
@@ -10,45 +11,6 @@ pub(crate) enum Request {
     Get,
     Put,
     Lifecycle,
-}
-
-/// What is not known until the store was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Finding {
-    /// Not asked yet.
-    Unknown,
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
-}
-
-/// A [`Finding`] that several tasks share.
-#[derive(Debug, Default)]
-pub(crate) struct SharedFinding(AtomicU8);
-
-impl SharedFinding {
-    pub(crate) fn set(&self, finding: Finding) {
-        self.0.store(finding as u8, Ordering::Release);
-    }
-
-    /// As [`SharedFinding::set`]; gives what was there before.
-    pub(crate) fn replace(&self, finding: Finding) -> Finding {
-        Self::named(self.0.swap(finding as u8, Ordering::AcqRel))
-    }
-
-    pub(crate) fn get(&self) -> Finding {
-        Self::named(self.0.load(Ordering::Acquire))
-    }
-
-    fn named(number: u8) -> Finding {
-        match number {
-            1 => Finding::Yes,
-            2 => Finding::No,
-            _ => Finding::Unknown,
-        }
-    }
 }
 
 /// Counters of one tier.
@@ -62,9 +24,6 @@ pub(crate) struct Counters {
     pub(crate) throttled: AtomicU64,
     pub(crate) held_back: AtomicU64,
     pub(crate) retries: AtomicU64,
-    pub(crate) conflicts: AtomicU64,
-    pub(crate) corrupt: AtomicU64,
-    pub(crate) timeouts: AtomicU64,
 }
 
 /// Adds `amount` to a counter.

@@ -170,7 +170,7 @@ async fn what_is_not_ours_is_corrupt_until_it_is_replaced() {
     let setup = Setup::new().await;
     let tier = setup.warm().await;
     let k = key("k");
-    let path = format!("/cache/{}", tier.layout.object(&k));
+    let path = format!("/cache/{}", tier.blobs.blob_name(&k));
     let mut damaged = envelope::encode(&k, &setup.entry("v", 9)).to_vec();
     *damaged.last_mut().unwrap() ^= 1;
     let foreign = envelope::encode(&key("other"), &setup.entry("theirs", 9)).to_vec();
@@ -237,7 +237,7 @@ async fn credentials_that_may_not_write_make_a_read_only_tier() {
     insta::assert_snapshot!(error, @"s3: put failed (denied): these credentials may not write to the bucket [bucket=cache, status=403, code=AccessDenied]; allow s3:PutObject, or set CACHE_READ_ONLY=true if they are not to write");
     setup.log();
     let error = tier.put(&key("k"), setup.entry("v", 3)).await.unwrap_err();
-    insta::assert_snapshot!(error, @"s3: put failed (denied): the tier is read-only: the credentials may not write to the bucket [bucket=cache]; allow s3:PutObject, or set CACHE_READ_ONLY=true if they are not to write");
+    insta::assert_snapshot!(error, @"s3: put failed (denied): these credentials may not write to the bucket [bucket=cache, status=403, code=AccessDenied, asked-again-in-seconds=600]; allow s3:PutObject, or set CACHE_READ_ONLY=true if they are not to write");
     assert_eq!(setup.log(), "");
     assert_eq!(tier.report().writable, Finding::No);
     assert_eq!(tier.get(&key("k")).await.unwrap().unwrap().value(), "v", "reads go on");
@@ -249,7 +249,7 @@ async fn credentials_that_may_not_write_make_a_read_only_tier() {
     let read_only = setup.builder().read_only(true).open().await.unwrap();
     setup.log();
     let error = read_only.put(&key("k"), setup.entry("v", 5)).await.unwrap_err();
-    insta::assert_snapshot!(error, @"s3: put failed (denied): the tier is read-only [bucket=cache]");
+    insta::assert_snapshot!(error, @"s3: put failed (denied): the backend is read-only");
     assert_eq!(setup.log(), "");
     assert!(!read_only.info().capabilities.writable);
 }

@@ -1,7 +1,8 @@
 //! What is stored under a key: a value with its lifetime and version, or a tombstone.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +41,18 @@ pub enum EntryKind {
     Tombstone,
 }
 
+/// Who may read a value, for wrappers that seal and for stores that strangers can read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Class {
+    /// Only members that are trusted with everything. Stores that strangers can read refuse it unless
+    /// they are told otherwise.
+    #[default]
+    Private,
+    /// Every member, jobs of untrusted pull requests included: what its origin shows to everybody.
+    Public,
+}
+
 /// What the origin gave to ask whether a value is still current (RFC 9110, section 8.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,6 +83,8 @@ pub struct Metadata {
     pub validators: Validators,
     /// Groups that this entry belongs to, for invalidation together.
     pub tags: Vec<String>,
+    /// Who may read the value. Not used for a tombstone, which holds none: see [`Entry::class`].
+    pub class: Class,
 }
 
 /// Where an entry stands in its life.
@@ -84,11 +99,27 @@ pub enum Freshness {
 }
 
 /// One stored entry. Cloning shares both the metadata and the value.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Entry {
-    meta: Arc<Metadata>,
+    shared: Arc<Shared>,
     value: Bytes,
 }
+
+/// What the clones of an entry share.
+struct Shared {
+    meta: Metadata,
+    /// The value in a form that its readers need not decode.
+    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl PartialEq for Entry {
+    /// What was decoded follows from the value, and does not count.
+    fn eq(&self, other: &Self) -> bool {
+        self.shared.meta == other.shared.meta && self.value == other.value
+    }
+}
+
+impl Eq for Entry {}
 
 impl Entry {
     /// Starts an entry with this value, version and time of creation. It is fresh for no time until
@@ -107,7 +138,7 @@ impl Entry {
             fresh_for: TOMBSTONE_LIFETIME,
             ..Metadata::default()
         };
-        Self { meta: Arc::new(meta), value: Bytes::new() }
+        Self::assembled(meta, Bytes::new())
     }
 
     /// As [`Entry::tombstone`], with bytes that prove who made it. Only the wrapper that wrote them
@@ -120,8 +151,7 @@ impl Entry {
         created: Timestamp,
         proof: impl Into<Bytes>,
     ) -> Result<Self, Error> {
-        let Self { meta, .. } = Self::tombstone(version, created);
-        Self::checked(Arc::unwrap_or_clone(meta), proof.into())
+        Self::checked(Self::tombstone(version, created).shared.meta.clone(), proof.into())
     }
 
     /// The value; possibly empty. For a tombstone its proof, empty unless it was given one.
@@ -139,40 +169,51 @@ impl Entry {
     /// Everything but the value.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
-        &self.meta
+        &self.shared.meta
     }
 
     /// Which write this is.
     #[must_use]
     pub fn version(&self) -> Version {
-        self.meta.version
+        self.shared.meta.version
     }
 
     /// Whether this marks a removal.
     #[must_use]
     pub fn is_tombstone(&self) -> bool {
-        self.meta.kind == EntryKind::Tombstone
+        self.shared.meta.kind == EntryKind::Tombstone
+    }
+
+    /// Who may read this entry. A tombstone is public: it says that something is gone, and everybody who
+    /// could read the value has to learn that.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        if self.is_tombstone() { Class::Public } else { self.shared.meta.class }
     }
 
     /// Time since creation; zero if the writer's clock ran ahead of `now`.
     #[must_use]
     pub fn age(&self, now: Timestamp) -> Duration {
-        now.saturating_since(self.meta.created)
+        now.saturating_since(self.shared.meta.created)
     }
 
     /// When it stops being servable even as stale; a store may drop it from then on.
     #[must_use]
     pub fn expires(&self) -> Timestamp {
-        self.meta.created.saturating_add(self.meta.fresh_for).saturating_add(self.meta.stale_for)
+        self.shared
+            .meta
+            .created
+            .saturating_add(self.shared.meta.fresh_for)
+            .saturating_add(self.shared.meta.stale_for)
     }
 
     /// Where this entry stands at `now`.
     #[must_use]
     pub fn freshness(&self, now: Timestamp) -> Freshness {
         let age = self.age(now);
-        if age < self.meta.fresh_for {
+        if age < self.shared.meta.fresh_for {
             Freshness::Fresh
-        } else if age < self.meta.fresh_for.saturating_add(self.meta.stale_for) {
+        } else if age < self.shared.meta.fresh_for.saturating_add(self.shared.meta.stale_for) {
             Freshness::Stale
         } else {
             Freshness::Expired
@@ -183,7 +224,8 @@ impl Entry {
     /// is never served, and every honest write replaces it.
     #[must_use]
     pub fn is_from_future(&self, now: Timestamp) -> bool {
-        self.meta.version.is_from_future(now) || self.meta.created > now.saturating_add(MAX_CLOCK_SKEW)
+        self.shared.meta.version.is_from_future(now)
+            || self.shared.meta.created > now.saturating_add(MAX_CLOCK_SKEW)
     }
 
     /// Whether a store that holds `stored` must replace it with this entry.
@@ -195,7 +237,7 @@ impl Entry {
         match (self.is_from_future(now), stored.is_from_future(now)) {
             (false, true) => true,
             (true, false) => false,
-            _ => self.meta.version > stored.meta.version,
+            _ => self.shared.meta.version > stored.shared.meta.version,
         }
     }
 
@@ -205,10 +247,28 @@ impl Entry {
         let text = |value: &Option<String>| value.as_ref().map_or(0, String::len);
         size_of::<Metadata>()
             + self.value.len()
-            + text(&self.meta.content_type)
-            + text(&self.meta.validators.etag)
-            + text(&self.meta.validators.last_modified)
-            + self.meta.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>()
+            + text(&self.shared.meta.content_type)
+            + text(&self.shared.meta.validators.etag)
+            + text(&self.shared.meta.validators.last_modified)
+            + self.shared.meta.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>()
+    }
+
+    /// The value as [`Entry::set_decoded`] kept it, here or by way of a clone.
+    #[must_use]
+    pub fn decoded(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        self.shared.decoded.get()
+    }
+
+    /// Keeps a decoded form of the value with this entry and its clones, unless there is one already.
+    /// It is never stored or sent: an entry that is read from bytes has none. It lives as long as the
+    /// entry does in memory, and is not part of [`Entry::memory_bytes`].
+    pub fn set_decoded(&self, decoded: Arc<dyn Any + Send + Sync>) {
+        // Whoever was first decoded the same bytes.
+        let _first = self.shared.decoded.set(decoded);
+    }
+
+    fn assembled(meta: Metadata, value: Bytes) -> Self {
+        Self { shared: Arc::new(Shared { meta, decoded: OnceLock::new() }), value }
     }
 
     /// Checks every bound; what is read from a store goes through here like what a caller builds.
@@ -241,7 +301,7 @@ impl Entry {
         } else if meta.kind == EntryKind::Tombstone && value.len() > MAX_PROOF_BYTES {
             format!("a tombstone's proof has at most {MAX_PROOF_BYTES} bytes, this one has {}", value.len())
         } else {
-            return Ok(Self { meta: Arc::new(meta), value });
+            return Ok(Self::assembled(meta, value));
         };
         Err(Error::new(ErrorKind::Config, Operation::Encode, format!("the entry is not valid: {complaint}")))
     }
@@ -251,11 +311,12 @@ impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the value nor the tags: both may hold what a log must not.
         f.debug_struct("Entry")
-            .field("kind", &self.meta.kind)
-            .field("version", &self.meta.version)
-            .field("created", &self.meta.created)
-            .field("fresh_for", &self.meta.fresh_for)
-            .field("stale_for", &self.meta.stale_for)
+            .field("kind", &self.shared.meta.kind)
+            .field("version", &self.shared.meta.version)
+            .field("created", &self.shared.meta.created)
+            .field("fresh_for", &self.shared.meta.fresh_for)
+            .field("stale_for", &self.shared.meta.stale_for)
+            .field("class", &self.class())
             .field("bytes", &self.value.len())
             .finish_non_exhaustive()
     }
@@ -297,6 +358,12 @@ impl EntryBuilder {
     /// The origin's modification date, as received.
     pub fn last_modified(mut self, date: impl Into<String>) -> Self {
         self.meta.validators.last_modified = Some(date.into());
+        self
+    }
+
+    /// Who may read the value; default [`Class::Private`].
+    pub fn class(mut self, class: Class) -> Self {
+        self.meta.class = class;
         self
     }
 
@@ -387,6 +454,18 @@ mod tests {
         let with = |bytes| Entry::tombstone_with_proof(version(0), NOW, vec![1; bytes]);
         assert!(with(MAX_PROOF_BYTES).unwrap().is_tombstone());
         assert_eq!(with(MAX_PROOF_BYTES + 1).map_err(|error| error.kind()), Err(ErrorKind::Config));
+    }
+
+    #[test]
+    fn what_was_decoded_is_shared_by_clones_and_does_not_count() {
+        let (one, other) = (entry(0), entry(0));
+        let clone = one.clone();
+        clone.set_decoded(Arc::new(7_u8));
+        one.set_decoded(Arc::new(8_u8));
+        assert_eq!(one.decoded().unwrap().downcast_ref(), Some(&7_u8), "the first is kept");
+        assert!(other.decoded().is_none());
+        assert_eq!(one, other);
+        assert_eq!(one.memory_bytes(), other.memory_bytes());
     }
 
     #[test]

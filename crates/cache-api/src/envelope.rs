@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use minicbor::{Decode, Encode};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::entry::{Entry, EntryKind, MAX_VALUE_BYTES, Metadata, Validators};
+use crate::entry::{Class, Entry, EntryKind, MAX_VALUE_BYTES, Metadata, Validators};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::key::Key;
 use crate::time::{Timestamp, whole_millis};
@@ -28,6 +28,8 @@ pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 pub const MAX_ENVELOPE_BYTES: usize = HEADER_BYTES + MAX_METADATA_BYTES + MAX_VALUE_BYTES;
 
 const CHECKSUM_AT: usize = 96;
+/// The flag of a value that is [`Class::Public`].
+const FLAG_PUBLIC: u16 = 1;
 
 /// Optional metadata. Fields are numbered; a reader skips numbers that it does not know.
 #[derive(Default, Encode, Decode)]
@@ -56,7 +58,10 @@ pub fn encode_head(key: &Key, entry: &Entry) -> Bytes {
         EntryKind::Value => 0,
         EntryKind::Tombstone => 1,
     });
-    head.put_u16(0);
+    head.put_u16(match meta.class {
+        Class::Public if meta.kind == EntryKind::Value => FLAG_PUBLIC,
+        Class::Public | Class::Private => 0,
+    });
     // Both fit: an Entry is checked against its bounds when it is made.
     head.put_u32(u32::try_from(optional.len()).unwrap_or(u32::MAX));
     head.put_u32(u32::try_from(entry.value().len()).unwrap_or(u32::MAX));
@@ -134,6 +139,7 @@ fn read_body(header: Header, envelope: Bytes) -> Result<Entry, Error> {
         content_type: optional.content_type,
         validators: Validators { etag: optional.etag, last_modified: optional.last_modified },
         tags: optional.tags.unwrap_or_default(),
+        class: header.class,
     };
     Entry::checked(meta, value).map_err(|error| corrupt("the metadata is out of bounds").with_source(error))
 }
@@ -149,6 +155,7 @@ pub fn peek_version(envelope: &[u8]) -> Result<Version, Error> {
 
 struct Header {
     kind: EntryKind,
+    class: Class,
     meta_len: usize,
     value_len: usize,
     created: Timestamp,
@@ -173,14 +180,19 @@ impl Header {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(corrupt("the envelope ends within its header").with_context("bytes", bytes.len()));
         };
-        let flags = u16::from_be_bytes(take(header, 6));
-        if flags != 0 || take::<4>(header, 60) != [0; 4] {
-            return Err(unsupported("the envelope uses a feature that this build does not know"));
+        let unknown = || unsupported("the envelope uses a feature that this build does not know");
+        if take::<4>(header, 60) != [0; 4] {
+            return Err(unknown());
         }
         let kind = match header[5] {
             0 => EntryKind::Value,
             1 => EntryKind::Tombstone,
             _ => return Err(unsupported("the envelope holds a kind of entry that this build does not know")),
+        };
+        let class = match (u16::from_be_bytes(take(header, 6)), kind) {
+            (0, _) => Class::Private,
+            (FLAG_PUBLIC, EntryKind::Value) => Class::Public,
+            _ => return Err(unknown()),
         };
         let meta_len = u32::from_be_bytes(take(header, 8)) as usize;
         let value_len = u32::from_be_bytes(take(header, 12)) as usize;
@@ -192,6 +204,7 @@ impl Header {
         let long = |at| u64::from_be_bytes(take(header, at));
         Ok(Self {
             kind,
+            class,
             meta_len,
             value_len,
             created: Timestamp::from_millis(long(16)),

@@ -42,7 +42,7 @@ pub use bytes::Bytes;
 
 pub use backend::{BackendInfo, CacheBackend, CacheBackendExt, Capabilities, Scope};
 pub use entry::{
-    Entry, EntryBuilder, EntryKind, Freshness, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_PROOF_BYTES,
+    Class, Entry, EntryBuilder, EntryKind, Freshness, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_PROOF_BYTES,
     MAX_TAG_BYTES, MAX_TAGS, MAX_VALIDATOR_BYTES, MAX_VALUE_BYTES, Metadata, TOMBSTONE_LIFETIME, Validators,
 };
 pub use error::{Error, ErrorKind, Operation};

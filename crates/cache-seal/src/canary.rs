@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use peercache_api::{
-    CacheBackend, Entry, Error, ErrorKind, Freshness, Key, Operation, Version, VersionClock,
+    CacheBackend, Class, Entry, Error, ErrorKind, Freshness, Key, Operation, Version, VersionClock,
 };
 
 use crate::format::peek_key_id;
@@ -61,7 +61,10 @@ impl<B: CacheBackend> Sealed<B> {
         }
         // Ordered writes need a version above the mark that is replaced; a mark from the future loses anyway.
         versions.observe(seen, now);
-        let mark = Entry::builder("", versions.next(now), now).fresh_for(CANARY_LIFETIME).build()?;
+        let mark = Entry::builder("", versions.next(now), now)
+            .fresh_for(CANARY_LIFETIME)
+            .class(Class::Public)
+            .build()?;
         self.put_at(&self.ring.current, &key, place, mark).await?;
         Ok(Canary::Planted)
     }

@@ -30,7 +30,7 @@ impl<B: CacheBackend> Fleet for Sealed<B> {
             return Err(self.error(
                 ErrorKind::Denied,
                 Operation::Lease,
-                "this process has the read-only secret: nobody can wait for what it loads",
+                "this process has a secret that cannot make entries: nobody can wait for what it loads",
             ));
         }
         let place = keys.place(key)?;
@@ -41,7 +41,7 @@ impl<B: CacheBackend> Fleet for Sealed<B> {
                 None => Err(self.error(
                     ErrorKind::Corrupt,
                     Operation::Lease,
-                    "what another member loaded is sealed with another secret",
+                    "this process has no secret that opens what another member loaded",
                 )),
             },
         }

@@ -5,7 +5,7 @@
 //! the associated data, and a writer's signature covers that and the ciphertext.
 
 use bytes::{Bytes, BytesMut};
-use peercache_api::{Entry, EntryKind, Error, ErrorKind, Key, MAX_PROOF_BYTES, Operation, envelope};
+use peercache_api::{Class, Entry, EntryKind, Error, ErrorKind, Key, MAX_PROOF_BYTES, Operation, envelope};
 use sha2::{Digest, Sha256};
 
 use crate::compress;
@@ -16,7 +16,7 @@ use crate::xaes::{NONCE_BYTES, TAG_BYTES};
 
 /// The first bytes of a sealed value. The first is not ASCII, as in an envelope.
 pub(crate) const MAGIC: [u8; 4] = [0x89, b'P', b'C', b'S'];
-/// The format of values, and of the tombstones of before [`REMOVAL_VERSION`], which are still read.
+/// The format of values.
 pub(crate) const FORMAT_VERSION: u8 = 1;
 /// The format of tombstones: they name their place, so that who is only told that one was stored can open
 /// it and learn which key was removed.
@@ -41,7 +41,7 @@ pub const MAX_OVERHEAD_BYTES: usize =
 
 /// Says what is signed, so that no signature of ours can be taken for one of another kind.
 const DOMAIN: &[u8; 25] = b"peercache sealed entry 1\n";
-const ASSOCIATED_BYTES: usize = 90;
+const ASSOCIATED_BYTES: usize = 91;
 const STATEMENT_BYTES: usize = DOMAIN.len() + ASSOCIATED_BYTES + NONCE_BYTES + 32;
 
 /// A sealed entry, and whether it was compressed.
@@ -76,13 +76,16 @@ pub(crate) fn seal_with_nonce(
     let (format, body_at) = layout(entry.metadata().kind);
     let (mut sealed, compressed) = plaintext_after(body_at, key, entry, compress);
     let associated = associated_data(format, keys.id(), place, entry);
-    let tag = keys.cipher.encrypt(nonce, &associated, &mut sealed[body_at..]).map_err(|_| {
+    // Only a writer comes here, and it has both keys.
+    let denied = || Error::new(ErrorKind::Denied, Operation::Encode, "a read-only secret cannot seal");
+    let cipher = keys.cipher(entry.class()).ok_or_else(denied)?;
+    let tag = cipher.encrypt(nonce, &associated, &mut sealed[body_at..]).map_err(|_| {
         Error::new(ErrorKind::TooLarge, Operation::Encode, "the entry is longer than AES-GCM takes")
     })?;
     sealed.extend_from_slice(&tag);
     let statement = statement(&associated, nonce, &sealed[body_at..]);
     let Some(signature) = keys.sign(&statement) else {
-        return Err(Error::new(ErrorKind::Denied, Operation::Encode, "a read-only secret cannot seal"));
+        return Err(denied());
     };
     sealed[..4].copy_from_slice(&MAGIC);
     sealed[4] = format;
@@ -134,7 +137,7 @@ fn open_with(
     if header.name.is_some_and(|name| name != place.name) {
         return Err(Rejection::Forged);
     }
-    if header.name.is_some() && !outer.is_tombstone() {
+    if header.name.is_some() != outer.is_tombstone() {
         return Err(Rejection::UnknownFormat);
     }
     let (format, body_at) = (header.format, header.body_at());
@@ -143,6 +146,10 @@ fn open_with(
     if !keys.verifies(&statement(&associated, &header.nonce, &outer.value()[body_at..]), &header.signature) {
         return Err(Rejection::Forged);
     }
+    let class = outer.class();
+    let Some(cipher) = keys.cipher(class) else {
+        return Err(Rejection::Private);
+    };
     let (kind, version, created) = (outer.metadata().kind, outer.version(), outer.metadata().created);
     let lifetime = (outer.metadata().fresh_for, outer.metadata().stale_for);
     // In place when nobody else holds these bytes, which is so for what came from a disk or a network.
@@ -151,14 +158,19 @@ fn open_with(
     let body = sealed.len() - TAG_BYTES;
     let mut tag = [0; TAG_BYTES];
     tag.copy_from_slice(&sealed[body..]);
-    keys.cipher
+    cipher
         .decrypt(&header.nonce, &associated, &mut sealed[body_at..body], &tag)
         .map_err(|_| Rejection::Undecryptable)?;
     let envelope = unpack(&sealed.freeze().slice(body_at..body))?;
     let entry = decode(envelope).map_err(|_| Rejection::Malformed)?;
     let meta = entry.metadata();
     let same_life = kind == EntryKind::Tombstone || (meta.fresh_for, meta.stale_for) == lifetime;
-    if meta.kind == kind && meta.version == version && meta.created == created && same_life {
+    if meta.kind == kind
+        && meta.version == version
+        && meta.created == created
+        && entry.class() == class
+        && same_life
+    {
         Ok(entry)
     } else {
         Err(Rejection::Malformed)
@@ -272,6 +284,10 @@ fn associated_data(format: u8, id: KeyId, place: &Place, entry: &Entry) -> [u8; 
         id.as_bytes(),
         &place.name,
         &[kind],
+        &[match entry.class() {
+            Class::Public => 1,
+            _ => 0,
+        }],
         &meta.version.wall.as_millis().to_be_bytes(),
         &meta.version.node.as_u64().to_be_bytes(),
         &meta.version.counter.to_be_bytes(),
@@ -311,6 +327,7 @@ fn outer_entry(entry: &Entry, sealed: Vec<u8>) -> Result<Entry, Error> {
         return Entry::builder(sealed, meta.version, meta.created)
             .fresh_for(meta.fresh_for)
             .stale_for(meta.stale_for)
+            .class(meta.class)
             .build();
     }
     if sealed.len() > MAX_PROOF_BYTES {

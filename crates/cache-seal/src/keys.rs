@@ -4,17 +4,21 @@ use std::fmt;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
-use peercache_api::{Error, ErrorKind, Key, Operation};
+use peercache_api::{Class, Error, ErrorKind, Key, Operation};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::hex::hex;
-use crate::secret::{Bytes32, KeyId, Secret};
+use crate::secret::{Bytes32, KeyId, Rights, Secret};
 use crate::xaes::Xaes256Gcm;
 
 pub(crate) struct Keys {
     id: KeyId,
-    pub(crate) cipher: Xaes256Gcm,
+    rights: Rights,
+    /// For public entries and tombstones.
+    public: Xaes256Gcm,
+    /// For private entries; absent with the public form of the secret.
+    private: Option<Xaes256Gcm>,
     blinding: Hmac<Sha256>,
     signing: Option<SigningKey>,
     verifying: VerifyingKey,
@@ -24,7 +28,9 @@ impl Keys {
     pub(crate) fn new(secret: &Secret) -> Self {
         Self {
             id: secret.id(),
-            cipher: Xaes256Gcm::new(&secret.encryption_key()),
+            rights: secret.rights(),
+            public: Xaes256Gcm::new(&secret.public_encryption_key()),
+            private: secret.private_encryption_key().map(|key| Xaes256Gcm::new(&key)),
             blinding: hmac(&secret.blinding_key()),
             signing: secret.signing_key(),
             verifying: *secret.verifying_key(),
@@ -33,6 +39,18 @@ impl Keys {
 
     pub(crate) const fn id(&self) -> KeyId {
         self.id
+    }
+
+    /// What encrypts entries of this class; `None` where this form of the secret cannot open them.
+    pub(crate) const fn cipher(&self, class: Class) -> Option<&Xaes256Gcm> {
+        match class {
+            Class::Public => Some(&self.public),
+            _ => self.private.as_ref(),
+        }
+    }
+
+    pub(crate) const fn rights(&self) -> Rights {
+        self.rights
     }
 
     pub(crate) const fn can_write(&self) -> bool {
@@ -60,8 +78,7 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rights = if self.can_write() { "read and write" } else { "read-only" };
-        write!(f, "Keys({}, {rights})", self.id)
+        write!(f, "Keys({}, {})", self.id, self.rights)
     }
 }
 

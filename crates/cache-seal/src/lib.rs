@@ -56,5 +56,5 @@ pub use format::fuzzing;
 pub use keyring::{Keyring, MAX_OLD_SECRETS};
 pub use local::{LOCAL_SEAL_BYTES, LocalSeal};
 pub use sealed::{Sealed, SealedBuilder};
-pub use secret::{KeyId, MIN_PASSPHRASE_CHARS, Secret};
+pub use secret::{KeyId, MIN_PASSPHRASE_CHARS, MIN_PASSPHRASE_GUESSES_LOG10, Rights, Secret};
 pub use stats::{Rejection, SealStats};

@@ -117,7 +117,7 @@ impl<B: CacheBackend> Sealed<B> {
     /// Counts it, and gives the error for it unless it reads as absent.
     pub(crate) fn rejected(&self, why: Rejection) -> Option<Error> {
         self.counters.rejected(why);
-        (why != Rejection::Foreign).then(|| {
+        (!matches!(why, Rejection::Foreign | Rejection::Private)).then(|| {
             self.error(ErrorKind::Corrupt, Operation::Get, format!("the stored entry is refused: {why}"))
         })
     }
@@ -142,7 +142,7 @@ impl<B: CacheBackend> Sealed<B> {
 
     /// Removes under every secret that can write, so that neither an entry of before a rotation comes
     /// back nor a process that has only the former secret keeps serving it.
-    async fn bury(&self, key: &Key, tombstone: Entry) -> Result<(), Error> {
+    async fn put_tombstone(&self, key: &Key, tombstone: Entry) -> Result<(), Error> {
         let writers = self.ring.all().filter(|keys| keys.can_write());
         try_join_all(writers.map(|keys| {
             let tombstone = tombstone.clone();
@@ -214,13 +214,13 @@ impl<B: CacheBackend> CacheBackend for Sealed<B> {
     async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
         if !self.ring.current.can_write() {
             return Err(self
-                .error(ErrorKind::Denied, Operation::Put, "this process has the read-only secret, which cannot make entries")
+                .error(ErrorKind::Denied, Operation::Put, format!("this process has a secret that cannot make entries ({})", self.ring.current.rights()))
                 .with_help(
                     "to write, set CACHE_SECRET to the full secret (pc-secret-1-…); leave it so for jobs of untrusted pull requests",
                 ));
         }
         if entry.is_tombstone() {
-            return self.bury(key, entry).await;
+            return self.put_tombstone(key, entry).await;
         }
         let (bytes, most) = (entry.value().len(), self.info.capabilities.max_value_bytes);
         if bytes > most {

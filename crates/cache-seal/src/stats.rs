@@ -15,6 +15,8 @@ pub enum Rejection {
     Truncated,
     /// Sealed with a secret that this process does not have; read as absent.
     Foreign,
+    /// A private entry, which the public form of the secret does not open; read as absent.
+    Private,
     /// No writer signed it as it stands: a flipped bit, another key's or version's entry, a stretched
     /// lifetime, or an entry made with a read-only secret.
     Forged,
@@ -33,6 +35,7 @@ impl Rejection {
             Self::UnknownFormat => "it has a format that this build does not know",
             Self::Truncated => "it is truncated",
             Self::Foreign => "it is sealed with another secret",
+            Self::Private => "it is private, and this process has the public secret",
             Self::Forged => {
                 "its signature does not match: it is damaged, moved, altered, or no writer made it"
             }
@@ -66,6 +69,8 @@ pub struct SealStats {
     pub truncated: u64,
     /// See [`Rejection::Foreign`].
     pub foreign: u64,
+    /// See [`Rejection::Private`].
+    pub private: u64,
     /// See [`Rejection::Forged`].
     pub forged: u64,
     /// See [`Rejection::Undecryptable`].
@@ -75,7 +80,8 @@ pub struct SealStats {
 }
 
 impl SealStats {
-    /// How many entries were refused as `Corrupt`: all reasons but [`Rejection::Foreign`].
+    /// How many entries were refused as `Corrupt`: all reasons but
+    /// [`Rejection::Foreign`] and [`Rejection::Private`], which read as absent.
     #[must_use]
     pub const fn corrupt(&self) -> u64 {
         self.not_sealed
@@ -96,6 +102,7 @@ pub(crate) struct Counters {
     unknown_format: AtomicU64,
     truncated: AtomicU64,
     foreign: AtomicU64,
+    private: AtomicU64,
     forged: AtomicU64,
     undecryptable: AtomicU64,
     malformed: AtomicU64,
@@ -117,6 +124,7 @@ impl Counters {
             Rejection::UnknownFormat => &self.unknown_format,
             Rejection::Truncated => &self.truncated,
             Rejection::Foreign => &self.foreign,
+            Rejection::Private => &self.private,
             Rejection::Forged => &self.forged,
             Rejection::Undecryptable => &self.undecryptable,
             Rejection::Malformed => &self.malformed,
@@ -134,6 +142,7 @@ impl Counters {
             unknown_format: read(&self.unknown_format),
             truncated: read(&self.truncated),
             foreign: read(&self.foreign),
+            private: read(&self.private),
             forged: read(&self.forged),
             undecryptable: read(&self.undecryptable),
             malformed: read(&self.malformed),

@@ -11,8 +11,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
-/// How many bytes a pipe holds before whoever fills it has to wait: 256 KiB.
-pub(crate) const PIPE_BYTES: usize = 256 * 1024;
+use crate::body_rewrite::JsonRewriter;
+
+/// How many bytes a pipe holds before whoever fills it has to wait: 128 KiB. With one more piece, and what
+/// the HTTP library and its own buffer hold, a connection has at most 256 KiB that its client did not read.
+pub(crate) const PIPE_BYTES: usize = 128 * 1024;
+/// The largest piece that is handed to a connection at once: 32 KiB. The library takes whole pieces.
+const PIECE_BYTES: usize = 32 * 1024;
 
 /// The body of a response of the proxy.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub struct ResponseBody(Kind);
 enum Kind {
     Full(Option<Bytes>),
     Pipe(PipeReader),
+    Rewritten(Box<Rewritten>),
 }
 
 impl ResponseBody {
@@ -33,6 +39,14 @@ impl ResponseBody {
     /// These bytes.
     pub(crate) fn full(bytes: Bytes) -> Self {
         Self(Kind::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
+    }
+
+    /// This body with the API's URLs turned.
+    pub(crate) fn rewritten(self, rewriter: JsonRewriter) -> Self {
+        match self.0 {
+            Kind::Full(None) => self,
+            _ => Self(Kind::Rewritten(Box::new(Rewritten { body: self, rewriter, ended: false }))),
+        }
     }
 
     /// What comes through a pipe.
@@ -50,8 +64,13 @@ impl Body for ResponseBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut self.get_mut().0 {
-            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Full(rest) => Poll::Ready(rest.take().map(|mut bytes| {
+                let piece = next_piece(&mut bytes);
+                *rest = Some(bytes).filter(|bytes| !bytes.is_empty());
+                Ok(Frame::data(piece))
+            })),
             Kind::Pipe(reader) => reader.poll(context),
+            Kind::Rewritten(rewritten) => rewritten.poll(context),
         }
     }
 
@@ -59,15 +78,51 @@ impl Body for ResponseBody {
         match &self.0 {
             Kind::Full(bytes) => bytes.is_none(),
             Kind::Pipe(reader) => reader.is_at_end(),
+            Kind::Rewritten(rewritten) => rewritten.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Pipe(_) => SizeHint::default(),
+            Kind::Pipe(_) | Kind::Rewritten(_) => SizeHint::default(),
         }
     }
+}
+
+/// A body whose URLs are turned while it passes.
+#[derive(Debug)]
+struct Rewritten {
+    body: ResponseBody,
+    rewriter: JsonRewriter,
+    ended: bool,
+}
+
+impl Rewritten {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        while !self.ended {
+            let piece = match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(bytes) => self.rewriter.piece(&bytes),
+                    Err(_) => continue,
+                },
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    self.rewriter.end()
+                }
+            };
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(piece.into()))));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+fn next_piece(bytes: &mut Bytes) -> Bytes {
+    bytes.split_to(bytes.len().min(PIECE_BYTES))
 }
 
 #[derive(Default)]
@@ -169,7 +224,11 @@ pub(crate) struct PipeReader(Arc<Shared>);
 impl PipeReader {
     fn poll(&self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let mut state = self.0.lock();
-        if let Some(bytes) = state.queue.pop_front() {
+        if let Some(bytes) = state.queue.front_mut() {
+            let bytes = next_piece(bytes);
+            if state.queue.front().is_some_and(Bytes::is_empty) {
+                state.queue.pop_front();
+            }
             state.bytes -= bytes.len();
             drop(state);
             self.0.space.notify_one();
@@ -218,6 +277,22 @@ mod tests {
         writer.finish();
         let body = ResponseBody::pipe(reader).collect().await.unwrap().to_bytes();
         assert_eq!(&body[..], b"abc");
+    }
+
+    #[tokio::test]
+    async fn large_bodies_are_handed_on_in_pieces() {
+        let whole = Bytes::from(vec![7; 3 * PIECE_BYTES + 1]);
+        let (writer, reader) = pipe();
+        writer.push(whole.clone(), usize::MAX).await.unwrap();
+        writer.finish();
+        for mut body in [ResponseBody::full(whole.clone()), ResponseBody::pipe(reader)] {
+            let mut sizes = Vec::new();
+            while let Some(frame) = body.frame().await {
+                assert!(!body.is_end_stream() || sizes.len() == 3);
+                sizes.push(frame.unwrap().into_data().unwrap().len());
+            }
+            assert_eq!(sizes, [PIECE_BYTES, PIECE_BYTES, PIECE_BYTES, 1]);
+        }
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ fn opaque(tag: &[u8]) -> &[u8] {
 }
 
 /// The members of an entity-tag list. A tag may contain commas, so quotes decide.
-fn entity_tags(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn entity_tags(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut quoted = false;
     value
         .split(move |byte| {

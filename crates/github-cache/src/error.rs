@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use crate::body::ResponseBody;
@@ -21,11 +21,12 @@ pub(crate) struct Problem {
     detail: &'static str,
     forward: Option<Forward>,
     retry_after: Option<u64>,
+    allow: Option<&'static str>,
 }
 
 impl Problem {
     const fn new(status: StatusCode, message: &'static str, detail: &'static str) -> Self {
-        Self { status, message, detail, forward: None, retry_after: None }
+        Self { status, message, detail, forward: None, retry_after: None, allow: None }
     }
 
     /// 400: the request cannot be understood or must not be passed on.
@@ -37,7 +38,8 @@ impl Problem {
     pub(crate) const fn no_such_endpoint() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-            "peercache: no such endpoint; there are /-/peercache/health and /-/peercache/stats",
+            "peercache: no such endpoint; there are /-/peercache/health, /-/peercache/stats, /metrics and \
+             /-/cache/KEY",
             "local",
         )
     }
@@ -46,9 +48,87 @@ impl Problem {
     pub(crate) const fn connect() -> Self {
         Self::new(
             StatusCode::NOT_IMPLEMENTED,
-            "peercache: CONNECT is not supported: this is not a forward proxy for TLS. Use its address as \
-             the API's base URL, or its unix socket with `gh config set http_unix_socket PATH`",
+            "peercache: CONNECT is not answered here. Start `peercache serve` with --forward-proxy, or use its \
+             address as the API's base URL, or its unix socket with `gh config set http_unix_socket PATH`",
             "connect",
+        )
+    }
+
+    /// 405: the method is not one that this resource has.
+    pub(crate) const fn method_not_allowed(allow: &'static str) -> Self {
+        let mut problem = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "peercache: this method is not allowed here; the header Allow lists those that are",
+            "method-not-allowed",
+        );
+        problem.allow = Some(allow);
+        problem
+    }
+
+    /// 403: a page of another origin asks for one of the proxy's own endpoints.
+    pub(crate) const fn other_origin() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "peercache: the proxy's own endpoints do not answer pages of other origins",
+            "other-origin",
+        )
+    }
+
+    /// 403: from another machine, without a token that it could show.
+    pub(crate) const fn beyond_loopback() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "peercache: clients of other machines are answered here only when the server is started with \
+             --client-token",
+            "client-token",
+        )
+    }
+
+    /// 413: a value is larger than the bound.
+    pub(crate) const fn too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "peercache: the value is larger than this server keeps",
+            "too-large",
+        )
+    }
+
+    /// 400: an upload ended early or too slowly.
+    pub(crate) const fn broken_upload() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "peercache: the value did not arrive whole; nothing was stored",
+            "incomplete",
+        )
+    }
+
+    /// 507: no tier took a value.
+    pub(crate) const fn not_stored() -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "peercache: no tier of the cache took the value; `peercache stats` says why",
+            "not-stored",
+        )
+    }
+
+    /// 421: the request is for a host that this proxy does not answer for.
+    pub(crate) const fn misdirected() -> Self {
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "peercache: this proxy does not answer for the host of this request, and sent nothing. Use its \
+             listening address; or start `peercache serve` with --host NAME for a name of its own, or with \
+             one more --upstream URL for another GitHub",
+            "unknown-host",
+        )
+    }
+
+    /// 508: the request has been here before.
+    pub(crate) const fn looped() -> Self {
+        Self::new(
+            StatusCode::LOOP_DETECTED,
+            "peercache: this request came back to the proxy that sent it; --upstream of one of the proxies \
+             leads to the other",
+            "loop",
         )
     }
 
@@ -119,6 +199,9 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
         let status = match self.forward {
             Some(why) => CacheStatus::forwarded(why).detail(Some(self.detail)),
             None => CacheStatus::local(self.detail),
@@ -149,9 +232,15 @@ pub enum BuildError {
     /// No install key was given.
     #[error("no install key: call install_key with 32 random bytes that stay the same between restarts")]
     NoInstallKey,
-    /// The HTTP client cannot be made.
-    #[error("the HTTP client cannot be made: {0}")]
-    Client(#[source] reqwest::Error),
+    /// No upstream was given.
+    #[error("no upstream: give the URL of at least one API, such as https://api.github.com")]
+    NoUpstream,
+    /// The address of a trusted proxy is none.
+    #[error("the trusted proxy is {0:?}; give an address such as 10.0.0.7 or a network such as 10.0.0.0/8")]
+    TrustedProxy(String),
+    /// TLS for connections to upstream cannot be set up.
+    #[error("TLS for connections to the upstream cannot be set up: {0}")]
+    Tls(String),
 }
 
 /// Why serving cannot begin.

@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 use peercache::{Lease, PutOutcome};
-use reqwest::Url;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
+use crate::cache_control::list_items;
 use crate::coalesce::{Landing, Leader};
 use crate::conditional::weakly_equal;
 use crate::gunzip::{Gunzip, STEP_BYTES};
 use crate::policy::{Keep, content_length, judge, judge_length, revokes};
-use crate::proxy::Inner;
 use crate::representation::MAX_REPRESENTATION_BYTES;
+use crate::shared::Shared;
+use crate::shares::ClientAddress;
 use crate::stats::NotStored;
 use crate::store::{Found, Place, Sent};
 use crate::upstream::{Answer, Lane, Outgoing, UpstreamError, cacheable, end_to_end};
@@ -29,9 +31,11 @@ const PIECE_BYTES: usize = 32 * 1024;
 
 /// One request for the store.
 pub(crate) struct Fetch {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) place: Place,
-    pub(crate) url: Url,
+    /// Whose share of the places it takes.
+    pub(crate) client: ClientAddress,
+    pub(crate) url: Uri,
     /// The client's headers.
     pub(crate) request: HeaderMap,
     pub(crate) known: Option<Found>,
@@ -67,7 +71,7 @@ impl Fetch {
                 return;
             }
         };
-        self.inner.note_limits(&self.place.token, answer.headers());
+        self.shared.rate_limits.note(&self.place.token, answer.headers());
         if answer.status() == StatusCode::NOT_MODIFIED
             && let Some(known) = &self.known
         {
@@ -75,12 +79,12 @@ impl Fetch {
             // The connection is free for others before anything is stored.
             drop(answer);
             let (found, stored) =
-                self.inner.store.extend(&self.place, &sent, known, &headers, &self.request).await;
+                self.shared.store.extend(&self.place, &sent, known, &headers, &self.request).await;
             match stored {
                 Ok(outcome) => self.land_stored(&outcome),
                 Err(reason) => {
-                    self.inner.stats.count_not_stored(reason);
-                    self.inner.store.revoke(&self.place, &sent).await;
+                    self.shared.stats.count_not_stored(reason);
+                    self.shared.store.revoke(&self.place, &sent).await;
                 }
             }
             let _client_gone = reply.send(Ok(Fetched::Confirmed(found)));
@@ -119,7 +123,14 @@ impl Fetch {
         }
         let (answer, sent) = self.send(conditional).await?;
         if answer.status() != StatusCode::NOT_MODIFIED {
-            return Ok((answer, sent));
+            if !must_not_decode(answer.headers()) {
+                return Ok((answer, sent));
+            }
+            // It is coded because this proxy asked for that, and nobody may undo it for the client.
+            drop(answer);
+            headers.remove(ACCEPT_ENCODING);
+            headers.extend(self.request.get(ACCEPT_ENCODING).map(|value| (ACCEPT_ENCODING, value.clone())));
+            return self.send(headers).await;
         }
         // A 304 that names another entity tag than the one sent confirms something else.
         let expected = self.known.as_ref().and_then(Found::etag).map(HeaderValue::as_bytes);
@@ -135,17 +146,23 @@ impl Fetch {
     }
 
     async fn send(&mut self, headers: HeaderMap) -> Result<(Answer, Sent), UpstreamError> {
-        let inner = Arc::clone(&self.inner);
-        let permit = inner.upstream.place(Lane::Api).await?;
-        let sent = inner.store.sending();
-        let outgoing =
-            Outgoing { lane: Lane::Api, method: Method::GET, url: self.url.clone(), headers, body: None };
+        let shared = Arc::clone(&self.shared);
+        let permit = shared.upstream.place(Lane::Api, self.client, false).await?;
+        let sent = shared.store.sending();
+        let outgoing = Outgoing {
+            lane: Lane::Api,
+            client: self.client,
+            method: Method::GET,
+            url: self.url.clone(),
+            headers,
+            body: None,
+        };
         let begin = async {
             if !self.marked {
-                inner.store.begin(&self.place, &sent).await;
+                shared.store.begin(&self.place, &sent).await;
             }
         };
-        let (answer, ()) = tokio::join!(inner.upstream.send(outgoing, permit), begin);
+        let (answer, ()) = tokio::join!(shared.upstream.send(outgoing, permit), begin);
         self.marked = true;
         Ok((answer?, sent))
     }
@@ -154,15 +171,18 @@ impl Fetch {
     async fn take(mut self, answer: Answer, sent: Sent, reply: Reply) {
         let status = answer.status();
         let mut headers = end_to_end(answer.headers());
-        let coding = Coding::of(&headers);
+        let coding = match must_not_decode(&headers) {
+            true => Coding::Unknown,
+            false => Coding::of(&headers),
+        };
         let keep = judge(status, answer.headers(), &self.request, sent.at)
             .and_then(|keep| coding.judge(answer.headers()).map(|()| keep));
         let keep = match keep {
             Ok(keep) => Some(keep),
             Err(reason) => {
-                self.inner.stats.count_not_stored(reason);
+                self.shared.stats.count_not_stored(reason);
                 if self.known.is_some() && revokes(status, answer.headers()) {
-                    self.inner.store.revoke(&self.place, &sent).await;
+                    self.shared.store.revoke(&self.place, &sent).await;
                 }
                 self.land(Landing::Nothing);
                 None
@@ -171,6 +191,7 @@ impl Fetch {
         if coding == Coding::Gzip {
             headers.remove(CONTENT_ENCODING);
             headers.remove(CONTENT_LENGTH);
+            weaken_tag(&mut headers);
         }
         let (writer, reader) = pipe();
         let mut response = Response::new(ResponseBody::pipe(reader));
@@ -193,7 +214,7 @@ impl Fetch {
         mut keep: Option<(Keep, HeaderMap)>,
         sent: Sent,
     ) {
-        let idle = self.inner.upstream.limits().idle;
+        let idle = self.shared.upstream.limits().idle;
         let mut parts = Vec::new();
         let mut bytes = 0;
         // While collecting, the last piece waits for the store: who has the whole answer and asks again
@@ -205,7 +226,7 @@ impl Fetch {
                 Ok(None) => break,
                 Err(reason) => {
                     if keep.is_some() {
-                        self.inner.stats.count_not_stored(reason);
+                        self.shared.stats.count_not_stored(reason);
                     }
                     client.give(last, idle, usize::MAX).await;
                     // Dropping the writer breaks the client's body off, too, and ends the flight.
@@ -214,12 +235,12 @@ impl Fetch {
             };
             bytes += piece.len();
             if keep.is_some() && bytes > MAX_REPRESENTATION_BYTES {
-                self.inner.stats.count_not_stored(NotStored::TooLarge);
+                self.shared.stats.count_not_stored(NotStored::TooLarge);
                 keep = None;
                 parts = Vec::new();
                 client.give(std::mem::take(&mut last), idle, PIPE_BYTES).await;
                 if self.known.is_some() {
-                    self.inner.store.revoke(&self.place, &sent).await;
+                    self.shared.store.revoke(&self.place, &sent).await;
                 }
                 self.land(Landing::Nothing);
             }
@@ -236,10 +257,10 @@ impl Fetch {
         drop(source);
         if let Some((keep, headers)) = keep {
             let awaited = self.lease.is_some();
-            match self.inner.store.save(&self.place, &sent, keep, &headers, &parts, awaited).await {
+            match self.shared.store.save(&self.place, &sent, keep, &headers, &parts, awaited).await {
                 Ok(outcome) => self.land_stored(&outcome),
                 Err(reason) => {
-                    self.inner.stats.count_not_stored(reason);
+                    self.shared.stats.count_not_stored(reason);
                     self.land(Landing::Nothing);
                 }
             }
@@ -247,6 +268,24 @@ impl Fetch {
         client.give(last, idle, usize::MAX).await;
         client.finish();
     }
+}
+
+/// Whether a coded body has to reach the client as it is (RFC 9111, section 5.2.2.6).
+fn must_not_decode(headers: &HeaderMap) -> bool {
+    let says_so = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .any(|value| list_items(value.as_bytes()).any(|item| item.eq_ignore_ascii_case(b"no-transform")));
+    says_so && Coding::of(headers) == Coding::Gzip
+}
+
+/// A strong tag is for the bytes that were sent, and these are others now (RFC 9110, section 8.8.3.3).
+fn weaken_tag(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else { return };
+    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
+        Ok(weak) => headers.insert(ETAG, weak),
+        Err(_) => headers.remove(ETAG),
+    };
 }
 
 /// The client's end of the pipe, while there is a client.

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::{AGE, DATE, EXPIRES};
 use peercache::{MAX_LIFETIME, Timestamp};
 
-use crate::directives::CacheControl;
+use crate::cache_control::CacheControl;
 
 /// When a response was validated and for how long that holds.
 ///
@@ -56,10 +56,13 @@ impl Freshness {
     }
 }
 
-/// The `Age` of a response; one that is not a number is taken as none.
+/// The `Age` of a response. One that is not a number is taken as none, and one that is larger than any
+/// number here as the largest (RFC 9111, section 1.2.2).
 fn age_of(headers: &HeaderMap) -> Duration {
-    let seconds = headers.get(AGE).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    Duration::from_secs(seconds.unwrap_or(0))
+    let text = headers.get(AGE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = if is_number { text.parse().unwrap_or(u64::from(u32::MAX)) } else { 0 };
+    Duration::from_secs(seconds)
 }
 
 /// The lifetime by `Expires` and `Date`; zero for an `Expires` that is not a date.
@@ -96,6 +99,14 @@ mod tests {
         assert_eq!(freshness.remaining(at(0)), Duration::from_secs(50));
         assert_eq!(freshness.age(at(20)), Duration::from_secs(30));
         assert_eq!(freshness.remaining(at(50)), Duration::ZERO);
+    }
+
+    #[test]
+    fn age_beyond_every_number_is_not_fresh() {
+        for (age, fresh) in [("99999999999999999999", false), ("-1", true), ("1e9", true), ("59", true)] {
+            let freshness = of(&[(CACHE_CONTROL, "max-age=60"), (AGE, age)]);
+            assert_eq!(freshness.remaining(at(0)) > Duration::ZERO, fresh, "{age}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Undoes gzip while a body passes, a bounded step at a time.
+//! Undoes gzip while a body passes, a bounded step at a time: all members (RFC 1952, section 2.2), and the
+//! zeros that some writers pad the last one with.
 
 use std::io::Write;
 
@@ -9,7 +10,10 @@ use flate2::write::GzDecoder;
 /// makes more than about 1 MiB.
 pub(crate) const STEP_BYTES: usize = 1024;
 
-/// The compressed body is damaged or ended early.
+/// The most members of one body. A member without bytes has 20, so a small body could have very many.
+const MAX_MEMBERS: u32 = 10_000;
+
+/// The compressed body is damaged, ended early, or has too many members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Damaged;
 
@@ -17,30 +21,78 @@ pub(crate) struct Damaged;
 #[derive(Debug)]
 pub(crate) struct Gunzip {
     decoder: GzDecoder<Vec<u8>>,
-    began: bool,
+    at: Place,
+    members: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Before the first byte.
+    Start,
+    Member,
+    /// Behind a member.
+    Between,
+    /// In the zeros behind the last member.
+    Padding,
 }
 
 impl Gunzip {
     pub(crate) fn new() -> Self {
-        Self { decoder: GzDecoder::new(Vec::new()), began: false }
+        Self { decoder: GzDecoder::new(Vec::new()), at: Place::Start, members: 1 }
     }
 
     /// Decodes at most [`STEP_BYTES`] of compressed bytes.
     pub(crate) fn step(&mut self, compressed: &[u8]) -> Result<Bytes, Damaged> {
-        self.began |= !compressed.is_empty();
-        self.decoder.write_all(compressed).map_err(|_| Damaged)?;
-        self.decoder.flush().map_err(|_| Damaged)?;
-        Ok(Bytes::from(std::mem::take(self.decoder.get_mut())))
+        let mut rest = compressed;
+        let mut out = Vec::new();
+        while let Some(first) = rest.first() {
+            match (self.at, first) {
+                (Place::Between | Place::Padding, 0) => {
+                    self.at = Place::Padding;
+                    let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+                    rest = &rest[zeros..];
+                    continue;
+                }
+                (Place::Padding, _) => return Err(Damaged),
+                (Place::Between, _) => {
+                    self.members += 1;
+                    if self.members > MAX_MEMBERS {
+                        return Err(Damaged);
+                    }
+                    self.decoder = GzDecoder::new(Vec::new());
+                }
+                (Place::Start | Place::Member, _) => {}
+            }
+            self.at = Place::Member;
+            let taken = self.decoder.write(rest).map_err(|_| Damaged)?;
+            if taken == 0 {
+                // The member has ended before these bytes.
+                self.end_member(&mut out)?;
+            }
+            rest = &rest[taken..];
+        }
+        if self.at == Place::Member {
+            self.decoder.flush().map_err(|_| Damaged)?;
+            out.append(self.decoder.get_mut());
+        }
+        Ok(Bytes::from(out))
+    }
+
+    fn end_member(&mut self, out: &mut Vec<u8>) -> Result<(), Damaged> {
+        self.decoder.try_finish().map_err(|_| Damaged)?;
+        out.append(self.decoder.get_mut());
+        self.at = Place::Between;
+        Ok(())
     }
 
     /// The rest. An error unless the stream is complete and its checksum right. No bytes at all are an
     /// empty body.
     pub(crate) fn finish(mut self) -> Result<Bytes, Damaged> {
-        if !self.began {
-            return Ok(Bytes::new());
+        let mut out = Vec::new();
+        if self.at == Place::Member {
+            self.end_member(&mut out)?;
         }
-        self.decoder.try_finish().map_err(|_| Damaged)?;
-        Ok(Bytes::from(std::mem::take(self.decoder.get_mut())))
+        Ok(Bytes::from(out))
     }
 }
 
@@ -87,6 +139,36 @@ mod tests {
         *wrong.last_mut().unwrap() ^= 1;
         assert_eq!(decode(&wrong, 5), Err(Damaged));
         assert_eq!(decode(&[&whole[..], b"trailing"].concat(), 5), Err(Damaged));
+    }
+
+    #[test]
+    fn members_and_padding_are_one_body() {
+        let (a, b, empty) = (compress(b"first "), compress(b"second"), compress(b""));
+        for (name, stream) in [
+            ("two members", [&a[..], &b].concat()),
+            ("an empty last member", [&a[..], &b, &empty].concat()),
+            ("an empty first member", [&empty[..], &a, &b].concat()),
+            ("zeros behind the last", [&a[..], &b, &[0; 700]].concat()),
+        ] {
+            for step in [1, 2, 7, 1024] {
+                assert_eq!(decode(&stream, step).as_deref(), Ok(&b"first second"[..]), "{name}, {step}");
+            }
+        }
+        for (name, stream) in [
+            ("zeros between members", [&a[..], &[0; 3], &b].concat()),
+            ("a second member that is cut", [&a[..], &b[..b.len() - 1]].concat()),
+            ("a second header that is cut", [&a[..], &b[..5]].concat()),
+        ] {
+            for step in [1, 7, 1024] {
+                assert_eq!(decode(&stream, step), Err(Damaged), "{name}, {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn members_beyond_the_bound_are_refused() {
+        let many = compress(b"").repeat(MAX_MEMBERS as usize + 1);
+        assert_eq!(decode(&many, STEP_BYTES), Err(Damaged));
     }
 
     proptest! {

@@ -1,46 +1,17 @@
 //! The names under which representations, grants and marks are stored, and which requests are the
 //! same request.
 
-use std::fmt;
-
 use http::header::{ACCEPT, HeaderMap, HeaderName};
 use peercache::Key;
 use sha2::{Digest, Sha256};
 
+use crate::hex::{Hex, hex};
 use crate::token::TokenId;
 
 /// `X-GitHub-Api-Version`: selects the shape of a response.
 pub(crate) const API_VERSION: HeaderName = HeaderName::from_static("x-github-api-version");
 /// `X-Requested-With`: GitHub's `Vary` names it.
 pub(crate) const REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
-
-/// 32 bytes as 64 hexadecimal digits, without an allocation.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Hex([u8; 64]);
-
-impl Hex {
-    pub(crate) fn as_str(&self) -> &str {
-        // Only `hex` makes one, of ASCII digits; the fallback is never taken.
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for Hex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Writes 32 bytes in hexadecimal.
-pub(crate) fn hex(bytes: &(impl AsRef<[u8]> + ?Sized)) -> Hex {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [b'0'; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes.as_ref()) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    Hex(text)
-}
 
 /// A path and query in the one form that all spellings of the same request share.
 #[derive(Clone, Debug, PartialEq, Eq)]

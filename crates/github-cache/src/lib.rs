@@ -28,40 +28,58 @@
 //! # }
 //! ```
 
+mod access;
+mod arrival;
 mod body;
+mod body_rewrite;
+mod build_cache;
 mod builder;
+mod ca;
+mod cache_control;
 mod cache_status;
 mod coalesce;
 mod conditional;
-mod directives;
 mod error;
 mod fetch;
-mod forward;
+mod forward_proxy;
 mod freshness;
 mod grant;
 mod gunzip;
+mod hex;
+mod hosts;
 mod key;
 mod limits;
-mod mark;
+mod loops;
+mod metrics;
+mod outage;
+mod passthrough;
 mod policy;
 mod proxy;
+mod rate;
 mod representation;
 mod rewrite;
-mod route;
 mod server;
+mod shared;
+mod shares;
 #[cfg(unix)]
 mod socket;
 mod stats;
 mod store;
+mod tls;
 mod token;
 mod upstream;
+mod write_marks;
 
+pub use access::AccessRecord;
 pub use body::ResponseBody;
+pub use body_rewrite::RewriteBodies;
 pub use builder::GitHubCacheBuilder;
+pub use ca::{CaError, CertificateAuthority};
 pub use error::{BuildError, ServeError};
 pub use proxy::{GitHubCache, StatsReport};
 pub use representation::MAX_REPRESENTATION_BYTES;
 pub use server::{Drained, MAX_CONNECTIONS, Server};
 pub use stats::{NotStoredStats, ProxyStats};
+pub use tls::TlsIdentity;
 pub use token::{TokenHasher, TokenId};
 pub use upstream::Limits;

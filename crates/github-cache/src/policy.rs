@@ -6,8 +6,8 @@ use http::header::{
 };
 use http::{Method, StatusCode};
 
+use crate::cache_control::{CacheControl, list_items};
 use crate::cache_status::Forward;
-use crate::directives::{CacheControl, list_items};
 use crate::freshness::Freshness;
 use crate::key::{API_VERSION, REQUESTED_WITH};
 use crate::representation::MAX_REPRESENTATION_BYTES;

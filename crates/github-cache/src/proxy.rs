@@ -4,33 +4,52 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use peercache::{Cache, CacheReport, Lease, Leased};
+use peercache::{CacheReport, Lease, Leased};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
 
+use crate::arrival::Arrival;
 use crate::body::ResponseBody;
-use crate::builder::GitHubCacheBuilder;
+use crate::body_rewrite::BodyUrls;
+use crate::build_cache::PREFIX;
+use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
-use crate::coalesce::{Flights, Landing, Leader, Seat};
+use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
-use crate::directives::CacheControl;
 use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched};
-use crate::forward::{Passed, Passing, Written};
-use crate::limits::RateLimits;
+use crate::hosts::{ApiRoute, Route};
+use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::rewrite::Rewrite;
-use crate::route::{ApiRoute, Hosts, Route};
-use crate::stats::{ProxyStats, Stats};
-use crate::store::{Found, Place, Read, Store};
-use crate::token::{TokenHasher, TokenId};
-use crate::upstream::{Lane, Outgoing, Upstream, UpstreamError, forwarded, outgoing_body};
+use crate::shared::Shared;
+use crate::shares::ClientAddress;
+use crate::stats::ProxyStats;
+use crate::store::{Found, Place, Read};
+use crate::upstream::{Lane, Outgoing, Upload, UpstreamError, forwarded};
+
+/// The methods that are passed on.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// The headers that let pages of other origins read an answer.
+static CROSS_ORIGIN: [HeaderName; 6] = [
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_ALLOW_HEADERS,
+    ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE,
+];
 
 /// GitHub's API behind a cache: give it requests, it answers them.
 ///
@@ -51,12 +70,14 @@ use crate::upstream::{Lane, Outgoing, Upstream, UpstreamError, forwarded, outgoi
 ///   neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
 #[derive(Clone)]
 pub struct GitHubCache {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl fmt::Debug for GitHubCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GitHubCache").field("upstream", &self.inner.hosts.authority()).finish_non_exhaustive()
+        f.debug_struct("GitHubCache")
+            .field("upstream", &self.shared.hosts.first().authority())
+            .finish_non_exhaustive()
     }
 }
 
@@ -71,11 +92,6 @@ pub struct StatsReport {
 }
 
 impl GitHubCache {
-    /// Starts a proxy that stores in `cache`.
-    pub fn builder(cache: Cache) -> GitHubCacheBuilder {
-        GitHubCacheBuilder::new(cache)
-    }
-
     /// Answers a request. Never fails: what goes wrong is a response in GitHub's shape, and every
     /// response has a `Cache-Status` (RFC 9211).
     ///
@@ -87,11 +103,11 @@ impl GitHubCache {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        self.inner.stats.requests.add(1);
-        match self.inner.answer(parts, body).await {
+        self.shared.stats.requests.add(1);
+        match self.answer(parts, body).await {
             Ok(response) => response,
             Err(problem) => {
-                self.inner.stats.error.add(1);
+                self.shared.stats.error.add(1);
                 problem.into_response()
             }
         }
@@ -100,26 +116,15 @@ impl GitHubCache {
     /// The counters so far.
     #[must_use]
     pub fn stats(&self) -> StatsReport {
-        StatsReport { proxy: self.inner.stats.read(), cache: self.inner.store.cache().report() }
+        StatsReport { proxy: self.shared.stats.read(), cache: self.shared.store.cache().report() }
     }
 
     /// Waits until every request that was sent upstream has ended, also those whose client went away.
     pub async fn settle(&self) {
-        self.inner.tasks.close();
-        self.inner.tasks.wait().await;
-        self.inner.tasks.reopen();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        self.shared.tasks.reopen();
     }
-}
-
-pub(crate) struct Inner {
-    pub(crate) hosts: Hosts,
-    hasher: TokenHasher,
-    pub(crate) store: Store,
-    pub(crate) upstream: Upstream,
-    flights: Flights,
-    pub(crate) rate_limits: RateLimits,
-    tasks: TaskTracker,
-    pub(crate) stats: Arc<Stats>,
 }
 
 /// A request that the store may answer.
@@ -129,29 +134,11 @@ struct Ask {
     headers: HeaderMap,
     head: bool,
     api: ApiRoute,
+    client: ClientAddress,
 }
 
-impl Inner {
-    pub(crate) fn new(
-        cache: Cache,
-        hosts: Hosts,
-        hasher: TokenHasher,
-        upstream: Upstream,
-        stats: Arc<Stats>,
-    ) -> Self {
-        Self {
-            hosts,
-            hasher,
-            store: Store::new(cache, Arc::clone(&stats)),
-            upstream,
-            flights: Flights::default(),
-            rate_limits: RateLimits::new(),
-            tasks: TaskTracker::new(),
-            stats,
-        }
-    }
-
-    async fn answer<B>(self: &Arc<Self>, parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
+impl GitHubCache {
+    async fn answer<B>(&self, parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -159,22 +146,44 @@ impl Inner {
         if parts.method == Method::CONNECT {
             return Err(Problem::connect());
         }
-        match self.hosts.route(&parts)? {
-            Route::Own(path) => self.own(&path),
+        if parts.method == Method::TRACE {
+            // It would show whoever reads the answer the credentials that were added on the way.
+            return Err(Problem::method_not_allowed(ALLOWED));
+        }
+        if parts.method == Method::OPTIONS && parts.uri.path() == "*" {
+            return Ok(self.options());
+        }
+        if self.shared.upstream.loops().has_passed(&parts.headers) {
+            return Err(Problem::looped());
+        }
+        let arrival = parts.extensions.get::<Arrival>().cloned().unwrap_or(Arrival::IN_PROCESS);
+        match self.shared.hosts.route(&parts, &arrival)? {
+            Route::Own(path) => match path.strip_prefix(PREFIX) {
+                Some(key) => {
+                    self.shared.stats.local.add(1);
+                    let (build, limits) = (&self.shared.build_cache, self.shared.upstream.limits());
+                    build.answer(self.shared.store.cache(), limits, &parts, body, key, &arrival).await
+                }
+                None => self.own(&parts, &path),
+            },
             Route::Other(url) => {
                 let status = CacheStatus::forwarded(Forward::Bypass).detail(Some("other-host"));
-                let outgoing = self.outgoing(Lane::Other, parts, *url, body);
-                self.pass(Passing { outgoing, status, token: None, written: None, base: None }).await
+                let outgoing = self.outgoing(Lane::Other, arrival.client, parts, *url, body);
+                let passing = Passing { outgoing, status, token: None, written: None, api: None };
+                self.pass(passing).await.map(|response| self.passed(response))
             }
-            Route::Api(api) => self.api(parts, body, api).await,
+            Route::Api(api) => {
+                self.api(parts, body, api, arrival.client).await.map(|response| self.passed(response))
+            }
         }
     }
 
     async fn api<B>(
-        self: &Arc<Self>,
-        parts: Parts,
+        &self,
+        mut parts: Parts,
         body: B,
-        api: ApiRoute,
+        mut api: ApiRoute,
+        client: ClientAddress,
     ) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
@@ -186,28 +195,39 @@ impl Inner {
                 "bad-authorization",
             ));
         }
-        let token = self.hasher.id(parts.headers.get(AUTHORIZATION));
+        if let Some(urls) = &api.bodies {
+            api.knows_rewritten = urls.restore_tags(&mut parts.headers);
+        }
+        let token = self.shared.hasher.id(parts.headers.get(AUTHORIZATION));
         let directives = CacheControl::of_request(&parts.headers);
         let plan = plan(&parts.method, &parts.headers, !body.is_end_stream(), &api.url.path, &directives);
         match plan {
             Plan::Answer { head } => {
-                let place = Place::new(token, self.hosts.authority(), &api.url, &parts.headers);
-                let ask = Ask { place, directives, headers: parts.headers, head, api };
+                let place = Place::new(token, api.api.authority(), &api.url, &parts.headers);
+                let ask = Ask { place, directives, headers: parts.headers, head, api, client };
                 self.from_store(ask).await
             }
             Plan::Forward(why, detail) => {
+                if api.bodies.is_some() {
+                    // What is compressed cannot be rewritten.
+                    parts.headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+                }
                 let status = CacheStatus::forwarded(why).detail(detail);
                 let safe = parts.method.is_safe() || api.graphql;
-                let written = (!safe).then(|| Written { token: token.clone(), path: api.url.path.clone() });
-                let outgoing = self.outgoing(Lane::Api, parts, self.hosts.target(&api)?, body);
-                self.pass(Passing { outgoing, status, token: Some(token), written, base: api.base }).await
+                let written = (!safe).then(|| Written {
+                    token: token.clone(),
+                    api: Arc::clone(&api.api),
+                    path: api.url.path.clone(),
+                });
+                let outgoing = self.outgoing(Lane::Api, client, parts, api.target()?, body);
+                self.pass(Passing { outgoing, status, token: Some(token), written, api: Some(api) }).await
             }
         }
     }
 
     /// Answers from the store, or asks upstream for the store.
-    async fn from_store(self: &Arc<Self>, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
-        let read = self.store.read(&ask.place, &ask.headers).await;
+    async fn from_store(&self, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
+        let read = self.shared.store.read(&ask.place, &ask.headers).await;
         if let Some(response) = self.hit(&ask, &read) {
             return Ok(response);
         }
@@ -223,10 +243,10 @@ impl Inner {
         if ask.directives.insists() {
             return self.fetch(ask, read, why, None, None).await;
         }
-        match self.flights.join(&ask.place.grant) {
+        match self.shared.flights.join(&ask.place.grant) {
             Seat::Lead(leader) => {
                 // Another flight may have landed between the look into the store and this.
-                let read = self.store.read(&ask.place, &ask.headers).await;
+                let read = self.shared.store.read(&ask.place, &ask.headers).await;
                 if let Some(response) = self.hit(&ask, &read) {
                     leader.land(Landing::Stored);
                     return Ok(response);
@@ -236,20 +256,20 @@ impl Inner {
                     drop(leader);
                     return self.fetch(ask, read, why, None, None).await;
                 }
-                match self.store.lease(&ask.place, &read).await {
+                match self.shared.store.lease(&ask.place, &read).await {
                     Leased::Granted(lease) => self.fetch(ask, read, why, Some(leader), Some(lease)).await,
                     Leased::Alone => self.fetch(ask, read, why, Some(leader), None).await,
                     Leased::Found(_) => self.found_elsewhere(ask, why, leader).await,
                 }
             }
             Seat::Follow(follower) => {
-                let landing = timeout(self.upstream.limits().coalesce, follower.landing()).await;
-                let read = self.store.read(&ask.place, &ask.headers).await;
+                let landing = timeout(self.shared.upstream.limits().coalesce, follower.landing()).await;
+                let read = self.shared.store.read(&ask.place, &ask.headers).await;
                 if landing == Ok(Landing::Stored)
                     && let Some(found) = &read.found
-                    && found.satisfies_follower(&ask.directives, self.store.now())
+                    && found.satisfies_follower(&ask.directives, self.shared.store.now())
                 {
-                    self.stats.coalesced.add(1);
+                    self.shared.stats.coalesced.add(1);
                     return Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()));
                 }
                 self.fetch(ask, read, why, None, None).await
@@ -259,16 +279,16 @@ impl Inner {
 
     /// Another machine has asked GitHub with this token meanwhile: its answer is this one's.
     async fn found_elsewhere(
-        self: &Arc<Self>,
+        &self,
         ask: Ask,
         why: Forward,
         leader: Leader,
     ) -> Result<Response<ResponseBody>, Problem> {
-        let read = self.store.read(&ask.place, &ask.headers).await;
+        let read = self.shared.store.read(&ask.place, &ask.headers).await;
         match &read.found {
-            Some(found) if found.satisfies_follower(&ask.directives, self.store.now()) => {
+            Some(found) if found.satisfies_follower(&ask.directives, self.shared.store.now()) => {
                 leader.land(Landing::Stored);
-                self.stats.coalesced.add(1);
+                self.shared.stats.coalesced.add(1);
                 Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()))
             }
             _ => self.fetch(ask, read, why, Some(leader), None).await,
@@ -276,9 +296,9 @@ impl Inner {
     }
 
     fn hit(&self, ask: &Ask, read: &Read) -> Option<Response<ResponseBody>> {
-        let now = self.store.now();
+        let now = self.shared.store.now();
         let found = read.found.as_ref().filter(|found| found.satisfies(&ask.directives, now))?;
-        self.stats.fresh.add(1);
+        self.shared.stats.fresh.add(1);
         let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(found.tier());
         Some(self.serve(ask, found, &status))
     }
@@ -286,7 +306,9 @@ impl Inner {
     fn reason(&self, ask: &Ask, read: &Read) -> Forward {
         match &read.found {
             None => Forward::UriMiss,
-            Some(found) if found.is_fresh(self.store.now()) || ask.directives.insists() => Forward::Request,
+            Some(found) if found.is_fresh(self.shared.store.now()) || ask.directives.insists() => {
+                Forward::Request
+            }
             Some(_) => Forward::Stale,
         }
     }
@@ -294,31 +316,25 @@ impl Inner {
     /// A response from the store; a 304 if the client has it already.
     fn serve(&self, ask: &Ask, found: &Found, status: &CacheStatus) -> Response<ResponseBody> {
         let mut headers = found.headers().clone();
-        headers.insert(AGE, HeaderValue::from(found.freshness().age(self.store.now()).as_secs()));
-        self.rate_limits.refresh(&ask.place.token, &mut headers);
-        self.rewrite(ask.api.base.as_deref(), &mut headers);
+        headers.insert(AGE, HeaderValue::from(found.freshness().age(self.shared.store.now()).as_secs()));
+        self.shared.rate_limits.refresh(&ask.place.token, &mut headers);
         status.append_to(&mut headers);
         let mut response = Response::new(ResponseBody::empty());
         if has_it_already(&ask.headers, found.headers()) {
             reduce_to_304(&mut headers);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else if !ask.head {
-            self.stats.bytes_from_cache.add(found.body.len() as u64);
+            self.shared.stats.bytes_from_cache.add(found.body.len() as u64);
             *response.body_mut() = ResponseBody::full(found.body.clone());
         }
         *response.headers_mut() = headers;
+        rewrite(&ask.api, &mut response);
         response
-    }
-
-    fn rewrite(&self, base: Option<&str>, headers: &mut HeaderMap) {
-        if let Some(to) = base {
-            Rewrite { from: &self.hosts.api_urls, to }.apply(headers);
-        }
     }
 
     /// Asks upstream in a task of its own, so that nothing is lost when this client goes away.
     async fn fetch(
-        self: &Arc<Self>,
+        &self,
         ask: Ask,
         read: Read,
         why: Forward,
@@ -327,9 +343,10 @@ impl Inner {
     ) -> Result<Response<ResponseBody>, Problem> {
         let replaced = read.found.is_some();
         let fetch = Fetch {
-            inner: Arc::clone(self),
+            shared: Arc::clone(&self.shared),
             place: ask.place.clone(),
-            url: self.hosts.target(&ask.api)?,
+            client: ask.client,
+            url: ask.api.target()?,
             request: ask.headers.clone(),
             known: read.found,
             marked: read.marked,
@@ -337,15 +354,15 @@ impl Inner {
             lease,
         };
         let (reply, answer) = oneshot::channel();
-        self.tasks.spawn(fetch.run(reply));
+        self.shared.tasks.spawn(fetch.run(reply));
         match answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))? {
             Fetched::Confirmed(found) => {
-                self.stats.revalidated.add(1);
+                self.shared.stats.revalidated.add(1);
                 let status = CacheStatus::forwarded(why).status(StatusCode::NOT_MODIFIED);
                 Ok(self.serve(&ask, &found, &status))
             }
             Fetched::Passed { mut response, stored } => {
-                self.stats.miss.add(1);
+                self.shared.stats.miss.add(1);
                 let status = CacheStatus::forwarded(why).status(response.status()).stored(stored);
                 // The condition that went upstream was ours, so the client's is judged here.
                 if replaced
@@ -356,75 +373,127 @@ impl Inner {
                     *response.body_mut() = ResponseBody::empty();
                     reduce_to_304(response.headers_mut());
                 }
-                self.rewrite(ask.api.base.as_deref(), response.headers_mut());
+                rewrite(&ask.api, &mut response);
                 status.append_to(response.headers_mut());
                 Ok(response)
             }
         }
     }
 
-    async fn pass_head(self: &Arc<Self>, ask: Ask, why: Forward) -> Result<Response<ResponseBody>, Problem> {
+    async fn pass_head(&self, ask: Ask, why: Forward) -> Result<Response<ResponseBody>, Problem> {
         let outgoing = Outgoing {
             lane: Lane::Api,
+            client: ask.client,
             method: Method::HEAD,
-            url: self.hosts.target(&ask.api)?,
+            url: ask.api.target()?,
             headers: forwarded(&ask.headers),
             body: None,
         };
         let status = CacheStatus::forwarded(why);
         let token = Some(ask.place.token);
-        self.pass(Passing { outgoing, status, token, written: None, base: ask.api.base }).await
+        self.pass(Passing { outgoing, status, token, written: None, api: Some(ask.api) }).await
     }
 
-    fn outgoing<B>(&self, lane: Lane, parts: Parts, url: reqwest::Url, body: B) -> Outgoing
+    fn outgoing<B>(&self, lane: Lane, client: ClientAddress, parts: Parts, url: Uri, body: B) -> Outgoing
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let idle = self.upstream.limits().idle;
-        let body = (!body.is_end_stream()).then(|| outgoing_body(body, idle));
-        Outgoing { lane, method: parts.method, url, headers: forwarded(&parts.headers), body }
+        let body = (!body.is_end_stream()).then(|| Upload::new(body, self.shared.upstream.limits()));
+        Outgoing { lane, client, method: parts.method, url, headers: forwarded(&parts.headers), body }
     }
 
     /// Passes a request through, in a task of its own: a write must be noted whatever its client does.
-    async fn pass(self: &Arc<Self>, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
+    async fn pass(&self, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
         let status = passing.status.clone();
-        let base = passing.base.clone();
+        let api = passing.api.clone();
         let why = status.forward.unwrap_or(Forward::Bypass);
         let (reply, answer) = oneshot::channel();
-        self.tasks.spawn(passing.run(Arc::clone(self), reply));
+        self.shared.tasks.spawn(passing.run(Arc::clone(&self.shared), reply));
         let Passed(mut response) =
             answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))?;
-        self.stats.bypass.add(1);
-        self.rewrite(base.as_deref(), response.headers_mut());
+        self.shared.stats.bypass.add(1);
+        if let Some(api) = &api {
+            rewrite(api, &mut response);
+        }
         status.status(response.status()).append_to(response.headers_mut());
         Ok(response)
     }
 
-    /// The proxy's own endpoints.
-    fn own(&self, path: &str) -> Result<Response<ResponseBody>, Problem> {
-        let json = match path {
-            "health" => serde_json::json!({ "status": "ok" }).to_string(),
-            "stats" => {
-                let report = StatsReport { proxy: self.stats.read(), cache: self.store.cache().report() };
+    /// An answer of somebody else's says that it came through here.
+    fn passed(&self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.shared.upstream.loops().add(response.headers_mut());
+        response
+    }
+
+    /// What `OPTIONS *` asks for: what this server can do in general (RFC 9110, section 9.3.7).
+    fn options(&self) -> Response<ResponseBody> {
+        self.shared.stats.local.add(1);
+        let mut response = Response::new(ResponseBody::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
+        CacheStatus::local("local").append_to(response.headers_mut());
+        response
+    }
+
+    /// The proxy's own endpoints, which only look. A page of another origin sees none of them.
+    fn own(&self, parts: &Parts, path: &str) -> Result<Response<ResponseBody>, Problem> {
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            return Err(Problem::method_not_allowed("GET, HEAD"));
+        }
+        if parts.headers.contains_key(ORIGIN) {
+            return Err(Problem::other_origin());
+        }
+        let mut media = "application/json; charset=utf-8";
+        let text = match path {
+            "-/peercache/health" => serde_json::json!({ "status": "ok" }).to_string(),
+            "-/peercache/stats" => {
+                let report = StatsReport {
+                    proxy: self.shared.stats.read(),
+                    cache: self.shared.store.cache().report(),
+                };
                 serde_json::to_string(&report).map_err(|_| Problem::internal())?
+            }
+            "metrics" => {
+                let report = serde_json::to_value(self.stats()).map_err(|_| Problem::internal())?;
+                media = "text/plain; version=0.0.4; charset=utf-8";
+                crate::metrics::text(&report)
             }
             _ => return Err(Problem::no_such_endpoint()),
         };
-        self.stats.local.add(1);
+        self.shared.stats.local.add(1);
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(json.len()));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
         CacheStatus::local("local").append_to(headers);
-        *response.body_mut() = ResponseBody::full(Bytes::from(json));
+        if parts.method == Method::GET {
+            *response.body_mut() = ResponseBody::full(Bytes::from(text));
+        }
         Ok(response)
     }
+}
 
-    /// Takes note of what a live answer of the API says about this token's limits.
-    pub(crate) fn note_limits(&self, token: &TokenId, headers: &HeaderMap) {
-        self.rate_limits.note(token, headers);
+/// Leads a client that uses a base URL back to it, and gives pages of other origins no right to read what
+/// GitHub lets every page read.
+fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
+    let Some(to) = &api.base else { return };
+    let status = response.status();
+    let headers = response.headers_mut();
+    Rewrite { from: &api.api.urls, to }.apply(headers);
+    for name in &CROSS_ORIGIN {
+        headers.remove(name);
+    }
+    let Some(urls) = &api.bodies else { return };
+    if status == StatusCode::NOT_MODIFIED {
+        if api.knows_rewritten {
+            urls.mark(headers);
+        }
+    } else if status != StatusCode::PARTIAL_CONTENT && BodyUrls::applies(headers) {
+        urls.mark(headers);
+        let body = std::mem::replace(response.body_mut(), ResponseBody::empty());
+        *response.body_mut() = body.rewritten(urls.rewriter());
     }
 }
 
@@ -432,6 +501,6 @@ fn problem(error: UpstreamError, why: Forward) -> Problem {
     match error {
         UpstreamError::Busy => Problem::busy(why),
         UpstreamError::Timeout => Problem::timeout(why),
-        UpstreamError::Unreachable => Problem::unreachable(why),
+        UpstreamError::NoConnection | UpstreamError::Unreachable => Problem::unreachable(why),
     }
 }

@@ -1,5 +1,5 @@
 //! `Link` and `Location`, turned to the address that the client knows (RFC 8288; RFC 9110, section
-//! 10.2.2). Bodies are never touched: that would break their validators.
+//! 10.2.2).
 
 use std::borrow::Cow;
 

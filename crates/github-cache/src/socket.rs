@@ -1,6 +1,8 @@
 //! A unix socket at a path: made without a moment in which others could connect, and cleaned up.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, Permissions};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
@@ -50,9 +52,7 @@ fn check(path: &Path) -> Result<(), ServeError> {
 
 fn place(path: &Path, mode: u32) -> io::Result<(StdListener, SocketFile)> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Short, because the path of a socket is limited to about 100 bytes.
-    let private = parent.join(format!(".pc{}", std::process::id()));
-    DirBuilder::new().mode(0o700).create(&private)?;
+    let private = private_dir(parent)?;
     let made = private.join("s");
     let moved = (|| {
         let listener = StdListener::bind(&made)?;
@@ -68,6 +68,22 @@ fn place(path: &Path, mode: u32) -> io::Result<(StdListener, SocketFile)> {
     }
     fs::remove_dir(&private)?;
     moved
+}
+
+/// A new directory that only this user can enter. Another user's file under its name, or one that is left
+/// over, is no reason to fail: there are many names.
+fn private_dir(parent: &Path) -> io::Result<PathBuf> {
+    let mut attempts = 0;
+    loop {
+        // Short, because the path of a socket is limited to about 100 bytes.
+        let random = RandomState::new().build_hasher().finish() >> 32;
+        let private = parent.join(format!(".pc{random:x}"));
+        match DirBuilder::new().mode(0o700).create(&private) {
+            Ok(()) => return Ok(private),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && attempts < 16 => attempts += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Our socket's file, known by its inode: another process's socket at the same path is left alone.

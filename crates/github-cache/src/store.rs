@@ -10,15 +10,15 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, H
 use peercache::{Cache, Entry, Key, Leased, MAX_LIFETIME, PutOutcome, Timestamp, Version, WritePolicy};
 use tokio::time::timeout;
 
-use crate::directives::CacheControl;
+use crate::cache_control::CacheControl;
 use crate::freshness::Freshness;
 use crate::grant::{Grant, granted_headers, merge_304};
 use crate::key::{NormalUrl, Variant, grant_key, mark_key, representation_key};
-use crate::mark::{affected_paths, marked_path};
 use crate::policy::{Keep, judge};
 use crate::representation::Representation;
 use crate::stats::{NotStored, Stats};
 use crate::token::TokenId;
+use crate::write_marks::{affected_paths, marked_path};
 
 /// How many decoded grants are kept beside the store, about 3 KiB each; the least used go first.
 const MAX_DECODED: usize = 4096;

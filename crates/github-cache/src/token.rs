@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderValue;
 use sha2::Sha256;
 
-use crate::key::{Hex, hex};
+use crate::hex::{Hex, hex};
 
 /// Turns `Authorization` values into ids: HMAC-SHA-256 with a key of this installation.
 ///

@@ -1,4 +1,6 @@
-//! Talking to upstream: what is sent, what of the answer goes on, and every limit of patience.
+//! Talking to upstream: what is sent, what of the answer goes on, and every bound on time and number.
+
+mod connect;
 
 use std::fmt;
 use std::future::Future;
@@ -10,20 +12,35 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
+    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Method, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
-use reqwest::Url;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::directives::list_items;
+use crate::cache_control::list_items;
 use crate::error::BuildError;
+use crate::loops::Loops;
+use crate::outage::Outage;
+use crate::rate::{MinimumRate, RateGuard};
+use crate::shares::{ClientAddress, Shares};
 use crate::stats::Stats;
+use crate::upstream::connect::Connector;
 
-/// How patient the proxy is with upstream, and how much it asks at a time.
+/// The most headers of a response.
+const MAX_RESPONSE_HEADERS: usize = 1000;
+/// The most bytes of a response's head, and of one piece of its body.
+const MAX_BUFFER_BYTES: usize = 128 * 1024;
+/// For how long a connection that is not used stays open.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// How long the proxy waits for upstream and for bodies, and how much it asks at a time.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
@@ -33,12 +50,20 @@ pub struct Limits {
     pub response: Duration,
     /// Between two pieces of a body, in either direction. Default: 60 s.
     pub idle: Duration,
+    /// A body, in either direction, has to bring [`Self::rate_bytes`] in each window of waiting for it that
+    /// is this long. Default: 30 s.
+    pub rate_window: Duration,
+    /// See [`Self::rate_window`]. Default: 8 KiB.
+    pub rate_bytes: u64,
+    /// For a whole body, in either direction. Default: 1 h.
+    pub transfer: Duration,
     /// For a place among the requests that run. Default: 30 s.
     pub queue: Duration,
     /// For another client's identical request. Default: 30 s.
     pub coalesce: Duration,
     /// Requests to the API at a time, at least one; GitHub allows 100. The same number again for other
-    /// hosts. Default: 90.
+    /// hosts. One client address has at most two thirds of each, and requests with a body at most two
+    /// thirds, too. Default: 90.
     pub concurrency: usize,
 }
 
@@ -48,10 +73,19 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             response: Duration::from_secs(30),
             idle: Duration::from_secs(60),
+            rate_window: Duration::from_secs(30),
+            rate_bytes: 8 * 1024,
+            transfer: Duration::from_secs(3600),
             queue: Duration::from_secs(30),
             coalesce: Duration::from_secs(30),
             concurrency: 90,
         }
+    }
+}
+
+impl Limits {
+    const fn rate(&self) -> MinimumRate {
+        MinimumRate { window: self.rate_window, bytes: self.rate_bytes }
     }
 }
 
@@ -62,7 +96,9 @@ pub(crate) enum UpstreamError {
     Busy,
     /// The answer did not begin in time.
     Timeout,
-    /// No connection, or it broke.
+    /// No connection. Nothing was sent.
+    NoConnection,
+    /// The connection broke before an answer came.
     Unreachable,
 }
 
@@ -76,10 +112,12 @@ pub(crate) enum Lane {
 /// One request to be sent.
 pub(crate) struct Outgoing {
     pub(crate) lane: Lane,
+    /// Whose share of the places it takes.
+    pub(crate) client: ClientAddress,
     pub(crate) method: Method,
-    pub(crate) url: Url,
+    pub(crate) url: Uri,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<(reqwest::Body, Progress)>,
+    pub(crate) body: Option<Upload>,
 }
 
 impl fmt::Debug for Outgoing {
@@ -92,54 +130,78 @@ impl fmt::Debug for Outgoing {
     }
 }
 
-/// Sends requests. No redirect is followed, nothing is decoded, no header is added but `Accept: */*`
-/// where the client sent none.
+/// The places of one lane.
 #[derive(Debug)]
-pub(crate) struct Upstream {
-    client: reqwest::Client,
-    api: Arc<Semaphore>,
-    other: Arc<Semaphore>,
-    limits: Limits,
-    stats: Arc<Stats>,
+struct Places {
+    all: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    shares: Shares,
 }
 
-/// Mozilla's root certificates as of this build.
-fn bundled_roots() -> reqwest::Result<Vec<reqwest::Certificate>> {
-    webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|root| reqwest::Certificate::from_der(root)).collect()
+impl Places {
+    fn new(most: usize) -> Self {
+        let most = most.max(1);
+        let part = (2 * most).div_ceil(3);
+        Self {
+            all: Arc::new(Semaphore::new(most)),
+            uploads: Arc::new(Semaphore::new(part)),
+            shares: Shares::new(part),
+        }
+    }
+}
+
+/// A place among the running requests, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct UpstreamPlace {
+    _share: OwnedSemaphorePermit,
+    _upload: Option<OwnedSemaphorePermit>,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Sends requests. No redirect is followed, nothing is decoded, the target is sent as it was given, and no
+/// header is added but `Accept: */*` where the client sent none.
+pub(crate) struct Upstream {
+    client: Client<Connector, RequestBody>,
+    /// Without connections that were kept open: for what must not be sent twice.
+    fresh: Client<Connector, RequestBody>,
+    connector: Connector,
+    loops: Loops,
+    api: Places,
+    other: Places,
+    limits: Limits,
+    stats: Arc<Stats>,
+    outage: Outage,
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl Upstream {
     pub(crate) fn new(limits: Limits, system_proxy: bool, stats: Arc<Stats>) -> Result<Self, BuildError> {
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Losing a race against another thread that installs one is as good.
-            let _either = rustls::crypto::ring::default_provider().install_default();
-        }
-        let builder = || {
-            let builder = reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .referer(false)
-                .no_gzip()
-                .no_brotli()
-                .no_zstd()
-                .no_deflate()
-                .connect_timeout(limits.connect)
-                .pool_idle_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(limits.concurrency)
-                .http1_only();
-            if system_proxy { builder } else { builder.no_proxy() }
+        let connector = Connector::new(limits.connect, system_proxy)?;
+        let client = |idle: usize| {
+            Client::builder(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .pool_max_idle_per_host(idle)
+                .http1_max_headers(MAX_RESPONSE_HEADERS)
+                .http1_max_buf_size(MAX_BUFFER_BYTES)
+                .build(connector.clone())
         };
-        let client = builder().build().or_else(|error| {
-            // The system's certificates come first, as an administrator may have changed them. An image
-            // made FROM scratch has none.
-            tracing::info!(%error, "no CA certificates on this system; using those of this build");
-            builder().tls_certs_only(bundled_roots()?).build()
-        });
         Ok(Self {
-            client: client.map_err(BuildError::Client)?,
-            api: Arc::new(Semaphore::new(limits.concurrency.max(1))),
-            other: Arc::new(Semaphore::new(limits.concurrency.max(1))),
+            client: client(limits.concurrency),
+            fresh: client(0),
+            connector,
+            loops: Loops::new(),
+            api: Places::new(limits.concurrency),
+            other: Places::new(limits.concurrency),
             limits,
             stats,
+            outage: Outage::default(),
         })
     }
 
@@ -147,94 +209,135 @@ impl Upstream {
         &self.limits
     }
 
-    /// A place among the running requests.
-    pub(crate) async fn place(&self, lane: Lane) -> Result<OwnedSemaphorePermit, UpstreamError> {
-        let gate = match lane {
+    /// What makes connections.
+    pub(crate) const fn connector(&self) -> &Connector {
+        &self.connector
+    }
+
+    /// What finds requests that come back.
+    pub(crate) const fn loops(&self) -> &Loops {
+        &self.loops
+    }
+
+    /// A place among the running requests, of the client's share.
+    pub(crate) async fn place(
+        &self,
+        lane: Lane,
+        client: ClientAddress,
+        has_body: bool,
+    ) -> Result<UpstreamPlace, UpstreamError> {
+        let places = match lane {
             Lane::Api => &self.api,
             Lane::Other => &self.other,
         };
-        match timeout(self.limits.queue, Arc::clone(gate).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(UpstreamError::Busy),
-        }
+        let wait = async {
+            let share = places.shares.enter(client).await?;
+            let upload = match has_body {
+                true => Some(Arc::clone(&places.uploads).acquire_owned().await.ok()?),
+                false => None,
+            };
+            let place = Arc::clone(&places.all).acquire_owned().await.ok()?;
+            Some(UpstreamPlace { _share: share, _upload: upload, _place: place })
+        };
+        timeout(self.limits.queue, wait).await.ok().flatten().ok_or(UpstreamError::Busy)
     }
 
-    /// Sends a request and waits for the head of its answer. `permit` is given back when the answer is
+    /// Sends a request and waits for the head of its answer. `place` is given back when the answer is
     /// dropped.
     ///
     /// A GET or HEAD whose connection broke before any answer is sent once more: a connection that was
-    /// kept open may have been closed by the other side at that moment.
+    /// kept open may have been closed by the other side at that moment. Everything else goes over a new
+    /// connection, because it must not be sent twice.
     pub(crate) async fn send(
         &self,
         outgoing: Outgoing,
-        permit: OwnedSemaphorePermit,
+        place: UpstreamPlace,
     ) -> Result<Answer, UpstreamError> {
-        let Outgoing { method, url, mut headers, body, .. } = outgoing;
+        let Outgoing { lane, method, url, mut headers, body, .. } = outgoing;
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        let repeatable = body.is_none() && (method == Method::GET || method == Method::HEAD);
-        let mut request = reqwest::Request::new(method, url);
-        *request.headers_mut() = headers;
-        let progress = body.map(|(body, progress)| {
-            *request.body_mut() = Some(body);
-            progress
-        });
-        let again = if repeatable { request.try_clone() } else { None };
-        let mut result = self.execute(request, progress.as_ref()).await;
-        if let (Err(Failure::Broken), Some(again)) = (&result, again) {
-            result = self.execute(again, None).await;
+        self.loops.add(&mut headers);
+        if let Some(value) = self.connector.proxy_authorization(&url) {
+            headers.insert(PROXY_AUTHORIZATION, value);
         }
-        let response = result.map_err(|failure| match failure {
-            Failure::Timeout => UpstreamError::Timeout,
-            Failure::Broken | Failure::NoConnection => UpstreamError::Unreachable,
-        })?;
+        let repeatable = body.is_none() && (method == Method::GET || method == Method::HEAD);
+        let progress = body.as_ref().map(|body| body.progress.clone());
+        let request = |body| {
+            let mut request = Request::new(RequestBody(body));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = url.clone();
+            *request.headers_mut() = headers.clone();
+            request
+        };
+        let client = if repeatable { &self.client } else { &self.fresh };
+        let mut result = self.execute(client, request(body), progress.as_ref()).await;
+        if repeatable && result.as_ref().is_err_and(|error| *error == UpstreamError::Unreachable) {
+            result = self.execute(&self.client, request(None), None).await;
+        }
+        if lane == Lane::Api {
+            self.outage.note(&result);
+        }
+        let response = result?;
         if response.status() == StatusCode::NOT_MODIFIED {
             self.stats.upstream_not_modified.add(1);
         }
-        Ok(Answer { response, idle: self.limits.idle, _permit: permit })
+        let (parts, body) = response.into_parts();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+            idle: self.limits.idle,
+            until: Instant::now() + self.limits.transfer,
+            rate: RateGuard::new(self.limits.rate()),
+            _place: place,
+        })
     }
 
     async fn execute(
         &self,
-        request: reqwest::Request,
+        client: &Client<Connector, RequestBody>,
+        request: Request<RequestBody>,
         progress: Option<&Progress>,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<Response<Incoming>, UpstreamError> {
         self.stats.upstream_requests.add(1);
-        let mut response = std::pin::pin!(self.client.execute(request));
+        let mut response = std::pin::pin!(client.request(request));
         loop {
             let before = progress.map(Progress::bytes);
             match timeout(self.limits.response, &mut response).await {
                 Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => {
-                    let error = error.without_url();
-                    tracing::debug!(operation = "upstream", %error, "upstream request failed");
-                    return Err(if error.is_timeout() {
-                        Failure::Timeout
-                    } else if error.is_connect() {
-                        Failure::NoConnection
-                    } else {
-                        Failure::Broken
-                    });
-                }
+                Ok(Err(error)) => return Err(failure(&error)),
                 // As long as an upload moves, the answer is not late.
                 Err(_) if progress.map(Progress::bytes) != before => {}
-                Err(_) => return Err(Failure::Timeout),
+                Err(_) => return Err(UpstreamError::Timeout),
             }
         }
     }
 }
 
-enum Failure {
-    Timeout,
-    NoConnection,
-    Broken,
+fn failure(error: &legacy::Error) -> UpstreamError {
+    // Every cause: the outermost says only that a request failed.
+    let mut causes = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if !causes.is_empty() {
+            causes.push_str(": ");
+        }
+        causes.push_str(&error.to_string());
+        cause = error.source();
+    }
+    tracing::debug!(operation = "upstream", error = causes, "upstream request failed");
+    if error.is_connect() { UpstreamError::NoConnection } else { UpstreamError::Unreachable }
 }
 
 /// The answer of upstream: head, and body piece by piece.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    response: reqwest::Response,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Incoming,
     idle: Duration,
-    _permit: OwnedSemaphorePermit,
+    until: Instant,
+    rate: RateGuard,
+    _place: UpstreamPlace,
 }
 
 /// A body that did not arrive whole.
@@ -242,20 +345,35 @@ pub(crate) struct Answer {
 pub(crate) struct Broken;
 
 impl Answer {
-    pub(crate) fn status(&self) -> StatusCode {
-        self.response.status()
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// All headers, hop-by-hop ones included: [`end_to_end`] removes those.
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
-    /// The next piece, or nothing at the end. An error if the body is shorter than announced.
+    /// The next piece, or nothing at the end. An error if the body is shorter than announced, or comes too
+    /// slowly.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
-        match timeout(self.idle, self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(_)) | Err(_) => Err(Broken),
+        let until = self.until.min(Instant::now() + self.idle);
+        loop {
+            let frame = std::future::poll_fn(|context| match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(frame) => Poll::Ready(Ok(frame)),
+                Poll::Pending => self.rate.poll_waiting(context).map(|_| Err(Broken)),
+            });
+            match timeout_at(until, frame).await.map_err(|_| Broken)?? {
+                None => return Ok(None),
+                Some(Err(_)) => return Err(Broken),
+                Some(Ok(frame)) => {
+                    // Trailers are not passed on.
+                    if let Ok(bytes) = frame.into_data() {
+                        self.rate.moved(bytes.len());
+                        return Ok(Some(bytes));
+                    }
+                }
+            }
         }
     }
 }
@@ -270,59 +388,89 @@ impl Progress {
     }
 }
 
-/// Wraps a client's body for sending: streamed, its length kept.
-pub(crate) fn outgoing_body<B>(body: B, idle: Duration) -> (reqwest::Body, Progress)
-where
-    B: Body<Data = Bytes> + Send + Sync + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let progress = Progress::default();
-    let sleep = Box::pin(tokio::time::sleep(idle));
-    let upload = Upload { body: Box::pin(body), progress: progress.clone(), idle, sleep };
-    (reqwest::Body::wrap(upload), progress)
-}
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxBody = Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>;
 
-/// Counts what passes, and gives up a client that stops sending.
-struct Upload<B> {
-    body: Pin<Box<B>>,
-    progress: Progress,
-    idle: Duration,
-    sleep: Pin<Box<tokio::time::Sleep>>,
-}
+/// The body of a request on its way to upstream.
+struct RequestBody(Option<Upload>);
 
-impl<B> Body for Upload<B>
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl Body for Upload {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = self.get_mut();
-        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(context) {
-            let bytes =
-                frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
-            this.progress.0.fetch_add(bytes as u64 + 1, Ordering::Relaxed);
-            let deadline = tokio::time::Instant::now() + this.idle;
-            this.sleep.as_mut().reset(deadline);
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        match this.sleep.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Some(Err("the client stopped sending".into()))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.get_mut().poll(context)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Some(upload) => upload.poll(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|upload| upload.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |upload| upload.body.size_hint())
+    }
+}
+
+/// A client's body: streamed, its length kept, its progress counted; a client that sends too slowly is given
+/// up.
+pub(crate) struct Upload {
+    body: BoxBody,
+    progress: Progress,
+    rate: RateGuard,
+    until: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Upload {
+    pub(crate) fn new<B>(body: B, limits: &Limits) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self {
+            body: Box::pin(body.map_err(Into::into)),
+            progress: Progress::default(),
+            rate: RateGuard::new(limits.rate()),
+            until: Box::pin(tokio::time::sleep(limits.transfer)),
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = self.body.as_mut().poll_frame(context) {
+            let bytes =
+                frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            self.progress.0.fetch_add(bytes as u64 + 1, Ordering::Relaxed);
+            self.rate.moved(bytes);
+            return Poll::Ready(frame);
+        }
+        if self.rate.poll_waiting(context).is_ready() {
+            return Poll::Ready(Some(Err("the client sends more slowly than the minimum rate".into())));
+        }
+        match self.until.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Some(Err("the client takes too long to send the body".into()))),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -337,6 +485,18 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
+];
+
+/// What proxies tell each other about a client.
+static OF_PROXIES: [HeaderName; 8] = [
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
 ];
 
 /// The headers that travel end to end: without hop-by-hop ones and those that `Connection` names.
@@ -368,6 +528,10 @@ pub(crate) fn forwarded(request: &HeaderMap) -> HeaderMap {
     headers.remove(HOST);
     // This proxy has answered it, by reading the body.
     headers.remove(EXPECT);
+    // What a proxy in front says is for this one. Upstream could echo it to others.
+    for name in &OF_PROXIES {
+        headers.remove(name);
+    }
     headers
 }
 

@@ -1,6 +1,5 @@
 //! The command line: what can be said, and its help.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,12 +7,15 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 #[cfg(feature = "demo")]
 use peercache_fakehub::FakeHubArgs;
 
+use crate::exit::Failure;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  get: there is nothing fresh under this key
   2  an argument or a setting is wrong; the message says which, and what is accepted
   3  it should have worked and did not
+  exec ends with the code of its command
 
 Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from the file that
 CACHE_CONFIG names; `peercache config` shows each and where it came from. Logs go to standard error; RUST_LOG=debug or -v shows more.";
@@ -37,7 +39,11 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Answer GitHub API requests from the cache, for gh, octokit, curl and anything else
-    Serve(ServeArgs),
+    Serve(crate::serve::ServeArgs),
+    /// Run a command with a proxy of its own, and say what that saved
+    Exec(crate::exec::ExecArgs),
+    /// Make the certificate authority of this machine's forward proxy, or show it
+    Ca(crate::ca::CaArgs),
     /// Show what the cache saves: 20 CI jobs with a token each, without, with a cache per token, and with peercache
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -53,6 +59,8 @@ pub(crate) enum Command {
     Peers(ServerArgs),
     /// Print this node's peer id, and what others put into CACHE_BOOTSTRAP_PEERS to find it
     Id,
+    /// Look after the node of the IPFS tier
+    Ipfs(IpfsArgs),
     /// Look after the bucket of the S3 tier
     S3(S3Args),
     /// Say tier by tier what a read of a key would do, and why
@@ -67,33 +75,6 @@ pub(crate) enum Command {
     #[cfg(feature = "demo")]
     #[command(hide = true)]
     Fakehub(FakeHubArgs),
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ServeArgs {
-    /// TCP address to listen on [default: 127.0.0.1:9180, unless --socket is given]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) listen: Option<SocketAddr>,
-
-    /// Unix socket to listen on, for `gh config set http_unix_socket PATH`
-    #[arg(long, value_name = "PATH")]
-    pub(crate) socket: Option<PathBuf>,
-
-    /// Who may connect to the socket, as an octal file mode
-    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode, requires = "socket")]
-    pub(crate) socket_mode: u32,
-
-    /// The API to cache
-    #[arg(long, value_name = "URL", default_value = "https://api.github.com")]
-    pub(crate) upstream: String,
-
-    /// Send requests for another host of GitHub's to this URL instead of https://HOST; repeatable
-    #[arg(long, value_name = "HOST=URL", value_parser = parse_route)]
-    pub(crate) route: Vec<(String, String)>,
-
-    /// Seconds that running requests may take to end after SIGTERM or SIGINT
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_seconds)]
-    pub(crate) drain_timeout: Duration,
 }
 
 #[cfg(feature = "demo")]
@@ -114,6 +95,19 @@ pub(crate) struct DemoArgs {
     /// Decides everything that is random
     #[arg(long, default_value = "2026")]
     pub(crate) seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct IpfsArgs {
+    #[command(subcommand)]
+    pub(crate) command: IpfsCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum IpfsCommand {
+    /// Remove what has expired or is too much, then let the node drop every block that nothing links and nothing
+    /// pins, also those of others
+    Gc,
 }
 
 #[derive(Args, Debug)]
@@ -211,8 +205,12 @@ pub(crate) struct KeygenArgs {
     #[arg(long)]
     pub(crate) read_only: bool,
 
-    /// The file that holds the full secret; `-` is standard input [default: CACHE_SECRET, else standard input]
-    #[arg(long, value_name = "FILE", requires = "read_only")]
+    /// Print the public form of a secret: it opens public entries alone. For jobs of untrusted code
+    #[arg(long, conflicts_with = "read_only")]
+    pub(crate) public: bool,
+
+    /// The file that holds the known secret; `-` is standard input [default: CACHE_SECRET, else standard input]
+    #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,
 }
 
@@ -243,22 +241,22 @@ pub(crate) fn completions(shell: Shell) {
     clap_complete::generate(shell, &mut Cli::command(), "peercache", &mut std::io::stdout());
 }
 
-fn parse_seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.parse().map(Duration::from_secs).map_err(|_| "give whole seconds".to_owned())
 }
 
-fn parse_mode(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o777)
         .ok_or_else(|| "give an octal file mode such as 600 or 666".to_owned())
 }
 
-fn parse_route(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .filter(|(host, url)| !host.is_empty() && !url.is_empty())
-        .map(|(host, url)| (host.to_owned(), url.to_owned()))
-        .ok_or_else(|| "give HOST=URL, such as codeload.github.com=http://127.0.0.1:8080".to_owned())
+/// Host and URL of a route. What does not parse is not repeated: it may hold a password.
+pub(crate) fn parse_route(text: &str) -> Result<(&str, &str), Failure> {
+    text.split_once('=').filter(|(host, url)| !host.is_empty() && !url.is_empty()).ok_or_else(|| {
+        Failure::config("--route: give HOST=URL, such as codeload.github.com=http://127.0.0.1:8080")
+    })
 }
 
 #[cfg(test)]

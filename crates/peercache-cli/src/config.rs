@@ -1,6 +1,7 @@
 //! `peercache config`: every setting, and where it came from.
 
-use peercache::{Config, Setting};
+use peercache::Config;
+use peercache::config::Setting;
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
@@ -8,7 +9,7 @@ use crate::output;
 
 /// Prints the settings as they count. Secrets only by their key id.
 pub(crate) async fn run(json: bool) -> Result<Exit, Failure> {
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -143,7 +143,7 @@ pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit,
         require_durable(&outcome)?;
     }
     if args.all {
-        require_durable(&cache.invalidate_all().await)?;
+        require_durable(&cache.invalidate(peercache::By::All).await.map_err(Failure::config)?)?;
     }
     once::close(&cache).await?;
     if json {

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Ok,
     /// 1: there is no such entry.
     Miss,
+    /// That of the command that was run.
+    Code(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -18,6 +20,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Ok => Self::SUCCESS,
             Exit::Miss => Self::from(1),
+            Exit::Code(code) => Self::from(code),
         }
     }
 }

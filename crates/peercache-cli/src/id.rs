@@ -1,6 +1,7 @@
 //! `peercache id`: who this node is, and what others put into CACHE_BOOTSTRAP_PEERS to find it.
 
-use peercache::{Config, NodeSummary};
+use peercache::Config;
+use peercache::config::NodeSummary;
 use serde_json::json;
 
 use crate::exit::{Exit, Failure};
@@ -8,7 +9,7 @@ use crate::output;
 
 /// Prints the peer id and the addresses, from settings alone: no server has to run.
 pub(crate) async fn run(json: bool) -> Result<Exit, Failure> {
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

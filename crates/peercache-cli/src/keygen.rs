@@ -1,4 +1,4 @@
-//! `peercache keygen`: secrets, full and read-only.
+//! `peercache keygen`: secrets, full, read-only and public.
 
 use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
@@ -16,12 +16,17 @@ const MAX_TEXT_BYTES: u64 = 4097;
 
 /// Prints a secret to standard output and nothing else, so that it can be piped to where it is kept.
 pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
-    let secret = if args.read_only {
+    if args.from.is_some() && !args.read_only && !args.public {
+        return Err(Failure::config(
+            "--from goes with --read-only or --public: a new secret is made of nothing",
+        ));
+    }
+    let secret = if args.read_only || args.public {
         // A passphrase takes a while.
-        tokio::task::spawn_blocking(move || full_secret(args.from.as_deref()))
+        let known = tokio::task::spawn_blocking(move || known_secret(args.from.as_deref()))
             .await
-            .map_err(|error| Failure::failed(format!("reading the secret was interrupted: {error}")))??
-            .read_only()
+            .map_err(|error| Failure::failed(format!("reading the secret was interrupted: {error}")))??;
+        if args.public { known.public() } else { known.read_only() }
     } else {
         Secret::generate().map_err(Failure::failed)?
     };
@@ -30,7 +35,7 @@ pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
         output::json(&json!({
             "secret": *text,
             "key_id": secret.id().to_string(),
-            "read_only": secret.is_read_only(),
+            "rights": secret.rights().to_string(),
         }))?;
     } else {
         output::line(&*text)?;
@@ -38,9 +43,9 @@ pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn full_secret(from: Option<&Path>) -> Result<Secret, Failure> {
+fn known_secret(from: Option<&Path>) -> Result<Secret, Failure> {
     if from.is_none()
-        && let Some(keyring) = Config::from_env()?.keyring()?
+        && let Some(keyring) = Config::from_env("peercache")?.keyring()?
     {
         return Ok(keyring.current().clone());
     }

@@ -1,16 +1,19 @@
 //! The command `peercache`: share GitHub API responses between CI runners through a chain of caches.
 
 mod ask;
+mod ca;
 mod cli;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
 mod entries;
+mod exec;
 mod exit;
 mod explain;
 mod http;
 mod id;
 mod install_key;
+mod ipfs;
 mod keygen;
 mod once;
 mod output;
@@ -47,6 +50,8 @@ fn main() -> std::process::ExitCode {
 async fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(args, cli.json).await,
+        Command::Exec(args) => exec::run(args, cli.json).await,
+        Command::Ca(args) => ca::run(args, cli.json).await,
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args, cli.json).await,
         Command::Get(args) => entries::get(args, cli.json).await,
@@ -55,6 +60,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Stats(args) => stats::run(args, cli.json).await,
         Command::Peers(args) => peers::run(args, cli.json).await,
         Command::Id => id::run(cli.json).await,
+        Command::Ipfs(args) => ipfs::run(&args, cli.json).await,
         Command::S3(args) => s3::run(args, cli.json).await,
         Command::Explain(args) => explain::run(args, cli.json).await,
         Command::Config => config::run(cli.json).await,

@@ -6,7 +6,7 @@ use crate::exit::Failure;
 
 /// Opens the cache of the environment without taking the server's port or its identity.
 pub(crate) async fn open() -> Result<Cache, Failure> {
-    Ok(Config::from_env()?.one_shot().open().await?)
+    Ok(Config::from_env("peercache")?.one_shot().open().await?)
 }
 
 pub(crate) async fn close(cache: &Cache) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ pub(crate) async fn run(args: S3Args, json: bool) -> Result<Exit, Failure> {
 
 /// Prints the rule as `aws s3api put-bucket-lifecycle-configuration` takes it, or sets it.
 async fn lifecycle(args: &LifecycleArgs, json: bool) -> Result<Exit, Failure> {
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

@@ -51,7 +51,7 @@ fn degraded(stats: &Value) -> Vec<String> {
 }
 
 async fn disk() -> Result<Value, Failure> {
-    let config = Config::from_env()?;
+    let config = Config::from_env("peercache")?;
     let Some(dir) = config.dir() else {
         return Err(Failure::config(
             "this chain has no disk tier; add `disk` to CACHE_BACKEND or set CACHE_DIR",

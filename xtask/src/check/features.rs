@@ -22,36 +22,42 @@ struct Promise {
     without: &'static [&'static str],
 }
 
-const PROMISES: [Promise; 7] = [
+const PROMISES: [Promise; 8] = [
     Promise {
         package: FACADE,
         features: "",
         with: &["peercache-api", "peercache-chain"],
-        without: &["rusqlite", "quick_cache", "libp2p", "aws-sdk-s3", "hyper", "reqwest"],
+        without: &["rusqlite", "quick_cache", "libp2p", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
     },
     Promise {
         package: FACADE,
         features: "memory",
         with: &["quick_cache"],
-        without: &["rusqlite", "libp2p", "aws-sdk-s3", "hyper", "reqwest"],
+        without: &["rusqlite", "libp2p", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
     },
     Promise {
         package: FACADE,
         features: "disk",
         with: &["rusqlite"],
-        without: &["quick_cache", "libp2p", "aws-sdk-s3", "hyper", "reqwest"],
+        without: &["quick_cache", "libp2p", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
     },
     Promise {
         package: FACADE,
         features: "libp2p",
         with: &["libp2p", "aes-gcm"],
-        without: &["rusqlite", "quick_cache", "aws-sdk-s3", "hyper", "reqwest"],
+        without: &["rusqlite", "quick_cache", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
     },
     Promise {
         package: FACADE,
         features: "s3",
         with: &["aws-sdk-s3", "aes-gcm"],
-        without: &["rusqlite", "quick_cache", "libp2p", "reqwest", "aws-lc-sys"],
+        without: &["rusqlite", "quick_cache", "libp2p", "reqwest", "aws-lc-sys", "ipfs-api-prelude"],
+    },
+    Promise {
+        package: FACADE,
+        features: "ipfs",
+        with: &["ipfs-api-prelude", "ipfs-api-backend-hyper", "aes-gcm"],
+        without: &["rusqlite", "quick_cache", "libp2p", "aws-sdk-s3", "aws-lc-sys", "native-tls"],
     },
     // The shipped command.
     Promise {

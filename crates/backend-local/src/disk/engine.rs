@@ -35,7 +35,7 @@ pub(super) struct Engine {
     pub(super) layout: Layout,
     pub(super) capacity: u64,
     pub(super) counters: Counters,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     writer: Mutex<Option<Index>>,
     /// Idle connections; never more than there are permits to read.
     readers: Mutex<Vec<Index>>,

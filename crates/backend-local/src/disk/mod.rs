@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use peercache_api::envelope::{HEADER_BYTES, MAX_METADATA_BYTES};
 use peercache_api::{
     BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key, MAX_VALUE_BYTES, Operation,
-    SystemClock,
+    SystemClock, Timestamp,
 };
 use tokio::sync::Semaphore;
 
@@ -74,6 +74,12 @@ impl Disk {
     /// Starts with the defaults of [`Disk::open`].
     pub fn builder(dir: impl Into<PathBuf>) -> DiskBuilder {
         DiskBuilder { dir: dir.into(), capacity: Self::DEFAULT_CAPACITY, clock: Arc::new(SystemClock::new()) }
+    }
+
+    /// The time that it goes by, for expiry. The cache above it must go by the same.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.engine.clock.now()
     }
 
     /// What the directory holds now, and what this process has met in it.

@@ -49,6 +49,7 @@ fn golden() -> Vec<Golden> {
     vec![
         honest("full.bin", samples::full()),
         honest("minimal.bin", samples::minimal()),
+        honest("public.bin", samples::public()),
         honest("empty.bin", samples::empty()),
         honest("tombstone.bin", samples::tombstone()),
         honest("proven-tombstone.bin", samples::proven_tombstone()),

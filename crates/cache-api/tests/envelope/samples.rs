@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peercache_api::{
-    Entry, Key, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_PROOF_BYTES, MAX_TAG_BYTES, MAX_TAGS,
+    Class, Entry, Key, MAX_CONTENT_TYPE_BYTES, MAX_LIFETIME, MAX_PROOF_BYTES, MAX_TAG_BYTES, MAX_TAGS,
     MAX_VALIDATOR_BYTES, NodeId, Timestamp, Version,
 };
 use proptest::prelude::*;
@@ -46,6 +46,11 @@ pub(crate) fn empty() -> Entry {
     Entry::builder("", version(), NOW).fresh_for(Duration::from_millis(1)).content_type("").build().unwrap()
 }
 
+/// A value that everybody may read.
+pub(crate) fn public() -> Entry {
+    Entry::builder("v", version(), NOW).class(Class::Public).build().unwrap()
+}
+
 pub(crate) fn tombstone() -> Entry {
     Entry::tombstone(version(), NOW)
 }
@@ -56,8 +61,8 @@ pub(crate) fn proven_tombstone() -> Entry {
 }
 
 /// What every damage test is run on.
-pub(crate) fn all() -> [Entry; 5] {
-    [full(), minimal(), empty(), tombstone(), proven_tombstone()]
+pub(crate) fn all() -> [Entry; 6] {
+    [full(), minimal(), empty(), public(), tombstone(), proven_tombstone()]
 }
 
 fn text(most: usize) -> impl Strategy<Value = Option<String>> {

@@ -21,7 +21,7 @@ fn a_foreign_file() {
 #[test]
 fn a_newer_build() {
     insta::assert_snapshot!(refusal(forge::patched(&stored(), forge::FORMAT_VERSION_AT, &[2])), @"decode failed (unsupported): the envelope has a format version that this build does not read [version=2, known=1]");
-    insta::assert_snapshot!(refusal(forge::patched(&stored(), forge::FLAGS_AT, &[0, 1])), @"decode failed (unsupported): the envelope uses a feature that this build does not know");
+    insta::assert_snapshot!(refusal(forge::patched(&stored(), forge::FLAGS_AT, &[0, 2])), @"decode failed (unsupported): the envelope uses a feature that this build does not know");
     insta::assert_snapshot!(refusal(forge::patched(&stored(), forge::KIND_AT, &[2])), @"decode failed (unsupported): the envelope holds a kind of entry that this build does not know");
 }
 

@@ -37,6 +37,6 @@ mod tests {
     #[test]
     fn a_passphrase_always_gives_the_same_secret() {
         let secret = Secret::parse("\tcorrect horse battery staple\r\n").unwrap();
-        insta::assert_snapshot!(secret.id(), @"9d47e9732459424a");
+        insta::assert_snapshot!(secret.id(), @"a60bdbcc8feef9ce");
     }
 }

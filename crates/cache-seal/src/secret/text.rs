@@ -8,21 +8,26 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::passphrase::stretch;
-use super::{Bytes32, Secret};
+use super::{Bytes32, Half, Secret};
 
 /// The fewest characters of a passphrase.
 pub const MIN_PASSPHRASE_CHARS: usize = 12;
 /// The longest text that is looked at, in bytes.
 const MAX_TEXT_BYTES: usize = 4096;
+/// How many characters of a passphrase its strength is estimated from.
+const MAX_ESTIMATED_CHARS: usize = 64;
 
 const FULL: &str = "pc-secret-1-";
 const READ_ONLY: &str = "pc-readonly-1-";
+const PUBLIC: &str = "pc-public-1-";
+const FORMS: &str = "pc-secret-1-…, pc-readonly-1-…, pc-public-1-…";
 const CHECKSUM_BYTES: usize = 4;
 
 pub(super) fn write(secret: &Secret) -> Zeroizing<String> {
-    match &secret.root {
-        Some(root) => armour(FULL, &**root),
-        None => armour(READ_ONLY, &*both(&secret.reading, &secret.verifying)),
+    match &secret.keys {
+        Half::Full { root, .. } => armour(FULL, &**root),
+        Half::ReadOnly { reading } => armour(READ_ONLY, &*both(reading, &secret.verifying)),
+        Half::Public => armour(PUBLIC, &*both(&secret.public, &secret.verifying)),
     }
 }
 
@@ -38,12 +43,16 @@ pub(super) fn parse(text: &str) -> Result<Secret, Error> {
         return Ok(Secret::from_root(disarm(FULL, rest)?));
     }
     if let Some(rest) = text.strip_prefix(READ_ONLY) {
-        let halves: Zeroizing<[u8; 64]> = disarm(READ_ONLY, rest)?;
-        return from_halves(&halves);
+        let (reading, verifying) = halves(READ_ONLY, rest)?;
+        return Ok(Secret::from_reading(reading, verifying));
     }
-    if has_prefix(text, "pc-secret-") || has_prefix(text, "pc-readonly-") {
+    if let Some(rest) = text.strip_prefix(PUBLIC) {
+        let (public, verifying) = halves(PUBLIC, rest)?;
+        return Ok(Secret::from_public(public, verifying));
+    }
+    if ["pc-secret-", "pc-readonly-", "pc-public-"].iter().any(|prefix| has_prefix(text, prefix)) {
         return Err(refused("the secret has a form that this build does not know")
-            .with_context("known", "pc-secret-1-…, pc-readonly-1-…")
+            .with_context("known", FORMS)
             .with_help("copy it again as `peercache keygen` printed it, or update peercache"));
     }
     refuse_what_is_no_passphrase(text)?;
@@ -68,16 +77,51 @@ fn refuse_what_is_no_passphrase(text: &str) -> Result<(), Error> {
         )
         .with_help(KEYGEN));
     }
-    if text.starts_with("${") || text.starts_with("$(") {
+    if contains_token(text, "pc-secret")
+        || contains_token(text, "pc-readonly")
+        || contains_token(text, "pc-public")
+    {
+        return Err(refused("the secret has something before or around it, quotes for instance")
+            .with_context("accepted", FORMS)
+            .with_help(
+                "set the value without quotes and without its name; `docker --env-file` passes quotes on",
+            ));
+    }
+    if text.starts_with(['"', '\'', '`']) {
+        return Err(refused("the secret begins with a quote, which would be part of it")
+            .with_help("set the value without quotes; `docker --env-file` passes them on as they are"));
+    }
+    if text.starts_with('$') {
         return Err(refused("the secret is a placeholder that nothing has filled in").with_help(
             "check the spelling where it is set; in a workflow, ${{ secrets.CACHE_SECRET }} works under `env` and `with`",
         ));
     }
+    if text.contains("***") {
+        return Err(refused("the secret is masked: a log or a settings page shows it as asterisks")
+            .with_help("copy it from where it was made, or make a new one with `peercache keygen`"));
+    }
+    refuse_weak(text)
+}
+
+/// The fewest guesses, as a power of ten, that an estimate of the passphrase's strength has to come to.
+/// Each guess costs an attacker 64 MiB and a fraction of a second, and one table of guesses serves
+/// against every fleet.
+pub const MIN_PASSPHRASE_GUESSES_LOG10: f64 = 12.0;
+
+fn refuse_weak(text: &str) -> Result<(), Error> {
     if text.chars().count() < MIN_PASSPHRASE_CHARS {
         return Err(refused(format!(
             "a passphrase has at least {MIN_PASSPHRASE_CHARS} characters, this one is shorter"
         ))
         .with_help(KEYGEN));
+    }
+    // The estimate takes time that grows with the square of the length, and looks at the start alone.
+    let start: Zeroizing<String> = Zeroizing::new(text.chars().take(MAX_ESTIMATED_CHARS).collect());
+    let strength = zxcvbn::zxcvbn(&start, &["peercache", "cache", "github", "secret"]);
+    if strength.guesses_log10() < MIN_PASSPHRASE_GUESSES_LOG10 {
+        return Err(refused("the passphrase is too easy to guess").with_help(
+            "make a secret with `peercache keygen`; if it must be a passphrase, take six random words",
+        ));
     }
     Ok(())
 }
@@ -90,7 +134,8 @@ fn refused(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 
 /// Whether a word of `text` starts like such a token, also behind `Bearer ` or `x-access-token:`.
 fn contains_token(text: &str, prefix: &str) -> bool {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| has_prefix(word, prefix))
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        .any(|word| has_prefix(word, prefix))
 }
 
 fn has_prefix(text: &str, prefix: &str) -> bool {
@@ -104,13 +149,15 @@ fn both(reading: &Bytes32, verifying: &VerifyingKey) -> Zeroizing<[u8; 64]> {
     halves
 }
 
-fn from_halves(halves: &[u8; 64]) -> Result<Secret, Error> {
-    let (mut reading, mut verifying) = (Bytes32::default(), [0; 32]);
-    reading.copy_from_slice(&halves[..32]);
+/// The key and the verifying key in the text of a form that cannot write.
+fn halves(prefix: &'static str, text: &str) -> Result<(Bytes32, VerifyingKey), Error> {
+    let halves: Zeroizing<[u8; 64]> = disarm(prefix, text)?;
+    let (mut key, mut verifying) = (Bytes32::default(), [0; 32]);
+    key.copy_from_slice(&halves[..32]);
     verifying.copy_from_slice(&halves[32..]);
     match VerifyingKey::from_bytes(&verifying) {
-        Ok(key) if !key.is_weak() => Ok(Secret::from_readers_half(reading, key)),
-        _ => Err(damaged("pc-readonly-1-…")),
+        Ok(verifying) if !verifying.is_weak() => Ok((key, verifying)),
+        _ => Err(damaged(prefix)),
     }
 }
 
@@ -126,16 +173,16 @@ fn armour(prefix: &'static str, bytes: &[u8]) -> Zeroizing<String> {
 fn disarm<const N: usize>(prefix: &'static str, text: &str) -> Result<Zeroizing<[u8; N]>, Error> {
     let payload = Zeroizing::new(URL_SAFE_NO_PAD.decode(text).unwrap_or_default());
     if payload.len() != N + CHECKSUM_BYTES || payload[N..] != checksum(prefix, &payload[..N]) {
-        return Err(damaged(if prefix == FULL { "pc-secret-1-…" } else { "pc-readonly-1-…" }));
+        return Err(damaged(prefix));
     }
     let mut bytes = Zeroizing::new([0; N]);
     bytes.copy_from_slice(&payload[..N]);
     Ok(bytes)
 }
 
-fn damaged(form: &'static str) -> Error {
+fn damaged(prefix: &'static str) -> Error {
     refused("the secret is damaged: a character is missing, too many or wrong")
-        .with_context("form", form)
+        .with_context("form", format!("{prefix}…"))
         .with_help("copy it again, whole and on one line, as `peercache keygen` printed it")
 }
 
@@ -186,20 +233,45 @@ mod tests {
         insta::assert_snapshot!(complaint("${{ secrets.CACHE_SECRET }}"), @"configure failed (configuration): the secret is a placeholder that nothing has filled in; check the spelling where it is set; in a workflow, ${{ secrets.CACHE_SECRET }} works under `env` and `with`");
         insta::assert_snapshot!(complaint("pc-secret-1-AAAA"), @"configure failed (configuration): the secret is damaged: a character is missing, too many or wrong [form=pc-secret-1-…]; copy it again, whole and on one line, as `peercache keygen` printed it");
         insta::assert_snapshot!(complaint("pc-readonly-1-AAAA"), @"configure failed (configuration): the secret is damaged: a character is missing, too many or wrong [form=pc-readonly-1-…]; copy it again, whole and on one line, as `peercache keygen` printed it");
-        insta::assert_snapshot!(complaint("PC-SECRET-1-AAAA"), @"configure failed (configuration): the secret has a form that this build does not know [known=pc-secret-1-…, pc-readonly-1-…]; copy it again as `peercache keygen` printed it, or update peercache");
-        insta::assert_snapshot!(complaint("pc-secret-2-AAAA"), @"configure failed (configuration): the secret has a form that this build does not know [known=pc-secret-1-…, pc-readonly-1-…]; copy it again as `peercache keygen` printed it, or update peercache");
+        insta::assert_snapshot!(complaint("PC-SECRET-1-AAAA"), @"configure failed (configuration): the secret has a form that this build does not know [known=pc-secret-1-…, pc-readonly-1-…, pc-public-1-…]; copy it again as `peercache keygen` printed it, or update peercache");
+        insta::assert_snapshot!(complaint("pc-secret-2-AAAA"), @"configure failed (configuration): the secret has a form that this build does not know [known=pc-secret-1-…, pc-readonly-1-…, pc-public-1-…]; copy it again as `peercache keygen` printed it, or update peercache");
         insta::assert_snapshot!(complaint(&"x".repeat(4097)), @"configure failed (configuration): the secret is longer than 4096 bytes; make a secret with `peercache keygen`");
     }
 
     /// Not through `parse`: Argon2id takes its time, and its own test does.
     #[test]
     fn what_lasts_is_taken_as_a_passphrase() {
-        let tokens = ["ghp_", "gho_", "github_pat_"].map(|prefix| format!("{prefix}{}", "a1B2".repeat(9)));
-        for text in
-            tokens.iter().map(String::as_str).chain(["zwölf Zeichen", "pc-but-no-secret", "a$(b)c${d}efgh"])
-        {
+        let tokens = ["ghp_", "gho_", "github_pat_"]
+            .map(|prefix| format!("{prefix}7vQ2mZk9TfLw3xRb8NyC1sHd5GjP4aUe6KoW"));
+        for text in tokens.iter().map(String::as_str).chain([
+            "zwölf Gläser Bier",
+            "pc-but-no-secret-q7",
+            "a$(b)c${d}efgh",
+            "correct horse battery staple",
+        ]) {
             assert!(refuse_what_is_no_passphrase(text).is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_passphrase_that_is_easily_guessed_is_refused() {
+        for text in ["password1234", "aaaaaaaaaaaa", "qwertyuiop123", "peercachesecret", "abcabcabcabcabc"] {
+            assert!(complaint(text).contains("too easy to guess"), "{text}");
+        }
+    }
+
+    #[test]
+    fn quotes_placeholders_and_masks_are_refused_by_name() {
+        let secret = Secret::from_root(Bytes32::new([7; 32])).to_text();
+        for text in
+            [format!("\"{}\"", *secret), format!("'{}'", *secret), format!("CACHE_SECRET={}", *secret)]
+        {
+            let complaint = complaint(&text);
+            assert!(complaint.contains("before or around it") && !complaint.contains(&secret[12..]));
+        }
+        assert!(complaint("\"correct horse battery staple\"").contains("begins with a quote"));
+        assert!(complaint("$CACHE_SECRET_OF_CI").contains("placeholder"));
+        assert!(complaint("****************").contains("masked"));
     }
 
     #[test]
@@ -210,7 +282,7 @@ mod tests {
     #[test]
     fn every_changed_or_lost_character_is_noticed() {
         let secret = Secret::from_root(Bytes32::new([0x5a; 32]));
-        for text in [secret.to_text(), secret.read_only().to_text()] {
+        for text in [secret.to_text(), secret.read_only().to_text(), secret.public().to_text()] {
             let body = text.find("-1-").unwrap() + 3;
             for at in body..text.len() {
                 let mut changed = text.to_string().into_bytes();
@@ -231,6 +303,7 @@ mod tests {
         let mut halves = [0; 64];
         halves[32] = 1;
         assert!(Secret::parse(&armour(READ_ONLY, &halves)).is_err());
+        assert!(Secret::parse(&armour(PUBLIC, &halves)).is_err());
     }
 
     proptest! {
@@ -240,7 +313,7 @@ mod tests {
         #[test]
         fn texts_round_trip_and_complaints_never_repeat_them(root in any::<[u8; 32]>(), cut in 1_usize..40) {
             let secret = Secret::from_root(Bytes32::new(root));
-            for text in [secret.to_text(), secret.read_only().to_text()] {
+            for text in [secret.to_text(), secret.read_only().to_text(), secret.public().to_text()] {
                 prop_assert_eq!(&*Secret::parse(&text).unwrap().to_text(), &*text);
                 let short = &text[..text.len() - cut];
                 let shown = format!("{:?}", Secret::parse(short).unwrap_err());

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peercache_api::{CacheBackend, CacheBackendExt, Entry, ErrorKind, NodeId, Version};
-use peercache_seal::{Sealed, Secret};
+use peercache_api::{CacheBackend, CacheBackendExt, Class, Entry, ErrorKind, NodeId, Version};
+use peercache_seal::{Rights, Sealed, Secret};
 use peercache_testkit::ManualClock;
 use proptest::prelude::*;
 
@@ -204,7 +204,7 @@ async fn a_readers_forgery_is_refused_by_everyone() {
 
     assert!(!reader.info().capabilities.writable);
     let error = reader.put(&key(KEY), entry("poison", 2)).await.unwrap_err();
-    insta::assert_snapshot!(error, @"sealed(map): put failed (denied): this process has the read-only secret, which cannot make entries; to write, set CACHE_SECRET to the full secret (pc-secret-1-…); leave it so for jobs of untrusted pull requests");
+    insta::assert_snapshot!(error, @"sealed(map): put failed (denied): this process has a secret that cannot make entries (read-only); to write, set CACHE_SECRET to the full secret (pc-secret-1-…); leave it so for jobs of untrusted pull requests");
     let error = reader.remove(&key(KEY), version(2), NOW).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
 
@@ -222,6 +222,42 @@ async fn a_readers_forgery_is_refused_by_everyone() {
     for sealed in [&writer, &reader] {
         assert_eq!(sealed.get(&key(KEY)).await.unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(sealed.stats().forged, 1);
+    }
+}
+
+/// `docs/sealing.md` has this table; every cell is tried here.
+#[tokio::test]
+async fn each_form_of_the_secret_has_the_rights_of_the_table() {
+    let full = Secret::generate().unwrap();
+    let stranger = Secret::generate().unwrap();
+    for (secret, private, public, writes) in [
+        (full.clone(), true, true, true),
+        (full.read_only(), true, true, false),
+        (full.public(), false, true, false),
+        (stranger, false, false, false),
+    ] {
+        let map = Map::shared();
+        let writer = seal(&map, &full);
+        let shown = Entry::builder("shown", version(1), NOW)
+            .fresh_for(Duration::from_secs(300))
+            .class(Class::Public)
+            .build()
+            .unwrap();
+        writer.put(&key("private"), entry("hidden", 1)).await.unwrap();
+        writer.put(&key("public"), shown.clone()).await.unwrap();
+        let member = seal(&map, &secret);
+        let what = format!("{secret:?}");
+        assert_eq!(member.get(&key("private")).await.unwrap().is_some(), private, "{what}");
+        assert_eq!(member.get(&key("public")).await.unwrap().is_some(), public, "{what}");
+        assert_eq!(member.stats().private, u64::from(public && !private), "{what}");
+        // A stranger writes for itself; the members do not see it.
+        let put = member.put(&key("public"), entry("other", 2)).await;
+        let removed = member.remove(&key("private"), version(3), NOW).await;
+        assert_eq!(put.is_ok() && removed.is_ok(), secret.rights() == Rights::Full, "{what}");
+        let seen = writer.get(&key("public")).await.unwrap().unwrap();
+        assert_eq!(seen.value() == "other", writes, "{what}");
+        let left = writer.get(&key("private")).await.unwrap().unwrap();
+        assert_eq!(left.is_tombstone(), writes, "{what}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peercache_api::{Entry, ErrorKind, MAX_VALUE_BYTES};
+use peercache_api::{Class, Entry, ErrorKind, MAX_VALUE_BYTES};
 
 use super::context::{Context, Verdict, built, expect, noise, skip_unless};
 
@@ -42,7 +42,16 @@ pub(super) async fn value_and_every_field_survive(cx: &Context) -> Verdict {
     )?;
     cx.put(&key, &entry).await?;
     cx.expect_entry(&key, &entry, "an entry with every field set").await?;
-    cx.expect_entry(&key, &entry, "the same entry read again").await
+    cx.expect_entry(&key, &entry, "the same entry read again").await?;
+    let key = cx.key("public")?;
+    let entry = built(
+        Entry::builder("{}", cx.version(), cx.now())
+            .fresh_for(Duration::from_secs(60))
+            .class(Class::Public)
+            .build(),
+    )?;
+    cx.put(&key, &entry).await?;
+    cx.expect_entry(&key, &entry, "an entry that everybody may read").await
 }
 
 pub(super) async fn empty_value_is_a_value(cx: &Context) -> Verdict {

@@ -3,7 +3,8 @@
 //! - [`SeaweedFs`] is an S3 store that checks signatures.
 //! - [`Moto`] is a second, independent implementation of S3 that follows the answers of AWS closely and checks no
 //!   signature: a test of credentials says nothing there.
-//! - [`FaultProxy`] stands before either, and logs every request.
+//! - [`Kubo`] is an IPFS node, alone or in a private swarm.
+//! - [`FaultProxy`] stands before any of them, and logs every request.
 //!
 //! A server is ended by its process id when its value is dropped, also by a panic. Where its program is missing, the
 //! test says so and is skipped; with `PEERCACHE_TEST_REQUIRE=all`, as in CI, it fails.
@@ -23,6 +24,7 @@
 mod error;
 mod fault;
 mod http;
+mod kubo;
 mod log;
 mod moto;
 mod part;
@@ -32,6 +34,7 @@ mod slow;
 
 pub use error::ServerError;
 pub use fault::{Answer, FaultProxy, Mode};
+pub use kubo::{Kubo, KuboOptions};
 pub use log::{Log, Seen};
 pub use moto::Moto;
 pub use seaweedfs::SeaweedFs;

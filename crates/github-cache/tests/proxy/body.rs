@@ -207,7 +207,13 @@ impl CacheBackend for Lying {
 
 fn over(tier: Lying, upstream: String) -> GitHubCache {
     let cache = Cache::builder().tier(tier).build().unwrap();
-    GitHubCache::builder(cache).upstream(upstream).install_key([7; 32]).system_proxy(false).build().unwrap()
+    GitHubCache::builder(cache)
+        .upstream(upstream)
+        .install_key([7; 32])
+        .host("proxy.test")
+        .system_proxy(false)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -242,4 +248,45 @@ async fn upload_bodies_are_streamed_with_their_length() {
     assert_eq!(origin.last().body.len(), 1 << 20);
     assert_eq!(origin.last().header("content-length"), Some("1048576"));
     assert_eq!(origin.last().header("transfer-encoding"), None);
+}
+
+#[tokio::test]
+async fn strong_tag_of_a_coded_body_is_weak_after_decoding() {
+    let origin = Origin::start(|_| {
+        http::Response::builder()
+            .header("etag", "\"strong\"")
+            .header("cache-control", "max-age=60")
+            .header("content-encoding", "gzip")
+            .body(Bytes::from(gzip(b"hello")))
+            .unwrap()
+    })
+    .await;
+    let rig = Rig::new(&origin.url());
+    for _ in ["miss", "hit"] {
+        let got = rig.get("/x", &[]).await;
+        assert_eq!((&got.body[..], got.header("etag")), (&b"hello"[..], Some("W/\"strong\"")));
+        assert_eq!(got.header("content-encoding"), None);
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn body_that_must_not_be_transformed_is_sent_as_it_came() {
+    let origin = Origin::start(|seen| {
+        let response = http::Response::builder()
+            .header("etag", "\"a\"")
+            .header("cache-control", "no-transform, max-age=60");
+        if seen.header("accept-encoding").is_some_and(|codings| codings.contains("gzip")) {
+            return response.header("content-encoding", "gzip").body(Bytes::from(gzip(b"hello"))).unwrap();
+        }
+        response.body(Bytes::from_static(b"hello")).unwrap()
+    })
+    .await;
+    let rig = Rig::new(&origin.url());
+    let coded = rig.get("/x", &[("accept-encoding", "gzip")]).await;
+    assert_eq!((coded.header("content-encoding"), coded.header("etag")), (Some("gzip"), Some("\"a\"")));
+    assert_eq!(coded.body, gzip(b"hello"));
+    let plain = rig.get("/x", &[]).await;
+    assert_eq!((&plain.body[..], plain.header("content-encoding")), (&b"hello"[..], None));
+    assert_eq!(plain.header("etag"), Some("\"a\""));
 }

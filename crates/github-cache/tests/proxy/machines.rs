@@ -32,6 +32,7 @@ async fn machines(
         let proxy = GitHubCache::builder(cache.clone())
             .upstream(origin.url())
             .install_key([7; 32])
+            .host("proxy.test")
             .system_proxy(false)
             .limits(quick());
         Arc::new(Rig { clock: clock.clone(), cache, proxy: proxy.build().unwrap() })
@@ -130,7 +131,10 @@ async fn an_origin_that_fails_lets_the_next_machine_ask() {
     let clock = machines.rigs[0].clock.clone();
     let cache = Cache::builder().tier(machines.fleet.member("peers")).clock(clock.clone()).build().unwrap();
     // Nobody listens there.
-    let proxy = GitHubCache::builder(cache.clone()).upstream("http://127.0.0.1:1").install_key([7; 32]);
+    let proxy = GitHubCache::builder(cache.clone())
+        .upstream("http://127.0.0.1:1")
+        .host("proxy.test")
+        .install_key([7; 32]);
     let broken = Rig { clock, cache, proxy: proxy.system_proxy(false).limits(quick()).build().unwrap() };
     let failed = broken.get("/x", &[("authorization", "token a")]).await;
     assert_eq!(failed.status, 502, "{failed:?}");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is a failure")]
 
+mod bodies;
 mod body;
 mod coalesced;
 mod conditions;

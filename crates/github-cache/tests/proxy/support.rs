@@ -234,6 +234,7 @@ impl Rig {
         let builder = GitHubCache::builder(cache.clone())
             .upstream(upstream)
             .install_key([7; 32])
+            .host("proxy.test")
             .system_proxy(false)
             .limits(quick());
         Self { clock, cache, proxy: change(builder).build().unwrap() }

@@ -1,4 +1,4 @@
-//! `peercache keygen`: secrets, full and read-only.
+//! `peercache keygen`: secrets, full, read-only and public.
 
 use std::path::Path;
 
@@ -45,13 +45,18 @@ fn the_read_only_form_is_derived() {
 }
 
 #[test]
+fn the_public_form_is_derived_from_either_other_form() {
+    let public = keygen(&["--public"], Some(FULL), b"");
+    assert!(public.starts_with("pc-public-1-"));
+    assert_eq!(keygen(&["--public"], Some(READ_ONLY), b""), public);
+    assert_eq!(keygen(&["--public"], Some(public.trim_end()), b""), public, "it is its own");
+}
+
+#[test]
 fn as_data() {
     let json: serde_json::Value =
         serde_json::from_str(&keygen(&["--json", "--read-only"], Some(FULL), b"")).unwrap();
-    assert_eq!(
-        json,
-        serde_json::json!({ "secret": READ_ONLY, "key_id": "85beb37115aa7ad0", "read_only": true })
-    );
+    assert_eq!(json, serde_json::json!({ "secret": READ_ONLY, "key_id": "KEYID", "rights": "read-only" }));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The binary as its users meet it: real processes, real sockets, the real `gh`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
+mod build_cache;
 mod completions;
 mod concurrency;
 mod config;
 mod demo;
 mod entries;
 mod errors;
+mod exec;
 mod explain;
 mod flood;
 mod gh;

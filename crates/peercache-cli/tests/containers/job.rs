@@ -107,7 +107,7 @@ fn a_job_of_its_own() {
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let cache = runtime.block_on(Cache::from_env()).unwrap();
+    let cache = runtime.block_on(Cache::from_env("peercache")).unwrap();
     println!("{MARK}{}", json!({ "ready": true }));
     for line in std::io::stdin().lines() {
         let question: Value = serde_json::from_str(&line.unwrap()).unwrap();

@@ -1,0 +1,118 @@
+//! Passing a request through: raw bytes both ways, nothing stored, and writes noted.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
+use http::{Response, Uri};
+use tokio::sync::oneshot;
+
+use crate::body::{PIPE_BYTES, ResponseBody, pipe};
+use crate::cache_status::CacheStatus;
+use crate::fetch::Client;
+use crate::hosts::{ApiHost, ApiRoute};
+use crate::shared::Shared;
+use crate::token::TokenId;
+use crate::upstream::{Outgoing, UpstreamError, end_to_end};
+
+/// A write to the API, to be noted once it may have happened.
+pub(crate) struct Written {
+    pub(crate) token: TokenId,
+    pub(crate) api: Arc<ApiHost>,
+    /// The target's path, normalised.
+    pub(crate) path: String,
+}
+
+/// One request to be passed through.
+pub(crate) struct Passing {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) status: CacheStatus,
+    /// Whose limits the answer tells; set for the API.
+    pub(crate) token: Option<TokenId>,
+    pub(crate) written: Option<Written>,
+    /// What the client asked for, of the API.
+    pub(crate) api: Option<ApiRoute>,
+}
+
+/// Upstream's answer.
+pub(crate) struct Passed(pub(crate) Response<ResponseBody>);
+
+impl Passing {
+    /// Runs until the body is delivered or nobody wants it.
+    pub(crate) async fn run(
+        self,
+        shared: Arc<Shared>,
+        mut reply: oneshot::Sender<Result<Passed, UpstreamError>>,
+    ) {
+        let target = self.outgoing.url.clone();
+        let sent = send(self.outgoing, &shared);
+        let answer = if self.written.is_some() {
+            sent.await
+        } else {
+            // Nothing depends on a read that nobody waits for.
+            tokio::select! {
+                answer = sent => answer,
+                () = reply.closed() => return,
+            }
+        };
+        if let Some(written) = &self.written {
+            note(&shared, written, &target, answer.as_ref().map(|a| (a.status(), a.headers()))).await;
+        }
+        let mut answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let _client_gone = reply.send(Err(error));
+                return;
+            }
+        };
+        if let Some(token) = &self.token {
+            shared.rate_limits.note(token, answer.headers());
+        }
+        let (writer, reader) = pipe();
+        let mut response = Response::new(ResponseBody::pipe(reader));
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = end_to_end(answer.headers());
+        if reply.send(Ok(Passed(response))).is_err() {
+            return;
+        }
+        let idle = shared.upstream.limits().idle;
+        let mut client = Client(Some(writer));
+        while let Ok(piece) = answer.chunk().await {
+            let Some(piece) = piece else {
+                client.finish();
+                return;
+            };
+            client.give(piece, idle, PIPE_BYTES).await;
+            if client.0.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::Answer, UpstreamError> {
+    let permit = shared.upstream.place(outgoing.lane, outgoing.client, outgoing.body.is_some()).await?;
+    shared.upstream.send(outgoing, permit).await
+}
+
+/// Notes a write, before its client hears of it, unless it certainly did not happen: a refusal (4xx),
+/// or no place to send it. After an error of the server or of the network it may have happened.
+async fn note(
+    shared: &Shared,
+    written: &Written,
+    target: &Uri,
+    answer: Result<(http::StatusCode, &HeaderMap), &UpstreamError>,
+) {
+    let headers = match answer {
+        Ok((status, _)) if status.is_client_error() => return,
+        Ok((_, headers)) => Some(headers),
+        Err(UpstreamError::Busy | UpstreamError::NoConnection) => return,
+        Err(_) => None,
+    };
+    let mentioned: Vec<String> = [LOCATION, CONTENT_LOCATION]
+        .iter()
+        .filter_map(|name| headers?.get(name)?.to_str().ok())
+        .filter_map(|url| written.api.path_of(target, url))
+        .collect();
+    let paths = std::iter::once(written.path.as_str()).chain(mentioned.iter().map(String::as_str));
+    shared.store.invalidate(&written.token, written.api.authority(), paths).await;
+}

@@ -1,0 +1,163 @@
+//! `peercache exec` with the clients that jobs use, and `peercache ca`.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::support::{part, peercache, run, stderr};
+
+/// An origin that counts what it is asked.
+struct Origin {
+    url: String,
+    count: Arc<AtomicUsize>,
+    last: Arc<Mutex<String>>,
+}
+
+impl Origin {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (count, last) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<String>>::default());
+        let (counter, heads) = (Arc::clone(&count), Arc::clone(&last));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (counter, heads) = (Arc::clone(&counter), Arc::clone(&heads));
+                std::thread::spawn(move || answer(stream, &counter, &heads));
+            }
+        });
+        Self { url, count, last }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+}
+
+fn answer(mut stream: TcpStream, counter: &AtomicUsize, heads: &Mutex<String>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte).unwrap_or(0) == 0 {
+            return;
+        }
+        head.push(byte[0]);
+    }
+    counter.fetch_add(1, Ordering::SeqCst);
+    *heads.lock().unwrap() = String::from_utf8_lossy(&head).into_owned();
+    let body = r#"{"full_name":"o/r","url":"https://api.github.com/repos/o/r"}"#;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nETag: \"e\"\r\nCache-Control: private, max-age=60\r\nConnection: close\r\n\
+         Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // A client that is gone is its own matter.
+    let _ = stream.write_all(answer.as_bytes());
+}
+
+fn exec(dir: &Path, origin: &Origin, command: &[&str]) -> Output {
+    let mut peercache = peercache(&["exec", "--upstream", &origin.url, "--"]);
+    peercache.args(command).env("CACHE_DIR", dir).env("HOME", dir);
+    run(peercache, b"")
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// Runs the same script in two jobs, each a process of its own, on one cache directory.
+#[track_caller]
+fn second_job_is_served_from_the_first(command: &[&str]) {
+    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    for job in ["first", "second"] {
+        let output = exec(dir.path(), &origin, command);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), stderr(&output));
+        assert!(output.status.success(), "{job}: {out} {err}");
+        assert!(out.contains("o/r"), "{job}: {out} {err}");
+        assert_eq!(origin.count(), 1, "{job}: {err}");
+        let saved = if job == "first" { "saved 0 of 1 (0 %)" } else { "saved 1 of 1 (100 %)" };
+        assert!(err.contains(saved), "{job}: {err}");
+    }
+    let head = origin.last.lock().unwrap().to_ascii_lowercase();
+    assert!(head.contains("authorization: ") && head.contains(" secret"), "{head}");
+}
+
+#[test]
+fn curl_through_exec_is_answered_from_the_cache() {
+    if part("PEERCACHE_TEST_CURL", || on_path("curl"), "install curl").is_some() {
+        second_job_is_served_from_the_first(&[
+            "curl",
+            "-sSf",
+            "-H",
+            "Authorization: token secret",
+            "https://api.github.com/repos/o/r",
+        ]);
+    }
+}
+
+#[test]
+fn python_through_exec_is_answered_from_the_cache() {
+    let script = "import urllib.request as u\n\
+        r = u.Request('https://api.github.com/repos/o/r', headers={'Authorization': 'token secret'})\n\
+        print(u.urlopen(r).read().decode())";
+    if part("PEERCACHE_TEST_PYTHON", || on_path("python3"), "install python3").is_some() {
+        second_job_is_served_from_the_first(&["python3", "-c", script]);
+    }
+}
+
+#[test]
+fn node_with_the_variables_of_actions_is_answered_from_the_cache() {
+    let script = "fetch(process.env.GITHUB_API_URL + '/repos/o/r', {headers: {authorization: 'token secret'}})\
+        .then(r => r.text()).then(console.log)";
+    if part("PEERCACHE_TEST_NODE", || on_path("node"), "install node").is_some() {
+        second_job_is_served_from_the_first(&["node", "-e", script]);
+    }
+}
+
+#[test]
+fn gh_through_exec_is_answered_from_the_cache() {
+    if part("PEERCACHE_TEST_GH", || on_path("gh"), "run `cargo xtask prepare gh`").is_some() {
+        second_job_is_served_from_the_first(&["env", "GH_TOKEN=secret", "gh", "api", "repos/o/r"]);
+    }
+}
+
+#[test]
+fn exit_code_and_streams_of_the_command_are_passed_on() {
+    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let failed = exec(dir.path(), &origin, &["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    assert_eq!(failed.status.code(), Some(7));
+    assert_eq!(String::from_utf8_lossy(&failed.stdout), "out\n");
+    assert!(stderr(&failed).starts_with("err\n"), "{}", stderr(&failed));
+    let killed = exec(dir.path(), &origin, &["sh", "-c", "kill -9 $$"]);
+    assert_eq!(killed.status.code(), Some(137));
+    let missing = exec(dir.path(), &origin, &["no-such-command-here"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(stderr(&missing).contains("cannot start no-such-command-here"), "{}", stderr(&missing));
+}
+
+#[test]
+fn authority_is_made_once_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = |args: &[&str]| {
+        let mut command = peercache(&["--json", "ca"]);
+        command.args(args).env("CACHE_DIR", dir.path());
+        run(command, b"")
+    };
+    let made = ca(&["--name", "ghe.example.com"]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let report: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let names = ["api.github.com", "localhost", "127.0.0.1", "::1", "ghe.example.com"];
+    assert_eq!(report["names"], serde_json::json!(names));
+    let read = || std::fs::read(report["certificate"].as_str().unwrap()).unwrap();
+    let before = read();
+    assert!(ca(&[]).status.success());
+    assert_eq!(read(), before, "the same one");
+    let other = ca(&["--name", "other.example"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(stderr(&other).contains("--renew"), "{}", stderr(&other));
+    assert!(ca(&["--renew"]).status.success());
+    assert_ne!(read(), before);
+}
