@@ -97,18 +97,18 @@ mod with_every_tier {
 
     #[test]
     fn mistakes_in_the_list() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memcached")]), @"CACHE_BACKEND=\"memcached\": there is no backend `memcached`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,none")]), @"CACHE_BACKEND=\"memory,none\": `none` stands alone; name it without others, or list backends only");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
     }
 
     #[test]
     fn a_backend_that_this_release_does_not_have() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,storacha")]), @r#"CACHE_BACKEND="memory,storacha": this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,storacha")]), @r#"CACHE_BACKEND="memory,storacha": this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
         for (alias, name) in [("kubo", "ipfs"), ("web3storage", "storacha")] {
             let text = complaint(&[("CACHE_BACKEND", alias)]);
             assert!(

@@ -20,6 +20,8 @@ mod misspelt;
 mod node;
 mod open;
 mod peers;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(not(feature = "seal"))]

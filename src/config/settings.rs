@@ -372,8 +372,19 @@ settings! {
     /// Where Redis or Valkey is. A user and a password in it are never shown.
     RedisUrl redis_url: Url {
         kind: Url {
-            schemes: &["redis", "rediss", "unix"],
-            example: "redis://127.0.0.1:6379, rediss://user:password@host:6380 or unix:///run/redis.sock",
+            schemes: &[
+                "redis",
+                "rediss",
+                "unix",
+                "redis+cluster",
+                "rediss+cluster",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "valkey",
+                "valkeys",
+            ],
+            example: "redis://127.0.0.1:6379, rediss://user:password@host:6380 or unix:///run/redis.sock; a \
+                      cluster is redis://host,host, Sentinel redis+sentinel://host/primary",
             with_user: true,
         },
         variables: ["REDIS_URL", "CACHE_REDIS_URL"],
@@ -386,7 +397,7 @@ settings! {
         kind: TEXT,
         variables: ["REDIS_PREFIX", "CACHE_REDIS_PREFIX"],
         group: Redis,
-        unset: "`peercache:`",
+        unset: "`peercache`",
     }
 
     /// The API of a Kubo node, as an address or a URL.

@@ -20,6 +20,7 @@ const PARTS: [(&str, &[Part]); 5] = [
     (GITHUB.0, &[Part::Nginx, Part::Corpus]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
+    ("redis", &[Part::Redis]),
     ("s3", &[Part::Seaweedfs]),
 ];
 

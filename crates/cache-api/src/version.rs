@@ -62,6 +62,23 @@ impl Version {
     /// Below every version that a [`VersionClock`] makes.
     pub const ZERO: Self = Self { wall: Timestamp::EPOCH, counter: 0, node: NodeId(0) };
 
+    /// The greatest version below this one; none is below [`Version::ZERO`].
+    #[must_use]
+    pub const fn just_below(self) -> Self {
+        let Self { wall, counter, node } = self;
+        if node.as_u64() > 0 {
+            return Self { node: NodeId::from_u64(node.as_u64() - 1), ..self };
+        }
+        let node = NodeId::from_u64(u64::MAX);
+        if counter > 0 {
+            return Self { wall, counter: counter - 1, node };
+        }
+        match wall.as_millis() {
+            0 => Self::ZERO,
+            millis => Self { wall: Timestamp::from_millis(millis - 1), counter: u32::MAX, node },
+        }
+    }
+
     /// Whether this version claims a time that is more than [`MAX_CLOCK_SKEW`] ahead of `now`.
     #[must_use]
     pub fn is_from_future(self, now: Timestamp) -> bool {
@@ -139,6 +156,24 @@ mod tests {
             let clock = VersionClock::new(NodeId::from_u64(1));
             let made: Vec<_> = walls.iter().map(|wall| clock.next(Timestamp::from_millis(*wall))).collect();
             prop_assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+
+    #[test]
+    fn just_below_is_the_next_smaller_version() {
+        let version = |wall, counter, node| Version {
+            wall: Timestamp::from_millis(wall),
+            counter,
+            node: NodeId::from_u64(node),
+        };
+        let max = u64::MAX;
+        for (of, below) in [
+            (version(5, 3, 7), version(5, 3, 6)),
+            (version(5, 3, 0), version(5, 2, max)),
+            (version(5, 0, 0), version(4, u32::MAX, max)),
+            (Version::ZERO, Version::ZERO),
+        ] {
+            assert_eq!(of.just_below(), below);
         }
     }
 

@@ -76,6 +76,12 @@ impl Disk {
         DiskBuilder { dir: dir.into(), capacity: Self::DEFAULT_CAPACITY, clock: Arc::new(SystemClock::new()) }
     }
 
+    /// The most that the directory holds, in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.engine.capacity
+    }
+
     /// The time that it goes by, for expiry. The cache above it must go by the same.
     #[must_use]
     pub fn now(&self) -> Timestamp {
