@@ -241,10 +241,11 @@ impl Link {
                 if let Some(attempt) = &state.attempt {
                     attempt.clone()
                 } else {
-                    if let Some((error, until)) = &state.failed {
-                        if !now && Instant::now() < *until {
-                            return Err(error.clone());
-                        }
+                    if let Some((error, until)) = &state.failed
+                        && !now
+                        && Instant::now() < *until
+                    {
+                        return Err(error.clone());
                     }
                     let attempt = self.begin_attempt(&mut state);
                     state.attempt = Some(attempt.clone());

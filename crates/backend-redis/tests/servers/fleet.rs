@@ -9,21 +9,21 @@ use peercache_api::{
 };
 use peercache_redis::Redis;
 use peercache_testkit::servers::{RedisCluster, RedisServer};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{entry, key, until, versions};
 
 #[derive(Debug)]
-struct Watcher(Mutex<UnboundedSender<([u8; 32], Version)>>);
+struct Watcher(Mutex<Sender<([u8; 32], Version)>>);
 
 impl RemovalWatcher for Watcher {
     fn removed(&self, key: &[u8; 32], tombstone: &Entry) {
-        self.0.lock().unwrap().send((*key, tombstone.version())).unwrap();
+        self.0.lock().unwrap().try_send((*key, tombstone.version())).unwrap();
     }
 }
 
-fn watch(tier: &Redis) -> (Arc<Watcher>, UnboundedReceiver<([u8; 32], Version)>) {
-    let (sender, receiver) = unbounded_channel();
+fn watch(tier: &Redis) -> (Arc<Watcher>, Receiver<([u8; 32], Version)>) {
+    let (sender, receiver) = channel(1024);
     let watcher = Arc::new(Watcher(Mutex::new(sender)));
     let weak: Weak<dyn RemovalWatcher> = Arc::downgrade(&(Arc::clone(&watcher) as Arc<dyn RemovalWatcher>));
     tier.fleet().unwrap().watch(weak);
