@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::check::{Package, packages};
 use crate::failure::Failure;
 use crate::parts::Part;
-use crate::run::Run;
+use crate::run::{Run, checkout};
 use crate::tools::Tools;
 
 /// The bench that compares with the original peer cache, and the variable that tells it where that is.
@@ -15,7 +15,7 @@ const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
 /// The bench that runs the command itself, and the variable that tells it where that is.
 const GITHUB: (&str, &str) = ("github", "PEERCACHE_BENCH_PEERCACHE");
 /// What benches need; those that are not here need nothing.
-const PARTS: [(&str, &[Part]); 5] = [
+const PARTS: [(&str, &[Part]); 6] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
     (GITHUB.0, &[Part::Nginx, Part::Corpus]),
     ("ipfs", &[Part::Kubo]),
