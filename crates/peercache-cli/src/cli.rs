@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Exec(crate::exec::ExecArgs),
     /// Make the certificate authority of this machine's forward proxy, or show it
     Ca(crate::ca::CaArgs),
-    /// Show what the cache saves: 20 CI jobs over recorded GitHub traffic, without, and on a fleet of peers
+    /// Show what the cache saves: 20 CI jobs with a token each, without, with a cache per token, and with peercache
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Print the value under a key
@@ -87,17 +87,21 @@ pub(crate) enum Command {
 #[cfg(feature = "demo")]
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Recorded traffic, one JSON exchange a line [default: @octokit/fixtures from npm, else generated]
+    /// Recorded exchanges whose reads are mixed in, one in JSON a line [default: @octokit/fixtures from npm]
     #[arg(long, value_name = "FILE")]
     pub(crate) corpus: Option<PathBuf>,
 
-    /// Simulated CI jobs
+    /// Simulated CI jobs, each with a token of its own
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) jobs: u32,
 
-    /// Jobs that run at the same time
-    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) parallel: u32,
+    /// Seconds that the fleet runs
+    #[arg(long, default_value = "30", value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub(crate) seconds: u64,
+
+    /// Decides everything that is random
+    #[arg(long, default_value = "2026")]
+    pub(crate) seed: u64,
 }
 
 #[derive(Args, Debug)]
