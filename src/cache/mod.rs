@@ -308,7 +308,12 @@ impl Cache {
     /// A version above every one that this cache has made or seen.
     #[must_use]
     pub fn next_version(&self) -> Version {
-        self.inner.versions.next(self.now())
+        let before = self.inner.versions.corrections();
+        let version = self.inner.versions.next(self.now());
+        if self.inner.versions.corrections() > before {
+            tracing::warn!("the clock was set back: what was written ahead of it is not used any more");
+        }
+        version
     }
 
     /// The time that this cache goes by.

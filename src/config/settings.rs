@@ -264,6 +264,15 @@ settings! {
         unset: "entries are stored in clear, on this machine only",
     }
 
+    /// A file that holds the secret, such as one that an engine mounts. Nobody but this user and root may
+    /// be able to write it.
+    SecretFile secret_file: FileOf {
+        kind: FileOf(Name::Secret),
+        variables: ["CACHE_SECRET_FILE"],
+        group: Secrets,
+        unset: "none",
+    }
+
     /// Former secrets that are still read, separated by commas.
     SecretOld secret_old: Secrets {
         kind: Secrets { most: MAX_OLD_SECRETS },
@@ -491,7 +500,7 @@ settings! {
         unset: "`true` with an endpoint",
     }
 
-    /// The token of a space: `storacha1:` and what the console of the service gives.
+    /// The token of a space: `storacha1:…`, as `peercache storacha token` builds it.
     Web3StorageToken web3_storage_token: Secret {
         kind: Secret { accepted: "give the token of a space, which begins with storacha1:" },
         variables: ["WEB3_STORAGE_TOKEN", "STORACHA_TOKEN", "CACHE_STORACHA_TOKEN"],

@@ -23,6 +23,12 @@ pub fn hex(bytes: &[u8]) -> String {
 pub struct Count(AtomicU64);
 
 impl Count {
+    /// A counter at zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// Adds `n`.
     #[inline]
     pub fn add(&self, n: u64) {

@@ -98,14 +98,17 @@ impl Invalidation {
         })
     }
 
-    /// Up to where `key` is known to be removed, by itself or with its namespace. Asks no tier.
+    /// Up to where `key` is known to be removed, by itself or with its namespace. Asks no tier. A removal
+    /// that claims to come from the future, because the clock was set back since, does not count.
     #[inline]
     pub(crate) fn known(&self, key: &Key) -> Option<Removal> {
-        match (self.removed.get(key.digest()), self.namespace.horizon()) {
-            (Some(removed), Some(horizon)) if horizon.version > removed.version => Some(horizon),
-            (Some(removed), _) => Some(removed),
-            (None, horizon) => horizon,
+        let (removed, horizon) = (self.removed.get(key.digest()), self.namespace.horizon());
+        if removed.is_none() && horizon.is_none() {
+            return None;
         }
+        let now = self.clock.now();
+        let known = removed.into_iter().chain(horizon);
+        known.filter(|removal| !removal.version.is_from_future(now)).max_by_key(|removal| removal.version)
     }
 
     /// Why `entry`, which was found in the tier at `index` or waits to be written to it, is not to be
@@ -202,7 +205,7 @@ impl Invalidation {
     pub(crate) fn invalidate_tag(&self, tag: &str, version: Version) -> Result<(Key, Entry), Error> {
         let key = self.tags.key(tag)?;
         self.tags.invalidated.add(1);
-        self.tags.learn(tag, Some(version));
+        self.tags.learn(tag, version, self.clock.now());
         Ok((key, Entry::tombstone(version, self.clock.now())))
     }
 
@@ -215,7 +218,9 @@ impl Invalidation {
         let mut removed = None;
         for tag in &entry.metadata().tags {
             let version = self.tag_version(tag, ask_shared).await;
-            if version >= Some(entry.version()) {
+            if version >= Some(entry.version())
+                && version.is_some_and(|version| !version.is_from_future(self.clock.now()))
+            {
                 removed = removed.max(version);
             }
         }
@@ -239,7 +244,7 @@ impl Invalidation {
             return None;
         }
         let version = self.removed.get(&self.tags.digest(tag, seen)?)?.version;
-        self.tags.learn(tag, Some(version));
+        self.tags.learn(tag, version, self.clock.now());
         Some(version)
     }
 
@@ -265,7 +270,7 @@ impl Invalidation {
     async fn learn_tag(&self, tag: &str, local: bool) -> Option<(Key, Entry)> {
         let key = self.tags.key(tag).ok()?;
         let newest = self.ask_tiers(&key, local, &self.tags.lookups).await?;
-        self.tags.learn(tag, Some(newest.version()));
+        self.tags.learn(tag, newest.version(), self.clock.now());
         Some((key, newest))
     }
 
@@ -285,7 +290,7 @@ impl Invalidation {
     pub(crate) fn invalidate_namespace(&self, version: Version) -> (Key, Entry) {
         let tombstone = Entry::tombstone(version, self.clock.now());
         self.namespace.invalidated.add(1);
-        self.namespace.learn(Removal::of(&tombstone));
+        self.namespace.learn(Removal::of(&tombstone), self.clock.now());
         (self.namespace.key().clone(), tombstone)
     }
 
@@ -344,7 +349,7 @@ impl Invalidation {
     /// What the local tiers, or the shared ones, know about the namespace, if it is news.
     async fn learn_horizon(&self, local: bool) -> Option<Entry> {
         let newest = self.ask_tiers(self.namespace.key(), local, &self.namespace.lookups).await?;
-        self.namespace.learn(Removal::of(&newest)).then_some(newest)
+        self.namespace.learn(Removal::of(&newest), self.clock.now()).then_some(newest)
     }
 }
 
@@ -361,12 +366,13 @@ impl Invalidation {
 impl RemovalWatcher for Invalidation {
     fn removed(&self, key: &[u8; 32], tombstone: &Entry) {
         let removal = Removal::of(tombstone);
-        if !tombstone.is_tombstone() || tombstone.is_from_future(self.clock.now()) {
+        let now = self.clock.now();
+        if !tombstone.is_tombstone() || tombstone.is_from_future(now) {
             return;
         }
         let news = match self.namespace.key().digest() == key {
-            true => self.namespace.learn(removal),
-            false => self.removed.learn(key, removal),
+            true => self.namespace.learn(removal, now),
+            false => self.removed.learn(key, removal, now),
         };
         if !news {
             return;

@@ -8,8 +8,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use peercache_api::Key;
 use peercache_api::util::Count;
+use peercache_api::{Key, Timestamp};
 use tokio::sync::OnceCell;
 
 use super::removed_keys::Removal;
@@ -93,10 +93,11 @@ impl Namespace {
         *self.horizon.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the horizon up to `removal`. Whether that is news.
-    pub(crate) fn learn(&self, removal: Removal) -> bool {
+    /// Moves the horizon up to `removal`. Whether that is news at `now`: a horizon that was learnt from
+    /// a clock that was ahead does not stand in the way.
+    pub(crate) fn learn(&self, removal: Removal, now: Timestamp) -> bool {
         let mut known = self.horizon.write().unwrap_or_else(PoisonError::into_inner);
-        if known.is_some_and(|known| known.version >= removal.version) {
+        if known.is_some_and(|known| known.version >= removal.version && !known.version.is_from_future(now)) {
             return false;
         }
         *known = Some(removal);

@@ -62,12 +62,14 @@ fn bit(digest: &[u8; 32]) -> (usize, u64) {
 }
 
 impl RemovedKeys {
-    /// Remembers that what is not newer than `removal` is removed. Whether that is news.
-    pub(crate) fn learn(&self, digest: &[u8; 32], removal: Removal) -> bool {
+    /// Remembers that what is not newer than `removal` is removed. Whether that is news at `now`: what was
+    /// learnt from a clock that was ahead does not stand in the way.
+    pub(crate) fn learn(&self, digest: &[u8; 32], removal: Removal, now: Timestamp) -> bool {
         let empty = || (0..FILTER_BITS / 64).map(|_| AtomicU64::new(0)).collect();
         let filters = self.filters.get_or_init(|| [empty(), empty()]);
         let mut removals = self.removals();
-        if removals.get(digest).is_some_and(|known| known.version >= removal.version) {
+        let stands = |known: &Removal| known.version >= removal.version && !known.version.is_from_future(now);
+        if removals.get(digest).is_some_and(stands) {
             return false;
         }
         if removals.insert(*digest, removal) {
@@ -124,10 +126,13 @@ mod tests {
     fn the_newest_removal_of_a_key_is_kept() {
         let removed = RemovedKeys::default();
         assert_eq!(removed.get(&digest(1)), None);
-        assert!(removed.learn(&digest(1), removal(5)));
-        assert!(!removed.learn(&digest(1), removal(5)) && !removed.learn(&digest(1), removal(4)));
+        assert!(removed.learn(&digest(1), removal(5), Timestamp::EPOCH));
+        assert!(
+            !removed.learn(&digest(1), removal(5), Timestamp::EPOCH)
+                && !removed.learn(&digest(1), removal(4), Timestamp::EPOCH)
+        );
         assert_eq!((removed.get(&digest(1)), removed.get(&digest(2))), (Some(removal(5)), None));
-        assert!(removed.learn(&digest(1), removal(6)));
+        assert!(removed.learn(&digest(1), removal(6), Timestamp::EPOCH));
         assert_eq!(removed.get(&digest(1)), Some(removal(6)));
     }
 
@@ -136,7 +141,7 @@ mod tests {
         let removed = RemovedKeys::default();
         let total = 5 * GENERATION + 7;
         for n in 0..total {
-            assert!(removed.learn(&digest(n), removal(1)));
+            assert!(removed.learn(&digest(n), removal(1), Timestamp::EPOCH));
         }
         assert!((total - GENERATION..total).all(|n| removed.get(&digest(n)).is_some()));
         assert_eq!(removed.get(&digest(0)), None);

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use peercache_api::util::{Count, Generations};
-use peercache_api::{Error, ErrorKind, Key, MAX_TAG_BYTES, Operation, Version};
+use peercache_api::{Error, ErrorKind, Key, MAX_TAG_BYTES, Operation, Timestamp, Version};
 use serde::Serialize;
 
 /// For how long what the local tiers say about a tag is used.
@@ -107,9 +107,13 @@ impl Tags {
         known.insert(tag.into(), seen);
     }
 
-    /// Remembers that `tag` was invalidated as of `version`, if that is news.
-    pub(crate) fn learn(&self, tag: &str, version: Option<Version>) {
-        self.update(tag, |seen| seen.version = seen.version.max(version));
+    /// Remembers that `tag` was invalidated as of `version`, if that is news at `now`: what was learnt
+    /// from a clock that was ahead does not stand in the way.
+    pub(crate) fn learn(&self, tag: &str, version: Version, now: Timestamp) {
+        self.update(tag, |seen| {
+            let known = seen.version.filter(|known| !known.is_from_future(now));
+            seen.version = known.max(Some(version));
+        });
     }
 
     /// As of which version `tag` was invalidated, as far as is known.
@@ -159,11 +163,11 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded_and_what_is_used_stays() {
         let tags = Tags::new(String::new());
-        let version = Some(Version { counter: 7, ..Version::ZERO });
-        tags.learn("used", version);
+        let (version, now) = (Version { counter: 7, ..Version::ZERO }, Timestamp::EPOCH);
+        tags.learn("used", version, now);
         for n in 0..4 * GENERATION {
-            tags.learn(&format!("tag {n}"), version);
-            assert_eq!(tags.version("used"), version);
+            tags.learn(&format!("tag {n}"), version, now);
+            assert_eq!(tags.version("used"), Some(version));
         }
         let (young, old) = tags.known().sizes();
         assert!(young <= GENERATION && old <= GENERATION);

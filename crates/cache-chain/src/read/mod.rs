@@ -211,7 +211,7 @@ impl Reader {
                 && !scan.unknown.contains(&above)
                 && tier.breaker.allow()
                 && tier.max_ttl.is_none_or(|cap| age < cap)
-                && !tier.missed.outdates(key, entry.version())
+                && !tier.missed.outdates(key, entry.version(), &*self.sources.clock)
             {
                 self.promoter.promote(slot, key, entry).await;
             }

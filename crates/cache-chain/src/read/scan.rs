@@ -215,7 +215,7 @@ impl<'a> Scan<'a> {
             Box::pin(sources.invalidation.look_for_horizon(index)).await;
             self.apply_known_removal();
         }
-        if tier.missed.outdates(self.key, entry.version()) {
+        if tier.missed.outdates(self.key, entry.version(), &*sources.clock) {
             return Some(self.outdated(&entry, sources.clock.now()));
         }
         if let Some(verdict) = sources.invalidation.verdict(index, self.key, &entry, !tier.is_local()).await {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use peercache_api::{Key, Version};
+use peercache_api::{Clock, Key, Version};
 
 /// The most keys that are remembered for one tier: about 2 MiB.
 const MAX_KEYS: usize = 16_384;
@@ -53,12 +53,17 @@ impl MissedWrites {
         self.any.store(true, Ordering::Release);
     }
 
-    /// Whether the tier missed something newer than `version`.
-    pub(crate) fn outdates(&self, key: &Key, version: Version) -> bool {
-        self.any.load(Ordering::Acquire) && {
-            let writes = self.writes();
-            version < writes.below || writes.by_key.get(key.digest()).is_some_and(|missed| version < *missed)
+    /// Whether the tier missed something newer than `version`. A write that claims to come from the
+    /// future, because the clock was set back since, does not count.
+    pub(crate) fn outdates(&self, key: &Key, version: Version, clock: &dyn Clock) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
         }
+        let writes = self.writes();
+        let missed = writes.by_key.get(key.digest()).copied();
+        let newer = [Some(writes.below), missed].into_iter().flatten().filter(|missed| version < *missed);
+        let now = clock.now();
+        newer.into_iter().any(|missed| !missed.is_from_future(now))
     }
 
     fn writes(&self) -> MutexGuard<'_, Writes> {
@@ -70,6 +75,7 @@ impl MissedWrites {
 mod tests {
     use super::*;
     use peercache_api::{NodeId, Timestamp, VersionClock};
+    use peercache_testkit::ManualClock;
 
     fn versions() -> impl Fn() -> Version {
         let clock = VersionClock::new(NodeId::from_u64(1));
@@ -84,11 +90,17 @@ mod tests {
     fn only_what_is_older_than_a_missed_write_is_outdated() {
         let (missed, next) = (MissedWrites::default(), versions());
         let (old, lost, new) = (next(), next(), next());
-        assert!(!missed.outdates(&key("k"), old));
+        assert!(!missed.outdates(&key("k"), old, &ManualClock::default()));
         missed.note(&key("k"), lost);
         missed.note(&key("k"), old);
-        assert!(missed.outdates(&key("k"), old) && !missed.outdates(&key("other"), old));
-        assert!(!missed.outdates(&key("k"), lost) && !missed.outdates(&key("k"), new));
+        assert!(
+            missed.outdates(&key("k"), old, &ManualClock::default())
+                && !missed.outdates(&key("other"), old, &ManualClock::default())
+        );
+        assert!(
+            !missed.outdates(&key("k"), lost, &ManualClock::default())
+                && !missed.outdates(&key("k"), new, &ManualClock::default())
+        );
     }
 
     #[test]
@@ -98,11 +110,14 @@ mod tests {
         made.iter().enumerate().for_each(|(n, version)| missed.note(&key(n), *version));
         assert!(missed.writes().by_key.len() <= MAX_KEYS / 2);
         for (n, version) in made.iter().enumerate().skip(1) {
-            assert!(missed.outdates(&key(n), made[n - 1]), "what was replaced stays outdated");
+            assert!(
+                missed.outdates(&key(n), made[n - 1], &ManualClock::default()),
+                "what was replaced stays outdated"
+            );
             let forgotten = n < MAX_KEYS / 2;
-            assert_eq!(missed.outdates(&key(n), *version), forgotten);
+            assert_eq!(missed.outdates(&key(n), *version, &ManualClock::default()), forgotten);
         }
-        assert!(missed.outdates(&key("never missed"), made[0]));
-        assert!(!missed.outdates(&key("never missed"), made[MAX_KEYS]));
+        assert!(missed.outdates(&key("never missed"), made[0], &ManualClock::default()));
+        assert!(!missed.outdates(&key("never missed"), made[MAX_KEYS], &ManualClock::default()));
     }
 }

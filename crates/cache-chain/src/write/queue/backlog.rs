@@ -107,7 +107,7 @@ impl Backlog {
         let held = self.slots.get_mut(key);
         if let Some(slot) = held {
             slot.waiting.retain(|ack| !ack.is_closed());
-            if entry.version() <= slot.entry.version() {
+            if !entry.supersedes(&slot.entry, queued) {
                 slot.waiting.extend(ack);
                 return (Offered::Older, Vec::new());
             }
