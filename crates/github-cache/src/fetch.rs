@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use http::{Method, Response, StatusCode, Uri};
 use peercache::{Lease, PutOutcome};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::accept::DEFAULT;
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
 use crate::cache_control::list_items;
 use crate::candidates::Candidate;
@@ -109,7 +110,7 @@ impl Fetch {
                     UpstreamError::Timeout => "upstream-timeout",
                     UpstreamError::NoConnection | UpstreamError::Unreachable => "upstream-unreachable",
                 };
-                let result = match self.stale() {
+                let result = match self.stale().await {
                     Some(found) => Ok(Fetched::Stale { found, status: None, detail }),
                     None => Err(error),
                 };
@@ -146,10 +147,10 @@ impl Fetch {
     }
 
     /// What is known, if it may be served instead of an answer.
-    fn stale(&self) -> Option<Found> {
-        let most = self.shared.max_stale;
-        let now = self.shared.store.now();
-        self.known.clone().filter(|found| self.may_be_stale && found.may_be_stale(most, now))
+    async fn stale(&self) -> Option<Found> {
+        let known = self.known.as_ref().filter(|_| self.may_be_stale)?;
+        let may_be = self.shared.store.may_be_stale(&self.place, known, self.shared.max_stale).await;
+        may_be.then(|| known.clone())
     }
 
     /// Tells those who wait that it is stored, here and on other machines.
@@ -183,6 +184,15 @@ impl Fetch {
         if !self.shared.self_check.is_in_use(self.place.kind) {
             return guesses;
         }
+        if let Some(known) = &self.known
+            && let Some(tag) = known.etag()
+        {
+            // It was received for another form of the same token, perhaps.
+            let derived = derive(headers, [&known.body()[..]]);
+            let tag =
+                quoted(&derived, tag.as_bytes().starts_with(b"W/")).filter(|_| !is_derived(tag, &derived));
+            guesses.extend(tag.map(|tag| Guess { tag, base: known.base(), received: false }));
+        }
         let own = self.known.as_ref().map(Found::representation);
         for candidate in self.candidates.iter().filter(|one| Some(&one.representation) != own) {
             if candidate.full_page {
@@ -192,7 +202,7 @@ impl Fetch {
             let tag = quoted(&derive(headers, [&base.body()[..]]), candidate.weak);
             guesses.extend(tag.map(|tag| Guess { tag, base, received: false }));
         }
-        if self.known.is_none() && self.candidates.is_empty() {
+        if self.known.is_none() && self.candidates.is_empty() && headers.get(ACCEPT) == Some(&DEFAULT) {
             let tag = quoted(&derive(headers, [&b"[]"[..]]), false);
             let base = Store::empty_list_base();
             guesses.extend(tag.zip(base).map(|(tag, base)| Guess { tag, base, received: false }));
@@ -236,17 +246,20 @@ impl Fetch {
         if self.clients_condition {
             return Ok((Asked::Answered(answer), sent));
         }
+        let is_by_tag = !guesses.is_empty();
         let named = answer.headers().get(ETAG);
         let confirmed = match named {
             Some(named) => guesses
                 .iter()
                 .position(|guess| weakly_equal(guess.tag.as_bytes(), named.as_bytes()))
                 .map(|at| guesses.swap_remove(at).base),
-            // It names none: only a single one that was received can be meant.
-            None if guesses.len() == 1 && guesses[0].received => guesses.pop().map(|guess| guess.base),
-            None => None,
+            // It names none. One that was received is meant, unless another one stands for other bytes.
+            None => {
+                let base = guesses.iter().find(|guess| guess.received).map(|guess| guess.base.clone());
+                base.filter(|base| guesses.iter().all(|guess| guess.base.is_same(base)))
+            }
         };
-        let by_date = guesses.is_empty() && confirmed.is_none();
+        let by_date = !is_by_tag && confirmed.is_none();
         let confirmed = match &self.known {
             Some(known) if by_date && known.date_validator().is_some() => Some(known.base()),
             _ => confirmed,
@@ -307,7 +320,7 @@ impl Fetch {
         let refusal = classify(status, &headers, &begun.concat());
         self.note(refusal, &sent, keep.is_ok()).await;
         if matches!(refusal, Some(Refusal::Trouble | Refusal::PrimaryLimit))
-            && let Some(found) = self.stale()
+            && let Some(found) = self.stale().await
         {
             let detail = if refusal == Some(Refusal::Trouble) { "upstream-error" } else { "rate-limited" };
             let _client_gone = reply.send(Ok(Fetched::Stale { found, status: Some(status), detail }));
@@ -348,13 +361,15 @@ impl Fetch {
             Some(Refusal::BadToken) => {
                 store.public.note_refused(&place.token, None);
                 store.forget(place, sent).await;
-                store.invalidate_token(&place.token).await;
+                store.revoke(&place.token, sent).await;
             }
             Some(Refusal::Revoked) => {
                 store.public.note_refused(&place.token, Some(&place.scope));
                 store.note_hidden(place, sent).await;
                 if self.known.as_ref().is_some_and(|known| known.status() == StatusCode::OK) {
-                    store.invalidate_token(&place.token).await;
+                    store.revoke(&place.token, sent).await;
+                } else if place.is_repository_root() {
+                    store.note_refused(place, sent).await;
                 }
                 // What is kept replaces the grant.
                 if self.known.is_some() && !kept {

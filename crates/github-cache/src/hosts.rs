@@ -216,11 +216,6 @@ impl Hosts {
     }
 
     /// The API that base URLs stand for.
-    pub(crate) fn first(&self) -> &ApiHost {
-        &self.first
-    }
-
-    /// The API that base URLs stand for.
     pub(crate) fn first(&self) -> Arc<ApiHost> {
         Arc::clone(&self.first)
     }

@@ -199,6 +199,12 @@ pub(crate) fn token_mark_key(token: &TokenId) -> Key {
     fixed_key(["mark/token/", token.as_str(), "", ""])
 }
 
+/// Where it is noted that a token lost a right, or that it was refused this scope.
+pub(crate) fn revoked_key(token: &TokenId, scope: Option<(&str, &Scope)>) -> Key {
+    let digest = scope.map(|(authority, scope)| scope_digest(authority, scope));
+    fixed_key(["revoked/", token.as_str(), "/", digest.as_ref().map_or("", |digest| digest.as_str())])
+}
+
 /// Where it is noted that a repository is public.
 pub(crate) fn public_key(authority: &str, scope: &Scope) -> Key {
     fixed_key(["public/", scope_digest(authority, scope).as_str(), "", ""])

@@ -92,3 +92,4 @@ pub use stats::{NotStoredStats, ProxyStats};
 pub use tls::TlsIdentity;
 pub use token::{TokenHasher, TokenId};
 pub use upstream::Limits;
+pub use validator::RuleCheck;

@@ -162,7 +162,6 @@ fn vary(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<HeaderName>> {
 mod tests {
     use super::*;
     use http::HeaderValue;
-    use http::header::CACHE_CONTROL;
     use peercache::Timestamp;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {

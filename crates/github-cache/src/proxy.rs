@@ -1,5 +1,6 @@
 //! The decisions: what a request is, whether the store answers it, who asks upstream.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ use crate::stats::ProxyStats;
 use crate::store::{Found, Place, Read, Store};
 use crate::token::TokenKind;
 use crate::upstream::{Lane, Outgoing, Upload, UpstreamError, forwarded};
-use crate::validator::{derive, quoted};
+use crate::validator::{RuleCheck, derive, quoted};
 
 /// The methods that are passed on.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -93,6 +94,8 @@ impl fmt::Debug for GitHubCache {
 pub struct StatsReport {
     /// The proxy's own counters.
     pub proxy: ProxyStats,
+    /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ..., `anonymous`, `other`.
+    pub entity_tags: BTreeMap<&'static str, RuleCheck>,
     /// Those of the cache below it.
     pub cache: CacheReport,
 }
@@ -122,7 +125,11 @@ impl GitHubCache {
     /// The counters so far.
     #[must_use]
     pub fn stats(&self) -> StatsReport {
-        StatsReport { proxy: self.shared.stats.read(), cache: self.shared.store.cache().report() }
+        StatsReport {
+            proxy: self.shared.stats.read(),
+            entity_tags: self.shared.self_check.report(),
+            cache: self.shared.store.cache().report(),
+        }
     }
 
     /// Waits until every request that was sent upstream has ended, also those whose client went away.
@@ -370,7 +377,7 @@ impl GitHubCache {
         let store = &self.shared.store;
         rule.share == Share::Everyone
             || store.public.has_seen(&place.token, &place.scope, store.now())
-            || self.shared.share_public && store.is_public(place).await
+            || self.shared.share_public && store.public_proof(place).await.is_some()
     }
 
     /// Answers a token that has no grant with what another token had validated, where everybody may have it.
@@ -395,12 +402,14 @@ impl GitHubCache {
         if !usable {
             return None;
         }
-        if rule.share == Share::Repository && !store.is_public(place).await {
+        // A proof from before this was validated says nothing about it.
+        let is_proven = async || store.public_proof(place).await.is_some_and(|proof| proof > newest.version);
+        if rule.share == Share::Repository && !is_proven().await {
             if ask.directives.only_if_cached || !store.public.is_proof_due(&place.token, &place.scope, now) {
                 return None;
             }
             self.prove(ask).await;
-            if !store.is_public(place).await {
+            if !is_proven().await {
                 return None;
             }
         }
@@ -624,13 +633,7 @@ impl GitHubCache {
         let mut media = "application/json; charset=utf-8";
         let text = match path {
             "-/peercache/health" => serde_json::json!({ "status": "ok" }).to_string(),
-            "-/peercache/stats" => {
-                let report = StatsReport {
-                    proxy: self.shared.stats.read(),
-                    cache: self.shared.store.cache().report(),
-                };
-                serde_json::to_string(&report).map_err(|_| Problem::internal())?
-            }
+            "-/peercache/stats" => serde_json::to_string(&self.stats()).map_err(|_| Problem::internal())?,
             "metrics" => {
                 let report = serde_json::to_value(self.stats()).map_err(|_| Problem::internal())?;
                 media = "text/plain; version=0.0.4; charset=utf-8";

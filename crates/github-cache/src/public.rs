@@ -1,7 +1,11 @@
 //! Which repositories are known to be public, and which tokens are known to work.
 //!
 //! A stored answer is given to a token that did not fetch it only if the repository is proven public within
-//! [`PROOF_LIFETIME`] and the token itself had a successful answer within [`STANDING_LIFETIME`].
+//! [`PROOF_LIFETIME`], and the token itself had a successful answer within [`STANDING_LIFETIME`].
+//!
+//! The proof has to be from a later request than the answer: a repository that is made private says so to
+//! nobody, and what is fetched from then on by those who may see it is under the old proof. A repository that
+//! was public after an answer was validated shows that this answer was for everybody.
 
 use std::time::Duration;
 
@@ -15,6 +19,8 @@ use crate::token::{TokenId, TokenKind};
 
 /// For how long a proof counts, from the moment that the request which gave it was sent.
 pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
+/// The least time between two requests for a proof of one repository.
+const PROOF_INTERVAL: Duration = Duration::from_secs(10);
 /// For how long a token counts as good after GitHub last answered it with success.
 pub(crate) const STANDING_LIFETIME: Duration = Duration::from_secs(3600);
 /// How many tokens, pairs of token and scope, and repositories are remembered.
@@ -115,9 +121,10 @@ impl PublicProofs {
         self.standing.get(key).is_some_and(|at| at <= now && now.saturating_since(at) < STANDING_LIFETIME)
     }
 
-    /// Whether the repository under this key is proven public.
-    pub(crate) async fn is_public(&self, key: &Key) -> bool {
-        self.cache.lookup(key).await.hit().is_some()
+    /// The version of the proof that the repository under this key is public; it is as of the request that
+    /// gave it.
+    pub(crate) async fn proof(&self, key: &Key) -> Option<Version> {
+        Some(self.cache.lookup(key).await.hit()?.version())
     }
 
     /// Keeps a proof as of the request that gave it.
@@ -133,7 +140,7 @@ impl PublicProofs {
     }
 
     /// Whether it is time to spend a request on a proof for `scope`: other tokens asked before this one, and
-    /// none was attempted within the lifetime of a proof.
+    /// none was attempted within [`PROOF_INTERVAL`].
     pub(crate) fn is_proof_due(&self, token: &TokenId, scope: &Scope, now: Timestamp) -> bool {
         let mut demand = self.demand.get(scope).unwrap_or_default();
         if !demand.tokens.contains(token) && demand.tokens.len() < TOKENS_BEFORE_PROOF {
@@ -141,7 +148,7 @@ impl PublicProofs {
         }
         let wanted = demand.tokens.len() >= TOKENS_BEFORE_PROOF;
         let recent =
-            demand.attempted.is_some_and(|at| at <= now && now.saturating_since(at) < PROOF_LIFETIME);
+            demand.attempted.is_some_and(|at| at <= now && now.saturating_since(at) < PROOF_INTERVAL);
         let due = wanted && !recent;
         if due {
             demand.attempted = Some(now);

@@ -93,8 +93,6 @@ struct Pattern {
     /// Whether more segments may follow.
     open: bool,
     rule: Rule,
-    /// The pattern as it is written; a label for counters.
-    text: String,
 }
 
 /// The rules, in order.
@@ -125,11 +123,6 @@ impl RouteTable {
     /// The rule for a normalised path, in the form by name or by id.
     pub(crate) fn rule(&self, path: &str) -> Rule {
         self.find(path).map_or_else(Rule::default, |pattern| pattern.rule)
-    }
-
-    /// The pattern that a path belongs to, for counters.
-    pub(crate) fn label(&self, path: &str) -> &str {
-        self.find(path).map_or("/**", |pattern| pattern.text.as_str())
     }
 
     fn find(&self, path: &str) -> Option<&Pattern> {
@@ -197,7 +190,7 @@ fn pattern(text: &str, rule: Rule) -> Result<Pattern, String> {
             literal => Segment::Literal(literal.to_owned()),
         })
         .collect();
-    Ok(Pattern { segments, open, rule, text: text.to_owned() })
+    Ok(Pattern { segments, open, rule })
 }
 
 #[cfg(test)]
@@ -231,7 +224,6 @@ mod tests {
         }
         assert_eq!(table.rule(&format!("/repos/o/r/git/blobs/{sha}")).lifetime, Lifetime::Immutable);
         assert!(!table.rule("/rate_limit").store && !table.rule("/app/installations").store);
-        assert_eq!(table.label("/repos/o/r/issues/5"), "/repos/{owner}/{repo}/issues/**");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::candidates::{self, Candidate, common_headers};
 use crate::freshness::Freshness;
 use crate::grant::{Grant, granted_headers, merge_304};
 use crate::key::{
-    NormalUrl, Variant, alias_key, candidates_key, grant_key, public_key, representation_key, scope_mark_key,
-    token_mark_key, token_outside_mark_key,
+    NormalUrl, Variant, alias_key, candidates_key, grant_key, public_key, representation_key, revoked_key,
+    scope_mark_key, token_mark_key, token_outside_mark_key,
 };
 use crate::pages::is_full_last_page;
 use crate::policy::{Keep, judge};
@@ -35,6 +35,8 @@ const DECODED_BYTES: u64 = 64 * 1024 * 1024;
 const DECODED_OVERHEAD: u64 = 4 * 1024;
 /// How many ids of repositories are remembered with their names.
 const MAX_ALIASES: usize = 10_000;
+/// How many tokens that lost a right are remembered beside the store.
+const MAX_REVOKED: usize = 10_000;
 /// The longest that the end of a body waits until other machines can find it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(250);
 
@@ -54,6 +56,13 @@ pub(crate) struct Place {
     token_mark: Key,
     /// Whether `scope` is the one that writes mark. A repository's id says nothing while its name is not known.
     settled: bool,
+}
+
+impl Place {
+    /// Whether it is about a repository itself, not about something in it.
+    pub(crate) fn is_repository_root(&self) -> bool {
+        is_repository_root(&self.path)
+    }
 }
 
 /// A representation, decoded and verified.
@@ -116,9 +125,15 @@ impl Found {
         self.satisfies(&CacheControl::default(), now)
     }
 
-    /// Whether a request that waited while it was fetched may have it.
+    /// Whether a request that waited while it was fetched may have it. What has to be revalidated by our own
+    /// rules alone was validated while it waited.
     pub(crate) fn satisfies_follower(&self, directives: &CacheControl, now: Timestamp) -> bool {
-        !self.held.no_cache && self.satisfies(directives, now)
+        let Held { grant, no_cache, .. } = &*self.held;
+        let response = CacheControl::of_response(&grant.headers);
+        let said = Freshness::of(&grant.headers, &response, grant.freshness.validated);
+        let freshness =
+            Freshness { lifetime: said.lifetime.max(grant.freshness.lifetime), ..grant.freshness };
+        !no_cache && self.believed && freshness.satisfies(directives, now)
     }
 
     /// Whether it may be served while GitHub cannot be asked.
@@ -170,6 +185,11 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// Whether both stand for the same bytes.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.representation == other.representation
+    }
+
     /// The body that a 304 stands for.
     pub(crate) fn body(&self) -> &Bytes {
         &self.loaded.body
@@ -204,6 +224,8 @@ pub(crate) struct Store {
     grants: quick_cache::sync::Cache<[u8; 32], Arc<Held>, ByBytes>,
     representations: quick_cache::sync::Cache<[u8; 32], Arc<Loaded>, ByBytes>,
     aliases: quick_cache::sync::Cache<[u8; 32], Arc<str>>,
+    /// Which tokens lost a right, and when, by key.
+    revoked: quick_cache::sync::Cache<[u8; 32], Version>,
     marks: WriteMarks,
     pub(crate) public: PublicProofs,
     stats: Arc<Stats>,
@@ -232,6 +254,7 @@ impl Store {
             grants: quick_cache::sync::Cache::with_weighter(items, DECODED_BYTES, ByBytes),
             representations: quick_cache::sync::Cache::with_weighter(items, DECODED_BYTES, ByBytes),
             aliases: quick_cache::sync::Cache::new(MAX_ALIASES),
+            revoked: quick_cache::sync::Cache::new(MAX_REVOKED),
             marks: WriteMarks::new(cache.clone()),
             public: PublicProofs::new(cache.clone()),
             cache,
@@ -467,10 +490,12 @@ impl Store {
         Some(Found { held, believed: true, tier })
     }
 
-    /// Whether a place's repository is proven public.
-    pub(crate) async fn is_public(&self, place: &Place) -> bool {
-        place.scope.is_repository()
-            && self.public.is_public(&public_key(&place.authority, &place.scope)).await
+    /// The version of the proof that a place's repository is public.
+    pub(crate) async fn public_proof(&self, place: &Place) -> Option<Version> {
+        if !place.scope.is_repository() {
+            return None;
+        }
+        self.public.proof(&public_key(&place.authority, &place.scope)).await
     }
 
     /// Puts marks where there are none; see [`WriteMarks::begin`].
@@ -497,19 +522,43 @@ impl Store {
         self.stats.invalidations.add(1);
     }
 
-    /// Notes that everything about these scopes changed, whoever changed it.
-    pub(crate) async fn invalidate_scopes(&self, authority: &str, scopes: &[Scope]) {
-        let mut keys = Vec::new();
-        for scope in scopes {
-            self.add_marks_of_scope(authority, scope, &mut keys).await;
-        }
-        self.marks.write(&keys).await;
-        self.stats.invalidations.add(1);
+    /// Notes, on every machine, that this token lost a right when this was sent. What it lost may be more than
+    /// what was refused, so everything that it holds has to be revalidated, and nothing from before is served
+    /// while GitHub cannot be asked.
+    pub(crate) async fn revoke(&self, token: &TokenId, sent: &Sent) {
+        self.note_revoked(revoked_key(token, None), sent).await;
+        self.marks.write(&[token_mark_key(token), token_outside_mark_key(token)]).await;
     }
 
-    /// Notes that everything that this token holds has to be revalidated.
-    pub(crate) async fn invalidate_token(&self, token: &TokenId) {
-        self.marks.write(&[token_mark_key(token), token_outside_mark_key(token)]).await;
+    /// Notes, on every machine, that a token was refused a whole repository: nothing of it that the token got
+    /// before is served while GitHub cannot be asked.
+    pub(crate) async fn note_refused(&self, place: &Place, sent: &Sent) {
+        self.note_revoked(revoked_key(&place.token, Some((&place.authority, &place.scope))), sent).await;
+    }
+
+    async fn note_revoked(&self, key: Key, sent: &Sent) {
+        self.revoked.insert(*key.digest(), sent.version);
+        let entry = Entry::builder(Bytes::new(), sent.version, self.cache.now()).fresh_for(MAX_LIFETIME);
+        if let Ok(entry) = entry.build() {
+            let _outcome = self.cache.put_entry(&key, entry).await;
+        }
+    }
+
+    /// Whether what is known may be served while GitHub cannot be asked: it is at most `most` old, and no
+    /// right that the token lost since is known, here or on another machine.
+    pub(crate) async fn may_be_stale(&self, place: &Place, found: &Found, most: Duration) -> bool {
+        if !found.may_be_stale(most, self.now()) {
+            return false;
+        }
+        for scope in [None, Some((&*place.authority, &place.scope))] {
+            let key = revoked_key(&place.token, scope);
+            let noted = self.cache.lookup(&key).await.hit().map(|entry| entry.version());
+            let revoked = noted.max(self.revoked.get(key.digest()));
+            if revoked.is_some_and(|revoked| revoked >= found.held.version) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn add_marks_of(&self, authority: &str, path: &str, keys: &mut Vec<Key>) {
@@ -719,13 +768,6 @@ impl Store {
         if let Ok(entry) = entry {
             let _outcome = self.cache.put_entry(&representation_key(&made.digest), entry).await;
         }
-    }
-
-    /// Forgets a grant as of the moment that the request which took it away was sent, and has everything
-    /// else of this token revalidated: what it lost may be more than this.
-    pub(crate) async fn revoke(&self, place: &Place, sent: &Sent) {
-        self.forget(place, sent).await;
-        self.invalidate_token(&place.token).await;
     }
 
     /// Forgets one grant.
