@@ -1,15 +1,16 @@
 //! The headers of a request as the cache sees them: what is keyed is what is sent.
 
 use http::HeaderMap;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT, VIA};
 
 use crate::accept::make_canonical;
 use crate::key::{API_VERSION, REQUESTED_WITH};
 use crate::upstream::end_to_end;
 
 /// The request headers that reach upstream with a request whose answer may be stored. Each of them is part
-/// of the key, or of the grant's (`Authorization`). Conditions are added by whoever sends.
-static SENT: [HeaderName; 4] = [ACCEPT, AUTHORIZATION, API_VERSION, REQUESTED_WITH];
+/// of the key, or of the grant's (`Authorization`), but `Via`: it selects nothing, and without it a request
+/// that goes round in a circle is not found. Conditions are added by whoever sends.
+static SENT: [HeaderName; 5] = [ACCEPT, AUTHORIZATION, API_VERSION, REQUESTED_WITH, VIA];
 
 /// GitHub indents JSON for user agents that look like a browser, curl or wget, and the indented body has
 /// another entity tag. The client's own is not sent, as it is not part of the key.
@@ -50,6 +51,7 @@ mod tests {
             ("x-github-api-version", "2022-11-28"),
             ("x-requested-with", "XMLHttpRequest"),
             ("x-forwarded-host", "evil.example"),
+            ("via", "1.1 other"),
             ("user-agent", "curl/8"),
             ("if-none-match", "\"x\""),
         ] {
@@ -59,7 +61,10 @@ mod tests {
         let sent = to_send(&of_client(&request));
         let mut names: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "accept-encoding", "authorization", "user-agent", "x-requested-with"]);
+        assert_eq!(
+            names,
+            ["accept", "accept-encoding", "authorization", "user-agent", "via", "x-requested-with"]
+        );
         assert_eq!(sent[ACCEPT], crate::accept::DEFAULT, "what was taken away is as if it was never sent");
         assert!(sent[USER_AGENT].to_str().unwrap().starts_with("peercache/"));
     }
