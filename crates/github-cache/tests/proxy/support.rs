@@ -239,9 +239,27 @@ impl Rig {
         upstream: &str,
         change: impl FnOnce(GitHubCacheBuilder) -> GitHubCacheBuilder,
     ) -> Self {
-        let clock = Arc::new(ManualClock::default());
+        Self::at(Arc::new(ManualClock::default()), upstream, change)
+    }
+
+    /// One whose time is this clock's.
+    pub(crate) fn at(
+        clock: Arc<ManualClock>,
+        upstream: &str,
+        change: impl FnOnce(GitHubCacheBuilder) -> GitHubCacheBuilder,
+    ) -> Self {
         let memory = Memory::builder().capacity(64 << 20).clock(clock.clone()).build();
         let cache = Cache::builder().tier(memory).clock(clock.clone()).build().unwrap();
+        Self::over(cache, clock, upstream, change)
+    }
+
+    /// One over a cache that others may use, too.
+    pub(crate) fn over(
+        cache: Cache,
+        clock: Arc<ManualClock>,
+        upstream: &str,
+        change: impl FnOnce(GitHubCacheBuilder) -> GitHubCacheBuilder,
+    ) -> Self {
         let builder = GitHubCache::builder(cache.clone())
             .upstream(upstream)
             .install_key([7; 32])

@@ -1,0 +1,181 @@
+//! Answers about public repositories, given to tokens that did not fetch them.
+
+use peercache_fakehub::{EtagMode, TokenKind};
+
+use crate::github::{A, B, C, D, GitHub};
+use crate::support::{HIT, STORED};
+
+const PUBLIC: &str = "peercache; hit; ttl=60; detail=public";
+
+#[tokio::test]
+async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
+    let github = GitHub::start(false).await;
+    github.introduce(&[A, B, C, D]).await;
+    let path = github.path("/issues/1");
+    let first = github.get(A, &path).await;
+    first.expect(200, STORED);
+    // The second token that asks spends one request on the proof, which is good for all others.
+    let before = github.hub.summary().requests;
+    for token in [B, C, D] {
+        let got = github.get(token, &path).await;
+        got.expect(200, PUBLIC);
+        assert_eq!(got.body, first.body);
+        for name in ["x-oauth-scopes", "x-github-request-id"] {
+            assert_eq!(got.header(name), None, "another token's {name}");
+        }
+    }
+    assert_eq!(github.hub.summary().requests - before, 1);
+    let stats = github.rig.stats();
+    assert_eq!((stats.shared, stats.proofs), (3, 1));
+    // The validator is the one that GitHub would give this token.
+    let tag = github.get(D, &path).await.header("etag").unwrap().to_owned();
+    let direct = github.get_with(D, &path, &[("cache-control", "no-cache")]).await;
+    assert_eq!(direct.header("etag"), Some(tag.as_str()));
+}
+
+#[tokio::test]
+async fn token_without_a_recent_success_is_not_served_anothers_answer() {
+    let github = GitHub::start(false).await;
+    github.introduce(&[A, B, C]).await;
+    let path = github.path("/issues/1");
+    github.get(A, &path).await;
+    github.get(B, &path).await.expect(200, PUBLIC);
+    // Never seen.
+    let unknown = github.get(D, &path).await;
+    assert!(unknown.cache_status().contains("fwd="), "{unknown:?}");
+    // Refused since.
+    github.hub.revoke(C).unwrap();
+    github.rig.clock.advance(std::time::Duration::from_millis(1));
+    assert_eq!(github.get(C, &github.path("/branches")).await.status, 401);
+    assert_eq!(github.get(C, &path).await.status, 401);
+    // More than an hour ago.
+    github.rig.pass(3601);
+    github.get(A, &path).await;
+    github.get(A, &github.path("")).await;
+    let late = github.get(B, &path).await;
+    assert!(late.cache_status().contains("fwd="), "{late:?}");
+}
+
+#[tokio::test]
+async fn what_was_fetched_after_a_repository_became_private_is_not_shared_by_the_old_proof() {
+    let github = GitHub::start(false).await;
+    github.introduce(&[A, B, C, D]).await;
+    let path = github.path("/issues/1");
+    github.get(A, &path).await;
+    github.get(C, &path).await.expect(200, PUBLIC);
+    github.hub.set_private(&github.name, true).unwrap();
+    github.hub.touch(&path).unwrap();
+    github.rig.pass(61);
+    // The proof is a minute old; what the owner fetches now is newer.
+    let secret = github.get(A, &path).await;
+    secret.expect(200, "peercache; fwd=stale; fwd-status=200; stored");
+    for token in [D, C] {
+        let got = github.get(token, &path).await;
+        assert_eq!((got.status.as_u16(), got.body == secret.body), (404, false), "{token}: {got:?}");
+    }
+    assert_eq!(github.get(B, &path).await.body, secret.body, "who may see it does");
+}
+
+#[tokio::test]
+async fn proof_is_good_for_ten_minutes_and_no_longer() {
+    let github = GitHub::start(false).await;
+    github.introduce(&[A, B, C, D]).await;
+    // By its SHA: fresh for an hour.
+    let path = github.tree.clone();
+    github.get(A, &path).await.expect(200, STORED);
+    let shared = github.get(B, &path).await;
+    assert!(shared.cache_status().ends_with("detail=public"), "{shared:?}");
+    github.hub.set_private(&github.name, true).unwrap();
+    github.rig.pass(598);
+    github.introduce(&[C, D]).await;
+    let within = github.get(C, &path).await;
+    assert!(within.cache_status().ends_with("detail=public"), "{within:?}");
+    github.rig.pass(3);
+    assert_eq!(github.get(D, &path).await.status, 404);
+    assert_eq!(github.get(C, &path).await.status, 404, "an answer that was shared is no grant");
+}
+
+#[tokio::test]
+async fn a_repository_that_says_it_is_private_is_not_shared_any_more_at_once() {
+    for refused in [false, true] {
+        let github = GitHub::start(false).await;
+        github.introduce(&[A, B, C, D]).await;
+        let path = github.tree.clone();
+        github.get(A, &path).await;
+        assert!(github.get(B, &path).await.cache_status().ends_with("detail=public"));
+        github.hub.set_private(&github.name, true).unwrap();
+        github.rig.pass(61);
+        // Its own answer to who may see it, or the refusal to who may not.
+        let root = github.get(if refused { D } else { A }, &github.path("")).await;
+        assert_eq!(root.status.as_u16(), if refused { 404 } else { 200 });
+        assert_eq!(github.get(C, &path).await.status, 404, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_to_a_repository_ends_sharing_until_it_was_asked_about_again() {
+    let github = GitHub::start(false).await;
+    github.introduce(&[A, B, C, D]).await;
+    let path = github.path("/issues/1");
+    github.get(A, &path).await;
+    github.get(B, &path).await.expect(200, PUBLIC);
+    let authorization = format!("token {A}");
+    github.rig.send("POST", &github.path("/labels"), &[("authorization", &authorization)], "{}").await;
+    let after = github.get(C, &path).await;
+    assert!(after.cache_status().contains("fwd-status="), "{after:?}");
+}
+
+#[tokio::test]
+async fn what_depends_on_rights_is_never_shared() {
+    let github = GitHub::start(false).await;
+    github.hub.add_token("ghp_p", TokenKind::Personal, [""; 0]).unwrap();
+    github.introduce(&[A, B, "ghp_p"]).await;
+    let root = github.path("");
+    let mut bodies = Vec::new();
+    for token in [A, B, "ghp_p", ""] {
+        let got = github.get(token, &root).await;
+        assert!(got.cache_status().contains("fwd="), "{got:?}");
+        bodies.push(String::from_utf8(got.body.to_vec()).unwrap());
+        github.get(token, &root).await.expect(200, HIT);
+    }
+    assert!(bodies[0].contains("\"admin\":false") && bodies[2].contains("\"admin\":true"));
+    assert!(!bodies[3].contains("permissions"));
+    // A token of another kind asks about the rest, too.
+    let path = github.path("/issues/1");
+    github.get(A, &path).await;
+    assert_eq!(github.get(B, &path).await.cache_status(), PUBLIC);
+    assert!(github.get("ghp_p", &path).await.cache_status().contains("fwd="));
+}
+
+#[tokio::test]
+async fn sharing_is_off_where_the_upstream_is_not_githubs_unless_asked_for() {
+    for (setting, shared) in [(None, false), (Some(false), false), (Some(true), true)] {
+        let github = GitHub::with(
+            EtagMode::Observed,
+            |hub| hub,
+            |proxy| match setting {
+                Some(share) => proxy.share_public(share),
+                None => proxy,
+            },
+            false,
+        )
+        .await;
+        github.introduce(&[A, B]).await;
+        let path = github.path("/issues/1");
+        github.get(A, &path).await;
+        let got = github.get(B, &path).await;
+        assert_eq!(got.cache_status() == PUBLIC, shared, "{setting:?}: {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn three_hundred_jobs_that_ask_for_one_file_are_charged_three_at_most() {
+    let github = GitHub::start(false).await;
+    let path = github.path("/contents/README.md");
+    for number in 0..300 {
+        let got = github.get(&format!("ghs_{number}"), &path).await;
+        assert_eq!(got.status, 200);
+    }
+    let summary = github.hub.summary();
+    assert!(summary.charged <= 3, "{summary:?}");
+}
