@@ -41,6 +41,8 @@ pub(crate) struct View {
     pub(crate) kind: Option<TokenKind>,
     /// Whether the repository is private.
     pub(crate) private: bool,
+    /// Since when it is that, in milliseconds since the Unix epoch; zero if it never was anything else.
+    pub(crate) since: u64,
 }
 
 #[derive(Default)]
@@ -140,9 +142,10 @@ impl Access {
     pub(crate) fn view(&self, repository: &str, token: Option<&str>, at: u64) -> Option<View> {
         let known = lock(&self.known);
         let history = known.visibility.get(repository);
-        let private = history
+        let (since, private) = history
             .and_then(|history| history.iter().rev().find(|(since, _)| *since <= at))
-            .is_some_and(|(_, private)| *private);
+            .copied()
+            .unwrap_or_default();
         let entry = token.and_then(|token| known.tokens.get(token));
         if entry.and_then(|token| token.revoked_at).is_some_and(|revoked| revoked <= at) {
             return None;
@@ -151,7 +154,14 @@ impl Access {
             return None;
         }
         let kind = token.map(|_| entry.and_then(|token| token.kind).unwrap_or(TokenKind::Personal));
-        Some(View { kind, private })
+        Some(View { kind, private, since })
+    }
+
+    /// When the visibility of a repository changed; zero is always one of the moments.
+    pub(crate) fn visibility_changes(&self, repository: &str) -> Vec<u64> {
+        let known = lock(&self.known);
+        let changes = known.visibility.get(repository).into_iter().flatten().map(|(at, _)| *at);
+        std::iter::once(0).chain(changes).collect()
     }
 
     /// The moments after `since` and up to `until` at which what a token sees of a repository may have changed.
@@ -183,11 +193,14 @@ mod tests {
         access.set_private("o/r", false, 100).unwrap();
         access.revoke("job", 200).unwrap();
         let seen = |token, at| access.view("o/r", token, at);
-        assert_eq!(seen(Some("job"), 50), Some(View { kind: Some(TokenKind::Job), private: true }));
+        assert_eq!(seen(Some("job"), 50), Some(View { kind: Some(TokenKind::Job), private: true, since: 0 }));
         assert_eq!(seen(Some("other"), 50), None);
         assert_eq!(seen(None, 50), None);
-        assert_eq!(seen(Some("other"), 100), Some(View { kind: Some(TokenKind::Job), private: false }));
-        assert_eq!(seen(None, 100), Some(View { kind: None, private: false }));
+        assert_eq!(
+            seen(Some("other"), 100),
+            Some(View { kind: Some(TokenKind::Job), private: false, since: 100 })
+        );
+        assert_eq!(seen(None, 100), Some(View { kind: None, private: false, since: 100 }));
         assert_eq!(seen(Some("job"), 200), None);
         assert_eq!(access.changes("o/r", Some("job"), 0, 300), [100, 200]);
     }

@@ -61,7 +61,7 @@ pub enum Verdict {
 /// Every view that a caller can have.
 const VIEWS: [View; 8] = {
     const fn view(kind: Option<TokenKind>, private: bool) -> View {
-        View { kind, private }
+        View { kind, private, since: 0 }
     }
     [
         view(None, false),
@@ -122,9 +122,11 @@ impl State {
             }
             end = Some(start);
         }
-        let someone_elses = VIEWS
-            .iter()
-            .any(|view| (0..=times.len()).rev().any(|revision| *body(*view, revision) == *seen.body));
+        let since = self.access.visibility_changes(repository);
+        let mut views =
+            VIEWS.iter().flat_map(|view| since.iter().map(|since| View { since: *since, ..*view }));
+        let someone_elses =
+            views.any(|view| (0..=times.len()).rev().any(|revision| *body(view, revision) == *seen.body));
         if someone_elses { Verdict::Leak } else { Verdict::Corrupt }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap,
-    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    ACCEPT, ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG,
+    HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use http::{Method, Response, StatusCode, Uri};
 use peercache::{Lease, PutOutcome};
@@ -20,10 +20,11 @@ use crate::candidates::Candidate;
 use crate::coalesce::{Landing, Leader};
 use crate::conditional::weakly_equal;
 use crate::gunzip::{Gunzip, STEP_BYTES};
+use crate::key::NormalUrl;
 use crate::policy::{Keep, content_length, judge, judge_length};
 use crate::refusal::{MAX_MESSAGE_BYTES, Refusal, classify, needs_message};
 use crate::representation::MAX_REPRESENTATION_BYTES;
-use crate::request_headers::to_send;
+use crate::request_headers::{of_client, to_send};
 use crate::route_table::Rule;
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
@@ -54,12 +55,22 @@ pub(crate) struct Fetch {
     pub(crate) may_be_stale: bool,
     /// Whether the client's own condition is sent: nothing is known to make one of.
     pub(crate) clients_condition: bool,
+    /// The repository itself, where answers may be shared once it is proven public.
+    pub(crate) repository: Option<RepositoryRequest>,
     /// Set when others with the same token may wait for this one.
     pub(crate) leader: Option<Leader>,
     /// Set when tokens that may know of it wait for this one.
     pub(crate) variant_leader: Option<Leader>,
     /// Set when other machines may wait for this one. Given back when it is dropped.
     pub(crate) lease: Option<Lease>,
+}
+
+/// The request whose answer says whether a repository is public.
+#[derive(Clone, Debug)]
+pub(crate) struct RepositoryRequest {
+    pub(crate) url: Uri,
+    pub(crate) path: NormalUrl,
+    pub(crate) rule: Rule,
 }
 
 /// What came of it.
@@ -136,6 +147,7 @@ impl Fetch {
         shared.store.public.note_success(&self.place.token, &self.place.scope, sent.at);
         let (found, stored) =
             shared.store.confirm(&self.place, &sent, base, &headers, &self.request, &self.rule).await;
+        let is_stored = stored.is_ok();
         match stored {
             Ok(outcome) => self.land_stored(&outcome),
             Err(reason) => {
@@ -144,6 +156,22 @@ impl Fetch {
             }
         }
         let _client_gone = reply.send(Ok(Fetched::Confirmed(found)));
+        if is_stored {
+            self.prove_if_wanted(&sent).await;
+        }
+        self.land(Landing::Stored);
+    }
+
+    /// Proves that the repository is public, where other tokens ask for it and this answer is not covered yet.
+    /// Only a token that was answered does so: who is refused must not notice that others are not.
+    async fn prove_if_wanted(&self, sent: &Sent) {
+        let (store, place) = (&self.shared.store, &self.place);
+        let Some(repository) = &self.repository else { return };
+        let is_due = store.public.is_proof_due(&place.token, &place.scope, store.now());
+        if is_due && !store.public_proof(place).await.is_some_and(|proof| proof.covers(sent.version)) {
+            let authorization = self.request.get(AUTHORIZATION);
+            Box::pin(prove(&self.shared, repository, place, authorization, self.client)).await;
+        }
     }
 
     /// What is known, if it may be served instead of an answer.
@@ -153,12 +181,15 @@ impl Fetch {
         may_be.then(|| known.clone())
     }
 
-    /// Tells those who wait that it is stored, here and on other machines.
+    /// Tells those who wait with the same token that it is stored, here and on other machines. Other tokens
+    /// wait for the proof, too.
     fn land_stored(&mut self, outcome: &PutOutcome) {
         if let Some(lease) = self.lease.take() {
             lease.resolve(outcome);
         }
-        self.land(Landing::Stored);
+        if let Some(leader) = self.leader.take() {
+            leader.land(Landing::Stored);
+        }
     }
 
     fn land(&mut self, landing: Landing) {
@@ -434,13 +465,17 @@ impl Fetch {
             }
         }
         drop(source);
+        let mut is_stored = false;
         if let Some(kept) = keep {
             self.check_rule(&kept, &parts);
             let awaited = self.lease.is_some();
             let Kept { status, keep, headers, .. } = kept;
             let saved = self.shared.store.save(&self.place, &sent, status, keep, &headers, &parts, awaited);
             match saved.await {
-                Ok(outcome) => self.land_stored(&outcome),
+                Ok(outcome) => {
+                    is_stored = status == StatusCode::OK;
+                    self.land_stored(&outcome);
+                }
                 Err(reason) => {
                     self.shared.stats.count_not_stored(reason);
                     self.land(Landing::Nothing);
@@ -449,6 +484,10 @@ impl Fetch {
         }
         client.give(last, idle, usize::MAX).await;
         client.finish();
+        if is_stored {
+            self.prove_if_wanted(&sent).await;
+        }
+        self.land(Landing::Stored);
     }
 }
 
@@ -462,6 +501,45 @@ impl Fetch {
             self.shared.self_check.note(self.place.kind, is_derived(received, &derived));
         }
     }
+}
+
+/// Asks for a repository with this token, for the store. What comes of it is noted where answers are stored.
+pub(crate) async fn prove(
+    shared: &Arc<Shared>,
+    repository: &RepositoryRequest,
+    place: &Place,
+    authorization: Option<&HeaderValue>,
+    client: ClientAddress,
+) {
+    let mut headers = HeaderMap::new();
+    headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
+    let headers = of_client(&headers);
+    let store = &shared.store;
+    let place =
+        store.place(place.token.clone(), place.kind, place.authority(), &repository.path, &headers).await;
+    let read = store.read(&place, &headers).await;
+    let candidates = store.candidates(&place, &headers).await;
+    shared.stats.proofs.add(1);
+    let fetch = Fetch {
+        shared: Arc::clone(shared),
+        place,
+        client,
+        url: repository.url.clone(),
+        request: headers,
+        rule: repository.rule,
+        known: read.found.filter(|found| found.status() == StatusCode::OK),
+        candidates,
+        marked: read.marked,
+        may_be_stale: false,
+        clients_condition: false,
+        repository: None,
+        leader: None,
+        variant_leader: None,
+        lease: None,
+    };
+    // Nobody reads the answer; it is stored all the same.
+    let (reply, _) = oneshot::channel();
+    fetch.run(reply).await;
 }
 
 /// An answer that goes into the store if it arrives whole.

@@ -29,7 +29,7 @@ use crate::candidates::Candidate;
 use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
-use crate::fetch::{Fetch, Fetched};
+use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
@@ -47,6 +47,9 @@ use crate::validator::{RuleCheck, derive, quoted};
 
 /// The methods that are passed on.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// How often a request waits for those of other tokens: for the answer, and for the proof that it may have it.
+const MAX_ROUNDS: u32 = 2;
 
 /// The headers that let pages of other origins read an answer.
 static CROSS_ORIGIN: [HeaderName; 6] = [
@@ -333,29 +336,38 @@ impl GitHubCache {
         leader: Leader,
     ) -> Result<Response<ResponseBody>, Problem> {
         let store = &self.shared.store;
-        let variant = match self.shared.variant_flights.join(&ask.place.candidates) {
-            Seat::Lead(leader) => Some(leader),
-            Seat::Follow(follower) => {
-                // What another token fetches may be confirmed for this one. Waiting for it would tell this one
-                // that somebody asks, so only those wait that may see the repository anyway.
-                if self.may_know(&ask.place, &rule).await {
+        let mut rounds = 0;
+        let (variant, read, candidates) = loop {
+            let seat = self.shared.variant_flights.join(&ask.place.candidates);
+            let followed = match seat {
+                Seat::Follow(follower) if rounds < MAX_ROUNDS && self.may_wait(&ask.place, &rule).await => {
                     let most = self.shared.upstream.limits().coalesce;
                     let _landed_or_not = timeout(most, follower.landing()).await;
+                    None
                 }
-                None
+                Seat::Follow(_) => Some(None),
+                Seat::Lead(leader) => Some(Some(leader)),
+            };
+            // Another flight may have landed between the look into the store and this.
+            let read = store.read(&ask.place, &ask.headers).await;
+            if let Some(response) = self.hit(&ask, read.found.as_ref()) {
+                leader.land(Landing::Stored);
+                return Ok(response);
+            }
+            let candidates = store.candidates(&ask.place, &ask.headers).await;
+            if let Some(response) = self.share(&ask, &read, &rule, &candidates).await {
+                leader.land(Landing::Nothing);
+                return Ok(response);
+            }
+            match followed {
+                Some(variant) => break (variant, read, candidates),
+                // What is known now may be confirmed at once. What may be shared soon is waited for again.
+                None if rounds > 0 || !self.may_share(&ask, &rule, &candidates) => {
+                    break (None, read, candidates);
+                }
+                None => rounds += 1,
             }
         };
-        // Another flight may have landed between the look into the store and this.
-        let read = store.read(&ask.place, &ask.headers).await;
-        if let Some(response) = self.hit(&ask, read.found.as_ref()) {
-            leader.land(Landing::Stored);
-            return Ok(response);
-        }
-        let candidates = store.candidates(&ask.place, &ask.headers).await;
-        if let Some(response) = self.share(&ask, &read, &rule, &candidates).await {
-            leader.land(Landing::Nothing);
-            return Ok(response);
-        }
         let selfish = read.found.is_none() && candidates.is_empty() && is_conditional(&ask.headers);
         let known = Known { read, candidates, rule };
         if selfish {
@@ -372,12 +384,24 @@ impl GitHubCache {
         self.fetch(ask, known, why, leads).await
     }
 
-    /// Whether a token may know that others ask for something at this place.
-    async fn may_know(&self, place: &Place, rule: &Rule) -> bool {
+    /// Whether a token may wait for another one's request. Who waits notices that somebody asks, so only those
+    /// wait that may see the repository anyway, or where there is no reason to think that it is private.
+    async fn may_wait(&self, place: &Place, rule: &Rule) -> bool {
         let store = &self.shared.store;
         rule.share == Share::Everyone
-            || store.public.has_seen(&place.token, &place.scope, store.now())
-            || self.shared.share_public && store.public_proof(place).await.is_some()
+            || place.scope.is_repository()
+                && (store.public.has_seen(&place.token, &place.scope, store.now())
+                    || !store.public.may_be_hidden(&place.scope, store.now())
+                    || self.shared.share_public && store.public_proof(place).await.is_some())
+    }
+
+    /// Whether an answer may be shared with this token, if it is proven public.
+    fn may_share(&self, ask: &Ask, rule: &Rule, candidates: &[Candidate]) -> bool {
+        let store = &self.shared.store;
+        self.shared.share_public
+            && Store::is_shared(&ask.place, rule)
+            && candidates.first().is_some_and(|newest| newest.shareable && newest.kind == ask.place.kind)
+            && store.public.is_in_good_standing(&ask.place.token, store.now())
     }
 
     /// Answers a token that has no grant with what another token had validated, where everybody may have it.
@@ -392,26 +416,14 @@ impl GitHubCache {
         let place = &ask.place;
         let now = store.now();
         let newest = candidates.first()?;
-        let usable = self.shared.share_public
-            && Store::is_shared(place, rule)
-            && newest.shareable
-            && newest.kind == place.kind
+        let usable = self.may_share(ask, rule, candidates)
             && read.believes(newest.version)
-            && newest.freshness.satisfies(&ask.directives, now)
-            && store.public.is_in_good_standing(&place.token, now);
+            && newest.freshness.satisfies(&ask.directives, now);
         if !usable {
             return None;
         }
-        // A proof from before this was validated says nothing about it.
-        let is_proven = async || store.public_proof(place).await.is_some_and(|proof| proof > newest.version);
-        if rule.share == Share::Repository && !is_proven().await {
-            if ask.directives.only_if_cached || !store.public.is_proof_due(&place.token, &place.scope, now) {
-                return None;
-            }
-            self.prove(ask).await;
-            if !is_proven().await {
-                return None;
-            }
+        if rule.share == Share::Repository && !self.is_proven(ask, rule, newest).await {
+            return None;
         }
         let in_use = self.shared.self_check.is_in_use(place.kind);
         let sent = to_send(&ask.headers);
@@ -422,30 +434,41 @@ impl GitHubCache {
         Some(self.serve(ask, &found, &status))
     }
 
-    /// Asks for the repository itself with this token. What comes of it is noted where answers are stored.
-    async fn prove(&self, ask: &Ask) {
-        let Scope::Repository(name) = &ask.place.scope else { return };
-        let Some(api) = ask.api.sibling(&format!("/repos/{name}")) else { return };
-        let mut headers = HeaderMap::new();
-        if let Some(authorization) = ask.headers.get(AUTHORIZATION) {
-            headers.insert(AUTHORIZATION, authorization.clone());
+    /// Whether the repository was public when this was validated. A proof that is older is renewed.
+    async fn is_proven(&self, ask: &Ask, rule: &Rule, newest: &Candidate) -> bool {
+        let (store, place) = (&self.shared.store, &ask.place);
+        match store.public_proof(place).await {
+            // Whether others ask is no secret where everybody may have it.
+            Some(proof) if newest.version > proof.until && !ask.directives.only_if_cached => {}
+            Some(proof) => return proof.covers(newest.version),
+            None => return false,
         }
-        let headers = of_client(&headers);
-        let place = &ask.place;
-        let authority = api.api.authority();
-        let place =
-            self.shared.store.place(place.token.clone(), place.kind, authority, &api.url, &headers).await;
-        // The client's freshness is not the proof's: a repository's own answer may be older than ten minutes
-        // nowhere, as its grant says since when it is known.
-        let mut directives = CacheControl::default();
-        directives.no_cache = true;
-        self.shared.stats.proofs.add(1);
-        let proof = Ask { place, directives, headers, head: false, api, client: ask.client };
-        if let Ok(response) = Box::pin(self.from_store(proof)).await {
-            // The end of the body comes when the answer is stored.
-            let mut body = std::pin::pin!(response.into_body());
-            while let Some(Ok(_)) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {}
+        let Some(repository) = self.repository(ask, rule) else { return false };
+        match self.shared.proof_flights.join(&place.public_key()) {
+            Seat::Lead(leader) => {
+                if store.public.is_proof_due(&place.token, &place.scope, store.now()) {
+                    let authorization = ask.headers.get(AUTHORIZATION);
+                    prove(&self.shared, &repository, place, authorization, ask.client).await;
+                }
+                leader.land(Landing::Stored);
+            }
+            Seat::Follow(follower) => {
+                let _landed_or_not =
+                    timeout(self.shared.upstream.limits().coalesce, follower.landing()).await;
+            }
         }
+        store.public_proof(place).await.is_some_and(|proof| proof.covers(newest.version))
+    }
+
+    /// The request for the repository itself, where its answers may be shared.
+    fn repository(&self, ask: &Ask, rule: &Rule) -> Option<RepositoryRequest> {
+        let Scope::Repository(name) = &ask.place.scope else { return None };
+        if !self.shared.share_public || rule.share != Share::Repository {
+            return None;
+        }
+        let api = ask.api.sibling(&format!("/repos/{name}"))?;
+        let rule = self.shared.routes.rule(&api.url.path);
+        Some(RepositoryRequest { url: api.target().ok()?, path: api.url, rule })
     }
 
     /// Another machine has asked GitHub with this token meanwhile: its answer is this one's.
@@ -519,6 +542,7 @@ impl GitHubCache {
         let clients_condition = found.is_none() && candidates.is_empty() && is_conditional(&ask.headers);
         let fetch = Fetch {
             shared: Arc::clone(&self.shared),
+            repository: self.repository(&ask, &rule),
             place: ask.place.clone(),
             client: ask.client,
             url: ask.api.target()?,

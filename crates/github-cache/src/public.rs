@@ -3,9 +3,11 @@
 //! A stored answer is given to a token that did not fetch it only if the repository is proven public within
 //! [`PROOF_LIFETIME`], and the token itself had a successful answer within [`STANDING_LIFETIME`].
 //!
-//! The proof has to be from a later request than the answer: a repository that is made private says so to
-//! nobody, and what is fetched from then on by those who may see it is under the old proof. A repository that
-//! was public after an answer was validated shows that this answer was for everybody.
+//! A proof is about a span of time, and it has to cover the moment at which the answer was validated: a
+//! repository that is made private tells nobody, and what is fetched from then on by those who may see it must
+//! not be given away by the proof from before. The span ends with the request that gave the proof. It begins
+//! when the repository was last changed, as its own answer says (`updated_at`), so that what was fetched before
+//! it was made public is not covered either.
 
 use std::time::Duration;
 
@@ -14,18 +16,22 @@ use peercache::{Cache, Entry, Key, Timestamp, Version};
 use serde::Deserialize;
 
 use crate::cache_control::CacheControl;
+use crate::iso_date::parse_iso_date;
 use crate::scope::Scope;
 use crate::token::{TokenId, TokenKind};
+use crate::write_marks::{Sent, decode_version, encode_version};
 
 /// For how long a proof counts, from the moment that the request which gave it was sent.
 pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
 /// The least time between two requests for a proof of one repository.
-const PROOF_INTERVAL: Duration = Duration::from_secs(10);
+const PROOF_INTERVAL: Duration = Duration::from_secs(1);
+/// How far GitHub's clock may be behind this machine's when a change of a repository is compared with a request.
+const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 /// For how long a token counts as good after GitHub last answered it with success.
 pub(crate) const STANDING_LIFETIME: Duration = Duration::from_secs(3600);
 /// How many tokens, pairs of token and scope, and repositories are remembered.
 const MAX_REMEMBERED: usize = 20_000;
-/// How many tokens have to ask for a repository before a request is spent on a proof.
+/// How many tokens have to be answered about a repository before a request is spent on a proof.
 const TOKENS_BEFORE_PROOF: usize = 2;
 
 /// What a repository says about itself.
@@ -34,6 +40,7 @@ struct RepositoryBody {
     id: u64,
     full_name: String,
     private: bool,
+    updated_at: Option<String>,
 }
 
 /// What the body of a repository's own answer says.
@@ -43,6 +50,8 @@ pub(crate) struct RepositoryFacts {
     /// `owner/repo`, in lower case.
     pub(crate) full_name: String,
     pub(crate) private: bool,
+    /// When it was last changed, its visibility included.
+    pub(crate) updated: Option<Timestamp>,
 }
 
 /// Reads the body of `GET /repos/{owner}/{repo}`.
@@ -52,7 +61,32 @@ pub(crate) fn repository_facts(body: &[u8]) -> Option<RepositoryFacts> {
         id: read.id,
         full_name: read.full_name.to_ascii_lowercase(),
         private: read.private,
+        updated: read.updated_at.as_deref().and_then(parse_iso_date),
     })
+}
+
+/// A span of time throughout which a repository was public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// The first version that it covers.
+    pub(crate) from: Version,
+    /// The version of the request that gave it.
+    pub(crate) until: Version,
+}
+
+impl Proof {
+    /// The proof by an answer that a repository gave about itself.
+    pub(crate) fn of(updated: Option<Timestamp>, sent: &Sent) -> Self {
+        let from = updated
+            .map(|at| Version { wall: at.saturating_add(CLOCK_MARGIN), ..Version::ZERO })
+            .map_or(sent.version, |from| from.min(sent.version));
+        Self { from, until: sent.version }
+    }
+
+    /// Whether what was validated at this version was public then.
+    pub(crate) fn covers(&self, version: Version) -> bool {
+        self.from <= version && version <= self.until
+    }
 }
 
 /// Whether an answer without credentials says that everybody may have it.
@@ -84,6 +118,8 @@ struct Demand {
 pub(crate) struct PublicProofs {
     cache: Cache,
     standing: quick_cache::sync::Cache<(TokenId, Option<Scope>), Timestamp>,
+    /// Repositories that are private, or that somebody was refused something of.
+    hidden: quick_cache::sync::Cache<Scope, Timestamp>,
     demand: quick_cache::sync::Cache<Scope, Demand>,
 }
 
@@ -92,6 +128,7 @@ impl PublicProofs {
         Self {
             cache,
             standing: quick_cache::sync::Cache::new(MAX_REMEMBERED),
+            hidden: quick_cache::sync::Cache::new(MAX_REMEMBERED),
             demand: quick_cache::sync::Cache::new(MAX_REMEMBERED),
         }
     }
@@ -121,15 +158,26 @@ impl PublicProofs {
         self.standing.get(key).is_some_and(|at| at <= now && now.saturating_since(at) < STANDING_LIFETIME)
     }
 
-    /// The version of the proof that the repository under this key is public; it is as of the request that
-    /// gave it.
-    pub(crate) async fn proof(&self, key: &Key) -> Option<Version> {
-        Some(self.cache.lookup(key).await.hit()?.version())
+    /// Notes that a repository is not public, or may not be.
+    pub(crate) fn note_hidden(&self, scope: &Scope, sent: Timestamp) {
+        self.hidden.insert(scope.clone(), sent);
+    }
+
+    /// Whether there is reason to think that a repository is private.
+    pub(crate) fn may_be_hidden(&self, scope: &Scope, now: Timestamp) -> bool {
+        self.hidden.get(scope).is_some_and(|at| at > now || now.saturating_since(at) < PROOF_LIFETIME)
+    }
+
+    /// The proof that the repository under this key is public.
+    pub(crate) async fn proof(&self, key: &Key) -> Option<Proof> {
+        let entry = self.cache.lookup(key).await.hit()?;
+        Some(Proof { from: decode_version(entry.value())?, until: entry.version() })
     }
 
     /// Keeps a proof as of the request that gave it.
-    pub(crate) async fn prove(&self, key: &Key, version: Version, sent: Timestamp) {
-        if let Ok(entry) = Entry::builder(&b"public"[..], version, sent).fresh_for(PROOF_LIFETIME).build() {
+    pub(crate) async fn prove(&self, key: &Key, proof: Proof, sent: Timestamp) {
+        let entry = Entry::builder(encode_version(proof.from), proof.until, sent).fresh_for(PROOF_LIFETIME);
+        if let Ok(entry) = entry.build() {
             let _outcome = self.cache.put_entry(key, entry).await;
         }
     }
@@ -139,8 +187,8 @@ impl PublicProofs {
         let _outcome = self.cache.put_entry(key, Entry::tombstone(version, self.cache.now())).await;
     }
 
-    /// Whether it is time to spend a request on a proof for `scope`: other tokens asked before this one, and
-    /// none was attempted within [`PROOF_INTERVAL`].
+    /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given something:
+    /// several tokens were, and no proof was attempted within [`PROOF_INTERVAL`].
     pub(crate) fn is_proof_due(&self, token: &TokenId, scope: &Scope, now: Timestamp) -> bool {
         let mut demand = self.demand.get(scope).unwrap_or_default();
         if !demand.tokens.contains(token) && demand.tokens.len() < TOKENS_BEFORE_PROOF {
@@ -165,10 +213,24 @@ mod tests {
     #[test]
     fn a_repository_says_who_it_is() {
         let body = br#"{"id":7,"name":"R","full_name":"O/R","private":false,"owner":{}}"#;
-        let facts = RepositoryFacts { id: 7, full_name: "o/r".to_owned(), private: false };
+        let facts = RepositoryFacts { id: 7, full_name: "o/r".to_owned(), private: false, updated: None };
         assert_eq!(repository_facts(body), Some(facts));
         assert_eq!(repository_facts(br#"{"id":7,"full_name":"O/R"}"#), None, "silence is no proof");
         assert_eq!(repository_facts(br#"[{"id":7,"full_name":"O/R","private":false}]"#), None);
+    }
+
+    #[test]
+    fn proof_covers_what_was_validated_between_the_last_change_and_its_request() {
+        let at = |seconds: u64| Timestamp::from_millis(1_800_000_000_000 + seconds * 1000);
+        let version = |seconds| Version { wall: at(seconds), counter: 1, ..Version::ZERO };
+        let sent = Sent { version: version(100), at: at(100) };
+        let proof = Proof::of(Some(at(40)), &sent);
+        for (seconds, covered) in [(39, false), (44, false), (45, true), (100, true), (101, false)] {
+            assert_eq!(proof.covers(version(seconds)), covered, "{seconds}");
+        }
+        assert!(!Proof::of(None, &sent).covers(version(99)), "who does not say it covers nothing before");
+        let ahead = Proof::of(Some(at(500)), &sent);
+        assert!(!ahead.covers(version(99)) && ahead.covers(version(100)));
     }
 
     #[test]

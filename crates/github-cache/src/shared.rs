@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) flights: Flights,
     /// Requests under way, by what is asked for: for tokens that may know of it.
     pub(crate) variant_flights: Flights,
+    /// Proofs under way that a repository is public.
+    pub(crate) proof_flights: Flights,
     pub(crate) routes: RouteTable,
     pub(crate) self_check: SelfCheck,
     /// For how long after its validation an answer may be served when GitHub gives none.
@@ -64,6 +66,7 @@ impl Shared {
             upstream,
             flights: Flights::default(),
             variant_flights: Flights::default(),
+            proof_flights: Flights::default(),
             routes: semantics.routes,
             self_check: SelfCheck::default(),
             max_stale: semantics.max_stale,

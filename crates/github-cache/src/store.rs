@@ -20,7 +20,7 @@ use crate::key::{
 };
 use crate::pages::is_full_last_page;
 use crate::policy::{Keep, judge};
-use crate::public::{PublicProofs, RepositoryFacts, is_shareable, proves_public, repository_facts};
+use crate::public::{Proof, PublicProofs, RepositoryFacts, is_shareable, proves_public, repository_facts};
 use crate::representation::{CONTENT_HEADERS, Representation};
 use crate::route_table::{Rule, Share};
 use crate::scope::{Scope, is_repository_root, linked_repository};
@@ -59,6 +59,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Where the proof is stored that its repository is public.
+    pub(crate) fn public_key(&self) -> Key {
+        public_key(&self.authority, &self.scope)
+    }
+
+    /// The API's host and port.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
     /// Whether it is about a repository itself, not about something in it.
     pub(crate) fn is_repository_root(&self) -> bool {
         is_repository_root(&self.path)
@@ -490,12 +500,12 @@ impl Store {
         Some(Found { held, believed: true, tier })
     }
 
-    /// The version of the proof that a place's repository is public.
-    pub(crate) async fn public_proof(&self, place: &Place) -> Option<Version> {
+    /// The proof that a place's repository is public.
+    pub(crate) async fn public_proof(&self, place: &Place) -> Option<Proof> {
         if !place.scope.is_repository() {
             return None;
         }
-        self.public.proof(&public_key(&place.authority, &place.scope)).await
+        self.public.proof(&place.public_key()).await
     }
 
     /// Puts marks where there are none; see [`WriteMarks::begin`].
@@ -697,8 +707,9 @@ impl Store {
         {
             self.note_alias(&place.authority, id, name).await;
         }
-        if proves_public(place.kind, &grant.headers) {
-            self.public.prove(&public_key(&place.authority, &place.scope), sent.version, sent.at).await;
+        // It says nothing about any time before it, but that it is worth to ask the repository itself.
+        if proves_public(place.kind, &grant.headers) && self.public_proof(place).await.is_none() {
+            self.public.prove(&place.public_key(), Proof::of(None, sent), sent.at).await;
         }
     }
 
@@ -711,9 +722,10 @@ impl Store {
         }
         let key = public_key(&place.authority, &scope);
         if facts.private {
+            self.public.note_hidden(&scope, sent.at);
             self.public.disprove(&key, sent.version).await;
         } else {
-            self.public.prove(&key, sent.version, sent.at).await;
+            self.public.prove(&key, Proof::of(facts.updated, sent), sent.at).await;
         }
     }
 
@@ -779,6 +791,7 @@ impl Store {
 
     /// Notes what a refusal says about a repository: what is refused to somebody is not public.
     pub(crate) async fn note_hidden(&self, place: &Place, sent: &Sent) {
+        self.public.note_hidden(&place.scope, sent.at);
         if is_repository_root(&place.path) {
             self.public.disprove(&public_key(&place.authority, &place.scope), sent.version).await;
         }

@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use futures_util::future::join_all;
-use peercache::{Cache, Entry, Key, NodeId, Timestamp, Version};
+use peercache::{Cache, Entry, Key, NodeId, Outcome, Timestamp, Version};
 
 /// For how long a mark is good without looking at the shared tiers again. A machine that is not told of
 /// removals sees another's write after this at the latest.
 const MARK_LIFETIME: Duration = Duration::from_secs(60);
+/// For how long after that a mark whose tiers were all asked, and know of no write since, is renewed as it is.
+const MARK_RENEWED_FOR: Duration = Duration::from_secs(600);
 /// Wall clock, counter and node of a version.
 const FLOOR_BYTES: usize = 20;
 
@@ -52,9 +54,34 @@ impl WriteMarks {
         Sent { version: self.cache.next_version(), at: self.cache.now() }
     }
 
-    /// The floor under this mark; nothing if there is no mark.
+    /// The floor under this mark; nothing if there is no mark. One that has to be looked for in the shared tiers
+    /// again is renewed if every tier was asked and none has a write above it.
     pub(crate) async fn floor(&self, key: &Key) -> Option<Version> {
-        decode(self.cache.lookup(key).await.hit()?.value())
+        // Before the look for a tombstone, as in `begin`.
+        let version = self.cache.next_version();
+        let lookup = self.cache.lookup(key).await;
+        match lookup.outcome {
+            Outcome::Hit => decode_version(lookup.entry?.value()),
+            Outcome::Miss => None,
+            Outcome::Stale => {
+                let is_certain = lookup.unknown().next().is_none();
+                let entry =
+                    lookup.entry.filter(|mark| is_certain && lookup.newest <= Some(mark.version()))?;
+                let floor = decode_version(entry.value())?;
+                self.put(key, floor, version).await;
+                Some(floor)
+            }
+        }
+    }
+
+    async fn put(&self, key: &Key, floor: Version, version: Version) {
+        let entry = Entry::builder(encode_version(floor), version, self.cache.now())
+            .fresh_for(MARK_LIFETIME)
+            .stale_for(MARK_RENEWED_FOR)
+            .build();
+        if let Ok(entry) = entry {
+            let _outcome = self.cache.put_entry(key, entry).await;
+        }
     }
 
     /// Puts a mark where there is none.
@@ -70,9 +97,7 @@ impl WriteMarks {
         let now = self.cache.now();
         let newest = lookup.newest.filter(|newest| !newest.is_from_future(now));
         let floor = newest.map_or_else(|| self.last_write(now), |newest| newest.max(self.last_write(now)));
-        if let Ok(entry) = Entry::builder(encode(floor), version, now).fresh_for(MARK_LIFETIME).build() {
-            let _outcome = self.cache.put_entry(key, entry).await;
-        }
+        self.put(key, floor, version).await;
     }
 
     /// Notes a write: what is stored below these marks has to be revalidated, on every machine.
@@ -97,7 +122,8 @@ impl WriteMarks {
     }
 }
 
-fn encode(floor: Version) -> BytesMut {
+/// A version as bytes.
+pub(crate) fn encode_version(floor: Version) -> BytesMut {
     let mut bytes = BytesMut::with_capacity(FLOOR_BYTES);
     bytes.put_u64(floor.wall.as_millis());
     bytes.put_u32(floor.counter);
@@ -105,7 +131,8 @@ fn encode(floor: Version) -> BytesMut {
     bytes
 }
 
-fn decode(mut bytes: &[u8]) -> Option<Version> {
+/// A version from bytes. `None` if they are none.
+pub(crate) fn decode_version(mut bytes: &[u8]) -> Option<Version> {
     if bytes.len() != FLOOR_BYTES {
         return None;
     }
@@ -134,8 +161,8 @@ mod tests {
             counter: 3,
             node: NodeId::from_u64(7),
         };
-        assert_eq!(decode(&encode(floor)), Some(floor));
-        assert_eq!(decode(b"short"), None);
+        assert_eq!(decode_version(&encode_version(floor)), Some(floor));
+        assert_eq!(decode_version(b"short"), None);
     }
 
     #[tokio::test]
@@ -152,6 +179,27 @@ mod tests {
         marks.begin(&key).await;
         let floor = marks.floor(&key).await.unwrap();
         assert!(before.version < floor && floor < after.version, "{floor:?}");
+    }
+
+    #[tokio::test]
+    async fn mark_without_a_write_keeps_its_floor_beyond_its_lifetime() {
+        let (clock, marks) = marks();
+        let key = Key::new("scope").unwrap();
+        marks.begin(&key).await;
+        let floor = marks.floor(&key).await.unwrap();
+        let sent = marks.sending();
+        for _ in 0..3 {
+            clock.advance(MARK_LIFETIME + Duration::from_secs(500));
+            assert_eq!(marks.floor(&key).await, Some(floor), "it is renewed");
+        }
+        assert!(sent.version > floor);
+        clock.advance(MARK_LIFETIME);
+        marks.write(std::slice::from_ref(&key)).await;
+        assert_eq!(marks.floor(&key).await, None, "a write ends it, stale or not");
+        marks.begin(&key).await;
+        assert!(marks.floor(&key).await.unwrap() > sent.version);
+        clock.advance(MARK_LIFETIME + MARK_RENEWED_FOR);
+        assert_eq!(marks.floor(&key).await, None, "nobody asked for too long");
     }
 
     #[tokio::test]

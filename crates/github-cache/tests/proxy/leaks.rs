@@ -315,7 +315,7 @@ async fn in_a_world_where_everything_changes_nobody_gets_what_was_never_theirs()
     ] {
         let seen = walk(etag, seed, outages).await;
         println!("{etag:?} seed {seed}: {seen:?}");
-        assert!(seen["shared"] > 0 && seen["current"] > 700, "{seen:?}");
+        assert!(seen["shared"] > 0 && seen["current"] > 600, "{seen:?}");
         assert_eq!(seen["across tokens"] > 0, etag == EtagMode::Observed, "{seen:?}");
         assert_eq!(seen["served stale"] > 0, outages, "{seen:?}");
     }

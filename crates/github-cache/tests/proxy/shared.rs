@@ -14,9 +14,11 @@ async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
     let path = github.path("/issues/1");
     let first = github.get(A, &path).await;
     first.expect(200, STORED);
-    // The second token that asks spends one request on the proof, which is good for all others.
+    // The second token that is answered spends one request on the proof, which is good for all others.
+    github.get(B, &path).await.expect(200, "peercache; fwd=uri-miss; fwd-status=304");
+    github.rig.proxy.settle().await;
     let before = github.hub.summary().requests;
-    for token in [B, C, D] {
+    for token in [C, D] {
         let got = github.get(token, &path).await;
         got.expect(200, PUBLIC);
         assert_eq!(got.body, first.body);
@@ -24,9 +26,17 @@ async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
             assert_eq!(got.header(name), None, "another token's {name}");
         }
     }
-    assert_eq!(github.hub.summary().requests - before, 1);
-    let stats = github.rig.stats();
-    assert_eq!((stats.shared, stats.proofs), (3, 1));
+    assert_eq!(github.hub.summary().requests, before);
+    assert_eq!(github.rig.stats().shared, 2);
+    let proofs = github.rig.stats().proofs;
+    // What is asked for later is newer than the proof: it is renewed once, by whom it would be given to.
+    let other = github.path("/contents/README.md");
+    github.rig.pass(2);
+    github.get(A, &other).await.expect(200, STORED);
+    github.get(C, &other).await.expect(200, PUBLIC);
+    github.get(D, &other).await.expect(200, PUBLIC);
+    github.rig.proxy.settle().await;
+    assert_eq!(github.rig.stats().proofs, proofs + 1);
     // The validator is the one that GitHub would give this token.
     let tag = github.get(D, &path).await.header("etag").unwrap().to_owned();
     let direct = github.get_with(D, &path, &[("cache-control", "no-cache")]).await;
@@ -39,6 +49,7 @@ async fn token_without_a_recent_success_is_not_served_anothers_answer() {
     github.introduce(&[A, B, C]).await;
     let path = github.path("/issues/1");
     github.get(A, &path).await;
+    github.prove().await;
     github.get(B, &path).await.expect(200, PUBLIC);
     // Never seen.
     let unknown = github.get(D, &path).await;
@@ -62,6 +73,7 @@ async fn what_was_fetched_after_a_repository_became_private_is_not_shared_by_the
     github.introduce(&[A, B, C, D]).await;
     let path = github.path("/issues/1");
     github.get(A, &path).await;
+    github.prove().await;
     github.get(C, &path).await.expect(200, PUBLIC);
     github.hub.set_private(&github.name, true).unwrap();
     github.hub.touch(&path).unwrap();
@@ -83,6 +95,7 @@ async fn proof_is_good_for_ten_minutes_and_no_longer() {
     // By its SHA: fresh for an hour.
     let path = github.tree.clone();
     github.get(A, &path).await.expect(200, STORED);
+    github.prove().await;
     let shared = github.get(B, &path).await;
     assert!(shared.cache_status().ends_with("detail=public"), "{shared:?}");
     github.hub.set_private(&github.name, true).unwrap();
@@ -102,6 +115,7 @@ async fn a_repository_that_says_it_is_private_is_not_shared_any_more_at_once() {
         github.introduce(&[A, B, C, D]).await;
         let path = github.tree.clone();
         github.get(A, &path).await;
+        github.prove().await;
         assert!(github.get(B, &path).await.cache_status().ends_with("detail=public"));
         github.hub.set_private(&github.name, true).unwrap();
         github.rig.pass(61);
@@ -118,6 +132,7 @@ async fn a_write_to_a_repository_ends_sharing_until_it_was_asked_about_again() {
     github.introduce(&[A, B, C, D]).await;
     let path = github.path("/issues/1");
     github.get(A, &path).await;
+    github.prove().await;
     github.get(B, &path).await.expect(200, PUBLIC);
     let authorization = format!("token {A}");
     github.rig.send("POST", &github.path("/labels"), &[("authorization", &authorization)], "{}").await;
@@ -143,6 +158,7 @@ async fn what_depends_on_rights_is_never_shared() {
     // A token of another kind asks about the rest, too.
     let path = github.path("/issues/1");
     github.get(A, &path).await;
+    github.prove().await;
     assert_eq!(github.get(B, &path).await.cache_status(), PUBLIC);
     assert!(github.get("ghp_p", &path).await.cache_status().contains("fwd="));
 }
@@ -163,9 +179,67 @@ async fn sharing_is_off_where_the_upstream_is_not_githubs_unless_asked_for() {
         github.introduce(&[A, B]).await;
         let path = github.path("/issues/1");
         github.get(A, &path).await;
+        github.prove().await;
         let got = github.get(B, &path).await;
         assert_eq!(got.cache_status() == PUBLIC, shared, "{setting:?}: {got:?}");
     }
+}
+
+#[tokio::test]
+async fn who_is_refused_does_not_notice_that_others_are_answered() {
+    let github = GitHub::start(true).await;
+    github.introduce(&[A, B, C, D]).await;
+    // Others have fetched the one and not the other.
+    let (known, unknown) = (github.path("/issues/1"), github.path("/releases/latest"));
+    for token in [A, B] {
+        github.get(token, &known).await;
+    }
+    github.rig.proxy.settle().await;
+    for path in [&known, &unknown] {
+        let before = github.hub.summary().requests;
+        let got = github.get(C, path).await;
+        got.expect(404, "peercache; fwd=uri-miss; fwd-status=404; stored");
+        github.rig.proxy.settle().await;
+        assert_eq!(github.hub.summary().requests - before, 1, "one request, as for anything else");
+    }
+}
+
+#[tokio::test]
+async fn what_was_fetched_before_a_repository_became_public_is_not_shared_by_the_new_proof() {
+    let github = GitHub::start(true).await;
+    github.introduce(&[A, B, C, D]).await;
+    let path = github.path("/issues/1");
+    let secret = github.get(A, &path).await;
+    // It is cleaned up, then opened.
+    github.rig.pass(5);
+    github.hub.touch(&path).unwrap();
+    github.hub.set_private(&github.name, false).unwrap();
+    github.rig.pass(10);
+    github.prove().await;
+    let got = github.get(C, &path).await;
+    assert_eq!(got.status, 200);
+    assert_ne!(got.body, secret.body);
+}
+
+#[tokio::test]
+async fn jobs_that_ask_at_the_same_time_are_charged_once_for_all() {
+    let github = GitHub::start(false).await;
+    let path = github.path("/contents/README.md");
+    github.hub.delay_next(std::time::Duration::from_millis(100), 1);
+    let tokens: Vec<_> = (0..50).map(|number| format!("ghs_{number}")).collect();
+    let all = futures_util::future::join_all(tokens.iter().map(|token| github.get(token, &path))).await;
+    assert!(all.iter().all(|got| got.status == 200 && got.body == all[0].body));
+    github.rig.proxy.settle().await;
+    let summary = github.hub.summary();
+    assert!(summary.charged <= 3, "{summary:?}");
+    // Those that are known here do not even send it.
+    github.rig.pass(61);
+    let before = github.hub.summary().requests;
+    let all = futures_util::future::join_all(tokens.iter().map(|token| github.get(token, &path))).await;
+    assert!(all.iter().all(|got| got.status == 200));
+    github.rig.proxy.settle().await;
+    let sent = github.hub.summary().requests - before;
+    assert!(sent <= 6, "{sent} requests");
 }
 
 #[tokio::test]
