@@ -1,6 +1,8 @@
 //! `cargo xtask check`: what a change must pass before it is merged, in order of cost.
 
 mod features;
+mod layers;
+mod lines;
 mod supply;
 
 use std::process::ExitCode;
@@ -19,6 +21,10 @@ use crate::tools::Tools;
 pub(crate) enum Step {
     /// `cargo fmt --check`
     Fmt,
+    /// Which way imports point: no circles, no crate that knows one above it
+    Layers,
+    /// Lines of documents and comments end at 100 columns
+    Lines,
     /// What each feature pulls in, and that `full` means every backend
     Features,
     /// Licences, bans and sources of dependencies; advisories where their database can be fetched
@@ -37,6 +43,8 @@ pub(crate) fn check(tools: &Tools, steps: &[Step]) -> Result<ExitCode, Failure> 
     for step in steps {
         match step {
             Step::Fmt => fmt()?,
+            Step::Layers => layers::check()?,
+            Step::Lines => lines::check()?,
             Step::Features => features::check()?,
             Step::Deny => supply::check(tools)?,
             Step::Clippy => clippy()?,
