@@ -5,12 +5,14 @@
 //! cargo xtask bench chain -- --quick   # a few seconds, coarse
 //! ```
 //!
-//! Memory is compared with `quick_cache`, disk with SQLite (one table, blob by key, write-ahead log,
+//! Memory is compared with `quick_cache`, and a typed hit; disk with SQLite (one table, blob by key, write-ahead log,
 //! prepared statements, a connection per thread). Both sides hold the same values and take turns. What the
 //! parts of the chain cost is compared with the same chain without them, or with the least that could do
 //! the work.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has nothing to say")]
 
+#[path = "chain/libraries.rs"]
+mod libraries;
 #[path = "chain/parts.rs"]
 mod parts;
 #[path = "chain/references.rs"]
@@ -43,6 +45,8 @@ fn main() {
         _ => Duration::from_millis(80),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Caches are built inside of a runtime.
+    let _inside = runtime.enter();
     let mut runner = Runner::new(budget);
     for (bytes, size, count) in SIZES {
         let values = values(bytes, count);
@@ -52,6 +56,7 @@ fn main() {
     }
     let (bytes, _, count) = SIZES[0];
     let values = values(bytes, count);
+    libraries::compare(&mut runner, &runtime, &values);
     parts::flights(&mut runner, &runtime);
     parts::breaker(&mut runner, &runtime, &values);
     parts::write_behind(&mut runner, &runtime, &values);

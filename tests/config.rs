@@ -8,6 +8,9 @@ use proptest::test_runner::FileFailurePersistence;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/file.rs"]
 mod file;
+#[cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
+#[path = "config/given.rs"]
+mod given;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/origin.rs"]
 mod origin;
@@ -97,18 +100,18 @@ mod with_every_tier {
 
     #[test]
     fn mistakes_in_the_list() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "redis")]), @"CACHE_BACKEND=\"redis\": there is no backend `redis`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memcached")]), @"CACHE_BACKEND=\"memcached\": there is no backend `memcached`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKENDS", "memory, disc")]), @"CACHE_BACKENDS=\"memory, disc\": there is no backend `disc`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "disk,memory,disk")]), @"CACHE_BACKEND=\"disk,memory,disk\": `disk` stands there twice; name it once");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "auto,disk")]), @"CACHE_BACKEND=\"auto,disk\": `auto` stands alone; name it without others, or list backends only");
         assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,none")]), @"CACHE_BACKEND=\"memory,none\": `none` stands alone; name it without others, or list backends only");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "me\0mo\nry")]), @"CACHE_BACKEND=\"me\\0mo\\nry\": there is no backend `me�mo�ry`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,,disk")]), @"CACHE_BACKEND=\"memory,,disk\": a name is missing before or after a comma; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
     }
 
     #[test]
     fn a_backend_that_this_release_does_not_have() {
-        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,storacha")]), @r#"CACHE_BACKEND="memory,storacha": this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
+        assert_snapshot!(complaint(&[("CACHE_BACKEND", "memory,storacha")]), @r#"CACHE_BACKEND="memory,storacha": this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
         for (alias, name) in [("kubo", "ipfs"), ("web3storage", "storacha")] {
             let text = complaint(&[("CACHE_BACKEND", alias)]);
             assert!(
@@ -135,7 +138,7 @@ mod with_every_tier {
             assert_eq!(complaint(&[("CACHE_DEFAULT_TTL", bad)]), expected);
         }
         let long = complaint(&[("CACHE_NAMESPACE", &"n".repeat(129))]);
-        assert!(long.ends_with("n…\": it has 129 bytes, the most is 128; choose a shorter name"), "{long}");
+        assert!(long.ends_with("n…\": it has 129 bytes, the most is 128; choose a shorter one"), "{long}");
         assert!(long.len() < 200, "an error is one line: {long}");
         let error = read(&[("CACHE_DISK_BYTES", "x\ny")]).unwrap_err();
         assert_eq!((error.variable(), error.to_string().lines().count()), ("CACHE_DISK_BYTES", 1));
@@ -189,21 +192,40 @@ mod with_every_tier {
     #[tokio::test]
     async fn places_that_cannot_be_used() {
         let open = async |vars: &[(&str, &str)]| read(vars).unwrap().open().await.unwrap_err();
-        let error = open(&[]).await;
+        let error = open(&[("CACHE_BACKEND", "disk")]).await;
         assert_snapshot!(error, @"CACHE_DIR: the disk tier needs a directory, and neither CACHE_DIR, XDG_CACHE_HOME nor HOME is set; set CACHE_DIR, or CACHE_BACKEND=memory to do without a disk");
 
         // A file in its place: permissions would not stop a test that runs as root.
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = open(&[("CACHE_DIR", file.to_str().unwrap())]).await;
+        let alone = ("CACHE_BACKEND", "disk");
+        let error = open(&[alone, ("CACHE_DIR", file.to_str().unwrap())]).await;
         let text = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");
         assert_snapshot!(text, @r#"CACHE_DIR="DIR/file": disk: open failed (configuration): the cache directory is a file [dir=DIR/file]; set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk"#);
         assert_eq!(error.variable(), "CACHE_DIR");
         let inside = file.join("inside");
-        let error = open(&[("CACHE_DIR", inside.to_str().unwrap())]).await;
+        let error = open(&[alone, ("CACHE_DIR", inside.to_str().unwrap())]).await;
         let text = error.to_string().replace(dir.path().to_str().unwrap(), "DIR");
         assert_snapshot!(text, @r#"CACHE_DIR="DIR/file/inside": disk: open failed (configuration): the cache directory cannot be read [dir=DIR/file/inside]: Not a directory (os error 20); set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk"#);
+    }
+
+    #[tokio::test]
+    async fn unusable_disk_is_left_out_where_another_tier_works() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let vars = [("CACHE_DIR", file.path().to_str().unwrap())];
+        let cache = read(&vars).unwrap().open().await.unwrap();
+        let report = cache.report();
+        let tiers: Vec<_> = report.chain.tiers.iter().map(|tier| tier.name.as_str()).collect();
+        assert_eq!(tiers, ["memory"]);
+        let reason = report.backends["disk"]["left_out"].as_str().unwrap();
+        assert!(reason.contains("the cache directory is a file"), "{reason}");
+        let key = Key::new("k").unwrap();
+        cache.put(&key, &1, Ttl::from_secs(60)).await.unwrap();
+        assert_eq!(cache.get(&key).await, Some(1));
+
+        let once = read(&vars).unwrap().one_shot().open().await.unwrap_err();
+        assert_eq!(once.variable(), "CACHE_DIR", "memory is of no use to a process that ends");
     }
 }
 

@@ -122,6 +122,18 @@ fn github_proxy_answers_the_second_request_from_the_cache() {
     assert_eq!(lines[2], "the origin counted 1 request", "{text}");
 }
 
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_fleet_shares_a_value_and_forgets_it_together() {
+    let Some(server) = peercache_testkit::servers::RedisServer::start().await.unwrap() else { return };
+    let settings = [("REDIS_URL", server.url())];
+    let ran =
+        tokio::task::spawn_blocking(move || run_with("redis_fleet", "unused", &settings)).await.unwrap();
+    let expected = "the other machine found it in sealed(redis)\nthe other machine has forgotten it\n";
+    // Once promoted, it is in the memory: which of the two lookups came first is left to the machine.
+    assert_eq!(printed(&ran).replace("in memory", "in sealed(redis)"), expected);
+}
+
 #[cfg(all(feature = "libp2p", feature = "s3"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_fallback_reads_from_the_bucket_when_the_peers_are_gone() {

@@ -89,7 +89,7 @@ impl Machine {
     }
 
     async fn delivered(&self) {
-        until("the delivery of what waits", async || self.report().behind.unwrap().waiting == 0).await;
+        until("the delivery of what waits", async || self.report().queue.unwrap().waiting == 0).await;
     }
 
     /// What the node has under a name, once it answers.
@@ -134,7 +134,7 @@ async fn outlives_its_node(secret: Option<Secret>) {
     machine.cache.remove(&key("removed")).await;
     assert_eq!(machine.cache.get_bytes(&key("replaced")).await.unwrap(), noise(2, 40_000));
     let report = machine.report();
-    assert!(report.behind.as_ref().unwrap().waiting > 0, "{report:?}");
+    assert!(report.queue.as_ref().unwrap().waiting > 0, "{report:?}");
     let told = [report.last_error.clone(), report.breaker.last_cause.clone()];
     assert!(told.iter().flatten().any(|text| text.contains("the IPFS node does not answer")), "{report:?}");
 

@@ -171,7 +171,7 @@ pub(crate) fn write_behind(runner: &mut Runner, runtime: &Runtime, values: &Arc<
         .unwrap();
     fill(runtime, &without, values);
     fill(runtime, &with, values);
-    let waiting = with.report().chain.tiers[1].behind.as_ref().unwrap().waiting;
+    let waiting = with.report().chain.tiers[1].queue.as_ref().unwrap().waiting;
     assert_eq!(waiting, values.len() as u64, "each of them waits");
     for threads in [1, 2] {
         let ours = || putting(handle, &with, values);

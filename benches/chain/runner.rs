@@ -76,6 +76,8 @@ pub(crate) struct Runner {
     budget: Duration,
     missed: Vec<String>,
     judged: usize,
+    /// The last comparison: its name, what ours took, and what theirs.
+    last: (String, f64, f64),
 }
 
 impl Runner {
@@ -85,7 +87,7 @@ impl Runner {
             "{:<23} {:>6} {:>7} {:>11} {:>11}   {:<22} difference",
             "operation", "size", "threads", "ours p50", "theirs p50", "ratio min/median/max"
         );
-        Self { budget, missed: Vec::new(), judged: 0 }
+        Self { budget, missed: Vec::new(), judged: 0, last: Default::default() }
     }
 
     /// Compares `ours` with `theirs` and prints a line. With `bar`, the difference is held against it.
@@ -124,10 +126,26 @@ impl Runner {
             Nanos(theirs).to_string(),
             difference
         );
+        self.last = (format!("{name}, {size}, {threads} threads"), ours, theirs);
         self.judged += usize::from(bar);
         if bar && difference > BAR_NS {
             self.missed.push(format!("{name}, {size}, {threads} threads: {difference:+.0} ns"));
         }
+    }
+
+    /// Holds the last comparison to a ratio.
+    pub(crate) fn at_most_ratio(&mut self, bar: f64) {
+        let (name, ours, theirs) = &self.last;
+        let ratio = ours / theirs;
+        let verdict = if ratio <= bar { "within" } else { "OVER" };
+        println!("  {name}: {ratio:.2} times, {verdict} {bar} times");
+    }
+
+    /// Holds what ours took in the last comparison to a time.
+    pub(crate) fn at_most_ns(&mut self, bar: f64) {
+        let (name, ours, _) = &self.last;
+        let verdict = if *ours <= bar { "within" } else { "OVER" };
+        println!("  {name}: {ours:.0} ns, {verdict} {bar} ns");
     }
 
     pub(crate) fn summary(&self) {

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use peercache_api::{
-    CacheBackend, Clock, Error, ErrorKind, MAX_LIFETIME, NodeId, Operation, SystemClock, VersionClock,
+    CacheBackend, Clock, Error, ErrorKind, MAX_LIFETIME, NodeId, Operation, Scope, SystemClock, VersionClock,
 };
 #[cfg(feature = "seal")]
 use peercache_chain::JournalSeal;
@@ -156,10 +156,11 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
+        let (mut room, mut shared) = (Some(Room::default()), Vec::new());
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
-            self = self.add(tier, name)?;
+            self = self.add(tier, name, &mut room, &mut shared)?;
         }
-        let mut chain = self.chain.clock(self.clock).tag_namespace(self.namespace.clone()).everything(true);
+        let mut chain = self.chain.clock(self.clock).namespace(self.namespace.clone()).watch_namespace(true);
         if let Some(journal) = self.journal {
             chain = chain.journal(journal.open()?);
         }
@@ -175,6 +176,8 @@ impl CacheBuilder {
                 decode_errors: AtomicU64::new(0),
                 invalid_keys: AtomicU64::new(0),
                 large: LargeStats::default(),
+                large_room: room.map(|room| room.bytes),
+                shared,
                 details: self.details,
             }),
         })
@@ -183,15 +186,23 @@ impl CacheBuilder {
 
 impl CacheBuilder {
     /// Opens `tier` and puts it into the chain, as `name`.
-    fn add(mut self, tier: Tier, name: Option<String>) -> Result<Self, Error> {
+    fn add(
+        mut self,
+        tier: Tier,
+        name: Option<String>,
+        room: &mut Option<Room>,
+        shared: &mut Vec<bool>,
+    ) -> Result<Self, Error> {
         let (backend, options, known) = tier.open(&self.clock)?;
         known.check_clock(&*self.clock)?;
+        *room = room.zip(known.capacity()).map(|(room, bytes)| Room { bytes: room.bytes.max(bytes) });
+        shared.push(backend.info().capabilities.scope == Scope::Shared);
         let report = name.clone().unwrap_or_else(|| backend.info().name.to_string());
         let backend = match name {
             Some(name) => Arc::new(tiers::Named::new(name, backend)),
             None => backend,
         };
-        self.chain = self.chain.shared_tier(backend, options);
+        self.chain = self.chain.tier_with(backend, options);
         Ok(match known {
             Known::Nothing => self,
             #[cfg(feature = "memory")]
@@ -200,10 +211,18 @@ impl CacheBuilder {
             Known::Disk(_) => self,
             #[cfg(feature = "libp2p")]
             Known::Peers(peers) => self.peers(peers),
+            #[cfg(feature = "redis")]
+            Known::Redis(server) => self.backend_report(report, move || server.report()),
             #[cfg(feature = "s3")]
             Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
         })
     }
+}
+
+/// The bytes of the largest tier.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    bytes: u64,
 }
 
 /// A chain arms timers and runs tasks of its own, which panics without a runtime that has both.
@@ -297,6 +316,15 @@ impl Cache {
     #[must_use]
     pub fn peers(&self) -> Option<&Peers> {
         self.details().peers.as_ref()
+    }
+}
+
+#[cfg(feature = "redis")]
+impl CacheBuilder {
+    /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given sealed. The
+    /// tier itself is given by [`CacheBuilder::tier`], as always.
+    pub fn redis(self, server: Arc<peercache_redis::Redis>) -> Self {
+        self.backend_report("redis", move || server.report())
     }
 }
 

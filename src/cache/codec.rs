@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How typed values are written and read. [`Json`] is the default; a type of your own is given to
-/// [`Fetch::codec`](crate::Fetch::codec) or [`Typed::codec`](crate::Typed::codec).
+/// [`Fetch::codec`](crate::fetch::Fetch::codec) or [`Typed::codec`](crate::Typed::codec).
 ///
 /// Every program that shares a key must use the same codec for it. The content type is stored with
 /// each value, so that a value in another coding is a miss and never misread.

@@ -105,17 +105,9 @@ impl Cache {
 
     /// Looks into the cache, and says what is to be done.
     async fn look<F: Form>(&self, job: &Job, form: &F, background: bool) -> Looked<F::Value> {
-        let Lookup { outcome, entry, tier, age, newest, trace, shared } = self.lookup(&job.key).await;
-        let lease = self.chain().coordinates()
-            && self.coordinates_after(&Lookup {
-                outcome,
-                entry: None,
-                tier: None,
-                shared,
-                age,
-                newest,
-                trace,
-            });
+        let lookup = self.lookup(&job.key).await;
+        let lease = self.coordinates_after(&lookup);
+        let Lookup { outcome, entry, tier, age, newest, .. } = lookup;
         let nothing = Seen { reason: LoadReason::Miss, stale: None, lease, newest };
         let Some(entry) = entry else { return Looked::Load(Seen { reason: reason(job, false), ..nothing }) };
         let fresh_for = entry.metadata().fresh_for;

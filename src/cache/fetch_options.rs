@@ -77,7 +77,7 @@ impl Policy {
         self
     }
 
-    /// How long "there is none" is fresh; see [`Fetch::load_optional`](crate::Fetch::load_optional).
+    /// How long "there is none" is fresh; see [`Fetch::load_optional`](crate::fetch::Fetch::load_optional).
     /// Default: 10 s.
     pub const fn negative(mut self, fresh: Duration) -> Self {
         self.negative = fresh;
@@ -260,7 +260,7 @@ impl From<Duration> for Policy {
     }
 }
 
-/// Whether the cache or the loader is asked; see [`Fetch::refresh`](crate::Fetch::refresh).
+/// Whether the cache or the loader is asked; see [`Fetch::refresh`](crate::fetch::Fetch::refresh).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refresh {

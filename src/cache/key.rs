@@ -29,6 +29,17 @@ pub trait IntoKey {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the text is empty or longer than
     /// [`MAX_KEY_BYTES`](crate::backend::MAX_KEY_BYTES).
     fn into_key(self) -> Result<Key, Error>;
+
+    /// The key below `prefix`, which is joined to it with `/`.
+    ///
+    /// # Errors
+    /// As [`IntoKey::into_key`], for the key alone and for the whole.
+    fn into_key_below(self, prefix: &str) -> Result<Key, Error>
+    where
+        Self: Sized,
+    {
+        Key::new(format!("{prefix}/{}", self.into_key()?.as_str()))
+    }
 }
 
 impl IntoKey for Key {
@@ -66,6 +77,10 @@ macro_rules! numbers {
         impl IntoKey for $number {
             fn into_key(self) -> Result<Key, Error> {
                 Key::new(self.to_string())
+            }
+
+            fn into_key_below(self, prefix: &str) -> Result<Key, Error> {
+                Key::new(format!("{prefix}/{self}"))
             }
         }
     )*};
@@ -106,6 +121,9 @@ mod tests {
         ] {
             assert_eq!(form.unwrap(), key);
         }
+        assert_eq!(7_u8.into_key_below("users").unwrap(), key);
+        assert_eq!("7".into_key_below("users").unwrap(), key);
+        assert!("".into_key_below("users").is_err(), "a key alone is a key");
         assert_eq!(7_u8.into_key().unwrap(), Key::new("7").unwrap());
         assert_ne!(("a", "b", "c").into_key().unwrap(), ("a", "b/c").into_key().unwrap());
     }

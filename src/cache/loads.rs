@@ -128,7 +128,7 @@ impl Loads {
     /// Follows what other machines remove from now on.
     pub(crate) fn watch(&self, chain: &Chain) {
         if let Some(fleet) = chain.fleet() {
-            self.flights.everything.get_or_init(|| chain.everything());
+            self.flights.everything.get_or_init(|| chain.namespace_digest());
             let watcher: Arc<dyn RemovalWatcher> = Arc::clone(&self.flights) as _;
             fleet.watch(Arc::downgrade(&watcher));
         }

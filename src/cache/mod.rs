@@ -28,7 +28,9 @@ use peercache_api::{
     CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Scope, Timestamp, Version,
     VersionClock,
 };
-use peercache_chain::{Chain, Explanation, Leased, Lookup, Outcome, PutOutcome, WritePolicy};
+use peercache_chain::{
+    Chain, Explanation, Leased, Lookup, LookupOptions, Outcome, PutOutcome, TierPut, WritePolicy,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -72,6 +74,9 @@ struct Inner {
     /// Reads of keys that no entry can have.
     invalid_keys: AtomicU64,
     large: LargeStats,
+    large_room: Option<u64>,
+    /// Which of the tiers are shared with other machines.
+    shared: Vec<bool>,
     details: Details,
 }
 
@@ -209,12 +214,12 @@ impl Cache {
     /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is its
     /// manifest; [`Cache::open_entry`] gives the value.
     pub async fn lookup(&self, key: &Key) -> Lookup {
-        self.lookup_patiently(key, Duration::ZERO).await
+        self.lookup_with(key, LookupOptions::new()).await
     }
 
     /// As [`Cache::lookup`], where each tier and the whole may take `more` than usual.
-    pub(crate) async fn lookup_patiently(&self, key: &Key, more: Duration) -> Lookup {
-        let lookup = self.inner.chain.lookup_patiently(&self.scope(key), more).await;
+    pub(crate) async fn lookup_with(&self, key: &Key, options: LookupOptions) -> Lookup {
+        let lookup = self.inner.chain.lookup_with(&self.scope(key), options).await;
         // Also for a removal: what this process loads next is newer than that. What this process wrote
         // itself is known, and the chain has passed over what comes from the future: so a hit in
         // memory neither locks the version clock nor reads the time for it.
@@ -266,6 +271,20 @@ impl Cache {
         self.inner.chain.info().capabilities.scope == Scope::Shared
     }
 
+    /// The most bytes that a value can have to fit into any tier, where that is known.
+    pub(crate) fn large_room(&self) -> Option<u64> {
+        self.inner.large_room
+    }
+
+    /// Whether a shared tier took a write, or is going to.
+    pub(crate) fn shares(&self, outcome: &PutOutcome) -> bool {
+        self.inner
+            .shared
+            .iter()
+            .zip(&outcome.tiers)
+            .any(|(shared, tier)| *shared && matches!(tier.put, TierPut::Stored | TierPut::Queued))
+    }
+
     /// Which shared tiers a write waits for.
     pub(crate) fn policy(&self) -> WritePolicy {
         self.inner.chain.policy()
@@ -289,7 +308,12 @@ impl Cache {
     /// A version above every one that this cache has made or seen.
     #[must_use]
     pub fn next_version(&self) -> Version {
-        self.inner.versions.next(self.now())
+        let before = self.inner.versions.corrections();
+        let version = self.inner.versions.next(self.now());
+        if self.inner.versions.corrections() > before {
+            tracing::warn!("the clock was set back: what was written ahead of it is not used any more");
+        }
+        version
     }
 
     /// The time that this cache goes by.
@@ -362,7 +386,7 @@ impl Cache {
         self.inner.loads.close().await;
         let given_up = || {
             let tiers = self.inner.chain.report().tiers.into_iter();
-            tiers.map(|tier| (tier.name, tier.behind.map_or(0, |behind| behind.dropped.shutdown)))
+            tiers.map(|tier| (tier.name, tier.queue.map_or(0, |queue| queue.dropped.shutdown)))
         };
         let before: Vec<_> = given_up().map(|(_, writes)| writes).collect();
         self.inner.chain.close().await?;

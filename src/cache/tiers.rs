@@ -16,6 +16,8 @@ use peercache_libp2p::Peers;
 use peercache_local::Disk;
 #[cfg(feature = "memory")]
 use peercache_local::Memory;
+#[cfg(feature = "redis")]
+use peercache_redis::Redis;
 #[cfg(feature = "s3")]
 use peercache_s3::S3;
 
@@ -48,6 +50,8 @@ pub(super) enum Known {
     Disk(Arc<Disk>),
     #[cfg(feature = "libp2p")]
     Peers(Peers),
+    #[cfg(feature = "redis")]
+    Redis(Arc<Redis>),
     #[cfg(feature = "s3")]
     S3(Arc<S3>),
 }
@@ -102,6 +106,17 @@ impl Tier {
 }
 
 impl Known {
+    /// The most bytes that it holds, where that is known.
+    pub(super) fn capacity(&self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "memory")]
+            Self::Memory(memory) => Some(memory.stats().capacity),
+            #[cfg(feature = "disk")]
+            Self::Disk(disk) => Some(disk.capacity()),
+            _ => None,
+        }
+    }
+
     /// # Errors
     /// [`ErrorKind::Config`] when the tier goes by another clock: what the cache stores would be expired for
     /// it, or live on.
@@ -143,6 +158,10 @@ fn recognized<B: CacheBackend + 'static>(backend: Arc<B>) -> (Arc<dyn CacheBacke
         let handle = Peers::clone(&peers);
         return (peers, Known::Peers(handle));
     }
+    #[cfg(feature = "redis")]
+    if let Some(server) = held::<Redis>(&any) {
+        return (Arc::clone(&server) as _, Known::Redis(server));
+    }
     #[cfg(feature = "s3")]
     if let Some(bucket) = held::<S3>(&any) {
         return (Arc::clone(&bucket) as _, Known::S3(bucket));
@@ -151,7 +170,7 @@ fn recognized<B: CacheBackend + 'static>(backend: Arc<B>) -> (Arc<dyn CacheBacke
 }
 
 /// The `T` that was given, by itself or in an [`Arc`].
-#[cfg(any(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
+#[cfg(any(feature = "memory", feature = "disk", feature = "libp2p", feature = "redis", feature = "s3"))]
 fn held<T: Send + Sync + 'static>(any: &Arc<dyn Any + Send + Sync>) -> Option<Arc<T>> {
     let shared = || Arc::clone(any).downcast::<Arc<T>>().ok();
     Arc::clone(any).downcast().ok().or_else(|| shared().map(|shared| (*shared).clone()))

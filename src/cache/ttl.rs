@@ -6,7 +6,7 @@ use std::time::Duration;
 ///
 /// `Ttl::default()` stands for the default of the cache that it is given to
 /// ([`crate::CacheBuilder::default_ttl`], `CACHE_DEFAULT_TTL`). Fresh and stale time together are at
-/// most [`crate::MAX_LIFETIME`].
+/// most [`crate::backend::MAX_LIFETIME`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ttl {
     fresh: Option<Duration>,

@@ -76,7 +76,18 @@ where
     /// The fresh value under `key`.
     pub async fn get(&self, key: impl IntoKey) -> Option<Arc<T>> {
         let key = self.cache.readable_key(self.key(key))?;
-        let entry = self.cache.lookup(&key).await.hit()?;
+        self.get_at(&key).await
+    }
+
+    /// The fresh value under a key that [`Typed::key`] made.
+    pub async fn get_at(&self, key: &Key) -> Option<Arc<T>> {
+        let entry = self.cache.lookup(key).await.hit()?;
+        // As it was decoded before, which is the usual case.
+        if let Some(decoded) = entry.decoded()
+            && let Ok(value) = Arc::clone(decoded).downcast()
+        {
+            return Some(value);
+        }
         let found = self.cache.found(entry).await?;
         self.cache.decoded(&Shared::new(self.codec.clone()), &found)
     }
@@ -159,9 +170,13 @@ where
         self.cache.fetch_key(self.key(key), self.policy.clone())
     }
 
-    /// `key` below the prefix.
-    fn key(&self, key: impl IntoKey) -> Result<Key, Error> {
-        Key::new(format!("{}/{}", self.prefix, key.into_key()?.as_str()))
+    /// The key of the cache that `key` stands for: make it once where it is read often, for
+    /// [`Typed::get_at`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when it is not valid; see [`IntoKey`].
+    pub fn key(&self, key: impl IntoKey) -> Result<Key, Error> {
+        key.into_key_below(&self.prefix)
     }
 }
 

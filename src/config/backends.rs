@@ -58,7 +58,7 @@ const BACKENDS: [Backend; 7] = [
     Backend {
         name: BackendName::Redis,
         names: &["redis", "valkey"],
-        built: None,
+        built: Some(cfg!(feature = "redis")),
         needs: Some((Name::RedisUrl, "no server is named; set REDIS_URL to its URL")),
     },
     Backend {

@@ -115,6 +115,7 @@ impl ConfigBuilder {
             values,
             one_shot: false,
             look_only: false,
+            alone: false,
             warnings: sources.warnings.into_inner(),
             file: file.path,
         })

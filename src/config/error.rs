@@ -59,6 +59,18 @@ impl ConfigError {
         Self { source: Some(source), ..self }
     }
 
+    /// Where the setting stands, its value, and what is wrong with it. The value of a secret is no part of it.
+    #[must_use]
+    pub fn problem(&self) -> String {
+        format!("{}: {}", self.place, self.problem)
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+
     /// The environment variable that is wrong; for a value given elsewhere, the one that would set it.
     #[must_use]
     pub fn variable(&self) -> &str {

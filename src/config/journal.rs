@@ -23,7 +23,10 @@ impl Config {
         shared: bool,
         ring: Option<&Ring>,
     ) -> CacheBuilder {
-        match self.journal_dir().filter(|_| shared && !self.values.read_only.value && !self.look_only) {
+        match self
+            .journal_dir()
+            .filter(|_| shared && !self.values.read_only.value && !self.look_only && !self.alone)
+        {
             None => builder,
             Some(dir) => match ring {
                 Some(ring) => ring.journal(builder, dir),

@@ -510,7 +510,12 @@ impl Kind for Url {
     }
 
     fn show(&self, url: &String) -> Option<String> {
-        Some(redacted(url)).filter(|url| !url.is_empty())
+        // The query of a socket's URL may hold a password.
+        let shown = match url.split_once('?') {
+            Some((start, _)) if self.with_user => format!("{}?…", redacted(start)),
+            _ => redacted(url),
+        };
+        Some(shown).filter(|url| !url.is_empty())
     }
 }
 

@@ -20,6 +20,8 @@ mod misspelt;
 mod node;
 mod open;
 mod peers;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(not(feature = "seal"))]
@@ -97,6 +99,8 @@ pub struct Config {
     one_shot: bool,
     /// Whether this process only looks: nothing makes room for anything.
     look_only: bool,
+    /// Whether the chain was cut down to one tier, so that nothing is left for later.
+    alone: bool,
     warnings: Vec<String>,
 }
 
@@ -145,6 +149,22 @@ impl Config {
     pub fn look_only(mut self) -> Self {
         self.look_only = true;
         self
+    }
+
+    /// The same settings with this backend alone, and without a journal: to try one tier without the
+    /// others.
+    #[must_use]
+    pub fn only(&self, name: BackendName) -> Self {
+        let mut only = self.clone();
+        only.values.backend.value = backends::BackendList::These(vec![name]);
+        only.alone = true;
+        only
+    }
+
+    /// The port on which other nodes reach this one, if it is listened on; 0 for any that is free.
+    #[must_use]
+    pub fn listen_port(&self) -> Option<u16> {
+        self.values.listen_port.value
     }
 
     /// Whether this job was started by an event that an outsider can cause, and no setting says that it may

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use peercache_api::{CacheBackend, Error};
 use peercache_chain::TierOptions;
-use peercache_libp2p::{Identity, Limits, NetworkKey, PeerName, Peers, PeersBuilder, RoleChoice};
+use peercache_libp2p::{
+    BootstrapReport, Identity, Limits, NetworkKey, PeerName, Peers, PeersBuilder, RoleChoice,
+};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -153,11 +155,10 @@ impl Config {
 
     /// A node that leaves nothing behind and takes nothing from the server of this machine.
     async fn start_guest(&self, builder: PeersBuilder) -> Result<Peers, Error> {
-        let own_port = self.values.listen_port.value.filter(|port| *port != 0);
-        let server = own_port.map(|port| server_address(self.values.listen_addr.value, port));
-        let addresses = self.values.bootstrap_peers.list().iter().cloned().chain(server);
+        let mut addresses = self.values.bootstrap_peers.list().to_vec();
+        addresses.extend(self.own_peer_address().filter(|own| !addresses.contains(own)));
         // They were looked at when the settings were read.
-        let bootstrap: Vec<_> = addresses.filter_map(|address| address.parse().ok()).collect();
+        let bootstrap: Vec<_> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
         let targets = bootstrap.len();
         let allowed = self.values.allowed_peers.list().iter().filter_map(|name| name.parse().ok()).collect();
         let mut limits = Limits::default();
@@ -168,6 +169,13 @@ impl Config {
         let peers = builder.limits(limits).start().await?;
         first_peer(&peers, targets, mdns).await;
         Ok(peers)
+    }
+
+    /// Where a process of this machine dials the server that has these settings too, if its port is fixed.
+    #[must_use]
+    pub fn own_peer_address(&self) -> Option<String> {
+        let port = self.values.listen_port.value.filter(|port| *port != 0)?;
+        Some(server_address(self.values.listen_addr.value, port))
     }
 
     fn is_anchor(&self) -> bool {
@@ -279,8 +287,11 @@ async fn first_peer(peers: &Peers, targets: usize, mdns: bool) {
     let settled = async {
         loop {
             let report = peers.report();
-            let tried = report.bootstrap.iter().filter(|target| target.trouble.is_some()).count();
-            if report.connected > 0 || (tried >= targets && !mdns) {
+            // By what the node dials: an address that was given twice is dialled once.
+            let failed = |target: &BootstrapReport| target.trouble.is_some();
+            let dials = targets == 0 || !report.bootstrap.is_empty();
+            let all_failed = dials && report.bootstrap.iter().all(failed);
+            if report.connected > 0 || (all_failed && !mdns) {
                 return;
             }
             tokio::time::sleep(LOOK).await;

@@ -89,6 +89,8 @@ impl Config {
             BackendName::Disk => self.open_disk(seal, builder, options).await,
             #[cfg(feature = "libp2p")]
             BackendName::Libp2p => self.open_peers(seal, builder, options).await,
+            #[cfg(feature = "redis")]
+            BackendName::Redis => self.open_redis(seal, builder, options).await,
             #[cfg(feature = "ipfs")]
             BackendName::Ipfs => self.open_ipfs(seal, builder, options).await,
             #[cfg(feature = "s3")]

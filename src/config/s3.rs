@@ -79,7 +79,8 @@ impl Config {
 
     /// The error of a bucket that cannot be opened, in terms of the setting at fault.
     fn s3_at_fault(&self, error: peercache_api::Error) -> ConfigError {
-        const OF_THE_SDK: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"];
+        const OF_THE_SDK: [&str; 4] =
+            ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"];
         let remedy =
             error.help().unwrap_or("leave `s3` out of CACHE_BACKEND to do without the bucket").to_owned();
         let variable = error.context("variable").unwrap_or_default();

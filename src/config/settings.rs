@@ -264,6 +264,15 @@ settings! {
         unset: "entries are stored in clear, on this machine only",
     }
 
+    /// A file that holds the secret, such as one that an engine mounts. Nobody but this user and root may
+    /// be able to write it.
+    SecretFile secret_file: FileOf {
+        kind: FileOf(Name::Secret),
+        variables: ["CACHE_SECRET_FILE"],
+        group: Secrets,
+        unset: "none",
+    }
+
     /// Former secrets that are still read, separated by commas.
     SecretOld secret_old: Secrets {
         kind: Secrets { most: MAX_OLD_SECRETS },
@@ -372,8 +381,19 @@ settings! {
     /// Where Redis or Valkey is. A user and a password in it are never shown.
     RedisUrl redis_url: Url {
         kind: Url {
-            schemes: &["redis", "rediss", "unix"],
-            example: "redis://127.0.0.1:6379, rediss://user:password@host:6380 or unix:///run/redis.sock",
+            schemes: &[
+                "redis",
+                "rediss",
+                "unix",
+                "redis+cluster",
+                "rediss+cluster",
+                "redis+sentinel",
+                "rediss+sentinel",
+                "valkey",
+                "valkeys",
+            ],
+            example: "redis://127.0.0.1:6379, rediss://user:password@host:6380 or unix:///run/redis.sock; a \
+                      cluster is redis://host,host, Sentinel redis+sentinel://host/primary",
             with_user: true,
         },
         variables: ["REDIS_URL", "CACHE_REDIS_URL"],
@@ -386,7 +406,7 @@ settings! {
         kind: TEXT,
         variables: ["REDIS_PREFIX", "CACHE_REDIS_PREFIX"],
         group: Redis,
-        unset: "`peercache:`",
+        unset: "`peercache`",
     }
 
     /// The API of a Kubo node, as an address or a URL.

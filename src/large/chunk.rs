@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{Entry, Error, Key};
-use peercache_chain::{PutOutcome, WritePolicy};
+use peercache_chain::{LookupOptions, PutOutcome, WritePolicy};
 
 use super::digest::{Digest, digest};
 use super::error::LargeError;
@@ -41,6 +41,13 @@ pub(super) async fn store(
     Ok((digest, cache.put_entry_with(&key(keep_minutes, &digest)?, entry, policy).await))
 }
 
+/// Whether a local tier still has the chunk: one that is smaller than the value evicts its first chunks for its
+/// last ones.
+pub(super) async fn is_held(cache: &Cache, keep_minutes: u32, digest: &Digest) -> bool {
+    let Ok(key) = key(keep_minutes, digest) else { return false };
+    cache.chain().peek_local(&cache.scope(&key)).await.is_some()
+}
+
 /// How much longer than a small entry a chunk of `len` bytes may take, with as many beside it as there are.
 fn patience(len: usize) -> Duration {
     let beside = len as u64 * SHARED_READ_WINDOW as u64;
@@ -65,7 +72,8 @@ pub(super) async fn fetch(cache: &Cache, manifest: &Manifest, index: u64) -> Res
     };
     let expected = manifest.digest(index).ok_or_else(missing)?;
     let key = key(manifest.keep_minutes, expected).map_err(|_| missing())?;
-    let lookup = cache.lookup_patiently(&key, patience(manifest.chunk_len(index))).await;
+    let lookup =
+        cache.lookup_with(&key, LookupOptions::new().extra_time(patience(manifest.chunk_len(index)))).await;
     let shared = lookup.shared;
     let chunk = lookup.hit().ok_or_else(missing)?.into_value();
     if chunk.len() != manifest.chunk_len(index) || digest(&chunk).await != *expected {

@@ -1,19 +1,15 @@
 //! Why a large value cannot be read to its end.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
-
-use thiserror::Error;
 
 /// Why a value that was found cannot be read to its end. It is a miss that came late: drop what was
 /// read, load the value anew and store it again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LargeError {
     /// A chunk is in no tier any more, or its tier failed.
-    #[error(
-        "chunk {} of {chunks} is in no tier: treat the value as a miss, load it anew and store it again",
-        .index + 1
-    )]
     ChunkMissing {
         /// Which one, counted from 0.
         index: u64,
@@ -21,10 +17,6 @@ pub enum LargeError {
         chunks: u64,
     },
     /// A chunk is not what was written. None of its bytes was given out.
-    #[error(
-        "chunk {} of {chunks} is not what was stored: treat the value as a miss, load it anew and store it again",
-        .index + 1
-    )]
     ChunkCorrupt {
         /// Which one, counted from 0.
         index: u64,
@@ -32,6 +24,22 @@ pub enum LargeError {
         chunks: u64,
     },
 }
+
+impl fmt::Display for LargeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (index, chunks, what) = match self {
+            Self::ChunkMissing { index, chunks } => (index, chunks, "is in no tier"),
+            Self::ChunkCorrupt { index, chunks } => (index, chunks, "is not what was stored"),
+        };
+        let number = index + 1;
+        write!(
+            f,
+            "chunk {number} of {chunks} {what}: treat the value as a miss, load it anew and store it again"
+        )
+    }
+}
+
+impl StdError for LargeError {}
 
 impl From<LargeError> for io::Error {
     /// `UnexpectedEof` for a missing chunk, `InvalidData` for an altered one.

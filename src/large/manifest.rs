@@ -3,7 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use minicbor::{Decode, Encode};
+use minicbor::data::Type;
+use minicbor::{Decoder, Encoder};
 use peercache_api::{Error, ErrorKind, MAX_CONTENT_TYPE_BYTES, Operation};
 
 use super::digest::Digest;
@@ -18,19 +19,65 @@ const HEADER_BYTES: usize = MAGIC.len() + 1;
 pub(super) const DIGEST_BYTES: usize = 32;
 
 /// The CBOR map after the header. A reader skips numbers that it does not know.
-#[derive(Encode, Decode)]
-#[cbor(map)]
+#[derive(Default)]
 struct Fields<'b> {
-    #[n(0)]
     len: u64,
-    #[n(1)]
     chunk_bytes: u32,
-    #[n(2)]
     keep_minutes: u32,
-    #[cbor(b(3), with = "minicbor::bytes")]
     digests: &'b [u8],
-    #[b(4)]
     content_type: Option<&'b str>,
+}
+
+const LEN: i64 = 0;
+const CHUNK_BYTES: i64 = 1;
+const KEEP_MINUTES: i64 = 2;
+const DIGESTS: i64 = 3;
+const CONTENT_TYPE: i64 = 4;
+
+impl<'b> Fields<'b> {
+    fn write(
+        &self,
+        to: &mut Encoder<&mut Vec<u8>>,
+    ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
+        to.map(4 + u64::from(self.content_type.is_some()))?;
+        to.i64(LEN)?.u64(self.len)?;
+        to.i64(CHUNK_BYTES)?.u32(self.chunk_bytes)?;
+        to.i64(KEEP_MINUTES)?.u32(self.keep_minutes)?;
+        to.i64(DIGESTS)?.bytes(self.digests)?;
+        if let Some(content_type) = self.content_type {
+            to.i64(CONTENT_TYPE)?.str(content_type)?;
+        }
+        Ok(())
+    }
+
+    /// Each of the first four has to be there.
+    fn read(from: &mut Decoder<'b>) -> Result<Self, minicbor::decode::Error> {
+        let mut fields = Self::default();
+        let mut missing = [LEN, CHUNK_BYTES, KEEP_MINUTES, DIGESTS].to_vec();
+        let mut left = from.map()?;
+        while left != Some(0) {
+            if left.is_none() && from.datatype()? == Type::Break {
+                from.skip()?;
+                break;
+            }
+            let number = from.i64()?;
+            match number {
+                LEN => fields.len = from.u64()?,
+                CHUNK_BYTES => fields.chunk_bytes = from.u32()?,
+                KEEP_MINUTES => fields.keep_minutes = from.u32()?,
+                DIGESTS => fields.digests = from.bytes()?,
+                CONTENT_TYPE if from.datatype()? == Type::Null => from.null()?,
+                CONTENT_TYPE => fields.content_type = Some(from.str()?),
+                _ => from.skip()?,
+            }
+            missing.retain(|wanted| *wanted != number);
+            left = left.map(|left| left - 1);
+        }
+        match missing.is_empty() {
+            true => Ok(fields),
+            false => Err(minicbor::decode::Error::message("a field is missing")),
+        }
+    }
 }
 
 /// What a large value consists of. Its invariants hold from the moment it is made: the digests are
@@ -111,7 +158,7 @@ impl Manifest {
         let mut bytes = Vec::with_capacity(self.digests.len() + 64 + MAX_CONTENT_TYPE_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.push(FORMAT_VERSION);
-        minicbor::encode(&fields, &mut bytes).map_err(|error| {
+        fields.write(&mut Encoder::new(&mut bytes)).map_err(|error| {
             Error::new(ErrorKind::Config, Operation::Encode, "the manifest cannot be written")
                 .with_source(error)
         })?;
@@ -140,9 +187,9 @@ impl Manifest {
             .with_context("version", version)
             .with_context("known", FORMAT_VERSION));
         }
-        let mut decoder = minicbor::Decoder::new(cbor);
-        let fields: Fields<'_> =
-            decoder.decode().map_err(|error| corrupt("the manifest is not valid CBOR").with_source(error))?;
+        let mut decoder = Decoder::new(cbor);
+        let fields = Fields::read(&mut decoder)
+            .map_err(|error| corrupt("the manifest is not valid CBOR").with_source(error))?;
         if decoder.position() != cbor.len() {
             return Err(corrupt("there are bytes after the manifest"));
         }

@@ -64,6 +64,9 @@ const WRITE_WINDOW: usize = 4;
 /// The same where a tier is shared. Each is in memory up to three times: as it is, sealed, and in its envelope.
 const SHARED_WRITE_WINDOW: usize = 2;
 
+/// How many chunks of a value that no shared tier took are looked for in the local tiers once they are written.
+const CHECKED_CHUNKS: usize = 256;
+
 /// How many chunks of one value may wait for shared tiers before its writer waits as well: 15 MiB, a quarter of what
 /// may wait for a tier by default.
 const AHEAD_CHUNKS: usize = 5;

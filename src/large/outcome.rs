@@ -1,10 +1,10 @@
 //! How a streamed write ended.
 
 use std::error::Error as StdError;
+use std::fmt;
 
 use peercache_api::Error;
 use peercache_chain::{PutOutcome, TierPut};
-use thiserror::Error;
 
 /// How the tiers took a value that was streamed in.
 #[derive(Clone, Debug)]
@@ -13,10 +13,11 @@ pub struct PutStreamOutcome {
     /// The bytes read from the source. Less than the value has when [`PutStreamOutcome::stored`] is
     /// false: reading stops at the first chunk that no tier takes.
     pub len: u64,
-    /// How many chunks were written; none for a value of at most [`crate::PLAIN_BYTES`].
+    /// How many chunks were written; none for a value of at most [`crate::stream::PLAIN_BYTES`].
     pub chunks: u64,
     /// Whether the value can be read back: every part is in some tier or on its way to one, and so is
-    /// the manifest. Otherwise what was under the key before is still there.
+    /// the manifest. A value that is larger than the local tiers, which make room for its last chunks
+    /// by giving up its first ones, is not stored. Otherwise what was under the key before is still there.
     pub stored: bool,
     /// Tier by tier: `Stored` for those that took every part, else how the first of the parts that went
     /// worst did.
@@ -25,15 +26,37 @@ pub struct PutStreamOutcome {
 
 /// Why a value could not be streamed in. No failure of a backend is among the reasons:
 /// [`PutStreamOutcome`] tells of those.
-#[derive(Debug, Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum PutStreamError {
     /// The source failed. Nothing was stored under the key; what it gave before that expires by itself.
-    #[error("the source of the value failed: {0}")]
-    Source(#[source] Box<dyn StdError + Send + Sync>),
+    Source(Box<dyn StdError + Send + Sync>),
     /// The value, its lifetime or its metadata is out of bounds.
-    #[error(transparent)]
-    Entry(#[from] Error),
+    Entry(Error),
+}
+
+impl fmt::Display for PutStreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(error) => write!(f, "the source of the value failed: {error}"),
+            Self::Entry(error) => error.fmt(f),
+        }
+    }
+}
+
+impl StdError for PutStreamError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Source(error) => Some(&**error),
+            Self::Entry(error) => error.source(),
+        }
+    }
+}
+
+impl From<Error> for PutStreamError {
+    fn from(error: Error) -> Self {
+        Self::Entry(error)
+    }
 }
 
 /// Whether some tier holds a part or is going to: chains may write to shared tiers in the background.
@@ -51,6 +74,15 @@ pub(super) fn merge(all: &mut Option<PutOutcome>, part: PutOutcome) {
     for (tier, part) in all.tiers.iter_mut().zip(part.tiers) {
         if rank(&part.put) > rank(&tier.put) {
             *tier = part;
+        }
+    }
+}
+
+/// Says of every tier that took the parts of a value that it does not hold the whole.
+pub(super) fn refuse_as_too_large(all: &mut PutOutcome) {
+    for tier in &mut all.tiers {
+        if rank(&tier.put) < NOT_TAKEN {
+            tier.put = TierPut::TooLarge;
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct LargeReport {
     pub chunks_corrupt: u64,
     /// Manifests that are damaged or of a format that this build does not read.
     pub manifests_unreadable: u64,
-    /// Values that were asked for as a whole and are above [`crate::MAX_WHOLE_BYTES`].
+    /// Values that were asked for as a whole and are above [`crate::stream::MAX_WHOLE_BYTES`].
     pub values_too_large: u64,
 }
 

@@ -12,10 +12,10 @@ use tokio::io::AsyncRead;
 use super::lifetime::keep_minutes;
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
-use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge};
+use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge, refuse_as_too_large};
 use super::{
-    AHEAD_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, SHARED_CHUNK_BYTES, SHARED_WRITE_WINDOW,
-    WRITE_WINDOW, chunk, reserved, source,
+    AHEAD_CHUNKS, CHECKED_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, SHARED_CHUNK_BYTES,
+    SHARED_WRITE_WINDOW, WRITE_WINDOW, chunk, reserved, source,
 };
 use crate::cache::{Cache, IntoKey};
 
@@ -163,11 +163,18 @@ impl Cache {
         }
 
         let chunks = stream::iter(head.into_iter().map(Ok)).chain(chunks);
-        let (written, complete) = self.write_chunks(chunks, window, keep_minutes).await?;
+        let (mut written, complete) = self.write_chunks(chunks, window, keep_minutes).await?;
+        if self.large_room().is_some_and(|room| written.len > room) {
+            written.outcome.iter_mut().for_each(refuse_as_too_large);
+        }
         let (len, count) = (written.len, (written.digests.len() / DIGEST_BYTES) as u64);
+        let held = complete && self.is_held(&written, keep_minutes).await;
         let mut outcome = written.outcome;
         let mut stored = false;
-        if complete {
+        if complete && !held {
+            outcome.iter_mut().for_each(refuse_as_too_large);
+        }
+        if held {
             let content_type = options.content_type.clone();
             let manifest =
                 Manifest::new(len, chunk_bytes, keep_minutes, content_type, written.digests.freeze())?;
@@ -183,7 +190,26 @@ impl Cache {
         Ok(PutStreamOutcome { len, chunks: count, stored, outcome })
     }
 
-    /// Writes the chunks, `window` at a time, until the end or until one is taken by no tier; says which.
+    /// Whether what was written can be read back: it is in a shared tier or on its way to one, or every
+    /// chunk is still in a local one. Of more than [`CHECKED_CHUNKS`] that many are looked at.
+    async fn is_held(&self, written: &Written, keep_minutes: u32) -> bool {
+        if self.is_shared() && written.outcome.as_ref().is_some_and(|outcome| self.shares(outcome)) {
+            return true;
+        }
+        let chunks = written.digests.len() / DIGEST_BYTES;
+        let step = chunks.div_ceil(CHECKED_CHUNKS).max(1);
+        // The last one too, and the first one in any case: it is what makes room first.
+        for index in (0..chunks).step_by(step).chain(chunks.checked_sub(1)) {
+            let Some(digest) = written.digests[index * DIGEST_BYTES..].first_chunk() else { return false };
+            if !chunk::is_held(self, keep_minutes, digest).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Writes the chunks, `window` at a time, until the end, or until one is taken by no tier or the value has
+    /// become larger than every tier; says which.
     ///
     /// The first ones wait for shared tiers as the chain's policy says, the others for the first attempt of each:
     /// what is read faster than a shared tier takes it would push the value's own chunks out of the queue.
@@ -215,7 +241,7 @@ impl Cache {
                 return Err(too_large().into());
             }
             written.digests.extend_from_slice(&digest);
-            let taken = is_taken(&outcome);
+            let taken = is_taken(&outcome) && self.large_room().is_none_or(|room| written.len <= room);
             merge(&mut written.outcome, outcome);
             if !taken {
                 return Ok((written, false));

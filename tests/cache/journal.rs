@@ -83,7 +83,7 @@ async fn what_waits_is_sealed_and_only_who_may_write_delivers_it() {
     first.put(&key("acme/plans"), "the-hidden-value", Ttl::from_secs(600)).await.unwrap();
     // The tier that is away cannot be closed either.
     first.close().await.unwrap_err();
-    assert_eq!(first.report().chain.tiers[1].behind.as_ref().unwrap().journalled, 1);
+    assert_eq!(first.report().chain.tiers[1].queue.as_ref().unwrap().journalled, 1);
     drop(first);
 
     let bytes: Vec<u8> = std::fs::read_dir(dir.path())

@@ -335,6 +335,33 @@ async fn a_read_of_a_bad_key_is_a_miss_that_is_counted() {
     assert!(!cache.remove("").await.is_stored());
 }
 
+#[tokio::test]
+async fn a_tier_with_another_clock_than_the_cache_is_refused() {
+    let world = World::default();
+    let memory = || Memory::with_capacity(1 << 20);
+    let error = world.builder().tier(memory()).build().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("the memory tier goes by a clock that is"), "{error}");
+    let cache = world.builder().memory(1 << 20).build().unwrap();
+    cache.put("k", &1, Ttl::from_secs(10)).await.unwrap();
+    world.clock.advance(Duration::from_secs(9));
+    assert_eq!(cache.get("k").await, Some(1), "a tier that the builder makes goes by the cache's clock");
+}
+
+#[tokio::test]
+async fn two_memory_tiers_have_names_and_numbers_of_their_own() {
+    let cache = World::default().builder().memory(1 << 20).memory(16 << 20).build().unwrap();
+    cache.put("k", &1, Ttl::default()).await.unwrap();
+    let report = cache.report();
+    let names: Vec<_> = report.chain.tiers.iter().map(|tier| tier.name.as_str()).collect();
+    assert_eq!(names, ["memory", "memory-2"]);
+    for (name, capacity) in [("memory", 1 << 20), ("memory-2", 16 << 20)] {
+        let memory = &report.backends[name];
+        assert_eq!((memory["entries"].as_u64(), memory["evicted"].as_u64()), (Some(1), Some(0)));
+        assert!(memory["bytes"].as_u64() > Some(0) && memory["capacity"].as_u64() <= Some(capacity));
+    }
+}
+
 #[test]
 fn a_cache_without_a_runtime_is_an_error_that_says_so() {
     let build = || Cache::builder().tier(Memory::with_capacity(1 << 20)).build();

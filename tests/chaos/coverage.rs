@@ -25,18 +25,18 @@ impl Coverage {
         chain.into_iter().for_each(|(what, times)| self.count(what, times));
         for tier in &report.tiers {
             self.add_tier(tier);
-            match &tier.behind {
-                Some(behind) => {
-                    let behind = [
-                        ("writes delivered", behind.delivered),
-                        ("writes replaced while they waited", behind.coalesced),
-                        ("writes tried again", behind.retried),
-                        ("writes dropped: no room", behind.dropped.queue_full),
-                        ("writes dropped: too old", behind.dropped.too_old),
-                        ("writes dropped: refused", behind.dropped.refused),
-                        ("writes dropped: closed", behind.dropped.shutdown),
+            match &tier.queue {
+                Some(queue) => {
+                    let counts = [
+                        ("writes delivered", queue.delivered),
+                        ("writes replaced while they waited", queue.coalesced),
+                        ("writes tried again", queue.retried),
+                        ("writes dropped: no room", queue.dropped.queue_full),
+                        ("writes dropped: too old", queue.dropped.too_old),
+                        ("writes dropped: refused", queue.dropped.refused),
+                        ("writes dropped: closed", queue.dropped.shutdown),
                     ];
-                    behind.into_iter().for_each(|(what, times)| self.count(what, times));
+                    counts.into_iter().for_each(|(what, times)| self.count(what, times));
                 }
                 // Only writers that wait can be dropped while they do.
                 None => self.count("puts that were dropped", tier.put_cancelled),
@@ -56,7 +56,7 @@ impl Coverage {
         let tier = [
             ("errors", tier.errors),
             ("timeouts", tier.timeouts),
-            ("left alone: unwell", tier.open),
+            ("not asked: its breaker was open", tier.open),
             ("damaged entries", tier.corrupt),
             ("entries from the future", tier.from_future),
             ("superseded entries", tier.superseded),

@@ -84,7 +84,7 @@ impl Run {
             return Err("closing the chain never ended".to_owned());
         }
         let report = self.world.chain.report();
-        let waiting = |tier: &TierReport| tier.behind.as_ref().is_some_and(|behind| behind.waiting > 0);
+        let waiting = |tier: &TierReport| tier.queue.as_ref().is_some_and(|queue| queue.waiting > 0);
         if let Some(tier) = report.tiers.iter().find(|tier| waiting(tier)) {
             return Err(format!("{}: something waits after the end", tier.name));
         }
@@ -106,8 +106,7 @@ impl Run {
             Tally::check_sums(&within.chain.report(), true)?;
         }
         for (index, tier) in report.tiers.iter().enumerate().filter(|(index, _)| self.plans[*index].keeps()) {
-            if let Some(waiting) = tier.behind.as_ref().map(|behind| behind.waiting).filter(|some| *some > 0)
-            {
+            if let Some(waiting) = tier.queue.as_ref().map(|queue| queue.waiting).filter(|some| *some > 0) {
                 return Err(format!("{}: {waiting} writes wait although it is well again", tier.name));
             }
             for key in (0..KEYS).map(name) {

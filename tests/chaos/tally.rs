@@ -129,19 +129,23 @@ impl Tally {
         let (mut fewest, mut most) = (0, 0);
         for tier in &report.tiers {
             calls += tier.stored + tier.put_errors + tier.put_timeouts + tier.put_cancelled;
-            let Some(behind) = &tier.behind else {
+            let Some(queue) = &tier.queue else {
                 calls += tier.put_skipped;
                 others += report.puts;
                 continue;
             };
-            expect("writes that were queued", report.puts, behind.queued)?;
-            let dropped = behind.dropped.total();
-            let ended = behind.delivered + behind.coalesced + dropped + behind.journalled;
-            expect("writes in a queue", behind.queued + behind.replayed, ended + behind.waiting)?;
+            expect("writes that were queued", report.puts, queue.queued)?;
+            let dropped = queue.dropped.total();
+            let ended = queue.delivered + queue.coalesced + dropped + queue.journalled;
+            expect(
+                "writes in a queue",
+                queue.queued + queue.promoted + queue.replayed,
+                ended + queue.waiting,
+            )?;
             // A write that was delivered or refused was tried; one that was dropped otherwise, or replaced by
             // a newer one, perhaps; none is tried for the first time twice.
-            fewest += behind.delivered + behind.dropped.refused + behind.retried;
-            most += behind.queued + behind.replayed + behind.retried;
+            fewest += queue.delivered + queue.dropped.refused + queue.retried;
+            most += queue.queued + queue.promoted + queue.replayed + queue.retried;
         }
         match calls.checked_sub(others) {
             Some(attempts) if (fewest..=most).contains(&attempts) => Ok(()),

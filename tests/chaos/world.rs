@@ -120,7 +120,7 @@ impl World {
                 Mode::WriteOnly => TierMode::WriteOnly,
             };
             let options = TierOptions { mode, ..TierOptions::default() };
-            chain = chain.shared_tier(tier, options);
+            chain = chain.tier_with(tier, options);
             stores.push(store);
         }
         Self { chain: Arc::new(chain.build()), stores, doors, weather, nested }

@@ -37,7 +37,7 @@ async fn mistakes() {
     let error = read(&[("CACHE_BACKEND", "memory,s3")]).unwrap_err();
     assert_snapshot!(error, @r#"CACHE_BACKEND="memory,s3": the list asks for `s3`, and no bucket is named; set AWS_S3_BUCKET to the name of a bucket, or leave `s3` out of the list"#);
     let error = read(&[("CACHE_S3_PATH_STYLE", "1")]).unwrap_err();
-    assert_snapshot!(error, @r#"CACHE_S3_PATH_STYLE="1": this is neither yes nor no; give true or false"#);
+    assert_snapshot!(error, @r#"CACHE_S3_PATH_STYLE="1": this is neither true nor false; give true or false"#);
     let memory = ("CACHE_BACKEND", "memory,s3");
     assert_snapshot!(refused(&[BUCKET, STORE, memory]).await, @"CACHE_SECRET: a bucket shares entries with other machines, and there is no secret to seal them with; make one with `peercache keygen` and give it to every machine as CACHE_SECRET, or set CACHE_BACKEND=memory,disk to do without the bucket (CACHE_INSECURE_PLAINTEXT=true shares in clear, with whoever may read the bucket)");
 }
@@ -51,7 +51,7 @@ async fn mistakes_of_what_is_opened() {
     assert_snapshot!(refused(&[("S3_BUCKET", "team cache"), STORE]).await, @r#"S3_BUCKET="team cache": the bucket's name is not one; give the name alone, without s3:// and path: lower-case letters, digits, `-` and `.`"#);
     assert_snapshot!(refused(&[BUCKET, STORE, ("S3_PREFIX", "ci//main")]).await, @r#"S3_PREFIX="ci//main": the prefix has an empty part, `.` or `..`; choose a prefix of letters, digits, `-`, `_`, `.` and `/`"#);
     assert_snapshot!(refused(&[BUCKET, ("AWS_ENDPOINT_URL_S3", "store.example.net:9000")]).await, @r#"AWS_ENDPOINT_URL_S3="store.example.net:9000": the endpoint is not a URL of a store; it begins with http:// or https:// and has a host, and no user, password or query"#);
-    assert_snapshot!(refused(&[BUCKET, ("S3_ENDPOINT", "http://user:word@store.example.net/?x")]).await, @r#"S3_ENDPOINT="http://store.example.net/?x": the endpoint is not a URL of a store; it begins with http:// or https:// and has a host, and no user, password or query"#);
+    assert_snapshot!(refused(&[BUCKET, ("S3_ENDPOINT", "http://user:word@store.example.net/?x")]).await, @r#"S3_ENDPOINT="http://…@store.example.net/?x": the endpoint is not a URL of a store; it begins with http:// or https:// and has a host, and no user, password or query"#);
     assert_snapshot!(refused(&[BUCKET, STORE, ("AWS_REGION", "eu central")]).await, @r#"AWS_REGION="eu central": the region is not one; give something like eu-central-1"#);
 }
 

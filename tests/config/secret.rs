@@ -57,9 +57,9 @@ fn in_a_file_even_a_mistake_keeps_it() {
     assert_snapshot!(complaint("secret = ['KioqKioqKioqKioqKioq']"), @"f.toml:1: secret: this is a list; give the secret as text, as `peercache keygen` prints it");
     assert_snapshot!(complaint("secret = 123456789012345"), @"f.toml:1: secret: this is a number; give the secret as text, as `peercache keygen` prints it");
     assert_snapshot!(complaint("secret_old = { x = 'KioqKioqKioqKioqKioq' }"), @"f.toml:1: secret_old: this is a table; give the former secrets as a list of texts, or one text with commas");
-    assert_snapshot!(complaint("secrets = 'KioqKioqKioqKioqKioq'"), @"f.toml:1: there is no setting `secrets`; accepted are backend, dir, memory_bytes, disk_bytes, default_ttl, namespace, secret, secret_old, read_only, insecure_plaintext, enable_p2p, listen_port, bootstrap_peers, role, node_name, identity_file, announce_addrs, allowed_peers, mdns, peer_bytes, s3_bucket, s3_prefix, s3_endpoint, s3_region, s3_path_style");
+    assert_snapshot!(complaint("secrets = 'KioqKioqKioqKioqKioq'"), @"f.toml:1: there is no setting `secrets`; did you mean `secret`? `peercache config` lists every key");
     assert_snapshot!(complaint("secret = KioqKioqKioqKioqKioq"), @"f.toml:1: this is not TOML: string values must be quoted, expected literal string; write one `key = value` on each line");
     assert_snapshot!(complaint("secret = 'KioqKioqKioqKioqKioq"), @"f.toml:1: this is not TOML: invalid literal string, expected `'`; write one `key = value` on each line");
     assert_snapshot!(complaint("pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug"), @"f.toml:1: this is not TOML: key with no value, expected `=`; write one `key = value` on each line");
-    assert_snapshot!(complaint("pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug = 1"), @"f.toml:1: this key is no setting; accepted are backend, dir, memory_bytes, disk_bytes, default_ttl, namespace, secret, secret_old, read_only, insecure_plaintext, enable_p2p, listen_port, bootstrap_peers, role, node_name, identity_file, announce_addrs, allowed_peers, mdns, peer_bytes, s3_bucket, s3_prefix, s3_endpoint, s3_region, s3_path_style");
+    assert_snapshot!(complaint("pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug = 1"), @"f.toml:1: this key is no setting; `peercache config` lists every key");
 }

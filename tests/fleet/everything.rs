@@ -36,7 +36,7 @@ async fn everything_that_was_written_before_is_a_miss_on_every_machine_at_once()
         assert_eq!(one.get(&key("a")).await.as_deref(), Some("new"));
         assert_eq!(one.get(&key("b")).await, None);
         let reports = [&one, &other].map(|machine| machine.cache.report().chain.removals);
-        assert_eq!((reports[0].everything, reports[1].heard), (1, 1), "{reports:?}");
+        assert_eq!((reports[0].namespace, reports[1].received), (1, 1), "{reports:?}");
     }
 }
 

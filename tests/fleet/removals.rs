@@ -33,7 +33,7 @@ async fn a_removal_elsewhere_is_a_miss_in_memory_at_once() {
         assert_eq!(alone(&other, "k").await, None, "{sharing:?}");
         assert_eq!(alone(&other, "kept").await.as_deref(), Some("v"));
         let report = other.cache.report().chain.removals;
-        assert_eq!((report.heard, report.buried, report.unburied), (1, 1, 0), "{report:?}");
+        assert_eq!((report.received, report.persisted, report.not_persisted), (1, 1, 0), "{report:?}");
 
         // Whoever writes it again is seen.
         one.put(&key("k"), "new").await;
@@ -118,7 +118,7 @@ async fn a_burst_of_removals_is_taken_in_whole() {
         }
         other.settle().await;
         let report = other.cache.report().chain.removals;
-        assert_eq!((report.heard, report.buried, report.unburied), (1000, 1000, 0), "{report:?}");
+        assert_eq!((report.received, report.persisted, report.not_persisted), (1000, 1000, 0), "{report:?}");
     }
 }
 
@@ -165,7 +165,7 @@ async fn nobody_without_the_secret_to_write_can_have_a_key_forgotten() {
     assert!(world.sealed(&world.secret.read_only(), &stranger).remove(&key("k"), later, now).await.is_err());
     assert!(world.hub.stats().told >= 2, "the notices arrive");
     assert_eq!(alone(&other, "k").await.as_deref(), Some("v"));
-    assert_eq!(other.cache.report().chain.removals.heard, 0);
+    assert_eq!(other.cache.report().chain.removals.received, 0);
 }
 
 #[tokio::test]
@@ -177,7 +177,7 @@ async fn a_removal_from_the_future_is_not_believed() {
     let wrong = world.clock.now().saturating_add(std::time::Duration::from_secs(3600));
     let tombstone = Entry::tombstone(Version { wall: wrong, ..Version::ZERO }, wrong);
     world.hub.member("wrong clock").put(&key("other"), tombstone.clone()).await.unwrap();
-    assert_eq!(other.cache.report().chain.removals.heard, 0);
+    assert_eq!(other.cache.report().chain.removals.received, 0);
     assert_eq!(alone(&other, "k").await.as_deref(), Some("v"));
     assert_eq!(world.hub.stats().told, 2, "both machines were told");
 }
@@ -200,7 +200,7 @@ async fn a_chain_within_a_chain_hears_too() {
     one.settle().await;
     member.cut(true);
     assert_eq!(cache.get::<String>(&key("k")).await, None);
-    assert_eq!(cache.report().chain.removals.heard, 1);
+    assert_eq!(cache.report().chain.removals.received, 1);
 
     member.cut(false);
     let origin = Origin::default();

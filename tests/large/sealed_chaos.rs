@@ -173,7 +173,7 @@ async fn through_a_sealed_tier(mib: u64) {
     let misses = read_all(&cache, len, 0..len, &pattern).await;
     let peak = peak();
     let (report, seal) = (cache.report(), sealed.stats());
-    let (far, behind) = (&report.chain.tiers[1], report.chain.tiers[1].behind.clone().unwrap());
+    let (far, behind) = (&report.chain.tiers[1], report.chain.tiers[1].queue.clone().unwrap());
     println!(
         "{mib} MiB sealed: idle {idle} KiB, {} KiB above it after writing, {} KiB after reading; {} writes tried \
          again, {misses} reads broken off and taken up again ({} entries refused by the seal, {} failures)",
@@ -207,7 +207,7 @@ async fn through_a_sealed_tier(mib: u64) {
     assert!(sealed.stats().corrupt() > before);
     chaos.replace_plan(Plan::none());
     cache.close().await.unwrap();
-    assert_eq!(cache.report().chain.tiers[1].behind.as_ref().map(|behind| behind.waiting), Some(0));
+    assert_eq!(cache.report().chain.tiers[1].queue.as_ref().map(|behind| behind.waiting), Some(0));
 }
 
 #[test]

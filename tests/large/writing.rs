@@ -232,7 +232,7 @@ async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
     assert_eq!((put.stored, put.chunks), (true, CHUNKS as u64));
     cache.close().await.unwrap();
     assert_eq!(drawer.entries(), CHUNKS + 1);
-    let report = cache.report().chain.tiers[1].behind.clone().unwrap();
+    let report = cache.report().chain.tiers[1].queue.clone().unwrap();
     assert_eq!((report.waiting, report.dropped.total()), (0, 0), "{report:?}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use peercache::seal::{Sealed, Secret};
 use peercache::{
-    BehindReport, BreakerOptions, Cache, Key, Lookup, Memory, S3, Skip, TierOptions, TierReport, Ttl,
+    BreakerOptions, Cache, Key, Lookup, Memory, QueueReport, S3, Skip, TierOptions, TierReport, Ttl,
     WriteBehind,
 };
 use peercache_testkit::servers::Credentials;
@@ -80,8 +80,8 @@ impl Machine {
     }
 
     /// What the report says of the writes that wait for it.
-    pub(crate) fn behind(&self) -> BehindReport {
-        self.tier().behind.unwrap()
+    pub(crate) fn behind(&self) -> QueueReport {
+        self.tier().queue.unwrap()
     }
 
     /// Writes; the memory has it at once, and the bucket gets it behind.

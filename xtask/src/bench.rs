@@ -13,10 +13,11 @@ const ORIGINAL: (&str, &str) = ("original", "PEERCACHE_BENCH_ORIGINAL");
 /// What a checkout of the original has.
 const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
 /// What benches need; those that are not here need nothing.
-const PARTS: [(&str, &[Part]); 4] = [
+const PARTS: [(&str, &[Part]); 5] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
+    ("redis", &[Part::Redis]),
     ("s3", &[Part::Seaweedfs]),
 ];
 

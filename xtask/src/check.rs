@@ -1,8 +1,10 @@
 //! `cargo xtask check`: what a change must pass before it is merged, in order of cost.
 
+mod api;
 mod features;
 mod layers;
 mod lines;
+mod rust_version;
 mod supply;
 
 use std::process::ExitCode;
@@ -27,10 +29,14 @@ pub(crate) enum Step {
     Lines,
     /// What each feature pulls in, and that `full` means every backend
     Features,
+    /// The public names of `peercache`, held to `docs/reference/api.txt`
+    Api,
     /// Licences, bans and sources of dependencies; advisories where their database can be fetched
     Deny,
     /// Clippy without features, with each alone, and with all
     Clippy,
+    /// Each crate with the compiler that it names, where that is installed
+    RustVersion,
     /// The documentation, without a warning
     Docs,
     /// The tests
@@ -46,8 +52,10 @@ pub(crate) fn check(tools: &Tools, steps: &[Step]) -> Result<ExitCode, Failure> 
             Step::Layers => layers::check()?,
             Step::Lines => lines::check()?,
             Step::Features => features::check()?,
+            Step::Api => api::check()?,
             Step::Deny => supply::check(tools)?,
             Step::Clippy => clippy()?,
+            Step::RustVersion => rust_version::check()?,
             Step::Docs => docs()?,
             Step::Test => {
                 let code = suite::test(tools, false, &[])?;

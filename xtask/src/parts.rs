@@ -60,7 +60,7 @@ pub(crate) enum Part {
     Moto,
     /// An IPFS node: Kubo 0.43.1 with go-libp2p 0.50.0. Needs Go 1.26, compiled: takes some minutes, once
     Kubo,
-    /// The reference for benches of peers. Needs apt-get and dpkg, on x86-64
+    /// Redis: for tests, and the reference for benches of peers. Needs apt-get and dpkg, on x86-64
     Redis,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
     PyLibp2p,
@@ -71,8 +71,16 @@ pub(crate) enum Part {
 }
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 7] =
-    [Part::Corpus, Part::Gh, Part::Docker, Part::StaticBinary, Part::Seaweedfs, Part::Moto, Part::Kubo];
+pub(crate) const FOR_TESTS: [Part; 8] = [
+    Part::Corpus,
+    Part::Gh,
+    Part::Docker,
+    Part::StaticBinary,
+    Part::Seaweedfs,
+    Part::Moto,
+    Part::Kubo,
+    Part::Redis,
+];
 
 impl Part {
     /// The name, as on our command line.
@@ -102,7 +110,7 @@ impl Part {
             Self::Seaweedfs => Some("PEERCACHE_TEST_SEAWEEDFS"),
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
             Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
-            Self::Redis => Some("PEERCACHE_BENCH_REDIS"),
+            Self::Redis => Some("PEERCACHE_TEST_REDIS"),
             Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
             Self::CargoDeny => None,
@@ -152,7 +160,7 @@ impl Part {
                  PEERCACHE_TEST_KUBO=/path/to/ipfs"
             }
             Self::Redis => {
-                "install redis-server, or name one with PEERCACHE_BENCH_REDIS=/path/to/redis-server"
+                "install redis-server, or name one with PEERCACHE_TEST_REDIS=/path/to/redis-server"
             }
             Self::PyLibp2p => {
                 "`cargo xtask prepare py-libp2p`, which needs Python 3.11 or later, pip, PyPI and a C compiler"

@@ -1,4 +1,4 @@
-//! Redis, the reference of the benches of peers, from Debian 12.
+//! Redis, for tests and as the reference of the benches of peers, from Debian 12.
 
 use std::path::Path;
 

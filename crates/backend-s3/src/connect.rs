@@ -155,13 +155,13 @@ impl Origin for Chain {
 /// line break of a file. `variable` reads the environment.
 pub(crate) fn check_keys(variable: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
     for name in KEYS {
-        if let Some(value) = variable(name).filter(|value| !value.trim().is_empty()) {
-            if let Some(flaw) = flaw_of_key(&value) {
-                return Err(Error::new(ErrorKind::Config, Operation::Open, format!("a credential {flaw}"))
-                    .with_backend("s3")
-                    .with_context("variable", name)
-                    .with_help("set it to the key alone: no quotes, no spaces, no line break at its end"));
-            }
+        if let Some(value) = variable(name).filter(|value| !value.trim().is_empty())
+            && let Some(flaw) = flaw_of_key(&value)
+        {
+            return Err(Error::new(ErrorKind::Config, Operation::Open, format!("a credential {flaw}"))
+                .with_backend("s3")
+                .with_context("variable", name)
+                .with_help("set it to the key alone: no quotes, no spaces, no line break at its end"));
         }
     }
     const OTHERS: [&str; 4] = [

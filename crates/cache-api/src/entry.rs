@@ -141,6 +141,14 @@ impl Entry {
         Self::assembled(meta, Bytes::new())
     }
 
+    /// The tombstone for what a store holds that is older than `entry`, where `entry` itself does not fit:
+    /// the store would otherwise go on showing the value that was replaced. Its version lies just below
+    /// the entry's, so that stores which hold the entry still answer.
+    #[must_use]
+    pub fn tombstone_for(entry: &Self) -> Self {
+        Self::tombstone(entry.version().just_below(), entry.metadata().created)
+    }
+
     /// As [`Entry::tombstone`], with bytes that prove who made it. Only the wrapper that wrote them
     /// reads them; to every backend they are a value.
     ///

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use minicbor::{Decode, Encode};
+use minicbor::data::Type;
+use minicbor::{Decoder, Encoder};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::entry::{Class, Entry, EntryKind, MAX_VALUE_BYTES, Metadata, Validators};
@@ -32,18 +33,18 @@ const CHECKSUM_AT: usize = 96;
 const FLAG_PUBLIC: u16 = 1;
 
 /// Optional metadata. Fields are numbered; a reader skips numbers that it does not know.
-#[derive(Default, Encode, Decode)]
-#[cbor(map)]
+#[derive(Default)]
 struct Optional {
-    #[n(0)]
     content_type: Option<String>,
-    #[n(1)]
     etag: Option<String>,
-    #[n(2)]
     last_modified: Option<String>,
-    #[n(3)]
     tags: Option<Vec<String>>,
 }
+
+const CONTENT_TYPE: i64 = 0;
+const ETAG: i64 = 1;
+const LAST_MODIFIED: i64 = 2;
+const TAGS: i64 = 3;
 
 /// The header and metadata of `entry` under `key`, without the value: together with
 /// [`Entry::value`] that is the whole envelope, and the value need not be copied.
@@ -242,27 +243,77 @@ fn optional_section(meta: &Metadata) -> Vec<u8> {
     if meta.content_type.is_none() && etag.is_none() && last_modified.is_none() && meta.tags.is_empty() {
         return Vec::new();
     }
-    let optional = Optional {
-        content_type: meta.content_type.clone(),
-        etag: etag.clone(),
-        last_modified: last_modified.clone(),
-        tags: (!meta.tags.is_empty()).then(|| meta.tags.clone()),
-    };
     let mut bytes = Vec::new();
     // Writing to a Vec cannot fail: its error type is uninhabited.
-    match minicbor::encode(&optional, &mut bytes) {
+    match write_optional(meta, &mut Encoder::new(&mut bytes)) {
         Ok(()) => bytes,
         Err(_) => Vec::new(),
     }
+}
+
+fn write_optional(
+    meta: &Metadata,
+    to: &mut Encoder<&mut Vec<u8>>,
+) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
+    let texts = [
+        (CONTENT_TYPE, &meta.content_type),
+        (ETAG, &meta.validators.etag),
+        (LAST_MODIFIED, &meta.validators.last_modified),
+    ];
+    let present = || texts.iter().filter_map(|(number, text)| Some((*number, text.as_deref()?)));
+    to.map(present().count() as u64 + u64::from(!meta.tags.is_empty()))?;
+    for (number, text) in present() {
+        to.i64(number)?.str(text)?;
+    }
+    if !meta.tags.is_empty() {
+        to.i64(TAGS)?.array(meta.tags.len() as u64)?;
+        for tag in &meta.tags {
+            to.str(tag)?;
+        }
+    }
+    Ok(())
+}
+
+fn decode_optional(from: &mut Decoder<'_>) -> Result<Optional, minicbor::decode::Error> {
+    let mut optional = Optional::default();
+    let mut left = from.map()?;
+    while left != Some(0) {
+        if left.is_none() && from.datatype()? == Type::Break {
+            from.skip()?;
+            break;
+        }
+        match from.i64()? {
+            CONTENT_TYPE => optional.content_type = decode_text(from)?,
+            ETAG => optional.etag = decode_text(from)?,
+            LAST_MODIFIED => optional.last_modified = decode_text(from)?,
+            TAGS if is_null(from)? => optional.tags = None,
+            TAGS => optional.tags = Some(from.array_iter::<String>()?.collect::<Result<_, _>>()?),
+            _ => from.skip()?,
+        }
+        left = left.map(|left| left - 1);
+    }
+    Ok(optional)
+}
+
+fn decode_text(from: &mut Decoder<'_>) -> Result<Option<String>, minicbor::decode::Error> {
+    if is_null(from)? { Ok(None) } else { Ok(Some(from.str()?.to_owned())) }
+}
+
+/// Whether a null comes next, which is then read.
+fn is_null(from: &mut Decoder<'_>) -> Result<bool, minicbor::decode::Error> {
+    let null = from.datatype()? == Type::Null;
+    if null {
+        from.null()?;
+    }
+    Ok(null)
 }
 
 fn read_optional(bytes: &[u8]) -> Result<Optional, Error> {
     if bytes.is_empty() {
         return Ok(Optional::default());
     }
-    let mut decoder = minicbor::Decoder::new(bytes);
-    let optional = decoder
-        .decode::<Optional>()
+    let mut decoder = Decoder::new(bytes);
+    let optional = decode_optional(&mut decoder)
         .map_err(|error| corrupt("the metadata is not valid CBOR").with_source(error))?;
     if decoder.position() != bytes.len() {
         return Err(corrupt("there are bytes after the metadata"));

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Unsupported,
     /// A setting or an argument is wrong; only the user can mend it.
     Config,
+    /// The backend has a bug: it panicked. A chain turns the panic into this error.
+    Internal,
 }
 
 impl ErrorKind {
@@ -47,6 +49,7 @@ impl ErrorKind {
             Self::TooLarge => "too large",
             Self::Unsupported => "unsupported",
             Self::Config => "configuration",
+            Self::Internal => "internal",
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The name under which an entry is stored.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Operation};
+use crate::util::hex;
 
 /// The longest key, in bytes. Longer names belong into the value, with their digest as the key.
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -15,10 +16,20 @@ pub const MAX_KEY_BYTES: usize = 1024;
 ///
 /// A key may name a private repository, so it never shows itself: `Debug` prints the start of its
 /// digest, and there is no `Display`. [`Key::as_str`] gives the text to code that needs it.
+///
+/// Cloning it is cheap. A key that is used again and again is best made once: it remembers its digest, and
+/// what it is called in the namespace that it was used in first.
 #[derive(Clone)]
 pub struct Key {
+    name: Arc<Name>,
+}
+
+/// What the clones of a key share.
+struct Name {
     text: Arc<str>,
     digest: [u8; 32],
+    /// The key within the first namespace that it was asked for.
+    scoped: OnceLock<(Box<str>, Key)>,
 }
 
 impl Key {
@@ -36,8 +47,16 @@ impl Key {
             )
             .with_help("store under a digest of the long name instead"));
         }
+        Ok(Self::named(text))
+    }
+
+    fn named(text: Arc<str>) -> Self {
         let digest = Sha256::digest(text.as_bytes()).into();
-        Ok(Self { text, digest })
+        Self::with_digest(text, digest)
+    }
+
+    fn with_digest(text: Arc<str>, digest: [u8; 32]) -> Self {
+        Self { name: Arc::new(Name { text, digest, scoped: OnceLock::new() }) }
     }
 
     /// A key of several parts that no other list of parts can produce.
@@ -68,13 +87,16 @@ impl Key {
     /// namespace is shortened to its digest with the key, so the result always has a valid length.
     #[must_use]
     pub fn scoped(&self, namespace: &str) -> Self {
+        let (first, key) = self.name.scoped.get_or_init(|| (namespace.into(), self.scope(namespace)));
+        if **first == *namespace { key.clone() } else { self.scope(namespace) }
+    }
+
+    fn scope(&self, namespace: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update((namespace.len() as u64).to_be_bytes());
         hash.update(namespace);
-        hash.update(self.digest);
-        let text: Arc<str> = hex(&hash.finalize()).into();
-        let digest = Sha256::digest(text.as_bytes()).into();
-        Self { text, digest }
+        hash.update(self.name.digest);
+        Self::named(hex(&hash.finalize()).into())
     }
 
     /// The key of which only the digest is known, as from a notice of a removal: equal to the key that has
@@ -82,39 +104,31 @@ impl Key {
     /// not.
     #[must_use]
     pub fn from_digest(digest: [u8; 32]) -> Self {
-        Self { text: format!("\u{1}digest/{}", hex(&digest)).into(), digest }
+        Self::with_digest(format!("\u{1}digest/{}", hex(&digest)).into(), digest)
     }
 
     /// The text, in clear. Not for logs, errors or reports.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.text
+        &self.name.text
     }
 
     /// SHA-256 of the text: what stores index by and envelopes are bound to.
     #[must_use]
-    pub const fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.name.digest
     }
 
     /// The first eight hexadecimal digits of the digest: enough to follow one key through a log.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        hex(&self.digest[..4])
+        hex(&self.name.digest[..4])
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
+        self.name.digest == other.name.digest
     }
 }
 
@@ -123,7 +137,7 @@ impl Eq for Key {}
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // The digest is uniform, so eight bytes of it are as good as all of it.
-        state.write(&self.digest[..8]);
+        state.write(&self.name.digest[..8]);
     }
 }
 
@@ -173,6 +187,7 @@ mod tests {
     fn namespaces_keep_keys_apart() {
         let key = Key::new("k".repeat(MAX_KEY_BYTES)).unwrap();
         assert_eq!(key.scoped("a"), key.scoped("a"));
+        assert_eq!(key.scoped("b"), Key::new(key.as_str()).unwrap().scoped("b"), "also in a second one");
         assert_ne!(key.scoped("a"), key.scoped("b"));
         assert_ne!(key.scoped("a"), key);
         assert_eq!(Key::new(key.scoped("a").as_str()).unwrap(), key.scoped("a"));

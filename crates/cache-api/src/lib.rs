@@ -35,6 +35,8 @@ mod error;
 mod fleet;
 mod key;
 mod time;
+#[doc(hidden)]
+pub mod util;
 mod version;
 
 pub use async_trait::async_trait;

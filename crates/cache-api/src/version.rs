@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Operation};
 use crate::time::{MAX_CLOCK_SKEW, Timestamp};
+use crate::util::Count;
 
 /// Who wrote a version: breaks ties between nodes whose clocks show the same millisecond.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +63,23 @@ impl Version {
     /// Below every version that a [`VersionClock`] makes.
     pub const ZERO: Self = Self { wall: Timestamp::EPOCH, counter: 0, node: NodeId(0) };
 
+    /// The greatest version below this one; none is below [`Version::ZERO`].
+    #[must_use]
+    pub const fn just_below(self) -> Self {
+        let Self { wall, counter, node } = self;
+        if node.as_u64() > 0 {
+            return Self { node: NodeId::from_u64(node.as_u64() - 1), ..self };
+        }
+        let node = NodeId::from_u64(u64::MAX);
+        if counter > 0 {
+            return Self { wall, counter: counter - 1, node };
+        }
+        match wall.as_millis() {
+            0 => Self::ZERO,
+            millis => Self { wall: Timestamp::from_millis(millis - 1), counter: u32::MAX, node },
+        }
+    }
+
     /// Whether this version claims a time that is more than [`MAX_CLOCK_SKEW`] ahead of `now`.
     #[must_use]
     pub fn is_from_future(self, now: Timestamp) -> bool {
@@ -80,13 +98,14 @@ impl fmt::Debug for Version {
 pub struct VersionClock {
     node: NodeId,
     last: Mutex<(Timestamp, u32)>,
+    corrections: Count,
 }
 
 impl VersionClock {
     /// A clock that writes as `node`.
     #[must_use]
     pub const fn new(node: NodeId) -> Self {
-        Self { node, last: Mutex::new((Timestamp::EPOCH, 0)) }
+        Self { node, last: Mutex::new((Timestamp::EPOCH, 0)), corrections: Count::new() }
     }
 
     /// The node that this clock writes as.
@@ -97,18 +116,30 @@ impl VersionClock {
 
     /// A version greater than every one that this clock made or observed before.
     ///
-    /// Stays true when the wall clock is set back: the counter then carries the order.
+    /// Stays true when the wall clock is set back by [`MAX_CLOCK_SKEW`] or less: the counter then carries
+    /// the order. When it is set back further, the versions made before claim to come from the future,
+    /// nobody uses them, and versions go on from `now`; see [`VersionClock::corrections`].
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Version {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = if now > last.0 {
-            (now, 0)
+        if last.0 > now.saturating_add(MAX_CLOCK_SKEW) {
+            self.corrections.add(1);
+            *last = (now, 0);
+        } else if now > last.0 {
+            *last = (now, 0);
         } else if last.1 == u32::MAX {
-            (Timestamp::from_millis(last.0.as_millis() + 1), 0)
+            *last = (Timestamp::from_millis(last.0.as_millis() + 1), 0);
         } else {
-            (last.0, last.1 + 1)
-        };
+            last.1 += 1;
+        }
         Version { wall: last.0, counter: last.1, node: self.node }
+    }
+
+    /// How often the wall clock was found set back so far that versions went on from an earlier time.
+    /// What this process wrote in between is not used by anybody, itself included.
+    #[must_use]
+    pub fn corrections(&self) -> u64 {
+        self.corrections.get()
     }
 
     /// Takes note of a version seen elsewhere, so that the next one made here is above it.
@@ -139,6 +170,38 @@ mod tests {
             let clock = VersionClock::new(NodeId::from_u64(1));
             let made: Vec<_> = walls.iter().map(|wall| clock.next(Timestamp::from_millis(*wall))).collect();
             prop_assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+
+    #[test]
+    fn clock_set_back_beyond_the_skew_makes_versions_of_now() {
+        let clock = VersionClock::new(NodeId::from_u64(1));
+        let ahead = NOW.saturating_add(Duration::from_secs(3600));
+        let before = clock.next(ahead);
+        let after = clock.next(NOW);
+        assert!(before.is_from_future(NOW) && !after.is_from_future(NOW));
+        assert_eq!((after.wall, clock.corrections()), (NOW, 1));
+        assert!(clock.next(NOW) > after, "and they increase again");
+        let near = clock.next(NOW.saturating_sub(MAX_CLOCK_SKEW));
+        assert!(near > after, "a smaller step keeps the order");
+        assert_eq!(clock.corrections(), 1);
+    }
+
+    #[test]
+    fn just_below_is_the_next_smaller_version() {
+        let version = |wall, counter, node| Version {
+            wall: Timestamp::from_millis(wall),
+            counter,
+            node: NodeId::from_u64(node),
+        };
+        let max = u64::MAX;
+        for (of, below) in [
+            (version(5, 3, 7), version(5, 3, 6)),
+            (version(5, 3, 0), version(5, 2, max)),
+            (version(5, 0, 0), version(4, u32::MAX, max)),
+            (Version::ZERO, Version::ZERO),
+        ] {
+            assert_eq!(of.just_below(), below);
         }
     }
 

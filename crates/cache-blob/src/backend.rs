@@ -307,6 +307,15 @@ impl<S: BlobStore> BlobBackend<S> {
             self.cache.forget(key);
             return Ok(None);
         };
+        self.decode(key, blob)
+    }
+
+    /// The entry in a blob that the store holds for `key`, as [`CacheBackend::get`] returns it: `None`
+    /// for an expired one and for one in a newer format. For what a store offers beyond reading blobs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] when it is not what was written; the next put of this key replaces it.
+    pub fn decode(&self, key: &Key, blob: Blob) -> Result<Option<Entry>, Error> {
         let now = self.clock.now();
         let (content, revision) = blob.into_parts();
         let bytes = match content {

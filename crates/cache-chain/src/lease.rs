@@ -3,21 +3,18 @@
 //! They save loads and decide nothing: whoever gets no answer in time loads.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
+use peercache_api::util::Count;
 use peercache_api::{
-    CacheBackend, Clock, Entry, Error, ErrorKind, Fleet, Key, LeaseAnswer, LeaseRequest, LeaseToken,
-    Operation, RemovalWatcher, Version, async_trait,
+    Clock, Entry, Error, ErrorKind, Key, LeaseAnswer, LeaseRequest, LeaseToken, Operation, Version,
 };
 use serde::Serialize;
-use tokio::time::timeout;
 
-use crate::chain::Chain;
-use crate::lookup::{Lookup, PutOutcome, Skip, TierPut};
-use crate::recent::Recent;
-use crate::stats::Count;
-use crate::tier::{Call, Tier, timeout_error};
+use crate::outcome::{Lookup, PutOutcome, Skip, TierPut};
+use crate::read::Reader;
+use crate::tier::{Call, Latency, Tier};
 
 /// After how long a lease ends by itself: what a holder that died costs the others at most.
 pub const LEASE_TTL: Duration = Duration::from_secs(10);
@@ -45,11 +42,11 @@ pub struct LeaseReport {
     pub useless: u64,
     /// Questions that failed or were not answered in time.
     pub failed: u64,
-    /// Not asked, because the tier is unwell.
+    /// Not asked, because the tier is unhealthy.
     pub skipped: u64,
 }
 
-/// The answer to [`Chain::lease`].
+/// The answer to [`Chain::lease`](crate::Chain::lease).
 #[derive(Debug)]
 #[must_use]
 pub enum Leased {
@@ -65,12 +62,13 @@ pub enum Leased {
 /// loads.
 #[must_use = "a lease that is dropped is given back"]
 pub struct Lease {
-    backend: Arc<dyn CacheBackend>,
+    tier: Arc<Tier>,
     /// The place of the tier in the chain.
-    tier: usize,
+    index: usize,
     key: Key,
     token: LeaseToken,
-    leases: Arc<Leases>,
+    stats: Arc<LeaseStats>,
+    clock: Arc<dyn Clock>,
     since: Duration,
     held: bool,
 }
@@ -79,22 +77,19 @@ impl Lease {
     /// The value was written, with this outcome. If the tier that coordinates the fleet takes it, the lease
     /// ends when it has arrived there; otherwise it is given back now.
     pub fn resolve(mut self, outcome: &PutOutcome) {
-        let put = outcome.tiers.get(self.tier).map(|tier| &tier.put);
+        let put = outcome.tiers.get(self.index).map(|tier| &tier.put);
         if matches!(put, Some(TierPut::Stored | TierPut::Queued)) {
             self.held = false;
-            let now = self.leases.clock.monotonic();
-            self.leases.loads.record(now, now.saturating_sub(self.since));
+            let now = self.clock.monotonic();
+            self.stats.loads.record(now, now.saturating_sub(self.since));
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.held
-            && let Some(fleet) = self.backend.fleet()
-        {
-            self.leases.released.add(1);
-            fleet.release(&self.key, self.token);
+        if self.held && self.tier.notify_fleet(|fleet| fleet.release(&self.key, self.token)) {
+            self.stats.released.add(1);
         }
     }
 }
@@ -105,12 +100,11 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// What a chain knows about its leases.
+/// What became of the leases of a chain.
 #[derive(Debug)]
-pub(crate) struct Leases {
-    clock: Arc<dyn Clock>,
+struct LeaseStats {
     /// How long loads under a lease took.
-    loads: Recent,
+    loads: Latency,
     granted: Count,
     released: Count,
     found: Count,
@@ -120,11 +114,20 @@ pub(crate) struct Leases {
     skipped: Count,
 }
 
+/// Asks for the leases of a chain.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    reader: Arc<Reader>,
+    clock: Arc<dyn Clock>,
+    /// The place of the tier that coordinates a fleet.
+    fleet: Option<usize>,
+    stats: Arc<LeaseStats>,
+}
+
 impl Leases {
-    pub(crate) fn new(clock: &Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self {
-            clock: Arc::clone(clock),
-            loads: Recent::new(),
+    pub(crate) fn new(reader: &Arc<Reader>, clock: &Arc<dyn Clock>, fleet: Option<usize>) -> Self {
+        let stats = Arc::new(LeaseStats {
+            loads: Latency::new(),
             granted: Count::default(),
             released: Count::default(),
             found: Count::default(),
@@ -132,146 +135,106 @@ impl Leases {
             useless: Count::default(),
             failed: Count::default(),
             skipped: Count::default(),
-        })
+        });
+        Self { reader: Arc::clone(reader), clock: Arc::clone(clock), fleet, stats }
+    }
+
+    /// The tier that coordinates a fleet.
+    pub(crate) fn tier(&self) -> Option<&Arc<Tier>> {
+        self.fleet.map(|index| &self.reader.sources.slots[index].tier)
+    }
+
+    /// Whether a tier coordinates loads with other machines.
+    pub(crate) fn coordinates(&self) -> bool {
+        self.tier().is_some_and(|tier| tier.writes() && tier.reads())
+    }
+
+    /// As [`Leases::coordinates`], unless `lookup` found that tier unhealthy.
+    pub(crate) fn coordinates_after(&self, lookup: &Lookup) -> bool {
+        let unhealthy =
+            |skip: &Skip| matches!(skip, Skip::Failed(_) | Skip::TimedOut(_) | Skip::Open | Skip::TooSlow);
+        self.coordinates()
+            && !lookup.trace.iter().any(|trace| Some(trace.index) == self.fleet && unhealthy(&trace.skip))
     }
 
     /// How long to wait for another one's load: about as long as loading would take.
     fn wait(&self) -> Duration {
-        match self.loads.usual(self.clock.monotonic()) {
+        match self.stats.loads.percentiles(self.clock.monotonic()) {
             Some(usual) => (usual.p95 * 2).clamp(SHORTEST_WAIT, LEASE_TTL),
             None => LEASE_WAIT,
         }
     }
 
-    pub(crate) fn report(&self) -> LeaseReport {
-        LeaseReport {
-            granted: self.granted.get(),
-            released: self.released.get(),
-            found: self.found.get(),
-            waited: self.waited.get(),
-            useless: self.useless.get(),
-            failed: self.failed.get(),
-            skipped: self.skipped.get(),
-        }
-    }
-}
-
-/// The tier that coordinates a fleet: the first shared one that does, and rather one that may be written.
-pub(crate) fn fleet_tier(tiers: &[Arc<Tier>]) -> Option<usize> {
-    let shared = |tier: &Arc<Tier>| !tier.is_local() && tier.backend.fleet().is_some();
-    let index = tiers.iter().position(|tier| shared(tier) && tier.writes() && tier.reads());
-    index.or_else(|| tiers.iter().position(shared))
-}
-
-impl Chain {
-    /// Whether a tier coordinates loads with other machines. Where none does, [`Chain::lease`] answers
-    /// [`Leased::Alone`] at once.
-    #[must_use]
-    pub fn coordinates(&self) -> bool {
-        self.fleet.is_some_and(|index| self.tiers[index].writes() && self.tiers[index].reads())
-    }
-
-    /// As [`Chain::coordinates`], unless `lookup` found that tier unwell: a caller who has waited for it once
-    /// is not to wait again.
-    #[must_use]
-    pub fn coordinates_after(&self, lookup: &Lookup) -> bool {
-        let Some(index) = self.fleet.filter(|_| self.coordinates()) else { return false };
-        let name = self.tiers[index].name();
-        let unwell =
-            |skip: &Skip| matches!(skip, Skip::Failed(_) | Skip::TimedOut(_) | Skip::Open | Skip::TooSlow);
-        !lookup.trace.iter().any(|trace| trace.tier == name && unwell(&trace.skip))
-    }
-
-    /// Asks the fleet, if there is one, to be the only one that loads `key`, after a lookup that found
-    /// nothing; only a value above `newer_than` is of use, which is that lookup's
-    /// [`newest`](crate::Lookup::newest).
-    ///
-    /// Waits for another one's load about as long as loads take ([`LEASE_WAIT`] while that is not known,
-    /// [`LEASE_TTL`] at most), and for an answer no longer than the tier's deadline for reads beyond that.
-    /// Cannot fail: whatever goes wrong is an answer of [`Leased::Alone`], and counted.
-    ///
-    /// Cancel-safe; a lease that is granted to a call that was dropped ends with [`LEASE_TTL`].
-    pub async fn lease(&self, key: &Key, newer_than: Option<Version>) -> Leased {
+    /// Asks the fleet, if there is one, to be the only one that loads `key`.
+    pub(crate) async fn lease(&self, key: &Key, newer_than: Option<Version>) -> Leased {
         let Some(index) = self.fleet.filter(|_| self.coordinates()) else { return Leased::Alone };
-        let (tier, leases) = (&self.tiers[index], &self.leases);
-        let Some(fleet) = tier.backend.fleet().filter(|_| tier.breaker.allow()) else {
-            leases.skipped.add(1);
+        let tier = &self.reader.sources.slots[index].tier;
+        let Some(fleet) = tier.fleet().filter(|_| tier.breaker.allow()) else {
+            self.stats.skipped.add(1);
             return Leased::Alone;
         };
-        let wait = leases.wait();
+        let wait = self.wait();
         let request = LeaseRequest::new(LEASE_TTL, wait).newer_than(newer_than.unwrap_or_default());
         let deadline = wait + tier.read_deadline;
-        match timeout(deadline, fleet.lease(key, request)).await {
-            Ok(Ok(LeaseAnswer::Granted(token))) => {
-                leases.granted.add(1);
-                Leased::Granted(Lease {
-                    backend: Arc::clone(&tier.backend),
-                    tier: index,
+        let error = match tier.coordinate(deadline, async { fleet.lease(key, request).await }).await {
+            Call::Done(LeaseAnswer::Granted(token)) => {
+                self.stats.granted.add(1);
+                return Leased::Granted(Lease {
+                    tier: Arc::clone(tier),
+                    index,
                     key: key.clone(),
                     token,
-                    leases: Arc::clone(leases),
+                    stats: Arc::clone(&self.stats),
+                    clock: Arc::clone(&self.clock),
                     since: self.clock.monotonic(),
                     held: true,
-                })
+                });
             }
-            Ok(Ok(LeaseAnswer::Found(entry))) => self.take_in(index, key, entry, newer_than).await,
-            Ok(Err(error)) if error.kind() == ErrorKind::Timeout => {
-                leases.waited.add(1);
-                Leased::Alone
+            Call::Done(LeaseAnswer::Found(entry)) => {
+                let loaded = self.reader.take_loaded(index, key, entry, newer_than).await;
+                (if loaded.is_some() { &self.stats.found } else { &self.stats.useless }).add(1);
+                return loaded.map_or(Leased::Alone, Leased::Found);
             }
-            Ok(Err(error)) => {
-                leases.failed.add(1);
-                tracing::debug!(tier = tier.name(), operation = "lease", %error, "tier failed");
-                tier.breaker.failure(&error);
-                tier.stats.note(&error);
-                Leased::Alone
+            Call::Failed(error) if error.kind() == ErrorKind::Timeout => {
+                self.stats.waited.add(1);
+                return Leased::Alone;
             }
-            Err(_) => {
-                leases.failed.add(1);
-                let error = timeout_error(tier, Operation::Lease, deadline);
-                tier.breaker.failure(&error);
-                tier.stats.note(&error);
-                Leased::Alone
-            }
-        }
-    }
-
-    /// Judges a value that another one loaded like one that was read, and carries it up.
-    async fn take_in(&self, index: usize, key: &Key, entry: Entry, newer_than: Option<Version>) -> Leased {
-        let mut scan = self.begin(key);
-        scan.newest = scan.newest.max(newer_than);
-        let held = Call::Done(Some(self.tiers[index].capped(entry)));
-        let _skip = self.weigh_with_tags(index, key, held, &mut scan).await;
-        let Some((_, entry)) = scan.found.take() else {
-            self.leases.useless.add(1);
-            return Leased::Alone;
+            Call::Failed(error) => error,
+            Call::TimedOut(deadline) => tier.timeout_error(Operation::Lease, deadline),
         };
-        self.leases.found.add(1);
-        self.carry_up(index, key, &entry, &scan).await;
-        Leased::Found(entry)
+        self.stats.failed.add(1);
+        tracing::debug!(tier = tier.name(), operation = "lease", %error, "tier failed");
+        tier.breaker.failure(&error);
+        tier.stats.note(&error);
+        Leased::Alone
     }
-}
 
-/// A chain within a chain passes on what its own tier coordinates.
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl Fleet for Chain {
-    async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error> {
-        match self.fleet.and_then(|index| self.tiers[index].backend.fleet()) {
-            Some(fleet) => fleet.lease(key, request).await,
-            None => Err(Error::new(ErrorKind::Unsupported, Operation::Lease, "no tier coordinates a fleet")
-                .with_backend(self.info.name.clone())),
+    /// Passes a question of a chain around this one on to the tier that coordinates the fleet.
+    pub(crate) async fn forward(
+        &self,
+        key: &Key,
+        request: LeaseRequest,
+    ) -> Option<Result<LeaseAnswer, Error>> {
+        let tier = self.tier()?;
+        let fleet = tier.fleet()?;
+        let deadline = LEASE_TTL + tier.read_deadline;
+        Some(match tier.coordinate(deadline, async { fleet.lease(key, request).await }).await {
+            Call::Done(answer) => Ok(answer),
+            Call::Failed(error) => Err(error),
+            Call::TimedOut(deadline) => Err(tier.timeout_error(Operation::Lease, deadline)),
+        })
+    }
+
+    pub(crate) fn report(&self) -> LeaseReport {
+        let stats = &self.stats;
+        LeaseReport {
+            granted: stats.granted.get(),
+            released: stats.released.get(),
+            found: stats.found.get(),
+            waited: stats.waited.get(),
+            useless: stats.useless.get(),
+            failed: stats.failed.get(),
+            skipped: stats.skipped.get(),
         }
-    }
-
-    fn release(&self, key: &Key, token: LeaseToken) {
-        if let Some(fleet) = self.fleet.and_then(|index| self.tiers[index].backend.fleet()) {
-            fleet.release(key, token);
-        }
-    }
-
-    /// Removals that any tier tells of, once this chain has taken note itself.
-    fn watch(&self, watcher: Weak<dyn RemovalWatcher>) {
-        self.removals.listen(watcher);
     }
 }

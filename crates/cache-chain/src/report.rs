@@ -1,14 +1,15 @@
 //! The report: one serialisable picture that the command line, metrics and status pages all read.
 
+use peercache_api::util::Count;
 use serde::Serialize;
 
-use crate::behind::BehindReport;
-use crate::breaker::BreakerReport;
+use crate::invalidation::{RemovalReport, TagReport};
 use crate::lease::LeaseReport;
-use crate::removals::RemovalReport;
-use crate::stats::Count;
-use crate::tags::TagReport;
-use crate::tier::Tier;
+use crate::read::PromotionReport;
+use crate::slot::Slot;
+use crate::tier::{BreakerReport, LatencyReport};
+use crate::write::journal::JournalReport;
+use crate::write::queue::QueueReport;
 
 /// A chain's counters since it was built.
 ///
@@ -32,48 +33,18 @@ pub struct Report {
     pub puts: u64,
     /// Writes that at least one tier took.
     pub puts_stored: u64,
-    /// Copies carried up to faster tiers.
+    /// Copies promoted to faster tiers.
     pub promotions: PromotionReport,
     /// Tags invalidated and looked up.
     pub tags: TagReport,
     /// What is kept on disk for shared tiers; none without a journal.
     pub journal: Option<JournalReport>,
-    /// Removals heard of from other machines.
+    /// Removals received from other machines.
     pub removals: RemovalReport,
     /// Loads coordinated with other machines.
     pub leases: LeaseReport,
     /// The tiers, in reading order.
     pub tiers: Vec<TierReport>,
-}
-
-/// The journal of this process, and what it found of processes that have ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct JournalReport {
-    /// Bytes in it that wait for shared tiers.
-    pub bytes: u64,
-    /// Whether its records are sealed.
-    pub sealed: bool,
-    /// Segments that ended within a record, as those of a killed process may. What came before is
-    /// delivered.
-    pub torn: u64,
-    /// Records that do not open, or are none: never delivered.
-    pub refused: u64,
-    /// Segments that are not for this process to read: sealed with another secret, or in clear although
-    /// this process seals, or of a later version. They are left for as long as a removal lives.
-    pub foreign: u64,
-}
-
-/// Copies carried up to faster tiers after a hit further down.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct PromotionReport {
-    /// Taken by the tier.
-    pub stored: u64,
-    /// Refused or failed.
-    pub errors: u64,
-    /// Not tried, because too many bytes were waiting to be written.
-    pub dropped: u64,
 }
 
 /// One tier's counters.
@@ -139,7 +110,7 @@ pub struct TierReport {
     /// Time that writes took, whatever their end.
     pub put_latency: LatencyReport,
     /// What waits to be written to it; none for a local tier, or one that is not written.
-    pub behind: Option<BehindReport>,
+    pub queue: Option<QueueReport>,
     /// Whether the tier is used, and if not, why.
     pub breaker: BreakerReport,
     /// The latest failure, in one line.
@@ -147,7 +118,8 @@ pub struct TierReport {
 }
 
 /// What a tier has counted so far.
-pub(crate) fn tier_report(tier: &Tier) -> TierReport {
+pub(crate) fn tier_report(slot: &Slot) -> TierReport {
+    let tier = &slot.tier;
     let stats = &tier.stats;
     let passed =
         [&stats.not_allowed, &stats.open, &stats.too_slow, &stats.overtaken, &stats.spare].map(Count::get);
@@ -186,18 +158,8 @@ pub(crate) fn tier_report(tier: &Tier) -> TierReport {
         put_cancelled: stats.put_cancelled.get(),
         bytes_written: stats.bytes_written.get(),
         put_latency: stats.put_latency.report(),
-        behind: tier.behind.as_ref().map(|behind| behind.report()),
+        queue: slot.queue.as_ref().map(|queue| queue.report()),
         breaker: tier.breaker.report(),
         last_error: stats.last_error().map(|error| error.to_string()),
     }
-}
-
-/// Percentiles in microseconds, to two significant digits; zero when nothing was measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-#[non_exhaustive]
-pub struct LatencyReport {
-    /// The median.
-    pub p50_us: f64,
-    /// The 99th percentile.
-    pub p99_us: f64,
 }

@@ -25,7 +25,8 @@ const MARK: &str = ".peercache-";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RewriteBodies {
-    /// Those below `/api/v3`: such a client expects an Enterprise Server, which names itself.
+    /// Those below `/api/v3`, whose client expects an Enterprise Server, which names itself; and those of
+    /// clients that are known to follow URLs in bodies: PyGithub, github3.py and octokit.
     #[default]
     Auto,
     /// All.

@@ -13,6 +13,9 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use peercache::Clock;
+use peercache::backend::SystemClock;
+
 use crate::hosts::PUBLIC_API;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -58,6 +61,7 @@ pub struct CertificateAuthority {
     certificate_pem: String,
     names: Vec<String>,
     until: SystemTime,
+    clock: Arc<dyn Clock>,
     /// Server certificates that were made, by what they are for. Bounded by the names.
     issued: Mutex<HashMap<String, Issued>>,
 }
@@ -82,6 +86,10 @@ impl CertificateAuthority {
     /// # Errors
     /// A name that is none, more than 64, or a library that refuses.
     pub fn generate(names: &[String], valid: Duration) -> Result<Self, CaError> {
+        Self::generate_at(names, valid, Arc::new(SystemClock::new()))
+    }
+
+    fn generate_at(names: &[String], valid: Duration, clock: Arc<dyn Clock>) -> Result<Self, CaError> {
         let mut all: Vec<String> = Self::DEFAULT_NAMES.iter().map(|&name| name.to_owned()).collect();
         for name in names {
             let name = name.to_ascii_lowercase();
@@ -95,8 +103,8 @@ impl CertificateAuthority {
         if all.len() > MAX_NAMES {
             return Err(CaError::TooManyNames(all.len()));
         }
-        let until = SystemTime::now() + valid;
-        Self::assemble(KeyPair::generate()?, all, until, None)
+        let until = now(&*clock) + valid;
+        Self::assemble(KeyPair::generate()?, all, until, None, clock)
     }
 
     /// The one that [`Self::key_pem`] and [`Self::certificate_pem`] were taken from.
@@ -114,11 +122,12 @@ impl CertificateAuthority {
             .and_then(|seconds| seconds.parse().ok())
             .ok_or(CaError::Unreadable("it has no line `valid-until:`"))?;
         let until = SystemTime::UNIX_EPOCH + Duration::from_secs(until);
-        if until <= SystemTime::now() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        if until <= now(&*clock) {
             return Err(CaError::Expired);
         }
         let key = KeyPair::from_pem(key_pem).map_err(|_| CaError::Unreadable("it has no private key"))?;
-        Self::assemble(key, names, until, Some(certificate_pem.to_owned()))
+        Self::assemble(key, names, until, Some(certificate_pem.to_owned()), clock)
     }
 
     fn assemble(
@@ -126,6 +135,7 @@ impl CertificateAuthority {
         names: Vec<String>,
         until: SystemTime,
         certificate_pem: Option<String>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, CaError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -137,11 +147,11 @@ impl CertificateAuthority {
             permitted_subtrees: names.iter().map(|name| subtree(name)).collect(),
             excluded_subtrees: Vec::new(),
         });
-        params.not_before = (SystemTime::now() - BACKDATED).into();
+        params.not_before = (now(&*clock) - BACKDATED).into();
         params.not_after = until.into();
         let issuer = params.self_signed(&key)?;
         let certificate_pem = certificate_pem.unwrap_or_else(|| issuer.pem());
-        Ok(Self { issuer, key, certificate_pem, names, until, issued: Mutex::default() })
+        Ok(Self { issuer, key, certificate_pem, names, until, clock, issued: Mutex::default() })
     }
 
     /// What clients are told to trust, as PEM.
@@ -163,10 +173,10 @@ impl CertificateAuthority {
         &self.names
     }
 
-    /// Until when it is valid.
+    /// For how much longer it is valid.
     #[must_use]
-    pub const fn valid_until(&self) -> SystemTime {
-        self.until
+    pub fn remaining(&self) -> Duration {
+        self.until.duration_since(now(&*self.clock)).unwrap_or_default()
     }
 
     /// What a TLS server for this host needs: a certificate of a week, made when it is first asked for and
@@ -185,7 +195,7 @@ impl CertificateAuthority {
     }
 
     fn issue(&self, purpose: &str, names: &[String]) -> Result<Arc<ServerConfig>, CaError> {
-        let now = SystemTime::now();
+        let now = now(&*self.clock);
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = issued.get(purpose).filter(|found| now + DAY < found.until) {
             return Ok(Arc::clone(&found.config));
@@ -226,6 +236,10 @@ pub(crate) fn server_config(
         .map_err(library)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn now(clock: &dyn Clock) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(clock.now().as_millis())
 }
 
 fn is_name(name: &str) -> bool {
@@ -308,6 +322,20 @@ mod tests {
         // Whoever has the key can sign what they like; clients do not believe it.
         let stolen = ca.issue("stolen", &["bank.example".to_owned()]).unwrap();
         assert!(!is_believed(&ca, &stolen, "bank.example"));
+    }
+
+    #[test]
+    fn server_certificate_is_made_anew_when_a_day_is_left() {
+        let clock = Arc::new(peercache_testkit::ManualClock::default());
+        let ca = CertificateAuthority::generate_at(&[], 10 * DAY, clock.clone()).unwrap();
+        let first = ca.server_config(PUBLIC_API).unwrap();
+        clock.advance(5 * DAY);
+        assert!(Arc::ptr_eq(&first, &ca.server_config(PUBLIC_API).unwrap()));
+        clock.advance(DAY + Duration::from_secs(1));
+        assert!(!Arc::ptr_eq(&first, &ca.server_config(PUBLIC_API).unwrap()));
+        assert_eq!(ca.remaining(), 4 * DAY - Duration::from_secs(1));
+        clock.advance(4 * DAY);
+        assert!(matches!(ca.server_config(PUBLIC_API), Err(CaError::Expired)));
     }
 
     #[test]

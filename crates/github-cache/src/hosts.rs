@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Uri;
-use http::header::{HOST, HeaderMap, HeaderName};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 
@@ -336,7 +336,7 @@ impl Hosts {
         let target = format!("{}{slash}{tail}", api.server.prefix);
         let base = base(cut);
         let rewrites = match self.bodies {
-            RewriteBodies::Auto => !cut.is_empty(),
+            RewriteBodies::Auto => !cut.is_empty() || follows_bodies(&parts.headers),
             RewriteBodies::Always => true,
             RewriteBodies::Never => false,
         };
@@ -397,6 +397,14 @@ fn route(
     let graphql = url.path == "/graphql";
     let api = Arc::clone(api);
     Ok(Route::Api(ApiRoute { api, url, target, base, bodies, knows_rewritten: false, graphql }))
+}
+
+/// Whether the client is known to follow the URLs in bodies, whatever its base URL looks like: PyGithub
+/// refuses those of another host, the others leave for api.github.com with their token.
+fn follows_bodies(headers: &HeaderMap) -> bool {
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let has = |name: &[u8]| agent.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name));
+    has(b"pygithub") || has(b"github3.py") || has(b"octokit")
 }
 
 fn bad_path(bad: BadPath) -> Problem {

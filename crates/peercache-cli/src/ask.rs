@@ -1,12 +1,15 @@
 //! Asking a running `peercache serve`.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use peercache::Config;
+use peercache::config::COMMAND;
 use serde_json::Value;
 
 use crate::cli::ServerArgs;
 use crate::exit::Failure;
-use crate::http;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:9180";
 const PATH: &str = "/-/peercache/stats";
@@ -14,40 +17,116 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// The most that a stats answer may have, in bytes. A real one has a few KiB.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 
-/// The statistics of the server that `args` name, or of the one at the usual address.
-pub(crate) async fn server(args: &ServerArgs) -> Result<Value, Failure> {
-    let socket = args.socket.as_deref();
-    let base = args.url.as_deref().unwrap_or(DEFAULT_URL).trim_end_matches('/');
-    if !base.starts_with("http://") {
-        return Err(Failure::config(format!("--url {base}: give a URL such as {DEFAULT_URL}")));
+/// Where a server is.
+struct Place {
+    /// Its URL; over a socket the host only has to be none of GitHub's.
+    base: String,
+    socket: Option<PathBuf>,
+}
+
+impl Place {
+    /// The server that `args` name, else the settings, else the one at the usual address.
+    fn of(args: &ServerArgs) -> Result<Self, Failure> {
+        let over = |socket: PathBuf| Self { base: "http://peercache".to_owned(), socket: Some(socket) };
+        let at = |base: &str| Self { base: base.trim_end_matches('/').to_owned(), socket: None };
+        if let Some(socket) = &args.socket {
+            return Ok(over(socket.clone()));
+        }
+        if let Some(url) = &args.url {
+            if !url.starts_with("http://") {
+                return Err(Failure::config(format!("--url {url}: give a URL such as {DEFAULT_URL}")));
+            }
+            return Ok(at(url));
+        }
+        let settings = Config::from_env(COMMAND)?.server();
+        Ok(match (settings.url, settings.socket, settings.http_listen.first()) {
+            (Some(url), ..) => at(&url),
+            (None, Some(socket), _) => over(socket),
+            (None, None, Some(address)) => at(&format!("http://{}", reachable(*address))),
+            (None, None, None) => at(DEFAULT_URL),
+        })
     }
-    let asked = socket.map_or_else(|| base.to_owned(), |path| path.display().to_string());
-    let client = http::client(|client| match socket {
-        Some(path) => client.timeout(WITHIN).unix_socket(path),
+
+    fn shown(&self) -> String {
+        self.socket.as_ref().map_or_else(|| self.base.clone(), |path| path.display().to_string())
+    }
+}
+
+/// Where a process of this machine reaches who listens at `address`.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A client for plain HTTP that no proxy setting diverts. It trusts no certificate authority, so that it
+/// starts on an image that has none.
+pub(crate) fn client(
+    settings: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, Failure> {
+    let builder = reqwest::Client::builder().no_proxy().tls_certs_only([]);
+    settings(builder)
+        .build()
+        .map_err(|error| Failure::failed(format!("the HTTP client cannot start: {error}")))
+}
+
+/// Why there are no statistics.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// Nobody listens there.
+    Nobody,
+    /// What listens there is no peercache; in words what it did.
+    Other(String),
+}
+
+/// The statistics of the server that `args` or the settings name, or of the one at the usual address.
+pub(crate) async fn server(args: &ServerArgs) -> Result<Value, Failure> {
+    let (asked, answer) = look(args).await?;
+    answer.map_err(|unanswered| match unanswered {
+        Unanswered::Nobody => Failure::failed(format!(
+            "no peercache answers at {asked}; start one with `peercache serve`, or name another with --url or --socket"
+        )),
+        Unanswered::Other(what) => Failure::failed(format!("{asked} {what}; is that a peercache?")),
+    })
+}
+
+/// Where a server was looked for, and what it said.
+pub(crate) async fn look(args: &ServerArgs) -> Result<(String, Result<Value, Unanswered>), Failure> {
+    let place = Place::of(args)?;
+    let base = &place.base;
+    let client = client(|client| match &place.socket {
+        Some(path) => client.timeout(WITHIN).unix_socket(path.as_path()),
         None => client.timeout(WITHIN),
     })?;
-    // Over a socket the host only has to be none of GitHub's.
-    let url = if socket.is_some() { format!("http://peercache{PATH}") } else { format!("{base}{PATH}") };
-    let response = client.get(url).send().await.map_err(|error| {
-        if error.is_builder() {
-            return Failure::config(format!("--url {base}: this is not a URL; give one such as {DEFAULT_URL}"));
+    let answer = match client.get(format!("{base}{PATH}")).send().await {
+        Err(error) if error.is_builder() => {
+            return Err(Failure::config(format!(
+                "{base}: this is not a URL; give one such as {DEFAULT_URL}"
+            )));
         }
-        Failure::failed(format!(
-            "no peercache answers at {asked}; start one with `peercache serve`, or name another with --url or --socket"
-        ))
-    })?;
-    if !response.status().is_success() {
-        return Err(Failure::failed(format!(
-            "{asked} answered {}; is that a peercache?",
-            response.status().as_u16()
-        )));
-    }
-    let body = bounded(response).await.ok_or_else(|| {
-        Failure::failed(format!("{asked} did not give a whole answer of at most {MAX_ANSWER_BYTES} bytes"))
-    })?;
-    serde_json::from_slice(&body).map_err(|error| {
-        Failure::failed(format!("{asked} did not answer with JSON ({error}); is that a peercache?"))
-    })
+        Err(error) if error.is_connect() => Err(Unanswered::Nobody),
+        Err(error) if error.is_timeout() => {
+            Err(Unanswered::Other(format!("did not answer within {} s", WITHIN.as_secs())))
+        }
+        Err(_) => Err(Unanswered::Other("did not answer with HTTP".to_owned())),
+        Ok(response) if !response.status().is_success() => {
+            Err(Unanswered::Other(format!("answered {}", response.status().as_u16())))
+        }
+        Ok(response) => match bounded(response).await {
+            None => Err(Unanswered::Other(format!(
+                "did not give a whole answer of at most {MAX_ANSWER_BYTES} bytes"
+            ))),
+            Some(body) => match serde_json::from_slice::<Value>(&body) {
+                Ok(stats) if stats.pointer("/cache/tiers").is_some() => Ok(stats),
+                Ok(_) => Err(Unanswered::Other("answered with other JSON".to_owned())),
+                Err(_) => Err(Unanswered::Other("did not answer with JSON".to_owned())),
+            },
+        },
+    };
+    Ok((place.shown(), answer))
 }
 
 async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use peercache::Config;
@@ -66,8 +66,7 @@ pub(crate) async fn run(args: CaArgs, json: bool) -> Result<Exit, Failure> {
         }
     };
     let certificate = dir.join(CERTIFICATE);
-    let days = authority.valid_until().duration_since(SystemTime::now()).unwrap_or_default().as_secs()
-        / DAY.as_secs();
+    let days = authority.remaining().as_secs() / DAY.as_secs();
     if json {
         output::json(&json!({
             "certificate": certificate,

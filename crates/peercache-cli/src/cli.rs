@@ -1,9 +1,12 @@
 //! The command line: what can be said, and its help.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use peercache::config::known_settings;
 #[cfg(feature = "demo")]
 use peercache_fakehub::FakeHubArgs;
 
@@ -12,7 +15,7 @@ use crate::exit::Failure;
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done
-  1  get: there is nothing fresh under this key
+  1  get: there is nothing fresh under this key; doctor: a check failed
   2  an argument or a setting is wrong; the message says which, and what is accepted
   3  it should have worked and did not
   exec ends with the code of its command
@@ -22,7 +25,7 @@ CACHE_CONFIG names; `peercache config` shows each and where it came from. Logs g
 
 /// Share GitHub API responses between CI runners through a chain of caches.
 #[derive(Debug, Parser)]
-#[command(name = "peercache", version, after_help = AFTER_HELP)]
+#[command(name = "peercache", version, after_help = AFTER_HELP, after_long_help = format!("{AFTER_HELP}\n\n{}", variables()))]
 pub(crate) struct Cli {
     /// Print JSON instead of text, errors included
     #[arg(long, global = true)]
@@ -56,7 +59,7 @@ pub(crate) enum Command {
     /// Show what a running `peercache serve` saved, or what the disk tier holds
     Stats(StatsArgs),
     /// Show the peers that a running `peercache serve` knows: role, round trip, bytes, state
-    Peers(ServerArgs),
+    Peers(PeersArgs),
     /// Print this node's peer id, and what others put into CACHE_BOOTSTRAP_PEERS to find it
     Id,
     /// Look after the node of the IPFS tier
@@ -65,8 +68,10 @@ pub(crate) enum Command {
     S3(S3Args),
     /// Say tier by tier what a read of a key would do, and why
     Explain(ExplainArgs),
+    /// Find what does not work, why, and the line that mends it
+    Doctor(DoctorArgs),
     /// Show every setting and where it came from
-    Config,
+    Config(ConfigArgs),
     /// Print a new secret for CACHE_SECRET
     Keygen(KeygenArgs),
     /// Print shell completions
@@ -168,21 +173,35 @@ pub(crate) struct InvalidateArgs {
     pub(crate) all: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct ServerArgs {
-    /// The running `peercache serve` to ask
+    /// The running `peercache serve` to ask [default: CACHE_SERVER_URL, else http://127.0.0.1:9180]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 
-    /// The unix socket of the running `peercache serve` to ask
+    /// The Unix socket of the running `peercache serve` to ask [default: CACHE_SOCKET]
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PeersArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+
+    /// Show members that have left too, and ids in full
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
+
+    /// Show every counter instead of the few that say how it goes
+    #[arg(long)]
+    pub(crate) all: bool,
 
     /// Look at the disk tier of CACHE_DIR instead of asking a server
     #[arg(long, conflicts_with_all = ["url", "socket"])]
@@ -193,6 +212,24 @@ pub(crate) struct StatsArgs {
 pub(crate) struct ExplainArgs {
     /// The key
     pub(crate) key: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Print what mends each fault as a shell script, and do nothing
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) fix: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    /// Show these settings only, by their key in the file
+    #[arg(value_name = "KEY", value_parser = keys())]
+    pub(crate) keys: Vec<String>,
+
+    /// Show what there is to set, with kinds and defaults, instead of what is set
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 #[derive(Args, Debug)]
@@ -225,8 +262,8 @@ pub(crate) enum Shell {
     Zsh,
 }
 
-/// Prints the completions for `shell` to standard output.
-pub(crate) fn completions(shell: Shell) {
+/// The completions for `shell`.
+pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Elvish => clap_complete::Shell::Elvish,
@@ -234,7 +271,26 @@ pub(crate) fn completions(shell: Shell) {
         Shell::Powershell => clap_complete::Shell::PowerShell,
         Shell::Zsh => clap_complete::Shell::Zsh,
     };
-    clap_complete::generate(shell, &mut Cli::command(), "peercache", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "peercache", &mut script);
+    script
+}
+
+/// The keys of every setting, and `config` for the file itself.
+fn keys() -> PossibleValuesParser {
+    let known =
+        known_settings().into_iter().map(|setting| PossibleValue::new(setting.key).help(setting.help));
+    PossibleValuesParser::new(std::iter::once(PossibleValue::new("config")).chain(known))
+}
+
+/// The variables, for the end of `--help`.
+fn variables() -> String {
+    let mut text = String::from("Settings, by variable (`peercache config --list` says more):\n");
+    for setting in known_settings() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:28} {}", setting.variables[0], setting.kind);
+    }
+    text
 }
 
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {

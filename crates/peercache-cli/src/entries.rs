@@ -1,31 +1,45 @@
 //! `get`, `put` and `invalidate`: the cache from a script.
 
-use std::io::Write as _;
-use std::path::Path;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use futures_util::StreamExt as _;
+use peercache::config::COMMAND;
 use peercache::{
-    Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError, Skip,
-    StreamOptions, TierPut, Ttl,
+    Cache, Config, Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError,
+    Skip, StreamOptions, TierPut, Ttl,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 
 use crate::cli::{GetArgs, InvalidateArgs, PutArgs};
 use crate::exit::{Exit, Failure};
-use crate::{once, output};
+use crate::output::{self, Reader};
+
+/// Opens the cache of the environment for a command that does one thing and ends, beside the server of the
+/// same machine: without taking its port or its identity.
+pub(crate) async fn open() -> Result<Cache, Failure> {
+    Ok(Config::from_env(COMMAND)?.one_shot().open().await?)
+}
+
+/// Ends what [`open`] began.
+pub(crate) async fn close(cache: &Cache) -> Result<(), Failure> {
+    cache.close().await.map_err(|error| Failure::failed(format!("the cache did not close cleanly: {error}")))
+}
 
 /// Prints the fresh value under the key. A miss prints nothing to standard output and exits with 1.
 pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Exit, Failure> {
     let key = parse_key(args.key)?;
-    let cache = once::open().await?;
+    let cache = open().await?;
     let lookup = cache.lookup(&key).await;
     let mut answer = lookup_json(&lookup);
     for skipped in &lookup.trace {
-        if let Skip::Failed(error) = &skipped.skip {
-            tracing::warn!("{error}");
+        if let Some(why) = unanswered(&skipped.skip) {
+            tracing::warn!("{} was not read: {why}", skipped.tier);
         }
     }
     let value = match lookup.hit() {
@@ -48,28 +62,121 @@ pub(crate) async fn get(args: GetArgs, json: bool) -> Result<Exit, Failure> {
     if json {
         output::json(&answer)?;
     }
-    once::close(&cache).await?;
+    close(&cache).await?;
     Ok(if found { Exit::Ok } else { Exit::Miss })
 }
 
 async fn print(value: LargeValue) -> Result<(), Failure> {
     let mut parts = value.into_stream();
     while let Some(part) = parts.next().await {
-        output::write(&part.map_err(incomplete)?)?;
+        if output::write(&part.map_err(incomplete)?)? == Reader::HasGone {
+            break;
+        }
     }
     Ok(())
 }
 
-/// Writes the value beside `path` and renames it, so that a part of a value never stands there.
+/// Why a tier did not say whether it has the value: a miss is not the same as no answer.
+fn unanswered(skip: &Skip) -> Option<String> {
+    let advice = "CACHE_READ_TIMEOUT and CACHE_READ_BUDGET give it longer";
+    match skip {
+        Skip::Failed(error) => Some(error.to_string()),
+        Skip::TimedOut(_) | Skip::TooSlow | Skip::Overtaken => Some(format!("{skip}; {advice}")),
+        Skip::Open => Some(skip.to_string()),
+        _ => None,
+    }
+}
+
+/// Writes the value to what `path` names. A regular file is replaced as a whole, so that a part of a value
+/// never stands there, and keeps its mode; a device or a pipe is written to; a symbolic link stays, and what
+/// it points to is written.
 async fn save(value: LargeValue, path: &Path) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::failed(format!("cannot write {}: {error}", path.display()));
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
+            Failure::config(format!("cannot write {}: {error}", path.display()))
+        }
+        _ => Failure::failed(format!("cannot write {}: {error}", path.display())),
+    };
+    match Target::of(path).map_err(failed)? {
+        Target::Existing(mut file) => copy(value, &mut file, failed).await,
+        Target::Replaced(target, mode) => {
+            let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let builder = || {
+                let mut builder = tempfile::Builder::new();
+                // What the user's umask takes away is taken away, as it is from every new file.
+                builder.permissions(fs::Permissions::from_mode(0o666)).prefix(".peercache-");
+                builder.tempfile_in(dir)
+            };
+            let mut draft = match builder() {
+                // The directory may be another user's, and the file this one's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && mode.is_some() => {
+                    let mut file =
+                        fs::File::options().write(true).truncate(true).open(&target).map_err(failed)?;
+                    return copy(value, &mut file, failed).await;
+                }
+                draft => draft.map_err(failed)?,
+            };
+            copy(value, draft.as_file_mut(), failed).await?;
+            if let Some(mode) = mode {
+                draft.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+            }
+            draft.persist(&target).map(drop).map_err(|error| failed(error.error))
+        }
+    }
+}
+
+/// What a path names.
+enum Target {
+    /// Something that is no regular file, opened for writing.
+    Existing(fs::File),
+    /// A regular file, at the end of every symbolic link, and its mode if there is one.
+    Replaced(PathBuf, Option<u32>),
+}
+
+impl Target {
+    fn of(path: &Path) -> io::Result<Self> {
+        /// The most links that Linux follows.
+        const MOST_LINKS: usize = 40;
+        let mut target = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            let metadata = match fs::symlink_metadata(&target) {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Self::Replaced(target, None));
+                }
+                Err(error) => return Err(error),
+            };
+            if metadata.is_symlink() {
+                let link = fs::read_link(&target)?;
+                // An absolute link takes the place of the whole path.
+                target = target.parent().unwrap_or(Path::new("")).join(link);
+                continue;
+            }
+            if metadata.is_file() {
+                return Ok(Self::Replaced(target, Some(metadata.permissions().mode() & 0o7777)));
+            }
+            if metadata.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            return fs::File::options().write(true).open(&target).map(Self::Existing);
+        }
+        // The system has words for it.
+        fs::metadata(path).map(|_| Self::Replaced(target, None))
+    }
+}
+
+async fn copy(
+    value: LargeValue,
+    file: &mut fs::File,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
     let mut parts = value.into_stream();
     while let Some(part) = parts.next().await {
-        file.write_all(&part.map_err(incomplete)?).map_err(failed)?;
+        match file.write_all(&part.map_err(incomplete)?) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written.map_err(&failed)?,
+        }
     }
-    file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 
@@ -109,7 +216,7 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
                 .map_err(|error| Failure::config(format!("cannot read {}: {error}", args.file.display())))?,
         )
     };
-    let cache = once::open().await?;
+    let cache = open().await?;
     let mut options = StreamOptions::from(args.ttl.map_or_else(Ttl::default, Ttl::new));
     if let Some(content_type) = args.content_type {
         options = options.content_type(content_type);
@@ -120,7 +227,7 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
         }
         error => Failure::config(error),
     })?;
-    once::close(&cache).await?;
+    close(&cache).await?;
     require_durable(&stored.outcome)?;
     if !stored.stored {
         return Err(Failure::failed("not stored: a part of the value was taken by no tier"));
@@ -137,7 +244,7 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
 /// Removes values. Exits with 0 only when every removal is in a tier that outlives this process.
 pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit, Failure> {
     let keys = args.keys.into_iter().map(parse_key).collect::<Result<Vec<_>, _>>()?;
-    let cache = once::open().await?;
+    let cache = open().await?;
     for key in &keys {
         let outcome = cache.remove(key).await;
         require_durable(&outcome)?;
@@ -145,7 +252,7 @@ pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit,
     if args.all {
         require_durable(&cache.invalidate(peercache::By::All).await.map_err(Failure::config)?)?;
     }
-    once::close(&cache).await?;
+    close(&cache).await?;
     if json {
         let what = if args.all { json!("all") } else { json!(keys.len()) };
         output::json(&json!({ "invalidated": what }))?;
@@ -173,7 +280,7 @@ fn require_durable(outcome: &PutOutcome) -> Result<(), Failure> {
              cannot make them",
         )
     } else if outcome.is_queued() {
-        Failure::failed("not stored: the tier that outlives this process is left alone because it was unwell")
+        Failure::failed("not stored: the breaker of the tier that outlives this process is open")
     } else {
         Failure::config(
             "not stored: no tier of this chain outlives this process; add `disk` to CACHE_BACKEND".to_owned(),

@@ -215,7 +215,7 @@ fn report(stats: &ProxyStats, json: bool) {
         eprintln!("{report}");
         return;
     }
-    let percent = if asked == 0 { 0 } else { 100 * saved / asked };
+    let percent = (100 * saved).checked_div(asked).unwrap_or(0);
     eprintln!(
         "peercache: {asked} requests to GitHub: {not_sent} not sent, {} confirmed at no charge, {charged} charged; \
          saved {saved} of {asked} ({percent} %)",

@@ -1,15 +1,19 @@
 //! Exit codes, and how a failure is told.
 
+use std::io::{IsTerminal as _, Write as _, stderr};
 use std::process::ExitCode;
 
+use peercache::config::redacted;
 use serde_json::json;
+
+use crate::output;
 
 /// How a command that worked ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// 0: done.
     Ok,
-    /// 1: there is no such entry.
+    /// 1: there is no such entry, or a check failed.
     Miss,
     /// That of the command that was run.
     Code(u8),
@@ -25,7 +29,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked. One line.
+/// Why a command did not do what it was asked. One line, without credentials.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
@@ -35,21 +39,32 @@ pub(crate) struct Failure {
 impl Failure {
     /// 2: a setting or an argument is wrong; only the user can mend it.
     pub(crate) fn config(message: impl std::fmt::Display) -> Self {
-        Self { code: 2, message: message.to_string() }
+        Self::new(2, message)
     }
 
     /// 3: it should have worked and did not.
     pub(crate) fn failed(message: impl std::fmt::Display) -> Self {
-        Self { code: 3, message: message.to_string() }
+        Self::new(3, message)
+    }
+
+    /// What users gave may hold a password or a token, whichever message repeats it.
+    fn new(code: u8, message: impl std::fmt::Display) -> Self {
+        Self { code, message: output::on_one_line(&redacted(&message.to_string())) }
     }
 
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         if json {
-            eprintln!("{}", json!({ "error": self.message, "exit_code": self.code }));
+            output::error_line(json!({ "error": self.message, "exit_code": self.code }));
         } else {
-            eprintln!("peercache: {}", self.message);
+            output::error_line(format_args!("peercache: {}", self.message));
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 
@@ -61,7 +76,15 @@ impl From<peercache::ConfigError> for Failure {
 
 /// Help and version go to standard output with code 0; a wrong argument is code 2.
 pub(crate) fn from_clap(error: &clap::Error) -> ExitCode {
-    // If standard output is gone there is nobody left to tell.
-    let _ = error.print();
-    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    if !error.use_stderr() {
+        // If standard output is gone there is nobody left to tell.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = match stderr().is_terminal() {
+        true => error.render().ansi().to_string(),
+        false => error.render().to_string(),
+    };
+    let _ = stderr().lock().write_all(redacted(&text).as_bytes());
+    ExitCode::from(2)
 }

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Read};
 use std::path::Path;
 
 use peercache::Config;
+use peercache::config::COMMAND;
 use peercache::seal::Secret;
 use serde_json::json;
 
@@ -45,7 +46,7 @@ pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
 
 fn known_secret(from: Option<&Path>) -> Result<Secret, Failure> {
     if from.is_none()
-        && let Some(keyring) = Config::from_env("peercache")?.keyring()?
+        && let Some(keyring) = Config::from_env(COMMAND)?.keyring()?
     {
         return Ok(keyring.current().clone());
     }

@@ -6,16 +6,16 @@ mod cli;
 mod config;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod entries;
 mod exec;
 mod exit;
 mod explain;
-mod http;
 mod id;
 mod install_key;
 mod ipfs;
 mod keygen;
-mod once;
+mod logging;
 mod output;
 mod peers;
 mod s3;
@@ -32,7 +32,7 @@ fn main() -> std::process::ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::from_clap(&error),
     };
-    init_logging(cli.verbose);
+    logging::start(cli.verbose, cli.json);
     // reqwest takes the process's provider. This is the first to install one, so it cannot fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let json = cli.json;
@@ -63,30 +63,14 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Ipfs(args) => ipfs::run(&args, cli.json).await,
         Command::S3(args) => s3::run(args, cli.json).await,
         Command::Explain(args) => explain::run(args, cli.json).await,
-        Command::Config => config::run(cli.json).await,
+        Command::Doctor(args) => doctor::run(args, cli.json).await,
+        Command::Config(args) => config::run(args, cli.json).await,
         Command::Keygen(args) => keygen::run(args, cli.json).await,
         Command::Completions(args) => {
-            cli::completions(args.shell);
+            output::write(&cli::completions(args.shell))?;
             Ok(Exit::Ok)
         }
         #[cfg(feature = "demo")]
         Command::Fakehub(args) => demo::fakehub(args).await,
     }
-}
-
-/// Logs go to standard error; `RUST_LOG` has the last word.
-fn init_logging(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
 }

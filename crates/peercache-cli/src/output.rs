@@ -1,4 +1,4 @@
-//! Printing: one place that knows that standard output may be gone.
+//! Printing: one place that knows that standard output and standard error may be gone.
 
 use std::io::{self, Write as _};
 
@@ -6,9 +6,18 @@ use serde::Serialize;
 
 use crate::exit::Failure;
 
+/// Whether anybody still reads what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// What was printed has been taken.
+    Reads,
+    /// The reader has seen enough, as `head` does: not a failure, and no reason to go on.
+    HasGone,
+}
+
 /// Prints one line.
 pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
-    write(format!("{text}\n").as_bytes())
+    write(format!("{text}\n").as_bytes()).map(drop)
 }
 
 /// Prints `value` as one line of JSON.
@@ -16,18 +25,22 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let mut text =
         serde_json::to_vec(value).map_err(|error| Failure::failed(format!("cannot print JSON: {error}")))?;
     text.push(b'\n');
-    write(&text)
+    write(&text).map(drop)
 }
 
 /// Prints bytes as they are.
-pub(crate) fn write(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write(bytes: &[u8]) -> Result<Reader, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        // The reader has seen enough, as `head` does: not a failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::HasGone),
         Err(error) => Err(Failure::failed(format!("cannot write to standard output: {error}"))),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Reader::Reads),
     }
+}
+
+/// Prints a line to standard error. Where that cannot be written, the exit code is all that is left.
+pub(crate) fn error_line(text: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// A byte count as people read it.
@@ -42,6 +55,31 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{scaled} {}", UNITS[unit])
 }
 
+/// Columns under a head, the last one as wide as it likes.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let all: Vec<Vec<&str>> = std::iter::once(head.to_vec())
+        .chain(rows.iter().map(|row| row.iter().map(String::as_str).collect()))
+        .collect();
+    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let line = |row: &Vec<&str>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    all.iter().map(line).collect()
+}
+
+/// Without what would move the cursor: values are whatever somebody set, and other members say what they
+/// like.
+pub(crate) fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Marks that turn the direction of writing, and what else is not seen.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -50,5 +88,10 @@ mod tests {
         assert_eq!(super::bytes(10_239), "10239 B");
         assert_eq!(super::bytes(10_240), "10 KiB");
         assert_eq!(super::bytes(u64::MAX), "16777215 TiB");
+    }
+
+    #[test]
+    fn text_that_moves_the_cursor_is_replaced() {
+        assert_eq!(super::on_one_line("a\u{1b}[2Jb\n\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
     }
 }

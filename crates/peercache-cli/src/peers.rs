@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::ask;
-use crate::cli::ServerArgs;
+use crate::cli::PeersArgs;
 use crate::exit::{Exit, Failure};
-use crate::output;
+use crate::id::without_id;
+use crate::output::{self, on_one_line};
 
 /// Prints the node's own line, its members, and the addresses that it dials.
-pub(crate) async fn run(args: ServerArgs, json: bool) -> Result<Exit, Failure> {
-    let stats = ask::server(&args).await?;
+pub(crate) async fn run(args: PeersArgs, json: bool) -> Result<Exit, Failure> {
+    let stats = ask::server(&args.server).await?;
     let Some(report) = stats.pointer("/cache/backends/peers") else {
         return Err(Failure::config(
             "that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/settings.md) \
@@ -21,45 +22,77 @@ pub(crate) async fn run(args: ServerArgs, json: bool) -> Result<Exit, Failure> {
     if json {
         output::json(report)?;
     } else {
-        output::write(render(report).as_bytes())?;
+        output::write(render(report, args.all).as_bytes())?;
     }
     Ok(Exit::Ok)
 }
 
-fn render(report: &Value) -> String {
+/// Members that have left, as every command does when it ends, are counted only, unless `all` are asked
+/// for.
+fn render(report: &Value, all: bool) -> String {
     let mut text = own(report);
-    let members = rows(report, "members", |member| {
-        let state = match (text_of(member, "state"), text_of(member, "trouble")) {
-            (state, "") => state.to_owned(),
-            (state, trouble) => format!("{state} ({trouble})"),
-        };
-        let micros = member["round_trip_us"].as_u64();
-        vec![
-            text_of(member, "name").to_owned(),
-            dash(text_of(member, "role")),
-            micros.map_or_else(|| "-".to_owned(), |micros| format!("{micros} us")),
-            output::bytes(member["bytes_in"].as_u64().unwrap_or_default()),
-            output::bytes(member["bytes_out"].as_u64().unwrap_or_default()),
-            state,
-            dash(text_of(member, "remote")),
-        ]
-    });
-    let head = ["PEER", "ROLE", "ROUND TRIP", "RECEIVED", "SENT", "STATE", "WHERE"];
-    text.push_str(&table(&head, &members, "no other member is known yet"));
-    let bootstrap = rows(report, "bootstrap", |target| {
+    let has_left =
+        |member: &&Value| text_of(member, "state") == "away" && text_of(member, "trouble").is_empty();
+    let left = list(report, "members").filter(has_left).count() as u64;
+    let shown = list(report, "members").filter(|member| all || !has_left(member));
+    let members: Vec<_> = shown.map(|member| row(member, all)).collect();
+    let head = ["PEER", "NAME", "ROLE", "ROUND TRIP", "RECEIVED", "SENT", "STATE", "WHERE"];
+    match members.is_empty() {
+        true => text.push_str("no other member is connected\n"),
+        false => text.push_str(&output::table(&head, &members)),
+    }
+    if left > 0 && !all {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{} left, --all shows them",
+            if left == 1 { "1 has".to_owned() } else { format!("{left} have") }
+        );
+    }
+    let bootstrap = |target: &Value| {
         let state = match (target["connected"] == true, text_of(target, "trouble")) {
             (true, _) => "connected".to_owned(),
             (false, "") => "being dialled".to_owned(),
             (false, trouble) => format!("not connected: {trouble}"),
         };
         let found = if target["found"] == true { " (found by multicast DNS)" } else { "" };
-        vec![text_of(target, "address").to_owned(), state + found]
-    });
+        vec![on_one_line(text_of(target, "address")), on_one_line(&state) + found]
+    };
+    let bootstrap: Vec<_> = list(report, "bootstrap").map(bootstrap).collect();
     if !bootstrap.is_empty() {
         text.push('\n');
-        text.push_str(&table(&["BOOTSTRAP", "STATE"], &bootstrap, ""));
+        text.push_str(&output::table(&["BOOTSTRAP", "STATE"], &bootstrap));
     }
     text
+}
+
+fn row(member: &Value, all: bool) -> Vec<String> {
+    let state = match (text_of(member, "state"), text_of(member, "trouble")) {
+        (state, "") => state.to_owned(),
+        (state, trouble) => format!("{state} ({trouble})"),
+    };
+    let micros = member["round_trip_us"].as_u64();
+    let id = text_of(member, "name");
+    let cells = [
+        if all { id.to_owned() } else { short(id) },
+        dash(text_of(member, "node_name")),
+        dash(text_of(member, "role")),
+        micros.map_or_else(|| "-".to_owned(), |micros| format!("{micros} us")),
+        output::bytes(member["bytes_in"].as_u64().unwrap_or_default()),
+        output::bytes(member["bytes_out"].as_u64().unwrap_or_default()),
+        state,
+        dash(text_of(member, "remote")),
+    ];
+    cells.iter().map(|cell| on_one_line(cell)).collect()
+}
+
+/// The end of an id: its beginning is the same for all.
+fn short(id: &str) -> String {
+    const SHOWN: usize = 8;
+    match id.char_indices().rev().nth(SHOWN - 1) {
+        Some((place, _)) if place > 0 => format!("…{}", &id[place..]),
+        _ => id.to_owned(),
+    }
 }
 
 /// What the node says of itself.
@@ -77,11 +110,11 @@ fn own(report: &Value) -> String {
     if report["writer"] == false {
         text.push_str("it may not write: its secret is read-only\n");
     }
-    let addresses: Vec<_> =
-        report["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let addresses: Vec<_> = list(report, "addresses").filter_map(Value::as_str).map(on_one_line).collect();
     if !addresses.is_empty() {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "others find it with CACHE_BOOTSTRAP_PEERS={}", addresses.join(","));
+        let _ =
+            writeln!(text, "others find it with CACHE_BOOTSTRAP_PEERS={}", without_id(&addresses).join(","));
     }
     text.push('\n');
     text
@@ -99,25 +132,8 @@ fn dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-fn rows(report: &Value, list: &str, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
-    report[list].as_array().into_iter().flatten().map(row).collect()
-}
-
-/// Columns under a head, the last one as wide as it likes.
-fn table(head: &[&str], rows: &[Vec<String>], empty: &str) -> String {
-    if rows.is_empty() {
-        return format!("{empty}\n");
-    }
-    let all: Vec<Vec<&str>> = std::iter::once(head.to_vec())
-        .chain(rows.iter().map(|row| row.iter().map(String::as_str).collect()))
-        .collect();
-    let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let line = |row: &Vec<&str>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    all.iter().map(line).collect()
+fn list<'a>(report: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    report[name].as_array().into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -132,10 +148,12 @@ mod tests {
             "name": "12D3KooWself", "role": "anchor", "writer": true, "connected": 1, "anchors": 2, "entries": 1,
             "bytes": 20480, "addresses": ["/ip4/10.0.0.1/tcp/9100/p2p/12D3KooWself"],
             "members": [
-                { "name": "12D3KooWone", "role": "leaf", "state": "connected", "round_trip_us": 212,
+                { "name": "12D3KooWone", "node_name": "runner-7", "role": "leaf", "state": "connected", "round_trip_us": 212,
                   "bytes_in": 5, "bytes_out": 20480, "remote": "/ip4/10.0.0.2/tcp/50000", "trouble": null },
                 { "name": "12D3KooWanother", "role": null, "state": "away", "round_trip_us": null,
                   "bytes_in": 0, "bytes_out": 0, "remote": null, "trouble": "it did not answer" },
+                { "name": "12D3KooWa-command", "role": null, "state": "away", "round_trip_us": null,
+                  "bytes_in": 0, "bytes_out": 0, "remote": null, "trouble": null },
             ],
             "bootstrap": [
                 { "address": "/dns4/a/tcp/9100", "connected": true, "trouble": null },
@@ -143,27 +161,33 @@ mod tests {
                 { "address": "/ip4/10.0.0.7/tcp/9100", "found": true, "connected": true, "trouble": null },
             ],
         });
-        insta::assert_snapshot!(render(&report), @r"
+        insta::assert_snapshot!(render(&report, false), @r"
     this node is the anchor 12D3KooWself
     connected with 1 peer, 2 anchors in the ring, 1 entry held (20 KiB)
-    others find it with CACHE_BOOTSTRAP_PEERS=/ip4/10.0.0.1/tcp/9100/p2p/12D3KooWself
+    others find it with CACHE_BOOTSTRAP_PEERS=/ip4/10.0.0.1/tcp/9100
     
-    PEER             ROLE  ROUND TRIP  RECEIVED  SENT    STATE                     WHERE
-    12D3KooWone      leaf  212 us      5 B       20 KiB  connected                 /ip4/10.0.0.2/tcp/50000
-    12D3KooWanother  -     -           0 B       0 B     away (it did not answer)  -
+    PEER       NAME      ROLE  ROUND TRIP  RECEIVED  SENT    STATE                     WHERE
+    …D3KooWone  runner-7  leaf  212 us      5 B       20 KiB  connected                 /ip4/10.0.0.2/tcp/50000
+    …oWanother  -         -     -           0 B       0 B     away (it did not answer)  -
+    1 has left, --all shows them
     
     BOOTSTRAP               STATE
     /dns4/a/tcp/9100        connected
     /dns4/b/tcp/9100        not connected: no such host
     /ip4/10.0.0.7/tcp/9100  connected (found by multicast DNS)
     ");
+        let hostile = json!({ "name": "a", "members": [{ "name": "\u{1b}[2J", "state": "connected", "remote": "\u{7}x" }] });
+        assert!(
+            !render(&hostile, true).contains(['\u{1b}', '\u{7}']),
+            "another member's text moves no cursor"
+        );
         let alone = json!({ "name": "12D3KooWself", "role": "leaf", "writer": false, "members": [] });
-        insta::assert_snapshot!(render(&alone), @r"
+        insta::assert_snapshot!(render(&alone, false), @r"
     this node is the leaf 12D3KooWself
     connected with 0 peers, 0 anchors in the ring, 0 entries held (0 B)
     it may not write: its secret is read-only
     
-    no other member is known yet
+    no other member is connected
     ");
     }
 }

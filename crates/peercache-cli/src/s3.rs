@@ -1,5 +1,6 @@
 //! `peercache s3`: what the bucket needs beyond entries.
 
+use peercache::config::COMMAND;
 use peercache::{CacheBackend, Config};
 use serde_json::json;
 
@@ -16,7 +17,7 @@ pub(crate) async fn run(args: S3Args, json: bool) -> Result<Exit, Failure> {
 
 /// Prints the rule as `aws s3api put-bucket-lifecycle-configuration` takes it, or sets it.
 async fn lifecycle(args: &LifecycleArgs, json: bool) -> Result<Exit, Failure> {
-    let config = Config::from_env("peercache")?;
+    let config = Config::from_env(COMMAND)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }

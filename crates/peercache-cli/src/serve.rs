@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use peercache::config::COMMAND;
 use peercache::{Config, Peers};
 use peercache_github::{AccessRecord, GitHubCache, RewriteBodies, Server, TlsIdentity};
 use serde_json::json;
@@ -15,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{parse_mode, parse_route, parse_seconds};
 use crate::exit::{Exit, Failure};
-use crate::id::bootstrap;
+use crate::id::{bootstrap, without_id};
 use crate::peers::counted;
 use crate::{ca, install_key, output};
 
@@ -29,7 +30,7 @@ const MAX_WAITING_RECORDS: usize = 4096;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// TCP address to listen on; repeatable [default: 127.0.0.1:9180, unless a socket or TLS is given]
+    /// TCP address to listen on; repeatable [default: CACHE_HTTP_LISTEN, else 127.0.0.1:9180, unless a socket or TLS is given]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
 
@@ -45,16 +46,17 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// Unix socket to listen on, for `gh config set http_unix_socket PATH`
+    /// Unix socket to listen on, for `gh config set http_unix_socket PATH` [default: CACHE_SOCKET]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
     /// Who may connect to the socket, as an octal file mode
-    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode, requires = "socket")]
+    #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode)]
     socket_mode: u32,
 
     /// An API to cache; repeatable: requests for the host of one go there, and base URLs stand for the first
-    #[arg(long, value_name = "URL", default_value = "https://api.github.com")]
+    /// [default: CACHE_UPSTREAM, else https://api.github.com]
+    #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
 
     /// Send requests for another host of GitHub's to this URL instead of https://HOST; repeatable
@@ -105,10 +107,12 @@ enum Bodies {
 pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     // Before anything is opened: what is under way then ends in order.
     let stop = stop_signal()?;
-    let config = Config::from_env("peercache")?;
+    let config = Config::from_env(COMMAND)?;
     let token = client_token(args.client_token.as_deref())?;
     let authority = ca::load(&ca::dir_of(args.ca.clone(), config.dir()).unwrap_or_default())?.map(Arc::new);
     let cache = config.open().await?;
+    let settings = config.server();
+    let socket = args.socket.clone().or_else(|| settings.socket.clone());
     let mut proxy = GitHubCache::builder(cache.clone())
         .rewrite_bodies(match args.rewrite_bodies {
             Bodies::Auto => RewriteBodies::Auto,
@@ -116,7 +120,8 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
             Bodies::Never => RewriteBodies::Never,
         })
         .install_key(install_key::of(&config).await?);
-    for url in &args.upstream {
+    let usual = [settings.upstream.clone()];
+    for url in if args.upstream.is_empty() { usual.as_slice() } else { args.upstream.as_slice() } {
         proxy = proxy.upstream(url);
     }
     for route in &args.route {
@@ -146,7 +151,10 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     }
     let mut urls = Vec::new();
     let mut tcp = args.listen.clone();
-    if tcp.is_empty() && args.socket.is_none() && args.listen_tls.is_empty() {
+    if tcp.is_empty() && args.socket.is_none() {
+        tcp.clone_from(&settings.http_listen);
+    }
+    if tcp.is_empty() && socket.is_none() && args.listen_tls.is_empty() {
         tcp.push(DEFAULT_LISTEN);
     }
     for address in tcp {
@@ -159,10 +167,10 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
             urls.push(format!("https://{bound}"));
         }
     }
-    if let Some(path) = &args.socket {
+    if let Some(path) = &socket {
         server.listen_unix(path, args.socket_mode).map_err(Failure::config)?;
     }
-    announce(cache.peers(), &urls, args.socket.as_deref(), json)?;
+    announce(cache.peers(), &urls, socket.as_deref(), json)?;
     let drained = server.serve(stop).await.map_err(Failure::failed)?;
     cache
         .close()
@@ -268,7 +276,7 @@ fn announce(
         let connected = counted(node.connected as u64, "peer");
         let found = match node.addresses.is_empty() {
             true => String::new(),
-            false => format!("; others find it with {}", bootstrap(&node.addresses)),
+            false => format!("; others find it with {}", bootstrap(&without_id(&node.addresses))),
         };
         output::line(format_args!(
             "peercache is the {} {}, {connected} connected{found}",

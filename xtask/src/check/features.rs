@@ -22,30 +22,45 @@ struct Promise {
     without: &'static [&'static str],
 }
 
-const PROMISES: [Promise; 8] = [
+const PROMISES: [Promise; 9] = [
     Promise {
         package: FACADE,
         features: "",
         with: &["peercache-api", "peercache-chain"],
-        without: &["rusqlite", "quick_cache", "libp2p", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
+        without: &[
+            "rusqlite",
+            "quick_cache",
+            "libp2p",
+            "aws-sdk-s3",
+            "redis",
+            "hyper",
+            "reqwest",
+            "ipfs-api-prelude",
+        ],
     },
     Promise {
         package: FACADE,
         features: "memory",
         with: &["quick_cache"],
-        without: &["rusqlite", "libp2p", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
+        without: &["rusqlite", "libp2p", "aws-sdk-s3", "redis", "hyper", "reqwest", "ipfs-api-prelude"],
     },
     Promise {
         package: FACADE,
         features: "disk",
         with: &["rusqlite"],
-        without: &["quick_cache", "libp2p", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
+        without: &["quick_cache", "libp2p", "aws-sdk-s3", "redis", "hyper", "reqwest", "ipfs-api-prelude"],
     },
     Promise {
         package: FACADE,
         features: "libp2p",
         with: &["libp2p", "aes-gcm"],
-        without: &["rusqlite", "quick_cache", "aws-sdk-s3", "hyper", "reqwest", "ipfs-api-prelude"],
+        without: &["rusqlite", "quick_cache", "aws-sdk-s3", "redis", "hyper", "reqwest", "ipfs-api-prelude"],
+    },
+    Promise {
+        package: FACADE,
+        features: "redis",
+        with: &["redis", "aes-gcm"],
+        without: &["rusqlite", "quick_cache", "libp2p", "aws-sdk-s3", "hyper", "reqwest", "aws-lc-sys"],
     },
     Promise {
         package: FACADE,

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsConnector;
 
 /// Names the program. Without it, the one of the search path is taken.
-const VARIABLE: &str = "PEERCACHE_BENCH_REDIS";
+const VARIABLE: &str = "PEERCACHE_TEST_REDIS";
 const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
 /// Questions that wait to be written.
 const QUEUE: usize = 1024;

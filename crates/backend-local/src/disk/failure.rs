@@ -5,7 +5,7 @@ use std::io;
 use peercache_api::{Error, ErrorKind, Operation};
 use rusqlite::ErrorCode;
 
-use super::directory::kind_of;
+use super::directory::{is_full, kind_of};
 
 /// SQLite's `IOERR_SHORT_READ`: a page lies beyond the end of the file, which was truncated.
 const SHORT_READ: i32 = 522;
@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Damaged(String),
     /// The index was replaced since it was opened: it is to be opened again.
     Replaced,
+    /// The index is another release's, of this schema version: it is left as it is.
+    OtherSchema(i32),
     /// Anything else; the caller hears of it.
     Sqlite(rusqlite::Error),
     /// A file could not be read or written.
@@ -65,7 +67,16 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// What the caller is told.
+    /// Whether the file system has no room, for bytes or for files.
+    pub(super) fn is_full(&self) -> bool {
+        match self {
+            Self::Io(error) => is_full(error),
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::DiskFull),
+            _ => false,
+        }
+    }
+
+    /// The error for the caller.
     pub(super) fn into_error(self, operation: Operation) -> Error {
         let new = |kind, message: &'static str| Error::new(kind, operation, message).with_backend("disk");
         match self {
@@ -74,7 +85,12 @@ impl Failure {
                 .with_context("cause", cause),
             Self::Replaced => new(ErrorKind::Unavailable, "the index is being replaced over and over")
                 .with_help("see which other process removes or damages the cache directory"),
-            Self::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Self::OtherSchema(version) => {
+                new(ErrorKind::Unsupported, "the index belongs to another release of peercache")
+                    .with_context("schema", version)
+                    .with_help("give each release a CACHE_DIR of its own")
+            }
+            Self::Io(error) if is_full(&error) => {
                 full(new(ErrorKind::Unavailable, "the disk is full").with_source(error))
             }
             Self::Io(error) => new(kind_of(&error), "a file could not be read or written").with_source(error),

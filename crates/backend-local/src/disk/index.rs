@@ -1,6 +1,6 @@
 //! The index file: its schema, its connections, how it is made, and how a damaged one is replaced.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::directory::{FILE_MODE, Identity, Layout, create_private_file, make_private_dir, random};
+use super::directory::{Identity, Layout, random};
 use super::failure::Failure;
 use super::mapped::{self, InUse};
 
 /// "pcdt", so that `file` and others tell what it is.
 const APPLICATION_ID: i32 = 0x7063_6474;
-/// Of the schema below. An index of another version is moved aside, not converted: it is a cache.
+/// Of the schema below. An index of another version is left as it is: another release uses it.
 const SCHEMA_VERSION: i32 = 1;
 /// How long one statement waits for another process's write.
 const BUSY: Duration = Duration::from_secs(10);
@@ -25,6 +25,10 @@ const MAX_QUARANTINED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// `body` comes last, so that reading the other columns never touches its overflow pages, and both
 /// indexes are narrow. Of the key only its digest is stored.
+///
+/// `loose` has the files that no entry names: those that a put is writing, and with `dead` those whose
+/// entry is gone. So a file that a killed process left is known, counted and removed. In `total`, `files`
+/// are the bytes of the files that entries name, `loose` those of the others.
 const SCHEMA: &str = "
     CREATE TABLE entry (
         id INTEGER PRIMARY KEY,
@@ -41,13 +45,22 @@ const SCHEMA: &str = "
     );
     CREATE INDEX entry_used ON entry (used, size);
     CREATE INDEX entry_expires ON entry (expires);
+    CREATE TABLE loose (
+        id INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL,
+        file INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        dead INTEGER NOT NULL
+    );
     CREATE TABLE total (
         id INTEGER PRIMARY KEY CHECK (id = 0),
         entries INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
+        files INTEGER NOT NULL,
+        loose INTEGER NOT NULL,
         tick INTEGER NOT NULL
     );
-    INSERT INTO total VALUES (0, 0, 0, 0);
+    INSERT INTO total VALUES (0, 0, 0, 0, 0);
 ";
 
 /// An open index, and which file it is.
@@ -74,13 +87,14 @@ impl Index {
             let beside = Identity::of(&shared).map_err(|error| (None, error.into()))?;
             let opened = if beside.is_some_and(|file| mappings.belongs_to_another(file, before)) {
                 Err(Failure::Damaged("the index was replaced, and the log of the old one left".to_owned()))
-            } else if path.is_file() {
+            } else if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file()) {
                 connect(&path)
             } else {
                 Err(Failure::Damaged("the index is not a file".to_owned()))
             };
             let after = Identity::of(&path).map_err(|error| (None, error.into()))?;
-            if after == Some(before) {
+            let held = layout.index_identity().map_err(|error| (None, error.into()))?;
+            if after == Some(before) && held == after {
                 let sql = opened.map_err(|failure| (Some(before), failure))?;
                 // There now, if it was not before: the connection has read.
                 let beside = Identity::of(&shared).map_err(|error| (None, error.into()))?;
@@ -90,9 +104,9 @@ impl Index {
         Err((None, Failure::Replaced))
     }
 
-    /// Whether the path still names the file that this connection has open.
+    /// Whether the directory still has the file as its index that this connection has open.
     pub(super) fn is_current(&self, layout: &Layout) -> bool {
-        matches!(Identity::of(&layout.index()), Ok(Some(identity)) if identity == self.identity)
+        matches!(layout.index_identity(), Ok(Some(identity)) if identity == self.identity)
     }
 
     pub(super) const fn identity(&self) -> Identity {
@@ -103,20 +117,23 @@ impl Index {
 fn connect(path: &Path) -> Result<Connection, Failure> {
     let sql = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW,
     )?;
     configure(&sql)?;
     let number = |pragma| sql.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
-    if (application, version) != (APPLICATION_ID, SCHEMA_VERSION) {
-        return Err(Failure::Damaged(format!("schema version {version}, this build knows {SCHEMA_VERSION}")));
+    if application != APPLICATION_ID {
+        return Err(Failure::Damaged("the index is another program's database".to_owned()));
+    }
+    if version != SCHEMA_VERSION {
+        return Err(Failure::OtherSchema(version));
     }
     let tables: i64 = sql.query_row(
-        "SELECT count(*) FROM sqlite_schema WHERE name IN ('entry', 'total', 'entry_used', 'entry_expires')",
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('entry', 'loose', 'total', 'entry_used', 'entry_expires')",
         [],
         |row| row.get(0),
     )?;
-    if tables != 4 {
+    if tables != 5 {
         return Err(Failure::Damaged("tables are missing".to_owned()));
     }
     Ok(sql)
@@ -139,13 +156,14 @@ fn configure(sql: &Connection) -> Result<(), Failure> {
 /// Only one process does it at a time, and none does what another has done already: the answer says
 /// whether this call did. The large values of the old index go with it.
 pub(super) fn replace(layout: &Layout, damaged: Option<Identity>) -> Result<bool, Failure> {
-    make_private_dir(&layout.root)?;
-    let _lock = lock(layout)?;
+    let _lock = layout.lock("lock")?;
     let path = layout.index();
-    if Identity::of(&path)? != damaged {
+    if layout.index_identity()? != damaged {
         return Ok(false);
     }
-    let fresh = layout.root.join(format!("index.sqlite.{:016x}", random()?));
+    let name = format!("index.sqlite.{:016x}", random()?);
+    drop(layout.create(&name)?);
+    let fresh = layout.root.join(&name);
     let made = make(&fresh);
     if let Err(failure) = made {
         remove_if_there(&fresh)?;
@@ -167,9 +185,8 @@ pub(super) fn replace(layout: &Layout, damaged: Option<Identity>) -> Result<bool
     Ok(true)
 }
 
-/// Makes a whole, closed index at `path`, which nobody else knows yet.
+/// Makes a whole, closed index of the empty file at `path`, which nobody else knows yet.
 fn make(path: &Path) -> Result<(), Failure> {
-    drop(create_private_file(path)?);
     let sql = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     sql.pragma_update(None, "page_size", 4096)?;
     sql.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -193,7 +210,7 @@ fn quarantine(layout: &Layout) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    make_private_dir(&kept)?;
+    layout.make_below(&["quarantine"])?;
     let [log, shared] = layout.index_companions();
     for path in [log, shared, layout.index()] {
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };
@@ -207,21 +224,6 @@ fn quarantine(layout: &Layout) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Waits for the directory's lock. It is released when the file is closed, or its process killed.
-fn lock(layout: &Layout) -> Result<File, Failure> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = layout.lock();
-    loop {
-        let file =
-            fs::OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&path)?;
-        file.lock()?;
-        // The directory may have been removed and made again while we waited.
-        if Identity::of(&path)? == Some(Identity::from(&file.metadata()?)) {
-            return Ok(file);
-        }
-    }
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

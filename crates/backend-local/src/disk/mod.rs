@@ -23,25 +23,30 @@ use peercache_api::{
 };
 use tokio::sync::Semaphore;
 
-use directory::Layout;
 use engine::Engine;
 
 /// Reads that run at once, each on a connection and a blocking thread of its own.
 const READERS: u32 = 4;
-/// What an entry may be charged besides its value.
-const MAX_CHARGE: u64 = (HEADER_BYTES + MAX_METADATA_BYTES) as u64 + store::ENTRY_OVERHEAD + 4096;
+/// What an entry may take besides its value: metadata, and the pages of an index that holds nothing else.
+const MAX_CHARGE: u64 = (HEADER_BYTES + MAX_METADATA_BYTES) as u64 + 128 * 1024;
 
 /// The disk tier: entries that survive the process, in one directory that any number of processes of
 /// this machine may use at once.
 ///
 /// - **Layout.** `index.sqlite` (SQLite, write-ahead log) holds envelopes up to 64 KiB; larger ones
-///   are files below `blobs/`. Keys are stored as digests only. The directory is made with mode
-///   0700, files with 0600; one that others can write is refused.
+///   are files below `blobs/`. Keys are stored as digests only. An index of a release with another
+///   schema is left as it is, and this one's files lie in `schema-1/` beside it.
+/// - **Owner.** The directory is made with mode 0700, files with 0600; one that others can write, or
+///   that belongs to another user, is refused. Root may use another user's directory: what it makes
+///   there belongs to that user. The directory is held open, so another one in its place is noticed.
+/// - **Opening** writes nothing where there is an index, evicts nothing, and costs the same however much
+///   the directory holds. A full disk is read as usual, and a put on it makes room by evicting.
 /// - **Durability.** What `put` acknowledged survives `kill -9` of this or any process. A power cut may
 ///   take the last writes, never tear one.
-/// - **Bound.** The total of all entries, overhead included, stays within the capacity across all
-///   processes; the least recently used go first. Besides it the directory holds a log of about
-///   2 MiB, up to 4 MiB of spare pages, and at most one quarantined index of at most 64 MiB.
+/// - **Bound.** The pages of the index that are in use, and all files, those that a killed process left
+///   included, stay within the capacity across all processes; the least recently used go first. Besides
+///   it the directory holds a log of about 2 MiB, up to 4 MiB of spare pages, and at most one
+///   quarantined index of at most 64 MiB.
 /// - **Damage.** Every read is verified. A damaged entry is removed, counted and answered with kind
 ///   `Corrupt`; a damaged index is moved to `quarantine/` and made anew, and the operation repeated.
 ///   A directory that vanishes is made again.
@@ -74,6 +79,12 @@ impl Disk {
     /// Starts with the defaults of [`Disk::open`].
     pub fn builder(dir: impl Into<PathBuf>) -> DiskBuilder {
         DiskBuilder { dir: dir.into(), capacity: Self::DEFAULT_CAPACITY, clock: Arc::new(SystemClock::new()) }
+    }
+
+    /// The most that the directory holds, in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.engine.capacity
     }
 
     /// The time that it goes by, for expiry. The cache above it must go by the same.
@@ -136,7 +147,7 @@ impl Disk {
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disk")
-            .field("dir", &self.engine.layout.root)
+            .field("dir", &self.engine.root)
             .field("capacity", &self.engine.capacity)
             .finish_non_exhaustive()
     }
@@ -248,8 +259,10 @@ impl DiskBuilder {
             .with_native_expiry()
             .with_durable()
             .with_max_value_bytes(room.min(MAX_VALUE_BYTES));
-        // A relative path would follow the process when it changes its directory.
-        let root = std::path::absolute(&self.dir).map_err(|error| {
+        // A relative path would follow the process when it changes its directory; a symbolic link is
+        // followed now, and not again.
+        let root = std::fs::canonicalize(&self.dir).or_else(|_| std::path::absolute(&self.dir));
+        let root = root.map_err(|error| {
             Error::new(ErrorKind::Config, Operation::Open, "the cache directory has no usable path")
                 .with_backend("disk")
                 .with_context("dir", self.dir.display())
@@ -257,7 +270,7 @@ impl DiskBuilder {
         })?;
         Ok(Disk {
             info: BackendInfo::new("disk", capabilities),
-            engine: Arc::new(Engine::open(Layout { root }, self.capacity, self.clock)?),
+            engine: Arc::new(Engine::open(root, self.capacity, self.clock)?),
             reads: Arc::new(Semaphore::new(READERS as usize)),
             writes: Arc::new(Semaphore::new(1)),
             closed: Arc::new(AtomicBool::new(false)),
@@ -271,7 +284,7 @@ impl DiskBuilder {
 pub struct DiskStats {
     /// How many entries the directory holds.
     pub entries: u64,
-    /// What they are charged, in bytes: envelopes and overhead.
+    /// The bytes that they take: pages of the index, and files.
     pub bytes: u64,
     /// The most that `bytes` can be.
     pub capacity: u64,
@@ -281,6 +294,6 @@ pub struct DiskStats {
     pub corrupt_dropped: u64,
     /// Times that this process replaced a damaged or missing index.
     pub healed: u64,
-    /// Files without an entry that this process removed.
+    /// Files that killed processes had left, removed by this process when it opened the directory.
     pub orphans_removed: u64,
 }

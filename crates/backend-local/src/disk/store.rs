@@ -4,16 +4,18 @@ use bytes::Bytes;
 use peercache_api::{Entry, ErrorKind, Freshness, Key, NodeId, Operation, Timestamp, Version, envelope};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
 
+use super::blob::new_number;
 use super::directory::Layout;
 use super::failure::Failure;
 
 /// Envelopes up to this size lie in the index, larger ones in files.
 pub(super) const MAX_INLINE_BYTES: usize = 64 * 1024;
-/// What an entry is charged besides its envelope: its row, and its places in three indexes.
-pub(super) const ENTRY_OVERHEAD: u64 = 256;
+/// Bytes of one page of the index, and of one block of a file system.
 const BLOCK_BYTES: u64 = 4096;
 /// Rows that one step of making room looks at.
 const EVICTION_BATCH: i64 = 64;
+/// Loose files that one put removes at most.
+const LOOSE_BATCH: i64 = 64;
 /// Expired rows that one sweep removes at most.
 const SWEEP_BATCH: i64 = 128;
 /// Free pages that the index may keep for reuse: 4 MiB.
@@ -59,15 +61,32 @@ pub(super) struct Written {
     pub(super) dropped: u64,
 }
 
-/// The totals that are kept in the index.
+/// What the directory holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Totals {
     pub(super) entries: u64,
+    /// Bytes of the index's pages that are in use, and of all files.
     pub(super) bytes: u64,
 }
 
-/// A removed row's file, to be removed once the row's end is committed.
-type Unlinked = Vec<(Digest, i64)>;
+/// A file that no entry names any more, and its row in `loose`. It is removed once that is committed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loose {
+    id: i64,
+    digest: Digest,
+    number: i64,
+}
+
+type Unlinked = Vec<Loose>;
+
+/// What a write needs to know besides the entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) now: Timestamp,
+    pub(super) capacity: u64,
+    /// Rows that were read since the last write, oldest read first.
+    pub(super) touched: &'a [i64],
+}
 
 // SQLite's integers are signed. Casting keeps every bit; only `expires` is compared in SQL, and
 // times beyond the signed range are clamped there.
@@ -163,22 +182,18 @@ fn supersedes(entry: &Entry, stored: Option<&Stored>, now: Timestamp) -> Result<
 }
 
 /// Writes `entry` under `key` unless what is there is newer, and makes room for it.
-///
-/// `touched` are the rows that were read since the last call, oldest read first.
 pub(super) fn write(
     sql: &mut Connection,
     layout: &Layout,
     key: &Key,
     entry: &Entry,
-    now: Timestamp,
-    capacity: u64,
-    touched: &[i64],
+    terms: Terms<'_>,
 ) -> Result<Written, Failure> {
     // Cheap to find out before a large value is written for nothing; decided below, in the transaction.
     let mut dropped = 0;
-    if !supersedes(entry, stored(sql, key.digest())?.as_ref(), now)? {
+    if !supersedes(entry, stored(sql, key.digest())?.as_ref(), terms.now)? {
         // Lose to what can be read, not to a damaged row.
-        match read(sql, layout, key, now)? {
+        match read(sql, layout, key, terms.now)? {
             Found::Corrupt(row, _) | Found::FileLost(row) if forget(sql, layout, key, row)? => dropped = 1,
             _ => return Ok(Written::default()),
         }
@@ -189,54 +204,87 @@ pub(super) fn write(
         let mut body = Vec::with_capacity(length);
         body.extend_from_slice(&head);
         body.extend_from_slice(entry.value());
-        let size = ENTRY_OVERHEAD + length as u64;
-        let (written, _) =
-            commit(sql, layout, key, entry, now, capacity, touched, size, Body::Inline(&body))?;
-        return Ok(Written { dropped, ..written });
+        let evicted = commit(sql, layout, key, entry, terms, Body::Inline(&body))?.unwrap_or(0);
+        return Ok(Written { dropped, evicted });
     }
-    let number = layout.write_blob(key.digest(), [&head, entry.value()])?;
-    let size = ENTRY_OVERHEAD + (length as u64).next_multiple_of(BLOCK_BYTES);
-    let done = commit(sql, layout, key, entry, now, capacity, touched, size, Body::File(number));
-    if !matches!(done, Ok((_, true))) {
-        layout.remove_blob(key.digest(), number);
+    let bytes = (length as u64).next_multiple_of(BLOCK_BYTES);
+    let file = announce(sql, layout, key, bytes, terms)?;
+    let written = layout.write_blob(key.digest(), file.loose.number, [&head, entry.value()]);
+    let done = written
+        .map_err(Failure::from)
+        .and_then(|()| commit(sql, layout, key, entry, terms, Body::File(&file)));
+    if !matches!(done, Ok(Some(_))) {
+        // What cannot be removed now stays in `loose`, for another put to remove.
+        unlink(sql, layout, &[file.loose]).unwrap_or_else(|failure| {
+            tracing::debug!(?failure, "a file of the disk tier that is not used could not be removed");
+        });
     }
-    Ok(Written { dropped, ..done?.0 })
+    Ok(Written { dropped, evicted: file.evicted + done?.unwrap_or(0) })
+}
+
+/// A file that is about to be written.
+struct Announced {
+    loose: Loose,
+    size: i64,
+    evicted: u64,
 }
 
 #[derive(Clone, Copy)]
 enum Body<'a> {
     Inline(&'a [u8]),
-    File(i64),
+    File(&'a Announced),
 }
 
-/// Whether it was stored, and what it took. One transaction.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "one private transaction with one caller; a struct would name them twice"
-)]
+/// Notes a file of this size before it is written, and makes room for it: so the bound holds while it
+/// is written, and whatever ends this process, the file is known.
+fn announce(
+    sql: &mut Connection,
+    layout: &Layout,
+    key: &Key,
+    bytes: u64,
+    terms: Terms<'_>,
+) -> Result<Announced, Failure> {
+    let (number, size) = (new_number()?, i64::try_from(bytes).unwrap_or(i64::MAX));
+    let tx = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.prepare_cached("INSERT INTO loose (digest, file, size, since, dead) VALUES (?1, ?2, ?3, ?4, 0)")?
+        .execute(rusqlite::params![key.digest(), number, size, millis(terms.now)])?;
+    let loose = Loose { id: tx.last_insert_rowid(), digest: *key.digest(), number };
+    add(&tx, 0, 0, size)?;
+    let mut unlinked = abandoned(&tx, layout, terms.now)?;
+    let evicted = make_room(&tx, terms, None, &mut unlinked)?;
+    tx.commit()?;
+    unlink(sql, layout, &unlinked)?;
+    Ok(Announced { loose, size, evicted })
+}
+
+/// How much was evicted for it, or nothing if it was not stored. One transaction.
 fn commit(
     sql: &mut Connection,
     layout: &Layout,
     key: &Key,
     entry: &Entry,
-    now: Timestamp,
-    capacity: u64,
-    touched: &[i64],
-    size: u64,
+    terms: Terms<'_>,
     body: Body<'_>,
-) -> Result<(Written, bool), Failure> {
+) -> Result<Option<u64>, Failure> {
     let tx = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let before = stored(&tx, key.digest())?;
-    if !supersedes(entry, before.as_ref(), now)? {
-        return Ok((Written::default(), false));
+    if !supersedes(entry, before.as_ref(), terms.now)? {
+        return Ok(None);
     }
-    let tick = touch(&tx, touched)?;
+    let tick = touch(&tx, terms.touched)?;
     let version = entry.version();
-    let (inline, file) = match body {
-        Body::Inline(bytes) => (Some(bytes), None),
-        Body::File(number) => (None, Some(number)),
+    let (inline, file, size) = match body {
+        Body::Inline(bytes) => (Some(bytes), None, 0),
+        Body::File(file) => (None, Some(file.loose.number), file.size),
     };
-    let size = i64::try_from(size).unwrap_or(i64::MAX);
+    if let Body::File(file) = body {
+        let mut remove = tx.prepare_cached("DELETE FROM loose WHERE id = ?1 AND file = ?2")?;
+        if remove.execute([file.loose.id, file.loose.number])? == 0 {
+            // It took so long that another process took the file for abandoned, and removed it.
+            return Err(Failure::Replaced);
+        }
+        add(&tx, 0, size, -size)?;
+    }
     tx.prepare_cached(
         "INSERT INTO entry (digest, wall, counter, node, created, expires, size, used, file, body)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -255,27 +303,82 @@ fn commit(
         file,
         inline,
     ])?;
-    let mut unlinked = Unlinked::new();
-    let (entries, bytes) = match &before {
-        Some(before) => {
-            unlinked.extend(before.file.map(|number| (*key.digest(), number)));
-            (0, size.saturating_sub(before.size))
-        }
-        None => (1, size),
-    };
-    add(&tx, entries, bytes)?;
+    let mut unlinked = abandoned(&tx, layout, terms.now)?;
+    match &before {
+        Some(before) => unlinked.extend(release(&tx, key.digest(), before.file, before.size)?),
+        None => add(&tx, 1, 0, 0)?,
+    }
     let keep = before.map_or_else(|| tx.last_insert_rowid(), |before| before.id);
-    let evicted = make_room(&tx, capacity, Some(keep), &mut unlinked)?;
+    let evicted = make_room(&tx, terms, Some(keep), &mut unlinked)?;
     // SQLite's pages have no checksums: a flipped bit in an index can hide the old row from the insert
     // and the new one from the next read. One look through the same index finds out.
     if stored(&tx, key.digest())?.is_none_or(|after| after.id != keep || after.version != version) {
         return Err(Failure::Damaged("a row cannot be found where it was just written".to_owned()));
     }
     tx.commit()?;
-    for (digest, number) in unlinked {
-        layout.remove_blob(&digest, number);
+    unlink(sql, layout, &unlinked)?;
+    Ok(Some(evicted))
+}
+
+/// Notes that no entry names the file `number` any more.
+fn release(
+    tx: &Transaction<'_>,
+    digest: &Digest,
+    number: Option<i64>,
+    size: i64,
+) -> Result<Option<Loose>, Failure> {
+    let Some(number) = number else { return Ok(None) };
+    tx.prepare_cached("INSERT INTO loose (digest, file, size, since, dead) VALUES (?1, ?2, ?3, 0, 1)")?
+        .execute(rusqlite::params![digest, number, size])?;
+    let id = tx.last_insert_rowid();
+    add(tx, 0, size.saturating_neg(), size)?;
+    Ok(Some(Loose { id, digest: *digest, number }))
+}
+
+/// Loose files that are to be removed: those whose entry is gone, and those that no put can be writing
+/// any more.
+fn abandoned(sql: &Connection, layout: &Layout, now: Timestamp) -> Result<Unlinked, Failure> {
+    let mut statement =
+        sql.prepare_cached("SELECT id, digest, file, since, dead FROM loose ORDER BY id LIMIT ?1")?;
+    let rows = statement.query_map([LOOSE_BATCH], |row| {
+        let loose = Loose { id: row.get(0)?, digest: row.get(1)?, number: row.get(2)? };
+        let since = Timestamp::from_millis(row.get::<_, i64>(3)?.cast_unsigned());
+        Ok((loose, since, row.get::<_, bool>(4)?))
+    })?;
+    let mut unlinked = Unlinked::new();
+    for row in rows {
+        let (loose, since, dead) = row?;
+        if dead || layout.is_abandoned(&loose.digest, loose.number, since, now) {
+            unlinked.push(loose);
+        }
     }
-    Ok((Written { evicted, dropped: 0 }, true))
+    Ok(unlinked)
+}
+
+/// Removes loose files, and then their rows: who is killed in between leaves rows without a file, which
+/// the next put removes.
+fn unlink(sql: &mut Connection, layout: &Layout, loose: &[Loose]) -> Result<(), Failure> {
+    let gone: Vec<_> = loose.iter().filter(|loose| layout.remove_blob(&loose.digest, loose.number)).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let tx = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for loose in gone {
+        let size: Option<i64> = tx
+            .prepare_cached("DELETE FROM loose WHERE id = ?1 AND file = ?2 RETURNING size")?
+            .query_row([loose.id, loose.number], |row| row.get(0))
+            .optional()?;
+        add(&tx, 0, 0, size.unwrap_or(0).saturating_neg())?;
+    }
+    Ok(tx.commit()?)
+}
+
+/// Removes loose files that killed processes have left. How many.
+pub(super) fn sweep_loose(sql: &mut Connection, layout: &Layout, now: Timestamp) -> Result<u64, Failure> {
+    // Most often there is none, and then nothing is locked.
+    let unlinked = abandoned(sql, layout, now)?;
+    unlink(sql, layout, &unlinked)?;
+    Ok(unlinked.len() as u64)
 }
 
 /// Marks rows as used, in this order, and returns a tick later than all.
@@ -301,9 +404,12 @@ pub(super) fn flush_touched(sql: &mut Connection, rows: &[i64]) -> Result<(), Fa
     Ok(tx.commit()?)
 }
 
-fn add(tx: &Transaction<'_>, entries: i64, bytes: i64) -> Result<(), Failure> {
-    tx.prepare_cached("UPDATE total SET entries = max(0, entries + ?1), bytes = max(0, bytes + ?2)")?
-        .execute([entries, bytes])?;
+fn add(tx: &Transaction<'_>, entries: i64, files: i64, loose: i64) -> Result<(), Failure> {
+    tx.prepare_cached(
+        "UPDATE total SET entries = max(0, entries + ?1), files = max(0, files + ?2),
+             loose = max(0, loose + ?3)",
+    )?
+    .execute([entries, files, loose])?;
     Ok(())
 }
 
@@ -319,22 +425,21 @@ fn candidates(tx: &Transaction<'_>, select: &str, numbers: [i64; 2]) -> Result<V
 fn delete(tx: &Transaction<'_>, row: &Candidate, unlinked: &mut Unlinked) -> Result<(), Failure> {
     let (id, digest, size, file) = row;
     tx.prepare_cached("DELETE FROM entry WHERE id = ?1")?.execute([id])?;
-    add(tx, -1, size.saturating_neg())?;
-    unlinked.extend(file.map(|number| (*digest, number)));
+    add(tx, -1, 0, 0)?;
+    unlinked.extend(release(tx, digest, *file, *size)?);
     Ok(())
 }
 
-/// Removes what was used least recently until the total is within `capacity`; never the row `keep`.
+/// Removes what was used least recently until what the directory takes is within `terms.capacity`;
+/// never the row `keep`. Files in `unlinked` are as good as gone.
 fn make_room(
     tx: &Transaction<'_>,
-    capacity: u64,
+    terms: Terms<'_>,
     keep: Option<i64>,
     unlinked: &mut Unlinked,
 ) -> Result<u64, Failure> {
-    let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
-    let mut bytes = i64::try_from(totals(tx)?.bytes).unwrap_or(i64::MAX);
     let mut evicted = 0;
-    while bytes > capacity {
+    while occupied(tx, unlinked)? > terms.capacity {
         let batch = candidates(
             tx,
             "SELECT id, digest, size, file FROM entry WHERE id <> ?1 ORDER BY used LIMIT ?2",
@@ -346,15 +451,49 @@ fn make_room(
             break;
         }
         for row in &batch {
-            if bytes <= capacity {
+            delete(tx, row, unlinked)?;
+            evicted += 1;
+            if occupied(tx, unlinked)? <= terms.capacity {
                 break;
             }
-            delete(tx, row, unlinked)?;
-            bytes = bytes.saturating_sub(row.2);
-            evicted += 1;
         }
     }
     Ok(evicted)
+}
+
+/// Removes about a sixteenth of what the directory holds, least recently used first, because the file
+/// system is full. How many entries.
+pub(super) fn shrink(sql: &mut Connection, layout: &Layout, terms: Terms<'_>) -> Result<u64, Failure> {
+    let held = totals(sql)?.bytes;
+    let terms = Terms { capacity: held - held / 16 - 1, ..terms };
+    let shrunk = (|| {
+        let tx = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut unlinked = abandoned(&tx, layout, terms.now)?;
+        let evicted = make_room(&tx, terms, None, &mut unlinked)?;
+        tx.commit()?;
+        Ok((evicted, unlinked))
+    })();
+    match shrunk {
+        Ok((evicted, unlinked)) => {
+            unlink(sql, layout, &unlinked)?;
+            sql.execute_batch("PRAGMA incremental_vacuum(512)")?;
+            Ok(evicted)
+        }
+        Err(failure) if Failure::is_full(&failure) => {
+            // There is not even room to note what goes: files go first, and their rows are misses.
+            let tx = sql.transaction()?;
+            let select = "SELECT id, digest, size, file FROM entry
+                          WHERE file IS NOT NULL AND id <> ?1 ORDER BY used LIMIT ?2";
+            let rows = candidates(&tx, select, [-1, EVICTION_BATCH])?;
+            drop(tx);
+            for (_, digest, _, file) in &rows {
+                file.map(|number| layout.remove_blob(digest, number));
+            }
+            sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            Ok(rows.len() as u64)
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Removes a bounded number of expired rows, and gives spare pages back to the file system.
@@ -366,9 +505,7 @@ pub(super) fn sweep_expired(sql: &mut Connection, layout: &Layout, now: Timestam
         delete(&tx, &row, &mut unlinked)?;
     }
     tx.commit()?;
-    for (digest, number) in unlinked {
-        layout.remove_blob(&digest, number);
-    }
+    unlink(sql, layout, &unlinked)?;
     let spare: i64 = sql.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     if spare > SPARE_PAGES {
         sql.execute_batch("PRAGMA incremental_vacuum(512)")?;
@@ -386,49 +523,47 @@ pub(super) fn forget(sql: &mut Connection, layout: &Layout, key: &Key, row: RowI
     let mut unlinked = Unlinked::new();
     delete(&tx, &(now.id, *key.digest(), now.size, now.file), &mut unlinked)?;
     tx.commit()?;
-    for (digest, number) in unlinked {
-        layout.remove_blob(&digest, number);
-    }
+    unlink(sql, layout, &unlinked)?;
     Ok(true)
 }
 
-/// Corrects the totals and fits the store to `capacity`, which may have been lowered.
-pub(super) fn settle(sql: &mut Connection, layout: &Layout, capacity: u64) -> Result<u64, Failure> {
-    let tx = sql.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    recount(&tx)?;
-    let mut unlinked = Unlinked::new();
-    let evicted = make_room(&tx, capacity, None, &mut unlinked)?;
-    tx.commit()?;
-    for (digest, number) in unlinked {
-        layout.remove_blob(&digest, number);
-    }
-    Ok(evicted)
-}
-
+/// Corrects the totals, which only damage makes wrong. Reads every row.
 fn recount(tx: &Transaction<'_>) -> Result<(), Failure> {
-    let changed = tx.execute(
-        "INSERT INTO total (id, entries, bytes, tick)
-         SELECT 0, count(*), coalesce(sum(size), 0), coalesce(max(used), 0) FROM entry WHERE true
-         ON CONFLICT (id) DO UPDATE SET entries = excluded.entries, bytes = excluded.bytes,
-             tick = max(tick, excluded.tick)",
+    tx.execute(
+        "INSERT INTO total (id, entries, files, loose, tick)
+         SELECT 0, count(*), coalesce(sum(size), 0), (SELECT coalesce(sum(size), 0) FROM loose),
+             coalesce(max(used), 0) FROM entry WHERE true
+         ON CONFLICT (id) DO UPDATE SET entries = excluded.entries, files = excluded.files,
+             loose = excluded.loose, tick = max(tick, excluded.tick)",
         [],
     )?;
-    debug_assert_eq!(changed, 1);
     Ok(())
 }
 
-/// How much the store holds.
-pub(super) fn totals(sql: &Connection) -> Result<Totals, Failure> {
-    let mut statement = sql.prepare_cached("SELECT entries, bytes FROM total")?;
-    Ok(statement.query_row([], |row| {
-        Ok(Totals {
-            entries: row.get::<_, i64>(0)?.max(0).cast_unsigned(),
-            bytes: row.get::<_, i64>(1)?.max(0).cast_unsigned(),
-        })
-    })?)
+/// What the directory takes once the files in `unlinked` are gone.
+fn occupied(tx: &Transaction<'_>, unlinked: &[Loose]) -> Result<u64, Failure> {
+    let mut going = 0_u64;
+    let mut size = tx.prepare_cached("SELECT size FROM loose WHERE id = ?1")?;
+    for loose in unlinked {
+        let size: Option<i64> = size.query_row([loose.id], |row| row.get(0)).optional()?;
+        going += size.unwrap_or(0).max(0).cast_unsigned();
+    }
+    Ok(totals(tx)?.bytes.saturating_sub(going))
 }
 
-/// Whether a row names this file.
-pub(super) fn names_file(sql: &Connection, digest: &Digest, number: i64) -> Result<bool, Failure> {
-    Ok(stored(sql, digest)?.is_some_and(|row| row.file == Some(number)))
+/// How much the directory holds.
+pub(super) fn totals(sql: &Connection) -> Result<Totals, Failure> {
+    let mut statement = sql.prepare_cached(
+        "SELECT entries, files + loose,
+             (SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)
+         FROM total",
+    )?;
+    Ok(statement.query_row([], |row| {
+        let files = row.get::<_, i64>(1)?.max(0).cast_unsigned();
+        let pages = row.get::<_, i64>(2)?.max(0).cast_unsigned();
+        Ok(Totals {
+            entries: row.get::<_, i64>(0)?.max(0).cast_unsigned(),
+            bytes: files.saturating_add(pages.saturating_mul(BLOCK_BYTES)),
+        })
+    })?)
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, Capabilities, ErrorKind, Version};
-use peercache_chain::{BehindReport, BreakerOptions, Chain, Outcome, TierOptions, TierPut, WriteBehind};
+use peercache_chain::{BreakerOptions, Chain, Outcome, QueueReport, TierOptions, TierPut, WriteBehind};
 
 use crate::support::{DURABLE, Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key};
 
-fn behind(chain: &Chain, tier: usize) -> BehindReport {
+fn behind(chain: &Chain, tier: usize) -> QueueReport {
     assert_adds_up(&chain.report());
-    chain.report().tiers[tier].behind.clone().unwrap()
+    chain.report().tiers[tier].queue.clone().unwrap()
 }
 
 /// `memory` over `shared`, whose breaker never opens, so that only the queue itself decides.

@@ -143,7 +143,7 @@ async fn what_was_replaced_by_a_write_that_found_no_room_is_neither_served_nor_d
     }
     assert!(shared.held(&key("k")).unwrap().is_tombstone(), "others do not see the replaced one either");
     assert_eq!(chain.lookup(&key("k")).await.outcome, Outcome::Miss);
-    let behind = chain.report().tiers[0].behind.clone().unwrap();
+    let behind = chain.report().tiers[0].queue.clone().unwrap();
     assert_eq!((behind.queued, behind.delivered, behind.dropped.queue_full), (2, 1, 1));
     assert_adds_up(&chain.report());
 }

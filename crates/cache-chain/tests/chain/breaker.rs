@@ -364,10 +364,8 @@ async fn in_a_chain_of_chains_one_tier_that_is_down_leaves_the_others_in_use() {
     let world = World::default();
     let tiers = [world.tier("near", SHARED), world.tier("remote", SHARED)];
     let inner = Arc::new(world.chain(&tiers));
-    let outer = Chain::builder()
-        .clock(world.clock.clone())
-        .shared_tier(inner.clone(), TierOptions::default())
-        .build();
+    let outer =
+        Chain::builder().clock(world.clock.clone()).tier_with(inner.clone(), TierOptions::default()).build();
     tiers[1].plant(&key("there"), world.entry(0, "value"));
     tiers[0].reads(Mood::Fail(ErrorKind::Unavailable));
     for _ in 0..20 {
@@ -380,7 +378,7 @@ async fn in_a_chain_of_chains_one_tier_that_is_down_leaves_the_others_in_use() {
     assert_eq!(
         error.to_string(),
         "chain: get failed (unavailable): no tier that was asked holds the key: chain: get failed \
-         (unavailable): a tier that was unwell or slow lately was left out"
+         (unavailable): a tier was not asked, because its breaker is open or it is too slow"
     );
 
     tiers[1].reads(Mood::Fail(ErrorKind::Unavailable));

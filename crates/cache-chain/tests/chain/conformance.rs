@@ -14,8 +14,7 @@ type Backend = Arc<dyn CacheBackend>;
 
 fn chain(clock: &Arc<ManualClock>, tiers: impl IntoIterator<Item = Backend>) -> Backend {
     let builder = Chain::builder().clock(Arc::clone(clock) as Arc<dyn Clock>);
-    let add =
-        |builder: peercache_chain::ChainBuilder, tier| builder.shared_tier(tier, TierOptions::default());
+    let add = |builder: peercache_chain::ChainBuilder, tier| builder.tier_with(tier, TierOptions::default());
     Arc::new(tiers.into_iter().fold(builder, add).build())
 }
 

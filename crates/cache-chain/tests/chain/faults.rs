@@ -1,9 +1,11 @@
 //! A tier that fails, hangs or lies: the caller never notices more than its deadline.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use peercache_api::{CacheBackend, ErrorKind};
-use peercache_chain::{Outcome, TierOptions};
+use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, NodeId, Version, VersionClock};
+use peercache_chain::{Chain, Outcome, TierOptions};
+use peercache_testkit::chaos::{Chaos, Plan};
 use tokio::time::Instant;
 
 use crate::support::{DURABLE, Mood, SHARED, VOLATILE, World, assert_adds_up, key, steps, text};
@@ -159,4 +161,65 @@ async fn a_lookup_that_is_dropped_is_counted_where_it_was() {
     let report = chain.report();
     assert_eq!([0, 1].map(|tier| report.tiers[tier].put_cancelled), [0, 1]);
     assert_eq!(report.tiers[0].stored, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn panic_in_any_method_is_an_internal_error_of_that_tier() {
+    let world = World::default();
+    let [first, second] =
+        [("first", DURABLE), ("second", DURABLE)].map(|(name, kind)| world.tier(name, kind));
+    second.plant(&key("k"), world.entry(0, "value"));
+    let broken = Chaos::new(first as Arc<dyn CacheBackend>, 1, Plan::panicking());
+    let chain = Chain::builder()
+        .clock(world.clock.clone())
+        .tier(broken)
+        .tier(second as Arc<dyn CacheBackend>)
+        .build();
+    for _ in 0..5 {
+        let lookup = chain.lookup(&key("k")).await;
+        assert_eq!(
+            (text(&lookup), steps(&lookup)),
+            (Some("value"), vec!["first failed:internal".to_owned()])
+        );
+    }
+    assert_eq!(chain.report().tiers[0].breaker.state, "open", "panics feed the breaker");
+    let outcome = chain.write(&key("k"), world.entry(1, "newer")).await;
+    let kinds: Vec<_> = outcome.errors().map(peercache_api::Error::kind).collect();
+    assert!(outcome.is_stored() && kinds == [ErrorKind::Internal], "{outcome:?}");
+    chain.settle().await;
+    chain.probe().await.unwrap();
+    assert_eq!(chain.close().await.unwrap_err().kind(), ErrorKind::Internal);
+    assert_adds_up(&chain.report());
+}
+
+/// A clock that was an hour ahead is corrected: what was written and removed meanwhile does not keep
+/// anything from being cached.
+#[tokio::test(start_paused = true)]
+async fn clock_that_is_set_back_keeps_nothing_from_being_cached() {
+    let world = World::default();
+    let ([_, _, shared], chain) = world.usual();
+    let now = world.clock.now();
+    let entry = |version: Version| {
+        let builder = Entry::builder("value", version, world.clock.now()).fresh_for(Duration::from_secs(60));
+        builder.tag("tag").build().unwrap()
+    };
+    let versions = VersionClock::new(NodeId::from_u64(1));
+    let next = || versions.next(world.clock.now());
+    world.clock.set_wall(now.saturating_add(Duration::from_secs(3600)));
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    let _ = chain.write(&key("k"), entry(next())).await;
+    let _ = chain.invalidate_tag("tag", next()).await.unwrap();
+    let _ = chain.invalidate_all(next()).await;
+    world.clock.set_wall(now);
+    shared.writes(Mood::Well);
+    let _ = chain.write(&key("k"), entry(next())).await;
+    assert!(chain.lookup(&key("k")).await.is_hit());
+    let _ = chain.invalidate_tag("tag", next()).await.unwrap();
+    assert!(!chain.lookup(&key("k")).await.is_hit(), "an invalidation of now counts");
+    let _ = chain.write(&key("k"), entry(next())).await;
+    let _ = chain.invalidate_all(next()).await;
+    assert!(!chain.lookup(&key("k")).await.is_hit());
+    let _ = chain.write(&key("k"), entry(next())).await;
+    assert!(chain.lookup(&key("k")).await.is_hit());
+    assert_eq!(versions.corrections(), 1);
 }

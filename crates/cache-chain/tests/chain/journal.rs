@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, ErrorKind};
-use peercache_chain::{BehindReport, Chain, Journal, Outcome, TierOptions, WriteBehind};
+use peercache_chain::{Chain, Journal, Outcome, QueueReport, TierOptions, WriteBehind};
 
 use crate::support::{Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key, text};
 
@@ -28,9 +28,9 @@ fn chain_with(world: &World, journal: Journal, shared: &Arc<Scripted>) -> Chain 
     world.builder_with(tiers).write_behind(limits).journal(journal).build()
 }
 
-fn behind(chain: &Chain) -> BehindReport {
+fn behind(chain: &Chain) -> QueueReport {
     assert_adds_up(&chain.report());
-    chain.report().tiers[1].behind.clone().unwrap()
+    chain.report().tiers[1].queue.clone().unwrap()
 }
 
 fn name(n: usize) -> peercache_api::Key {

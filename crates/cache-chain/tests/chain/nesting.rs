@@ -18,14 +18,14 @@ fn nested(world: &World) -> ([Arc<Scripted>; 3], Arc<Chain>, Chain) {
     let inner = Chain::builder()
         .name("far")
         .clock(clock())
-        .shared_tier(near, TierOptions::default())
-        .shared_tier(remote, TierOptions::default())
+        .tier_with(near, TierOptions::default())
+        .tier_with(remote, TierOptions::default())
         .build();
     let inner = Arc::new(inner);
     let outer = Chain::builder()
         .clock(clock())
-        .shared_tier(memory, TierOptions::default())
-        .shared_tier(Arc::clone(&inner) as Arc<dyn CacheBackend>, TierOptions::default())
+        .tier_with(memory, TierOptions::default())
+        .tier_with(Arc::clone(&inner) as Arc<dyn CacheBackend>, TierOptions::default())
         .build();
     (tiers, inner, outer)
 }
@@ -98,8 +98,8 @@ async fn what_a_chain_cannot_place_hides_what_it_replaces_also_in_a_tier_below()
     let disk = world.tier("disk", DURABLE);
     let outer = Chain::builder()
         .clock(Arc::clone(&world.clock) as Arc<dyn Clock>)
-        .shared_tier(Arc::clone(&inner), TierOptions::default())
-        .shared_tier(Arc::clone(&disk) as Arc<dyn CacheBackend>, TierOptions::default())
+        .tier_with(Arc::clone(&inner), TierOptions::default())
+        .tier_with(Arc::clone(&disk) as Arc<dyn CacheBackend>, TierOptions::default())
         .build();
     disk.plant(&key("k"), world.entry(0, "old"));
     // Another process that shares the inner chain's stores writes a newer value, which fits nowhere there.

@@ -127,7 +127,7 @@ async fn a_read_only_process_writes_to_no_shared_tier_and_to_local_ones_as_usual
     assert_eq!([0, 1, 2].map(|n| tiers[n].calls().1), [4, 0, 0]);
     let report = chain.report();
     assert_eq!(report.tiers[1].mode, "read-only");
-    assert!(report.tiers.iter().all(|tier| tier.behind.is_none()));
+    assert!(report.tiers.iter().all(|tier| tier.queue.is_none()));
     assert_eq!([0, 1, 2].map(|n| report.tiers[n].put_skipped), [0, 3, 3]);
     assert_adds_up(&report);
 }

@@ -189,7 +189,9 @@ impl World {
         tiers: impl IntoIterator<Item = (Arc<Scripted>, TierOptions)>,
     ) -> ChainBuilder {
         let builder = Chain::builder().clock(Arc::clone(&self.clock) as Arc<dyn Clock>);
-        tiers.into_iter().fold(builder, |builder, (tier, options)| builder.shared_tier(tier, options))
+        tiers.into_iter().fold(builder, |builder, (tier, options)| {
+            builder.tier_with(tier as Arc<dyn CacheBackend>, options)
+        })
     }
 
     /// Lets time pass on both clocks, the one that stamps and the one that is waited by.
@@ -248,9 +250,9 @@ pub(crate) fn assert_adds_up(report: &Report) {
     let Report { lookups, hits, stale, misses, cancelled, .. } = report;
     assert_eq!(*lookups, hits + stale + misses + cancelled, "{report:#?}");
     assert!(report.puts_stored <= report.puts, "{report:#?}");
-    for behind in report.tiers.iter().filter_map(|tier| tier.behind.as_ref()) {
-        let ended = behind.delivered + behind.coalesced + behind.dropped.total() + behind.journalled;
-        assert_eq!(behind.queued + behind.replayed, ended + behind.waiting, "{behind:#?}");
+    for queue in report.tiers.iter().filter_map(|tier| tier.queue.as_ref()) {
+        let ended = queue.delivered + queue.coalesced + queue.dropped.total() + queue.journalled;
+        assert_eq!(queue.queued + queue.promoted + queue.replayed, ended + queue.waiting, "{queue:#?}");
     }
     let mut reaching = *lookups;
     for tier in &report.tiers {

@@ -160,7 +160,7 @@ async fn namespaces_have_tags_of_their_own_and_a_tag_is_bounded() {
     let disk = world.tier("disk", DURABLE);
     let chain = |namespace: &str| {
         let tiers = [(Arc::clone(&disk), peercache_chain::TierOptions::default())];
-        world.builder_with(tiers).tag_namespace(namespace).build()
+        world.builder_with(tiers).namespace(namespace).build()
     };
     let (one, other) = (chain("one"), chain("other"));
     disk.plant(&key("k"), tagged(&world, 0, &["t"]));

@@ -100,8 +100,8 @@ async fn a_read_only_tier_within_a_chain_within_a_chain_changes_nobody_elses_mod
     let memory: Arc<dyn CacheBackend> = world.tier("memory", VOLATILE);
     let chain = Chain::builder()
         .clock(Arc::clone(&world.clock) as Arc<dyn Clock>)
-        .shared_tier(memory, TierOptions::default())
-        .shared_tier(inner, TierOptions::default())
+        .tier_with(memory, TierOptions::default())
+        .tier_with(inner, TierOptions::default())
         .build();
     assert_eq!(puts(&chain.write(&key("k"), world.entry(0, "v")).await), ["memory stored", "chain stored"]);
     assert!(within[0].held(&key("k")).is_none() && within[1].held(&key("k")).is_some());

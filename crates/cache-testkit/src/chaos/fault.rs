@@ -19,6 +19,8 @@ pub enum Fault {
     FailAfter(ErrorKind),
     /// Any call: it is done, and the answer never comes.
     Stall,
+    /// Any call: nothing is done, and the backend panics.
+    Panic,
 
     /// Get: the stored bytes end early. Detected as corrupt, unless the plan is
     /// [`undetected`](super::Plan::undetected): then the value is shorter.
@@ -56,7 +58,7 @@ impl Fault {
     #[must_use]
     pub const fn applies_to(self, operation: Operation) -> bool {
         match self {
-            Self::Fail(_) | Self::Hang | Self::FailAfter(_) | Self::Stall => {
+            Self::Fail(_) | Self::Hang | Self::FailAfter(_) | Self::Stall | Self::Panic => {
                 matches!(
                     operation,
                     Operation::Get | Operation::Put | Operation::Lease | Operation::Probe | Operation::Close
@@ -87,6 +89,7 @@ impl fmt::Display for Fault {
             Self::Hang => f.write_str("hangs"),
             Self::FailAfter(kind) => write!(f, "is done but fails ({kind})"),
             Self::Stall => f.write_str("is done but never answers"),
+            Self::Panic => f.write_str("panics"),
             Self::Truncated => f.write_str("is truncated"),
             Self::BitFlip => f.write_str("has a bit flipped"),
             Self::OtherKey => f.write_str("gives another key's entry"),

@@ -175,6 +175,7 @@ impl<B: CacheBackend> Chaos<B> {
         match turn.decision.fault {
             Some(Fault::Fail(kind)) => Err(self.error(kind, turn.operation)),
             Some(Fault::Hang) => pending().await,
+            Some(Fault::Panic) => panic!("chaos was asked to let this {} panic", turn.operation),
             Some(Fault::FailAfter(kind)) => {
                 call.await?;
                 Err(self.error(kind, turn.operation))

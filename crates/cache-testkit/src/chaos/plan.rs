@@ -126,6 +126,11 @@ impl Plan {
         Self::none().down(calls)
     }
 
+    /// Panics in every call, closing included.
+    pub fn panicking() -> Self {
+        EVERY.into_iter().fold(Self::none(), |plan, operation| plan.with(operation, 1.0, Fault::Panic))
+    }
+
     /// Takes every call and answers none, closing included.
     pub fn tarpit() -> Self {
         EVERY.into_iter().fold(Self::none(), |plan, operation| plan.with(operation, 1.0, Fault::Hang))

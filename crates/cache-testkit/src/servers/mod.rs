@@ -29,6 +29,7 @@ mod log;
 mod moto;
 mod part;
 mod process;
+mod redis;
 mod seaweedfs;
 mod slow;
 
@@ -37,6 +38,7 @@ pub use fault::{Answer, FaultProxy, Mode};
 pub use kubo::{Kubo, KuboOptions};
 pub use log::{Log, Seen};
 pub use moto::Moto;
+pub use redis::{RedisCluster, RedisSentinel, RedisServer};
 pub use seaweedfs::SeaweedFs;
 
 /// The bucket that every server starts with.

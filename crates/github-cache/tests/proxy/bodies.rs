@@ -73,5 +73,10 @@ async fn setting_decides_whose_bodies_are_rewritten() {
             assert_eq!(text.contains("\"url\":\"http://proxy.test:8080/"), expected, "{bodies:?} {target}");
             assert!(text.contains("see https://api.github.com/x"));
         }
+        let agent = ("user-agent", "octokit-rest.js/22.0.0 octokit-core.js/7.0.0 Node.js/24");
+        let octokit = rig.get("/repos/o/r", &[agent]).await;
+        let rewritten =
+            String::from_utf8(octokit.body.to_vec()).unwrap().contains("\"url\":\"http://proxy.test");
+        assert_eq!(rewritten, bodies != RewriteBodies::Never, "{bodies:?}");
     }
 }

@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 
 use super::corpus::{Read, Traffic};
 use super::runners::Runners;
+use crate::ask;
 use crate::cli::ServerArgs;
 use crate::exit::Failure;
-use crate::{ask, http};
 
 /// The token that all jobs share; it only ever reaches the demo's own origin.
 const TOKEN: &str = "token demo-token-of-one-fleet";
@@ -78,7 +78,7 @@ pub(crate) enum Place {
 
 impl Fleet {
     pub(crate) fn new(traffic: &Traffic, jobs: u32, parallel: u32) -> Result<Self, Failure> {
-        let client = http::client(|client| {
+        let client = ask::client(|client| {
             client
                 .redirect(reqwest::redirect::Policy::none())
                 .timeout(Duration::from_secs(30))

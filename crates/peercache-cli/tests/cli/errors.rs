@@ -25,7 +25,7 @@ fn an_unknown_backend_is_named_with_what_is_accepted() {
     assert_eq!(
         mistake(&[("CACHE_BACKEND", "nonsense")]),
         "peercache: CACHE_BACKEND=\"nonsense\": there is no backend `nonsense`; \
-         accepted is a comma-separated list of memory, disk, libp2p, ipfs, s3, or `auto`, or `none`"
+         accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`"
     );
 }
 

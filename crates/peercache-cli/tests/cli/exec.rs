@@ -7,7 +7,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{part, peercache, run, stderr};
+use crate::support::{Server, part, peercache, run, run_in, stderr};
 
 /// An origin that counts what it is asked.
 struct Origin {
@@ -160,4 +160,76 @@ fn authority_is_made_once_and_named() {
     assert!(stderr(&other).contains("--renew"), "{}", stderr(&other));
     assert!(ca(&["--renew"]).status.success());
     assert_ne!(read(), before);
+}
+
+#[test]
+fn curl_through_the_forward_proxy_is_answered_from_the_cache() {
+    if part("PEERCACHE_TEST_CURL", || on_path("curl"), "install curl").is_none() {
+        return;
+    }
+    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    assert!(run_in(dir.path(), &["ca"], b"").status.success());
+    let server = Server::serve(dir.path(), &origin.url, &[&"--forward-proxy"]);
+    let curl = |more: &[&str]| {
+        let mut command = std::process::Command::new("curl");
+        command
+            .args(["-sS", "--proxy", &server.url])
+            .arg("--cacert")
+            .arg(dir.path().join("ca/ca.pem"))
+            .args(more)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        run(command, b"")
+    };
+    for _ in ["miss", "hit"] {
+        let output = curl(&["-f", "https://api.github.com/repos/o/r"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("\"full_name\":\"o/r\""));
+    }
+    assert_eq!(origin.count(), 1);
+    // A host that is none of GitHub's, in the form for a proxy.
+    let foreign = curl(&["-o", "/dev/null", "-w", "%{http_code}", "http://internal.corp.example/"]);
+    assert_eq!(String::from_utf8_lossy(&foreign.stdout), "421");
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn pygithub_follows_urls_of_bodies_through_the_base_url() {
+    let install = "name the python of a virtual environment with PyGithub";
+    let Some(python) = part("PEERCACHE_TEST_PYGITHUB", || None, install) else { return };
+    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let server = Server::serve(dir.path(), &origin.url, &[]);
+    let script = "import sys\nfrom github import Github, Auth\n\
+        g = Github(base_url=sys.argv[1], auth=Auth.Token('t'), retry=0, seconds_between_requests=0)\n\
+        r = g.get_repo('o/r')\nr.update()\nprint(r.full_name, r.url)";
+    for suffix in ["/api/v3", ""] {
+        let base = format!("{}{suffix}", server.url);
+        let mut command = std::process::Command::new(&python);
+        command.args(["-c", script, &base]);
+        let output = run(command, b"");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let expected = format!("o/r {base}/repos/o/r\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    }
+}
+
+#[test]
+fn access_log_has_a_line_without_secrets_for_each_request() {
+    use std::io::{BufRead as _, BufReader};
+    let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let mut command =
+        peercache(&["serve", "--listen", "127.0.0.1:0", "--access-log", "--upstream", &origin.url]);
+    command.env("CACHE_DIR", dir.path()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let url = lines.find_map(|line| line.strip_prefix("peercache listening on ").map(str::to_owned)).unwrap();
+    crate::support::get(
+        &format!("{url}/repos/o/r?access_token=SECRET"),
+        &[("Authorization", "token SECRET")],
+    );
+    let line = lines.next().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("127.0.0.1 GET /repos/o/r 200 "), "{line}");
+    assert!(line.contains("fwd=uri-miss; fwd-status=200") && !line.contains("SECRET"), "{line}");
 }

@@ -6,6 +6,7 @@ mod completions;
 mod concurrency;
 mod config;
 mod demo;
+mod doctor;
 mod entries;
 mod errors;
 mod exec;

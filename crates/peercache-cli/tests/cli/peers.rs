@@ -137,7 +137,7 @@ fn what_one_runner_fetched_another_serves_until_it_is_invalidated() {
     until("it has forgotten it", || !ask(&second).0.starts_with("peercache; hit"));
     // It looks by itself every 30 s. Here it was told.
     let stats = json(&run(peercache(&["--json", "stats", "--url", &second.url]), b""));
-    assert!(stats["cache"]["removals"]["heard"].as_u64().unwrap() > 0, "{}", stats["cache"]["removals"]);
+    assert!(stats["cache"]["removals"]["received"].as_u64().unwrap() > 0, "{}", stats["cache"]["removals"]);
 }
 
 #[test]

@@ -89,12 +89,14 @@ async fn the_least_recently_used_go_first() {
             left.push(n);
         }
     }
-    assert_eq!(left, [0, 2, 4, 11, 12, 13, 14], "what was read outlives what was not");
+    let newest: Vec<u64> = (15 - (left.len() as u64 - 3)..15).collect();
+    assert_eq!((&left[..3], &left[3..]), (&[0, 2, 4][..], &newest[..]), "what was read outlives the rest");
+    assert!(left.len() > 3, "as much is kept as fits");
     assert!(disk.stats().await.unwrap().evicted > 0);
 }
 
 #[tokio::test]
-async fn a_lower_capacity_is_kept_from_the_first_moment() {
+async fn lower_capacity_is_kept_from_the_first_put_and_not_from_opening() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
     let disk = open_with(dir.path(), 16 * MIB, &clock);
@@ -103,9 +105,13 @@ async fn a_lower_capacity_is_kept_from_the_first_moment() {
     }
     disk.close().await.unwrap();
     let disk = open_with(dir.path(), 2 * MIB, &clock);
+    assert!(disk.get(&key(59)).await.unwrap().is_some());
+    let stats = disk.stats().await.unwrap();
+    assert_eq!((stats.entries, stats.evicted), (60, 0), "who only looks evicts nothing");
+    disk.put(&key(60), entry(60, 100_000)).await.unwrap();
     let stats = disk.stats().await.unwrap();
     assert!(stats.bytes <= 2 * MIB && stats.entries > 10, "{stats:?}");
-    assert_eq!(stats.evicted, 60 - stats.entries);
+    assert_eq!(stats.evicted, 61 - stats.entries);
     assert_eq!(blob_files(dir.path()) as u64, stats.entries);
 }
 
