@@ -31,6 +31,8 @@ pub use peercache_redis::Redis;
 pub use peercache_s3::S3;
 #[cfg(feature = "seal")]
 pub use peercache_seal as seal;
+#[cfg(feature = "storacha")]
+pub use peercache_storacha::Storacha;
 
 /// What a backend is made of, and what each backend of this workspace has besides its tier.
 ///
@@ -62,6 +64,9 @@ pub mod backend {
     /// The S3 tier: its builder and its report.
     #[cfg(feature = "s3")]
     pub use peercache_s3 as s3;
+    /// The Storacha tier: its builder, its tokens and its report.
+    #[cfg(feature = "storacha")]
+    pub use peercache_storacha as storacha;
 
     #[cfg(feature = "libp2p")]
     pub use crate::network::network_key;

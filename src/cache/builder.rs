@@ -319,6 +319,15 @@ impl Cache {
     }
 }
 
+#[cfg(feature = "storacha")]
+impl CacheBuilder {
+    /// Makes the report of the Storacha space part of the cache's, under `storacha`. The tier itself is given
+    /// by [`CacheBuilder::tier`]; the cache does not close it.
+    pub fn storacha(self, space: Arc<peercache_storacha::Storacha>) -> Self {
+        self.backend_report("storacha", move || space.report())
+    }
+}
+
 #[cfg(feature = "redis")]
 impl CacheBuilder {
     /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given sealed. The

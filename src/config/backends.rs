@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::error::{ConfigError, on_one_line, place, redacted, shortened};
-use super::settings::{Name, Values, accepted, accepted_backends, cargo_line};
+use super::settings::{Name, Values, accepted, cargo_line};
 use super::source::Sources;
 use super::value::{Origin, Raw, Set};
 
@@ -33,8 +33,8 @@ struct Backend {
     name: BackendName,
     /// As `CACHE_BACKEND` takes it, the cargo feature's first.
     names: &'static [&'static str],
-    /// Whether this build has it; `None` where no build of this release has.
-    built: Option<bool>,
+    /// Whether this build has it.
+    built: bool,
     /// The setting without which there is no such tier, and what to do where it is missing.
     needs: Option<(Name, &'static str)>,
 }
@@ -42,41 +42,36 @@ struct Backend {
 /// In the order in which `auto` reads them. To add a backend, add a line here, its settings to the table, a
 /// file that opens it, and its arm in `open.rs`.
 const BACKENDS: [Backend; 7] = [
-    Backend {
-        name: BackendName::Memory,
-        names: &["memory"],
-        built: Some(cfg!(feature = "memory")),
-        needs: None,
-    },
-    Backend { name: BackendName::Disk, names: &["disk"], built: Some(cfg!(feature = "disk")), needs: None },
+    Backend { name: BackendName::Memory, names: &["memory"], built: cfg!(feature = "memory"), needs: None },
+    Backend { name: BackendName::Disk, names: &["disk"], built: cfg!(feature = "disk"), needs: None },
     Backend {
         name: BackendName::Libp2p,
         names: &["libp2p", "p2p"],
-        built: Some(cfg!(feature = "libp2p")),
+        built: cfg!(feature = "libp2p"),
         needs: None,
     },
     Backend {
         name: BackendName::Redis,
         names: &["redis", "valkey"],
-        built: Some(cfg!(feature = "redis")),
+        built: cfg!(feature = "redis"),
         needs: Some((Name::RedisUrl, "no server is named; set REDIS_URL to its URL")),
     },
     Backend {
         name: BackendName::Ipfs,
         names: &["ipfs", "kubo"],
-        built: Some(cfg!(feature = "ipfs")),
+        built: cfg!(feature = "ipfs"),
         needs: Some((Name::IpfsApi, "no node is named; set IPFS_API to the address of its API")),
     },
     Backend {
         name: BackendName::S3,
         names: &["s3"],
-        built: Some(cfg!(feature = "s3")),
+        built: cfg!(feature = "s3"),
         needs: Some((Name::S3Bucket, "no bucket is named; set AWS_S3_BUCKET to the name of a bucket")),
     },
     Backend {
         name: BackendName::Storacha,
         names: &["storacha", "web3storage"],
-        built: None,
+        built: cfg!(feature = "storacha"),
         needs: Some((Name::Web3StorageToken, "there is no token; set WEB3_STORAGE_TOKEN to that of a space")),
     },
 ];
@@ -96,12 +91,7 @@ impl BackendName {
     /// Whether this build can open it.
     #[must_use]
     pub fn is_built(self) -> bool {
-        self.row().built == Some(true)
-    }
-
-    /// Whether this release has it at all, behind its cargo feature.
-    fn is_released(self) -> bool {
-        self.row().built.is_some()
+        self.row().built
     }
 
     /// Those of this build, in the order in which `auto` reads them.
@@ -199,22 +189,10 @@ pub(super) fn read_backends(raw: &Raw) -> Result<BackendList, ConfigError> {
 }
 
 fn not_built(raw: &Raw, backend: BackendName) -> ConfigError {
-    let version = env!("CARGO_PKG_VERSION");
-    if backend.is_released() {
-        return ConfigError::of(
-            raw,
-            format!("this build has no `{backend}`, its cargo feature is off"),
-            format!("in Cargo.toml: {}", cargo_line(version, backend.as_str())),
-        );
-    }
     ConfigError::of(
         raw,
-        format!("this build has no `{backend}`: peercache {version} does not ship that backend yet"),
-        format!(
-            "accepted is {}; with a release that ships it, in Cargo.toml: {}",
-            accepted_backends(),
-            cargo_line("THAT RELEASE", backend.as_str())
-        ),
+        format!("this build has no `{backend}`, its cargo feature is off"),
+        format!("in Cargo.toml: {}", cargo_line(env!("CARGO_PKG_VERSION"), backend.as_str())),
     )
 }
 
@@ -293,18 +271,15 @@ fn is_ours(sources: &Sources<'_>, name: Name, command: bool) -> bool {
 
 /// Settings of backends that this build does not have. Silence would say that they work.
 pub(super) fn warnings(sources: &Sources<'_>, command: bool) {
-    for backend in BACKENDS.iter().filter(|backend| backend.built != Some(true)) {
+    for backend in BACKENDS.iter().filter(|backend| !backend.built) {
         let Some((name, _)) = backend.needs.filter(|(name, _)| is_ours(sources, *name, command)) else {
             continue;
         };
         let Some(raw) = sources.given(name) else { continue };
         let (called, feature) = (raw.called(), backend.names[0]);
-        sources.warn(match backend.built {
-            Some(_) => format!(
-                "{called} is set, but this build has no `{feature}`, its cargo feature is off; in Cargo.toml: {}",
-                cargo_line(env!("CARGO_PKG_VERSION"), feature)
-            ),
-            None => format!("{called} is set, but this release has no {feature} backend yet"),
-        });
+        sources.warn(format!(
+            "{called} is set, but this build has no `{feature}`, its cargo feature is off; in Cargo.toml: {}",
+            cargo_line(env!("CARGO_PKG_VERSION"), feature)
+        ));
     }
 }

@@ -35,6 +35,8 @@ mod settings;
 mod show;
 mod size;
 mod source;
+#[cfg(feature = "storacha")]
+mod storacha;
 mod untrusted;
 mod value;
 

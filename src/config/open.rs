@@ -93,9 +93,20 @@ impl Config {
             BackendName::Redis => self.open_redis(seal, builder, options).await,
             #[cfg(feature = "ipfs")]
             BackendName::Ipfs => self.open_ipfs(seal, builder, options).await,
+            #[cfg(feature = "storacha")]
+            BackendName::Storacha => self.open_storacha(seal, builder, options).await,
             #[cfg(feature = "s3")]
             BackendName::S3 => self.open_s3(seal, builder, options).await,
             // Settings with a backend that this build does not have are refused when they are read.
+            #[cfg(not(all(
+                feature = "memory",
+                feature = "disk",
+                feature = "libp2p",
+                feature = "redis",
+                feature = "ipfs",
+                feature = "s3",
+                feature = "storacha"
+            )))]
             other => {
                 let _ = (seal, options);
                 Err(ConfigError::of_variable(

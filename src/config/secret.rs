@@ -3,12 +3,26 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-#[cfg(any(feature = "disk", feature = "libp2p", feature = "redis", feature = "ipfs", feature = "s3"))]
+#[cfg(any(
+    feature = "disk",
+    feature = "libp2p",
+    feature = "redis",
+    feature = "ipfs",
+    feature = "s3",
+    feature = "storacha"
+))]
 use peercache_api::CacheBackend;
 use peercache_api::Error;
 #[cfg(feature = "disk")]
 use peercache_api::{NodeId, VersionClock};
-#[cfg(any(feature = "disk", feature = "libp2p", feature = "redis", feature = "ipfs", feature = "s3"))]
+#[cfg(any(
+    feature = "disk",
+    feature = "libp2p",
+    feature = "redis",
+    feature = "ipfs",
+    feature = "s3",
+    feature = "storacha"
+))]
 use peercache_seal::Sealed;
 use peercache_seal::{KeyId, Keyring, Secret};
 
@@ -110,7 +124,7 @@ impl Ring {
     }
 }
 
-#[cfg(any(feature = "libp2p", feature = "redis", feature = "ipfs", feature = "s3"))]
+#[cfg(any(feature = "libp2p", feature = "redis", feature = "ipfs", feature = "s3", feature = "storacha"))]
 impl Ring {
     /// Seals what leaves this machine.
     pub(super) fn seal_shared(&self, backend: impl CacheBackend + 'static) -> Arc<dyn CacheBackend> {

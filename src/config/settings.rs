@@ -500,7 +500,7 @@ settings! {
         unset: "`true` with an endpoint",
     }
 
-    /// The token of a space: `storacha1:` and what the console of the service gives.
+    /// The token of a space: `storacha1:…`, as `peercache storacha token` builds it.
     Web3StorageToken web3_storage_token: Secret {
         kind: Secret { accepted: "give the token of a space, which begins with storacha1:" },
         variables: ["WEB3_STORAGE_TOKEN", "STORACHA_TOKEN", "CACHE_STORACHA_TOKEN"],

@@ -300,9 +300,9 @@ const ROWS: [Row; 50] = [
         name: "ipfs_sync",
         code: |builder| builder.ipfs_sync(true),
         variables: &["IPFS_SYNC"],
-        environment: "true",
-        file: "true",
-        shown: ["true", "true", "true", "false"],
+        environment: "PUBSUB",
+        file: "'pubsub'",
+        shown: ["pubsub", "pubsub", "pubsub", "off"],
     },
     Row {
         name: "s3_bucket",
@@ -521,7 +521,6 @@ fn mistakes_in_code_say_so() {
     let builder = || ConfigBuilder::new("peercache");
     assert_snapshot!(complaint(builder().memory_bytes(5)), @"memory_bytes = 5, set in code: this is too small, the least is 1MiB; give a whole number of bytes, or one with a unit such as 64MiB");
     assert_snapshot!(complaint(builder().default_ttl(Duration::from_millis(999))), @"default_ttl = 0, set in code: this is not a time to live; give whole seconds from 1 to 2592000");
-    assert_snapshot!(complaint(builder().backend([BackendName::Storacha])), @r#"backend = "storacha", set in code: this build has no `storacha`: peercache 0.1.0 does not ship that backend yet; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`; with a release that ships it, in Cargo.toml: peercache = { version = "THAT RELEASE", features = ["storacha"] }"#);
     assert_snapshot!(complaint(builder().secret_old(["the-hidden-secret"])), @"secret_old, set in code: there are former secrets, and no secret to write with; give that one as CACHE_SECRET");
     let blank = builder().secret(" ").read_vars(|_| None).unwrap().settings().unwrap_err();
     assert_snapshot!(blank, @"secret, set in code: the secret is empty; make a secret with `peercache keygen`");

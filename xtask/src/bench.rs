@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use crate::check::{Package, packages};
 use crate::failure::Failure;
 use crate::parts::Part;
-use crate::run::Run;
+use crate::run::{Run, checkout};
 use crate::tools::Tools;
 
 /// The bench that compares with the original peer cache, and the variable that tells it where that is.
 const ORIGINAL: (&str, &str) = ("original", "PEERCACHE_BENCH_ORIGINAL");
 /// What a checkout of the original has.
 const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
+/// The bench that runs the command itself, and the variable that tells it where that is.
+const GITHUB: (&str, &str) = ("github", "PEERCACHE_BENCH_PEERCACHE");
 /// What benches need; those that are not here need nothing.
-const PARTS: [(&str, &[Part]); 5] = [
+const PARTS: [(&str, &[Part]); 6] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
+    (GITHUB.0, &[Part::Nginx, Part::Corpus]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
     ("redis", &[Part::Redis]),
@@ -34,6 +37,9 @@ pub(crate) fn bench(
     let mut run = Run::cargo("look above for what the bench said")
         .args(["bench", "--locked", "--package", package, "--all-features", "--profile", "release"])
         .args(["--bench", name]);
+    if name == GITHUB.0 && std::env::var_os(GITHUB.1).is_none() {
+        run = run.env(GITHUB.1, command()?);
+    }
     if let Some(checkout) = original {
         run = run.env(ORIGINAL.1, checkout);
     }
@@ -58,6 +64,23 @@ pub(crate) fn bench(
         run = run.args(["--"]).args(args);
     }
     run.succeed()
+}
+
+/// Builds the command as a release is, and says where it is.
+fn command() -> Result<PathBuf, Failure> {
+    Run::cargo("look above for what the compiler said")
+        .args(["build", "--locked", "--package", "peercache-cli", "--bin", "peercache", "--release"])
+        .succeed()?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    let target = checkout().join(target.map_or_else(|| "target".into(), PathBuf::from));
+    let file = target.join("release").join("peercache");
+    if file.is_file() {
+        return Ok(file);
+    }
+    Err(Failure::new(
+        format!("the command was built, and {} does not exist", file.display()),
+        format!("name the command with {}", GITHUB.1),
+    ))
 }
 
 fn parts(name: &str) -> &'static [Part] {

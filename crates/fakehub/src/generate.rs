@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::corpus::Corpus;
 use crate::exchange::{API_HOST, Exchange};
+use crate::random::Random;
 
 const ORGANISATIONS: u64 = 4;
 const REPOSITORIES_EACH: u64 = 8;
@@ -24,7 +25,7 @@ impl Corpus {
     /// made up, and depends on `seed` alone.
     #[must_use]
     pub fn generated(seed: u64) -> Self {
-        let mut world = World { random: seed, exchanges: Vec::new() };
+        let mut world = World::new(seed);
         for organisation in 1..=ORGANISATIONS {
             let owner = format!("octo-org-{organisation}");
             world.organisation(&owner, organisation);
@@ -44,35 +45,39 @@ impl Corpus {
     }
 }
 
-struct Place {
-    owner: String,
-    name: String,
-    id: u64,
+pub(crate) struct Place {
+    pub(crate) owner: String,
+    pub(crate) name: String,
+    pub(crate) id: u64,
 }
 
 impl Place {
-    fn api(&self, rest: &str) -> String {
+    pub(crate) fn api(&self, rest: &str) -> String {
         format!("/repos/{}/{}{rest}", self.owner, self.name)
     }
 }
 
-struct World {
-    random: u64,
+/// Makes exchanges up, one after another.
+pub(crate) struct World {
+    random: Random,
     exchanges: Vec<Exchange>,
 }
 
 impl World {
-    /// SplitMix64 (Steele, Lea, Flood 2014).
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { random: Random::new(seed), exchanges: Vec::new() }
+    }
+
+    pub(crate) fn into_corpus(self) -> Corpus {
+        Corpus::new(self.exchanges)
+    }
+
     fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.next()
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.random.below(bound)
     }
 
     fn word(&mut self) -> &'static str {
@@ -80,11 +85,11 @@ impl World {
         WORDS[index]
     }
 
-    fn text(&mut self, words: u64) -> String {
+    pub(crate) fn text(&mut self, words: u64) -> String {
         (0..words).map(|_| self.word()).collect::<Vec<_>>().join(" ")
     }
 
-    fn sha(&mut self) -> String {
+    pub(crate) fn sha(&mut self) -> String {
         format!("{:016x}{:016x}{:08x}", self.next(), self.next(), self.next() >> 32)
     }
 
@@ -93,11 +98,11 @@ impl World {
         format!("2026-{month:02}-{day:02}T{hour:02}:{:02}:{:02}Z", self.below(60), self.below(60))
     }
 
-    fn get(&mut self, target: &str, body: &Value, extra: &[(&str, String)]) {
+    pub(crate) fn get(&mut self, target: &str, body: &Value, extra: &[(&str, String)]) {
         self.record("GET", target, None, 200, body, extra);
     }
 
-    fn record(
+    pub(crate) fn record(
         &mut self,
         method: &str,
         target: &str,
@@ -163,7 +168,7 @@ impl World {
         self.get(&format!("/users/{owner}-bot"), &user, &[]);
     }
 
-    fn user(&mut self, login: &str) -> Value {
+    pub(crate) fn user(&mut self, login: &str) -> Value {
         let base = format!("https://api.github.com/users/{login}");
         json!({
             "login": login, "id": 60_000_000 + self.below(1_000_000), "avatar_url": format!("{base}/avatar"),
@@ -176,7 +181,7 @@ impl World {
         })
     }
 
-    fn repository(&mut self, place: &Place) {
+    pub(crate) fn repository(&mut self, place: &Place) {
         let url = format!("https://api.github.com{}", place.api(""));
         let mut body = json!({
             "id": place.id, "name": place.name, "full_name": format!("{}/{}", place.owner, place.name),
@@ -325,7 +330,7 @@ impl World {
         self.get(&place.api(&format!("/git/trees/{head}?recursive=1")), &body, &[]);
     }
 
-    fn filler(&mut self, bytes: usize) -> String {
+    pub(crate) fn filler(&mut self, bytes: usize) -> String {
         let mut text = String::new();
         while text.len() < bytes {
             text.push_str(&self.sha());
@@ -333,7 +338,7 @@ impl World {
         text
     }
 
-    fn commit(&mut self, place: &Place) -> Value {
+    pub(crate) fn commit(&mut self, place: &Place) -> Value {
         let sha = self.sha();
         let url = format!("https://api.github.com{}", place.api(&format!("/commits/{sha}")));
         let author =
@@ -345,7 +350,7 @@ impl World {
         })
     }
 
-    fn release(&mut self, place: &Place, number: u64) -> Value {
+    pub(crate) fn release(&mut self, place: &Place, number: u64) -> Value {
         let assets: Vec<Value> = (0..3)
             .map(|asset| {
                 json!({

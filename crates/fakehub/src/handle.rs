@@ -10,18 +10,24 @@ use std::time::Duration;
 
 use peercache_api::{Clock, SystemClock};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::Control;
+use crate::access::{Access, TokenKind};
+use crate::changes::Changes;
+use crate::control::{Control, Outage};
 use crate::corpus::Corpus;
 use crate::error::FakeHubError;
 use crate::etag::EtagMode;
+use crate::exchange::API_HOST;
+use crate::judge::{Observation, Verdict};
 use crate::limits::Limits;
 use crate::log::{Log, LogRecord, Summary};
 use crate::replay::Replay;
+use crate::secondary::{Secondary, SecondaryLimits};
 use crate::server::{State, serve};
-use crate::token::RunKey;
+use crate::token::{Caller, RunKey};
 
 /// A GitHub-like origin.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +45,9 @@ impl FakeHub {
             unlimited: false,
             private: Vec::new(),
             denied: Vec::new(),
+            tokens: Vec::new(),
+            processes: Vec::new(),
+            secondary: None,
             log_file: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             control: false,
@@ -55,6 +64,9 @@ pub struct FakeHubBuilder {
     unlimited: bool,
     private: Vec<(String, Vec<String>)>,
     denied: Vec<String>,
+    tokens: Vec<(String, TokenKind, Vec<String>)>,
+    processes: Vec<(String, u64, Duration)>,
+    secondary: Option<SecondaryLimits>,
     log_file: Option<PathBuf>,
     listen: SocketAddr,
     control: bool,
@@ -90,6 +102,35 @@ impl FakeHubBuilder {
     pub fn private<T: Into<String>>(mut self, repository: &str, tokens: impl IntoIterator<Item = T>) -> Self {
         let tokens = tokens.into_iter().map(Into::into).collect();
         self.private.push((repository.trim_matches('/').to_ascii_lowercase(), tokens));
+        self
+    }
+
+    /// Makes a token of a kind known, which sees these private repositories (`OWNER/REPO`). As soon as one is
+    /// known, bodies and headers depend on the caller as GitHub's do: `permissions` and `private` of
+    /// repositories, `Cache-Control`, `Vary`; and a write changes its resource and what holds it.
+    #[must_use]
+    pub fn token<T: Into<String>>(
+        mut self,
+        token: impl Into<String>,
+        kind: TokenKind,
+        repositories: impl IntoIterator<Item = T>,
+    ) -> Self {
+        self.tokens.push((token.into(), kind, repositories.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Lets the resource at `url` (an API path; without a query it stands for all queries) change at random from
+    /// the start on, every `mean` on average. Resources with the same seed change together.
+    #[must_use]
+    pub fn changes(mut self, url: impl Into<String>, seed: u64, mean: Duration) -> Self {
+        self.processes.push((url.into(), seed, mean));
+        self
+    }
+
+    /// Secondary rate limits. Default: none.
+    #[must_use]
+    pub const fn secondary(mut self, limits: SecondaryLimits) -> Self {
+        self.secondary = Some(limits);
         self
     }
 
@@ -141,6 +182,26 @@ impl FakeHubBuilder {
                 )));
             }
         }
+        let access = Access::default();
+        let changes = Changes::default();
+        let now = self.clock.now().as_millis();
+        let known = || {
+            for (repository, tokens) in self.private {
+                access.set_private(&repository, true, 0)?;
+                tokens.into_iter().try_for_each(|token| access.add_reader(&repository, token))?;
+            }
+            for (token, kind, repositories) in self.tokens {
+                access.add_token(&token, kind, repositories)?;
+            }
+            for token in self.denied {
+                access.revoke(&token, 0)?;
+            }
+            self.processes.iter().try_for_each(|(url, seed, mean)| {
+                let mean = u64::try_from(mean.as_millis()).unwrap_or(u64::MAX / 4).max(1);
+                changes.run(API_HOST, url, *seed, mean, now)
+            })
+        };
+        known().map_err(FakeHubError::Config)?;
         let limits = Limits::new(self.buckets, self.clock.clone())?;
         let limits = if self.unlimited { limits.unlimited() } else { limits };
         let log = match self.log_file {
@@ -167,12 +228,14 @@ impl FakeHubBuilder {
             clock: self.clock,
             key,
             etag: self.etag,
-            private: self.private,
-            denied: self.denied,
+            access,
+            changes,
+            secondary: self.secondary.map(Secondary::new),
+            outage: watch::Sender::new(None),
             control_enabled: self.control,
         });
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, state.clone(), stop.clone()));
+        let task = tokio::spawn(serve(listener, addr, state.clone(), stop.clone()));
         Ok(FakeHubHandle { addr, state, stop, task: Some(task) })
     }
 }
@@ -254,7 +317,69 @@ impl FakeHubHandle {
     /// # Errors
     /// [`FakeHubError::Config`] when `url` is no URL, or [`MAX_TOUCHED`](crate::MAX_TOUCHED) have been touched.
     pub fn touch(&self, url: &str) -> Result<u64, FakeHubError> {
-        self.state.control.touch(url, self.state.clock.now().as_millis()).map_err(FakeHubError::Config)
+        self.state.touch(url).map_err(FakeHubError::Config)
+    }
+
+    /// The origin's time, in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.state.clock.now().as_millis()
+    }
+
+    /// The name under which a token is logged.
+    #[must_use]
+    pub fn token_id(&self, token: &str) -> String {
+        Caller::with_token(token, &self.state.key).id().to_owned()
+    }
+
+    /// Makes a token known while running, as [`FakeHubBuilder::token`] does before.
+    ///
+    /// # Errors
+    /// [`FakeHubError::Config`] when [`MAX_KNOWN`](crate::MAX_KNOWN) are known.
+    pub fn add_token<T: Into<String>>(
+        &self,
+        token: &str,
+        kind: TokenKind,
+        repositories: impl IntoIterator<Item = T>,
+    ) -> Result<(), FakeHubError> {
+        let repositories = repositories.into_iter().map(Into::into);
+        self.state.access.add_token(token, kind, repositories).map_err(FakeHubError::Config)
+    }
+
+    /// From now on the token is answered `401 Bad credentials`.
+    ///
+    /// # Errors
+    /// As [`FakeHubHandle::add_token`].
+    pub fn revoke(&self, token: &str) -> Result<(), FakeHubError> {
+        self.state.access.revoke(token, self.now()).map_err(FakeHubError::Config)
+    }
+
+    /// From now on `OWNER/REPO` is private, or public.
+    ///
+    /// # Errors
+    /// As [`FakeHubHandle::add_token`].
+    pub fn set_private(&self, repository: &str, private: bool) -> Result<(), FakeHubError> {
+        self.state.access.set_private(repository, private, self.now()).map_err(FakeHubError::Config)
+    }
+
+    /// From now on what lies below `/repos/OLD` (as `OWNER/REPO`) redirects to `/repositories/ID`.
+    ///
+    /// # Errors
+    /// As [`FakeHubHandle::add_token`].
+    pub fn rename(&self, old: &str, id: u64) -> Result<(), FakeHubError> {
+        self.state.access.rename(old, id).map_err(FakeHubError::Config)
+    }
+
+    /// The origin is gone in this way until `None` brings it back.
+    pub fn outage(&self, outage: Option<Outage>) {
+        self.state.outage.send_replace(outage);
+    }
+
+    /// Whether an answer that a client got, from whomever, was one that this origin would have given that token
+    /// at that time.
+    #[must_use]
+    pub fn judge(&self, seen: &Observation<'_>) -> Verdict {
+        self.state.judge(seen)
     }
 
     /// Stops listening and waits, a few seconds at most, for answers that are being sent.

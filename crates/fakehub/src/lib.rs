@@ -38,11 +38,13 @@
 //!
 //! # What is not simulated
 //!
-//! Secondary rate limits (inject them through the control endpoint), pretty-printing by user agent,
-//! `Range`, and access control of GraphQL, search results and download hosts: `private` covers
-//! `/repos/OWNER/REPO` and the same repository's `/repositories/ID`.
+//! Pretty-printing by user agent, `Range`, and access control of search results and download hosts: `private`
+//! covers `/repos/OWNER/REPO`, the same repository's `/repositories/ID`, and GraphQL queries that name it in
+//! their variables `owner` and `name`.
 
+mod access;
 mod answer;
+mod changes;
 mod cli;
 mod conditional;
 mod control;
@@ -54,22 +56,31 @@ mod exchange;
 mod generate;
 mod handle;
 mod json;
+mod judge;
 mod limits;
 mod line;
 mod log;
+mod random;
 mod replay;
+mod secondary;
 mod server;
+mod shape;
 mod target;
 mod token;
+pub mod workload;
 
+pub use access::{MAX_KNOWN, TokenKind};
+pub use changes::MAX_TOUCHED;
 pub use cli::{EtagArg, FakeHubArgs, TokenArg, run_cli};
-pub use control::MAX_TOUCHED;
+pub use control::Outage;
 pub use corpus::{Corpus, RecordedRequest};
 pub use error::{CorpusError, FakeHubError};
 pub use etag::EtagMode;
 pub use exchange::Exchange;
 pub use handle::{FakeHub, FakeHubBuilder, FakeHubHandle};
+pub use judge::{Observation, Verdict};
 pub use limits::MAX_WINDOWS;
 pub use line::MAX_LINE_BYTES;
 pub use log::{LogRecord, MAX_LOG_RECORDS, Summary};
+pub use secondary::SecondaryLimits;
 pub use server::{MAX_CONNECTIONS, MAX_REQUEST_BODY_BYTES};

@@ -38,6 +38,9 @@ pub struct LogRecord {
     pub bytes: u64,
     /// SHA-256 of the body before content coding. For `HEAD` and `304`: of the body that they stand for.
     pub sha256: String,
+    /// When it was answered, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub at: u64,
 }
 
 /// Totals since the start or the last reset; never truncated.

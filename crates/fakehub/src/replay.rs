@@ -228,7 +228,8 @@ fn media(accept: &str) -> String {
     accept.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-fn is_graphql(target: &str) -> bool {
+/// Whether a target is the one of GraphQL.
+pub(crate) fn is_graphql(target: &str) -> bool {
     target.split('?').next() == Some("/graphql")
 }
 

@@ -53,12 +53,14 @@ impl Caller {
     pub(crate) fn of(headers: &HeaderMap, key: &RunKey) -> Self {
         match headers.get(AUTHORIZATION) {
             None => Self { token: None, id: "anonymous".to_owned() },
-            Some(value) => {
-                let token = token(&String::from_utf8_lossy(value.as_bytes()));
-                let id = hex(&key.mac(&[b"token", token.as_bytes()])[..6]);
-                Self { token: Some(token), id }
-            }
+            Some(value) => Self::with_token(&token(&String::from_utf8_lossy(value.as_bytes())), key),
         }
+    }
+
+    /// The caller that has this token.
+    pub(crate) fn with_token(token: &str, key: &RunKey) -> Self {
+        let id = hex(&key.mac(&[b"token", token.as_bytes()])[..6]);
+        Self { token: Some(token.to_owned()), id }
     }
 
     /// The token in clear, for comparison only. `None`: anonymous.

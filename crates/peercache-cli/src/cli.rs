@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Exec(crate::exec::ExecArgs),
     /// Make the certificate authority of this machine's forward proxy, or show it
     Ca(crate::ca::CaArgs),
-    /// Show what the cache saves: 20 CI jobs over recorded GitHub traffic, without, and on a fleet of peers
+    /// Show what the cache saves: 20 CI jobs with a token each, without, with a cache per token, and with peercache
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Print the value under a key
@@ -66,6 +66,8 @@ pub(crate) enum Command {
     Ipfs(IpfsArgs),
     /// Look after the bucket of the S3 tier
     S3(S3Args),
+    /// Build and show the token of the Storacha tier
+    Storacha(StorachaArgs),
     /// Say tier by tier what a read of a key would do, and why
     Explain(ExplainArgs),
     /// Find what does not work, why, and the line that mends it
@@ -85,17 +87,21 @@ pub(crate) enum Command {
 #[cfg(feature = "demo")]
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Recorded traffic, one JSON exchange a line [default: @octokit/fixtures from npm, else generated]
+    /// Recorded exchanges whose reads are mixed in, one in JSON a line [default: @octokit/fixtures from npm]
     #[arg(long, value_name = "FILE")]
     pub(crate) corpus: Option<PathBuf>,
 
-    /// Simulated CI jobs
+    /// Simulated CI jobs, each with a token of its own
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) jobs: u32,
 
-    /// Jobs that run at the same time
-    #[arg(long, default_value = "4", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) parallel: u32,
+    /// Seconds that the fleet runs
+    #[arg(long, default_value = "30", value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub(crate) seconds: u64,
+
+    /// Decides everything that is random
+    #[arg(long, default_value = "2026")]
+    pub(crate) seed: u64,
 }
 
 #[derive(Args, Debug)]
@@ -109,6 +115,39 @@ pub(crate) enum IpfsCommand {
     /// Remove what has expired or is too much, then let the node drop every block that nothing links and nothing
     /// pins, also those of others
     Gc,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StorachaArgs {
+    #[command(subcommand)]
+    pub(crate) command: StorachaCommand,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum StorachaCommand {
+    /// Print a WEB3_STORAGE_TOKEN, from what the official command line prints; what it grants goes to standard error
+    Token(StorachaTokenArgs),
+    /// Show what WEB3_STORAGE_TOKEN grants, never the key
+    Show,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StorachaTokenArgs {
+    /// The file with the agent's key (`storacha key create`); `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// The file with the delegation to the agent (`storacha delegation create AGENT --can ... --base64`)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) proof: PathBuf,
+
+    /// The URL of the upload service, to keep in the token
+    #[arg(long, value_name = "URL")]
+    pub(crate) service: Option<String>,
+
+    /// The DID of the upload service, to keep in the token
+    #[arg(long, value_name = "DID")]
+    pub(crate) did: Option<String>,
 }
 
 #[derive(Args, Debug)]

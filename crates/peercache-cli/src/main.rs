@@ -21,6 +21,7 @@ mod peers;
 mod s3;
 mod serve;
 mod stats;
+mod storacha;
 
 use clap::Parser as _;
 
@@ -61,6 +62,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Peers(args) => peers::run(args, cli.json).await,
         Command::Id => id::run(cli.json).await,
         Command::Ipfs(args) => ipfs::run(&args, cli.json).await,
+        Command::Storacha(args) => storacha::run(args, cli.json),
         Command::S3(args) => s3::run(args, cli.json).await,
         Command::Explain(args) => explain::run(args, cli.json).await,
         Command::Doctor(args) => doctor::run(args, cli.json).await,

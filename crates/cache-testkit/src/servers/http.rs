@@ -16,7 +16,7 @@ pub(super) async fn ask(
     server: SocketAddr,
     method: Method,
     path: &str,
-    body: &'static [u8],
+    body: impl AsRef<[u8]>,
 ) -> Result<StatusCode, ServerError> {
     let stream = TcpStream::connect(server).await.map_err(ServerError::io("the server does not listen"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -24,7 +24,7 @@ pub(super) async fn ask(
         what: "a path that is none",
         source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
     };
-    let mut request = Request::new(Full::new(Bytes::from_static(body)));
+    let mut request = Request::new(Full::new(Bytes::copy_from_slice(body.as_ref())));
     *request.method_mut() = method;
     *request.uri_mut() = path.parse::<Uri>().map_err(invalid)?;
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
@@ -44,7 +44,7 @@ pub(super) async fn demand(
     server: SocketAddr,
     method: Method,
     path: &str,
-    body: &'static [u8],
+    body: impl AsRef<[u8]>,
 ) -> Result<(), ServerError> {
     let status = ask(server, method.clone(), path, body).await?;
     if status.is_success() {

@@ -4,6 +4,7 @@
 //! - [`Moto`] is a second, independent implementation of S3 that follows the answers of AWS closely and checks no
 //!   signature: a test of credentials says nothing there.
 //! - [`Kubo`] is an IPFS node, alone or in a private swarm.
+//! - [`StorachaService`] is the upload service of Storacha, in memory.
 //! - [`FaultProxy`] stands before any of them, and logs every request.
 //!
 //! A server is ended by its process id when its value is dropped, also by a panic. Where its program is missing, the
@@ -32,6 +33,7 @@ mod process;
 mod redis;
 mod seaweedfs;
 mod slow;
+mod storacha;
 
 pub use error::ServerError;
 pub use fault::{Answer, FaultProxy, Mode};
@@ -40,6 +42,7 @@ pub use log::{Log, Seen};
 pub use moto::Moto;
 pub use redis::{RedisCluster, RedisSentinel, RedisServer};
 pub use seaweedfs::SeaweedFs;
+pub use storacha::StorachaService;
 
 /// The bucket that every server starts with.
 const BUCKET: &str = "peercache-test";

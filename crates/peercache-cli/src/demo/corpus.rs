@@ -1,8 +1,7 @@
-//! Where the demo's traffic comes from: a file, the recordings that GitHub's own clients are tested
-//! with, or made up.
+//! Where the demo's recorded traffic comes from: a file, or the recordings that GitHub's own clients are
+//! tested with.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,78 +17,34 @@ const PACKAGE_SHA512: &str = "9e21be4957df67fc73a234f7084e8cec396a5fb1fd690ef903
                               a4aacb0a5e94b2da4ebe4e3e67b5c239b965b60fd3ceccac702439817d1fac27";
 /// npm may take this long; the package has 84 KB.
 const FETCH_WITHIN: Duration = Duration::from_secs(25);
-const GENERATED_SEED: u64 = 2027;
-const API: &str = "https://api.github.com";
-
-/// The most reads of one job: a job with more is no job that we know of, and the demo shall end soon.
-const MAX_READS: usize = 150;
-
-/// The traffic of the demo.
+/// The recorded reads of the demo.
 #[derive(Debug)]
 pub(crate) struct Traffic {
     /// What it is, in one line for the reader.
     pub(crate) origin: String,
-    /// The recordings as the origin reads them.
-    pub(crate) file: PathBuf,
-    /// What every job reads: all different reads, or as many of them as a job makes.
-    pub(crate) reads: Vec<Read>,
-    /// How many different reads there are.
-    pub(crate) recorded: usize,
+    /// Mixed into the jobs; may be empty.
+    pub(crate) recorded: Corpus,
 }
 
-/// One read of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Read {
-    /// Path and query.
-    pub(crate) target: String,
-    pub(crate) accept: Option<String>,
-}
-
-/// The given file, else the recordings from npm, else generated traffic.
+/// The given file, else the recordings from npm, else none: then all of the jobs' traffic is made up.
 pub(crate) async fn find(given: Option<&Path>, scratch: &Path) -> Result<Traffic, Failure> {
+    const MODEL: &str = "calls that published actions and gh make";
     if let Some(path) = given {
-        let corpus = Corpus::load(path).map_err(Failure::config)?;
-        return traffic(format!("recorded, from {}", path.display()), path.to_path_buf(), &corpus);
+        let recorded = Corpus::load(path).map_err(Failure::config)?;
+        return Ok(Traffic {
+            origin: format!("{MODEL}, and recorded ones from {}", path.display()),
+            recorded,
+        });
     }
-    let (origin, corpus) = match recorded(scratch).await {
-        Ok(corpus) => (format!("recorded, from the npm package {PACKAGE}"), corpus),
-        Err(reason) => (
-            format!(
-                "generated, in the shapes and sizes of recorded GitHub traffic, because {reason} (--corpus FILE gives recorded traffic)"
-            ),
-            Corpus::generated(GENERATED_SEED),
-        ),
-    };
-    let path = scratch.join("corpus.jsonl");
-    let file = std::fs::File::create(&path)
-        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-    corpus
-        .write(std::io::BufWriter::new(file))
-        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-    traffic(origin, path, &corpus)
-}
-
-fn traffic(origin: String, file: PathBuf, corpus: &Corpus) -> Result<Traffic, Failure> {
-    let mut reads = Vec::new();
-    let mut seen = HashSet::new();
-    for request in corpus.requests().filter(|request| request.method.eq_ignore_ascii_case("GET")) {
-        let Some(target) = request.url.strip_prefix(API) else { continue };
-        let read = Read { target: target.to_owned(), accept: request.accept.map(str::to_owned) };
-        if seen.insert(read.clone()) {
-            reads.push(read);
+    Ok(match recorded(scratch).await {
+        Ok(recorded) => {
+            Traffic { origin: format!("{MODEL}, and recorded ones from the npm package {PACKAGE}"), recorded }
         }
-    }
-    if reads.is_empty() {
-        return Err(Failure::config(format!(
-            "{} holds no GET of {API}/...; give a corpus with at least one",
-            file.display()
-        )));
-    }
-    let recorded = reads.len();
-    if recorded > MAX_READS {
-        reads = (0..MAX_READS).map(|n| reads[n * recorded / MAX_READS].clone()).collect();
-    }
-    Ok(Traffic { origin, file, reads, recorded })
+        Err(reason) => Traffic {
+            origin: format!("{MODEL}; no recorded ones, because {reason} (--corpus FILE gives some)"),
+            recorded: Corpus::default(),
+        },
+    })
 }
 
 /// The recordings that npm carries, or why they cannot be had, as part of a sentence.

@@ -1,7 +1,8 @@
-//! `peercache demo`: the same CI jobs without and with peercache, counted by the origin itself.
+//! `peercache demo`: the same CI jobs without a cache, with a cache per token, and with peercache, counted and
+//! judged by the origin itself.
 //!
-//! Everything runs as a user would run it: the origin, the host and each job's runner are processes of
-//! their own, the jobs talk HTTP to them, and the numbers come from the origin's log and the jobs' clock.
+//! The jobs have a token each, as in GitHub Actions, and work on public and private repositories that change
+//! meanwhile. The host and each job's runner are processes of their own; the jobs talk HTTP to them.
 
 mod corpus;
 mod fleet;
@@ -9,17 +10,13 @@ mod process;
 mod runners;
 mod table;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::time::Duration;
 
 use peercache_fakehub::FakeHubArgs;
+use peercache_fakehub::workload::{Options, Tally, Workload};
 use serde::Serialize;
-use tempfile::TempDir;
 
-use self::corpus::Traffic;
-use self::fleet::{Fleet, Place, Run};
-use self::process::Process;
-use self::runners::Runners;
+use self::fleet::Run;
 use crate::cli::DemoArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -28,40 +25,42 @@ use crate::output;
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
     traffic: String,
+    seed: u64,
     jobs: u32,
-    requests_per_job: usize,
-    /// How many different reads the traffic holds.
-    recorded_reads: usize,
+    repositories: u32,
+    private_repositories: u32,
     without: Side,
+    per_token: Side,
     with: Side,
-    /// Share of the client's requests that never reached the origin.
-    hit_rate: f64,
-    /// Processes of runners, one for each job, besides the anchor.
+    /// Processes of runners, one for each job and one for the poller, besides the anchor.
     runners: usize,
     /// Of those, the ones that were connected with a peer when their job was done.
     connected_runners: usize,
     /// Answers that a runner made of what another machine had put.
     peer_hits: usize,
-    /// Share of the charged calls that went away.
-    charged_saved: f64,
-    hit_p50_us: f64,
-    hit_p99_us: f64,
-    /// Answers whose status or body differed from the direct run.
-    differing_answers: usize,
 }
 
-/// One run of all jobs, as the origin's log has it.
+/// One run of all jobs, as the origin counted it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Side {
-    requests: usize,
-    calls: usize,
-    charged: usize,
-    not_modified: usize,
+    requests: u64,
+    calls: u64,
+    charged: u64,
+    not_modified: u64,
+    /// Share of the charged calls of the jobs without a cache that went away.
+    charged_saved: f64,
+    /// Share of the jobs' requests that never reached the origin.
+    not_sent: f64,
+    /// Bodies that the origin would not have given that token at that time.
+    leaks: u64,
+    too_old: u64,
+    /// Errors that the origin would not have given, bodies that it never had, requests without an answer.
+    wrong: u64,
     p50_us: f64,
     p99_us: f64,
 }
 
-/// Runs the origin of the demo and of tests, until SIGTERM or SIGINT.
+/// Runs the origin of tests, until SIGTERM or SIGINT.
 pub(crate) async fn fakehub(args: FakeHubArgs) -> Result<Exit, Failure> {
     peercache_fakehub::run_cli(args).await.map_err(Failure::config)?;
     Ok(Exit::Ok)
@@ -74,107 +73,63 @@ pub(crate) async fn run(args: DemoArgs, json: bool) -> Result<Exit, Failure> {
         .tempdir()
         .map_err(|error| Failure::failed(format!("cannot make a temporary directory: {error}")))?;
     let traffic = corpus::find(args.corpus.as_deref(), scratch.path()).await?;
+    let mut options = Options::default();
+    options.jobs = args.jobs;
+    options.seed = args.seed;
+    options.duration = Duration::from_secs(args.seconds);
+    options.recorded = traffic.recorded;
+    let workload = Workload::new(&options);
     if !json {
         output::line(format!("Traffic: {}", traffic.origin))?;
-        if traffic.reads.len() < traffic.recorded {
-            output::line(format!(
-                "Each job makes {} of its {} different reads, evenly spaced",
-                traffic.reads.len(),
-                traffic.recorded
-            ))?;
-        }
+        output::line(format!("Running {} requests, {} s and a little", workload.requests(), args.seconds))?;
     }
-    let fleet = Fleet::new(&traffic, args.jobs, args.parallel)?;
-    let without = run_without(&fleet, &traffic, scratch.path()).await?;
-    let with = run_with(&fleet, &traffic, &scratch).await?;
-    let results = compare(&traffic, &args, &fleet, &without, &with);
+    // At the same time: the world changes by the clock, and the demo shall end soon.
+    let (without, per_token, with) = tokio::try_join!(
+        fleet::without(&workload),
+        fleet::per_token(&workload),
+        fleet::with_peercache(&workload, scratch.path())
+    )?;
+    let results = Results {
+        traffic: traffic.origin,
+        seed: args.seed,
+        jobs: args.jobs,
+        repositories: options.repositories,
+        private_repositories: options.private,
+        runners: with.nodes.started,
+        connected_runners: with.nodes.connected,
+        peer_hits: with.nodes.from_peers,
+        per_token: side(&per_token, &without.tally),
+        with: side(&with, &without.tally),
+        without: side(&without, &without.tally),
+    };
     if json {
         output::json(&results)?;
     } else {
         output::line(table::render(&results))?;
     }
-    if results.differing_answers > 0 {
+    let Side { leaks, wrong, .. } = results.with;
+    if leaks + wrong > 0 {
+        let examples = with.tally.examples.join("; ");
         return Err(Failure::failed(format!(
-            "{} answers through peercache differed from the direct ones",
-            results.differing_answers
+            "through peercache {leaks} answers were leaks and {wrong} were wrong or missing: {examples}"
         )));
     }
     Ok(Exit::Ok)
 }
 
-async fn run_without(fleet: &Fleet, traffic: &Traffic, scratch: &Path) -> Result<Run, Failure> {
-    let log = scratch.join("without.jsonl");
-    let origin = start_origin(&traffic.file, &log).await?;
-    let answers = fleet.run(&Place::Origin(origin.url().to_owned())).await?;
-    origin.stop().await?;
-    Run::new(answers, &log)
-}
-
-async fn run_with(fleet: &Fleet, traffic: &Traffic, scratch: &TempDir) -> Result<Run, Failure> {
-    let log = scratch.path().join("with.jsonl");
-    let origin = start_origin(&traffic.file, &log).await?;
-    let (runners, anchor) = Runners::with_anchor(origin.url(), scratch.path()).await?;
-    let answers = fleet.run(&Place::Runners(Arc::new(runners))).await?;
-    anchor.stop().await?;
-    origin.stop().await?;
-    Run::new(answers, &log)
-}
-
-async fn start_origin(corpus: &Path, log: &Path) -> Result<Process, Failure> {
-    let (corpus, log) = (corpus.to_string_lossy(), log.to_string_lossy());
-    // Unlimited, so that both runs get the same answers however many calls they make.
-    let args = [
-        "fakehub",
-        "--corpus",
-        &corpus,
-        "--log",
-        &log,
-        "--etag",
-        "observed",
-        "--unlimited",
-        "--listen",
-        "127.0.0.1:0",
-    ];
-    Process::start(&args, &[]).await
-}
-
-fn compare(traffic: &Traffic, args: &DemoArgs, fleet: &Fleet, without: &Run, with: &Run) -> Results {
-    let hits = with.latencies(|answer| answer.hit);
-    Results {
-        traffic: traffic.origin.clone(),
-        jobs: args.jobs,
-        requests_per_job: fleet.requests_per_job(),
-        recorded_reads: traffic.recorded,
-        hit_rate: share(with.answers.len().saturating_sub(with.origin.calls), with.answers.len()),
-        charged_saved: share(
-            without.origin.charged.saturating_sub(with.origin.charged),
-            without.origin.charged,
-        ),
-        runners: with.nodes.started,
-        connected_runners: with.nodes.connected,
-        peer_hits: with.answers.iter().filter(|answer| answer.from_peers).count(),
-        hit_p50_us: fleet::percentile(&hits, 50),
-        hit_p99_us: fleet::percentile(&hits, 99),
-        differing_answers: fleet::differing(&without.answers, &with.answers),
-        without: side(without),
-        with: side(with),
-    }
-}
-
-fn side(run: &Run) -> Side {
-    let all = run.latencies(|_| true);
+fn side(run: &Run, without: &Tally) -> Side {
+    let tally = &run.tally;
     Side {
-        requests: run.answers.len(),
-        calls: run.origin.calls,
-        charged: run.origin.charged,
-        not_modified: run.origin.not_modified,
-        p50_us: fleet::percentile(&all, 50),
-        p99_us: fleet::percentile(&all, 99),
+        requests: tally.requests,
+        calls: tally.upstream,
+        charged: tally.charged,
+        not_modified: tally.not_modified,
+        charged_saved: tally.charged_saved(without),
+        not_sent: tally.not_sent(),
+        leaks: tally.leaks,
+        too_old: tally.stale_beyond_rule,
+        wrong: tally.wrong_errors + tally.corrupt + tally.failed + tally.server_errors,
+        p50_us: 1e6 * tally.percentile(50).as_secs_f64(),
+        p99_us: 1e6 * tally.percentile(99).as_secs_f64(),
     }
-}
-
-fn share(part: usize, whole: usize) -> f64 {
-    // Counts of requests of one demo: far below 2^53.
-    #[allow(clippy::cast_precision_loss, reason = "counts of one demo are far below 2^53")]
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

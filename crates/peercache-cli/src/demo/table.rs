@@ -2,40 +2,51 @@
 
 use std::fmt::Write as _;
 
-use super::Results;
+use super::{Results, Side};
 
-/// `without` beside `with`, and below it what that saved.
+/// One column for each way to run the jobs, and below it what that saved.
 pub(crate) fn render(results: &Results) -> String {
-    let (without, with) = (&results.without, &results.with);
+    let sides = [&results.without, &results.per_token, &results.with];
     let mut text = format!(
-        "{} jobs, {} requests each, one token for all of them; with peercache each on a runner of its own that\n\
-         starts empty, and one host as the anchor\n\n{:<34}{:>20}{:>20}\n",
-        results.jobs, results.requests_per_job, "", "without peercache", "with peercache"
+        "{} jobs with a token each, {} repositories of which {} are private, seed {}; with peercache each job on a\n\
+         runner of its own that starts empty, and one host as the anchor\n\n{:<36}{:>12}{:>22}{:>12}\n",
+        results.jobs,
+        results.repositories,
+        results.private_repositories,
+        results.seed,
+        "",
+        "without",
+        "nginx-like, per token",
+        "peercache"
     );
-    let mut row = |name: &str, left: String, right: String| {
+    let mut row = |name: &str, cell: &dyn Fn(&Side) -> String| {
+        let [without, per_token, with] = sides.map(cell);
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name:<34}{left:>20}{right:>20}");
+        let _ = writeln!(text, "{name:<36}{without:>12}{per_token:>22}{with:>12}");
     };
-    row("requests by the jobs", without.requests.to_string(), with.requests.to_string());
-    row("calls made to the origin", without.calls.to_string(), with.calls.to_string());
-    row("  answered 304, free of charge", without.not_modified.to_string(), with.not_modified.to_string());
-    row("calls charged", without.charged.to_string(), with.charged.to_string());
-    row("hit rate", "-".to_owned(), format!("{:.1} %", 100.0 * results.hit_rate));
-    let connected = format!("{} of {}", results.connected_runners, results.runners);
-    row("runners connected with peers", "-".to_owned(), connected);
-    row("answers from peers", "-".to_owned(), results.peer_hits.to_string());
-    row("p50 of all answers", micros(without.p50_us), micros(with.p50_us));
-    row("p99 of all answers", micros(without.p99_us), micros(with.p99_us));
-    row("p50 of a hit", "-".to_owned(), micros(results.hit_p50_us));
-    row("p99 of a hit", "-".to_owned(), micros(results.hit_p99_us));
-    row("answers that differ from direct", "-".to_owned(), results.differing_answers.to_string());
+    row("requests by the jobs", &|side| side.requests.to_string());
+    row("calls made to the origin", &|side| side.calls.to_string());
+    row("  answered 304, free of charge", &|side| side.not_modified.to_string());
+    row("calls charged", &|side| side.charged.to_string());
+    row("charged calls saved", &|side| percent(side.charged_saved));
+    row("requests not sent at all", &|side| percent(side.not_sent));
+    row("leaks, counted by the origin", &|side| side.leaks.to_string());
+    row("older than their rule allows", &|side| side.too_old.to_string());
+    row("wrong or missing answers", &|side| side.wrong.to_string());
+    row("p50 of all answers", &|side| micros(side.p50_us));
+    row("p99 of all answers", &|side| micros(side.p99_us));
     let _ = write!(
         text,
-        "\n{:.1} % fewer calls charged. Calls and charges are the origin's own count; times are the jobs' clock,\n\
-         against an origin on this machine: what a call to GitHub takes on the network is not in them.",
-        100.0 * results.charged_saved
+        "\n{} of {} runners were connected with peers; {} answers came from other machines.\n\
+         A leak is a body that the origin would not have given that token. Calls, charges and leaks are the origin's\n\
+         own count; times are against an origin on this machine: what a call to GitHub takes is not in them.",
+        results.connected_runners, results.runners, results.peer_hits
     );
     text
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn micros(value: f64) -> String {

@@ -25,18 +25,8 @@ fn an_unknown_backend_is_named_with_what_is_accepted() {
     assert_eq!(
         mistake(&[("CACHE_BACKEND", "nonsense")]),
         "peercache: CACHE_BACKEND=\"nonsense\": there is no backend `nonsense`; \
-         accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`"
+         accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, storacha, or `auto`, or `none`"
     );
-}
-
-#[test]
-fn a_backend_that_this_build_lacks_says_so_and_gives_the_line_for_cargo_toml() {
-    let text = mistake(&[("CACHE_BACKEND", "memory,storacha")]);
-    assert!(
-        text.starts_with("peercache: CACHE_BACKEND=\"memory,storacha\": this build has no `storacha`"),
-        "{text}"
-    );
-    assert!(text.contains("features = [\"storacha\"]"), "{text}");
 }
 
 #[test]

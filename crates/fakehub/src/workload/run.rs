@@ -1,0 +1,89 @@
+//! Runs a workload against a server, and has its origin judge every answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::client::{Client, ClientError};
+use super::tally::Tally;
+use super::{Job, Step, Workload};
+use crate::handle::FakeHubHandle;
+use crate::judge::{Observation, Verdict};
+
+/// One request and what came of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Answered {
+    /// The request.
+    pub step: Step,
+    /// What came back; `None` when nothing did.
+    pub status: Option<u16>,
+    /// Why nothing came back.
+    pub error: Option<ClientError>,
+    /// What the origin says to the answer.
+    pub verdict: Verdict,
+    /// From the request to the end of the answer.
+    pub took: Duration,
+    /// `Cache-Status` of the answer.
+    pub cache_status: Option<String>,
+}
+
+/// Runs all jobs against the server at `address`, whose origin is `hub`: each starts at its time and asks one
+/// request after another, as its script says. Returns when the last has ended.
+///
+/// Dropping the future ends all jobs.
+pub async fn run(workload: &Workload, hub: &Arc<FakeHubHandle>, address: SocketAddr) -> Tally {
+    let mut jobs = JoinSet::new();
+    let started = tokio::time::Instant::now();
+    for job in workload.jobs().iter().cloned() {
+        let hub = hub.clone();
+        jobs.spawn(async move {
+            tokio::time::sleep_until(started + job.start).await;
+            run_job(&job, &hub, address).await
+        });
+    }
+    let mut tally = Tally::default();
+    while let Some(ended) = jobs.join_next().await {
+        match ended {
+            Ok(answers) => answers.into_iter().for_each(|answered| tally.add(answered)),
+            Err(error) => tally.broken_job(&error.to_string()),
+        }
+    }
+    tally.close(hub);
+    tally
+}
+
+/// Runs one job against the server at `address`, from its first request on.
+pub async fn run_job(job: &Job, hub: &FakeHubHandle, address: SocketAddr) -> Vec<Answered> {
+    let mut client = Client::new(address, job.token.clone());
+    let mut answers = Vec::with_capacity(job.steps.len());
+    for step in &job.steps {
+        tokio::time::sleep(step.pause).await;
+        let (sent_at, begun) = (hub.now(), Instant::now());
+        let answer = client.send(step).await;
+        let (took, received_at) = (begun.elapsed(), hub.now());
+        let (status, error, verdict, cache_status) = match answer {
+            Err(error) => (None, Some(error), Verdict::Other, None),
+            Ok(answer) => {
+                let seen = Observation {
+                    method: step.method,
+                    target: &step.target,
+                    accept: Some(&step.accept),
+                    request_body: step.body.as_bytes(),
+                    token: Some(&job.token),
+                    status: answer.status,
+                    body: &answer.body,
+                    sent_at,
+                    received_at,
+                };
+                let reads = step.method == "GET" || step.target == "/graphql";
+                let verdict = if reads { hub.judge(&seen) } else { Verdict::Other };
+                (Some(answer.status), None, verdict, answer.cache_status)
+            }
+        };
+        answers.push(Answered { step: step.clone(), status, error, verdict, took, cache_status });
+    }
+    answers
+}

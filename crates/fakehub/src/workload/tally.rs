@@ -1,0 +1,221 @@
+//! What a run came to: counted by the origin where it concerns calls, judged by it where it concerns answers.
+
+use std::time::Duration;
+
+use super::run::Answered;
+use crate::handle::FakeHubHandle;
+use crate::judge::Verdict;
+
+/// How late an answer may still be when its rule is to ask each time: it was under way, or joined one that was.
+const UNDER_WAY: Duration = Duration::from_millis(1500);
+/// The lifetime that GitHub gives its answers.
+const MINUTE: Duration = Duration::from_secs(60);
+/// The lifetime of GraphQL answers.
+const GRAPHQL: Duration = Duration::from_secs(5);
+/// Examples that are kept of what should not happen.
+const MAX_EXAMPLES: usize = 5;
+
+/// How old an answer may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// State of runs, jobs, checks, statuses, deployments, refs and events: asked for each time.
+    Live,
+    /// GraphQL: 5 seconds.
+    Graphql,
+    /// Everything else: 60 seconds.
+    Minute,
+}
+
+impl Rule {
+    /// The rule of a target.
+    #[must_use]
+    pub fn of(target: &str) -> Self {
+        let path = target.split('?').next().unwrap_or(target);
+        if path == "/graphql" {
+            return Self::Graphql;
+        }
+        const LIVE: [&str; 9] = [
+            "/actions/runs",
+            "/actions/jobs",
+            "/check-runs",
+            "/check-suites",
+            "/status",
+            "/statuses",
+            "/deployments",
+            "/git/ref",
+            "/events",
+        ];
+        let live = LIVE.iter().any(|part| {
+            path.match_indices(part).any(|(at, _)| {
+                let rest = &path[at + part.len()..];
+                rest.is_empty() || rest.starts_with('/') || rest == "s" || rest.starts_with("s/")
+            })
+        });
+        if live { Self::Live } else { Self::Minute }
+    }
+
+    /// How long after it was last right an answer may be given, what was under way included.
+    #[must_use]
+    pub const fn bound(self) -> Duration {
+        match self {
+            Self::Live => UNDER_WAY,
+            Self::Graphql => GRAPHQL.saturating_add(UNDER_WAY),
+            Self::Minute => MINUTE.saturating_add(UNDER_WAY),
+        }
+    }
+}
+
+/// The counts of a run.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Tally {
+    /// Requests that the jobs made.
+    pub requests: u64,
+    /// Requests that reached the origin, whoever made them.
+    pub upstream: u64,
+    /// Of those, the ones that were charged to a rate limit.
+    pub charged: u64,
+    /// Of those, the ones answered `304`.
+    pub not_modified: u64,
+    /// Answers that their token should never have got, and those got longer after access was lost than
+    /// [`Rule::bound`] allows.
+    pub leaks: u64,
+    /// Answers given within the bound after access was lost.
+    pub lost_within_rule: u64,
+    /// Answers older than the strictest rule allows: [`Rule`].
+    pub stale_beyond_rule: u64,
+    /// Answers older than a minute, whatever their route.
+    pub stale_beyond_minute: u64,
+    /// Answers that had changed when they were asked for, within the rule or not.
+    pub stale: u64,
+    /// The oldest answer.
+    pub oldest: Duration,
+    /// Errors that the origin would not have given.
+    pub wrong_errors: u64,
+    /// Bodies that the origin never had.
+    pub corrupt: u64,
+    /// Requests without an answer, and jobs that broke.
+    pub failed: u64,
+    /// Answers with status 500 and above.
+    pub server_errors: u64,
+    /// A few of what should not happen, in words.
+    pub examples: Vec<String>,
+    took: Vec<Duration>,
+}
+
+impl Tally {
+    /// Counts one answer.
+    pub fn add(&mut self, answered: Answered) {
+        self.requests += 1;
+        self.took.push(answered.took);
+        let bound = Rule::of(&answered.step.target).bound();
+        let target = &answered.step.target;
+        if let Some(error) = &answered.error {
+            self.failed += 1;
+            self.example(format!("no answer: {error}"));
+        }
+        self.server_errors += u64::from(answered.status.is_some_and(|status| status >= 500));
+        match answered.verdict {
+            Verdict::Leak => {
+                self.leaks += 1;
+                self.example(format!("leak: {target}"));
+            }
+            Verdict::AccessLost { millis } => {
+                if Duration::from_millis(millis) > bound {
+                    self.leaks += 1;
+                    self.example(format!("leak: {target}, {millis} ms after access was lost"));
+                } else {
+                    self.lost_within_rule += 1;
+                }
+            }
+            Verdict::Stale { millis } => {
+                let age = Duration::from_millis(millis);
+                self.stale += 1;
+                self.oldest = self.oldest.max(age);
+                self.stale_beyond_minute += u64::from(age > Rule::Minute.bound());
+                if age > bound {
+                    self.stale_beyond_rule += 1;
+                    self.example(format!("stale: {target}, {millis} ms"));
+                }
+            }
+            Verdict::WrongError => {
+                self.wrong_errors += 1;
+                self.example(format!("wrong error: {target}, {:?}", answered.status));
+            }
+            Verdict::Corrupt => {
+                self.corrupt += 1;
+                self.example(format!("corrupt: {target}"));
+            }
+            Verdict::Current | Verdict::Other => {}
+        }
+    }
+
+    pub(super) fn broken_job(&mut self, error: &str) {
+        self.failed += 1;
+        self.example(format!("a job broke: {error}"));
+    }
+
+    fn example(&mut self, text: String) {
+        if self.examples.len() < MAX_EXAMPLES {
+            self.examples.push(text);
+        }
+    }
+
+    /// Takes the origin's counts, when all answers are counted.
+    pub fn close(&mut self, hub: &FakeHubHandle) {
+        let summary = hub.summary();
+        self.upstream = summary.requests;
+        self.charged = summary.charged;
+        self.not_modified = summary.by_status.get(&304).copied().unwrap_or_default();
+        self.took.sort_unstable();
+    }
+
+    /// The time within which `percent` of the requests were answered.
+    #[must_use]
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let last = self.took.len().saturating_sub(1);
+        self.took.get(last * percent.min(100) / 100).copied().unwrap_or_default()
+    }
+
+    /// The share of `direct`'s charged calls that were not charged here.
+    #[must_use]
+    pub fn charged_saved(&self, direct: &Self) -> f64 {
+        1.0 - share(self.charged, direct.charged)
+    }
+
+    /// The share of the jobs' requests that nobody sent to the origin.
+    #[must_use]
+    pub fn not_sent(&self) -> f64 {
+        1.0 - share(self.upstream, self.requests)
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of one run are far below 2^53")]
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_that_clients_wait_for_is_live_and_the_rest_is_not() {
+        for live in [
+            "/repos/o/r/actions/runs?status=queued",
+            "/repos/o/r/actions/runs/7/jobs",
+            "/repos/o/r/commits/abc/check-runs",
+            "/repos/o/r/commits/abc/status",
+            "/repos/o/r/statuses/abc",
+            "/repos/o/r/git/ref/heads/main",
+            "/repos/o/r/git/refs",
+        ] {
+            assert_eq!(Rule::of(live), Rule::Live, "{live}");
+        }
+        for other in ["/repos/o/r", "/repos/o/r/releases/latest", "/repos/o/r/contents/status.md"] {
+            assert_eq!(Rule::of(other), Rule::Minute, "{other}");
+        }
+        assert_eq!(Rule::of("/graphql"), Rule::Graphql);
+    }
+}
