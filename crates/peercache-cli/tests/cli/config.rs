@@ -97,7 +97,7 @@ fn mistakes_in_the_file_are_one_line_and_code_2() {
         "peercache: F:2: default_ttl = \"5m\": this is not a time to live; give whole seconds from 1 to 2592000"
     );
     let open = complaint(&format!("secret = '{SECRET}'"), 0o666);
-    assert!(open.starts_with("peercache: F:1: secret: others can change this file"), "{open}");
+    assert!(open.starts_with("peercache: F:1: secret: other users can write this file"), "{open}");
     assert!(open.contains("chmod 600 F"), "{open}");
 }
 
