@@ -1,6 +1,7 @@
 //! The settings of a [`GitHubCache`].
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,14 @@ use crate::build_cache::BuildCache;
 use crate::error::BuildError;
 use crate::hosts::{Hosts, PUBLIC_API};
 use crate::proxy::GitHubCache;
-use crate::shared::Shared;
+use crate::route_table::RouteTable;
+use crate::shared::{Semantics, Shared};
 use crate::stats::Stats;
 use crate::token::TokenHasher;
 use crate::upstream::{Limits, Upstream};
+
+/// For how long an answer may be served when GitHub gives none.
+const MAX_STALE: Duration = Duration::from_secs(3600);
 
 /// Builds a [`GitHubCache`].
 #[must_use = "a proxy is made by `build`"]
@@ -29,6 +34,9 @@ pub struct GitHubCacheBuilder {
     build_cache: BuildCache,
     limits: Limits,
     system_proxy: bool,
+    share_public: Option<bool>,
+    max_stale: Duration,
+    policy: Option<PathBuf>,
 }
 
 impl fmt::Debug for GitHubCacheBuilder {
@@ -57,6 +65,9 @@ impl GitHubCacheBuilder {
             build_cache: BuildCache::default(),
             limits: Limits::default(),
             system_proxy: true,
+            share_public: None,
+            max_stale: MAX_STALE,
+            policy: None,
         }
     }
 
@@ -132,6 +143,26 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// Whether stored answers about public repositories are given to tokens that did not fetch them, under
+    /// the conditions that `docs/serve.md` lists. Default: only where the upstream is api.github.com.
+    pub fn share_public(mut self, share: bool) -> Self {
+        self.share_public = Some(share);
+        self
+    }
+
+    /// For how long after GitHub confirmed an answer for a token it may still be served to that token when
+    /// GitHub gives none. Default: 1 h; zero turns it off.
+    pub fn max_stale(mut self, most: Duration) -> Self {
+        self.max_stale = most;
+        self
+    }
+
+    /// A TOML file with rules about routes, which come before those of this build.
+    pub fn policy_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.policy = Some(path.into());
+        self
+    }
+
     /// The proxy.
     ///
     /// # Errors
@@ -143,10 +174,23 @@ impl GitHubCacheBuilder {
         let hosts =
             Hosts::new(&self.upstreams, self.routes, self.names, &self.trusted)?.rewrite_bodies(self.bodies);
         let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);
+        let semantics = Semantics {
+            routes: RouteTable::load(self.policy.as_deref())?,
+            max_stale: self.max_stale,
+            share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),
+        };
         let stats = Arc::new(Stats::default());
         let upstream = Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?;
         Ok(GitHubCache {
-            shared: Arc::new(Shared::new(self.cache, hosts, hasher, upstream, stats, self.build_cache)),
+            shared: Arc::new(Shared::new(
+                self.cache,
+                hosts,
+                hasher,
+                upstream,
+                semantics,
+                stats,
+                self.build_cache,
+            )),
         })
     }
 }

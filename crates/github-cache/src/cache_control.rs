@@ -14,6 +14,8 @@ pub(crate) struct CacheControl {
     pub(crate) no_cache: bool,
     pub(crate) no_store: bool,
     pub(crate) only_if_cached: bool,
+    /// Of a response: everybody may have it.
+    pub(crate) public: bool,
     /// Seconds. The smallest, if it is given twice; zero, if it is not a number.
     pub(crate) max_age: Option<u64>,
     /// Seconds. The largest, if it is given twice; the largest possible, if it is not a number.
@@ -54,6 +56,8 @@ impl CacheControl {
             self.no_cache = true;
         } else if is("no-store") {
             self.no_store = true;
+        } else if is("public") {
+            self.public = true;
         } else if is("only-if-cached") {
             self.only_if_cached = true;
         } else if is("max-age") {

@@ -229,6 +229,14 @@ pub enum BuildError {
     /// A host to route is not a host name.
     #[error("the host to route is {0:?}; give a name such as uploads.github.com, without scheme and path")]
     Host(String),
+    /// The rules about routes cannot be used.
+    #[error("the rules in {} cannot be used: {problem}; see docs/serve.md for their form", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// No install key was given.
     #[error("no install key: call install_key with 32 random bytes that stay the same between restarts")]
     NoInstallKey,

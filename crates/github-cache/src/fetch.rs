@@ -5,26 +5,32 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderValue,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    ACCEPT, ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use http::{Method, Response, StatusCode, Uri};
 use peercache::{Lease, PutOutcome};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::accept::DEFAULT;
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
 use crate::cache_control::list_items;
+use crate::candidates::Candidate;
 use crate::coalesce::{Landing, Leader};
 use crate::conditional::weakly_equal;
 use crate::gunzip::{Gunzip, STEP_BYTES};
-use crate::policy::{Keep, content_length, judge, judge_length, revokes};
+use crate::policy::{Keep, content_length, judge, judge_length};
+use crate::refusal::{MAX_MESSAGE_BYTES, Refusal, classify, needs_message};
 use crate::representation::MAX_REPRESENTATION_BYTES;
+use crate::request_headers::to_send;
+use crate::route_table::Rule;
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::stats::NotStored;
-use crate::store::{Found, Place, Sent};
-use crate::upstream::{Answer, Lane, Outgoing, UpstreamError, cacheable, end_to_end};
+use crate::store::{Base, Found, Place, Sent, Store};
+use crate::upstream::{Answer, Lane, Outgoing, UpstreamError, end_to_end};
+use crate::validator::{derive, is_derived, quoted};
 
 /// How large a decoded piece grows before it is passed on.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -36,13 +42,22 @@ pub(crate) struct Fetch {
     /// Whose share of the places it takes.
     pub(crate) client: ClientAddress,
     pub(crate) url: Uri,
-    /// The client's headers.
+    /// The client's headers, as `request_headers::of_client` gives them.
     pub(crate) request: HeaderMap,
+    pub(crate) rule: Rule,
     pub(crate) known: Option<Found>,
-    /// Whether the path has a mark already.
+    /// What other tokens got for the same request.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Whether the marks are there already.
     pub(crate) marked: bool,
-    /// Set when others may wait for this one.
+    /// Whether a stale answer may be given when GitHub gives none.
+    pub(crate) may_be_stale: bool,
+    /// Whether the client's own condition is sent: nothing is known to make one of.
+    pub(crate) clients_condition: bool,
+    /// Set when others with the same token may wait for this one.
     pub(crate) leader: Option<Leader>,
+    /// Set when tokens that may know of it wait for this one.
+    pub(crate) variant_leader: Option<Leader>,
     /// Set when other machines may wait for this one. Given back when it is dropped.
     pub(crate) lease: Option<Lease>,
 }
@@ -51,6 +66,13 @@ pub(crate) struct Fetch {
 pub(crate) enum Fetched {
     /// Upstream confirmed what is known.
     Confirmed(Found),
+    /// Upstream gave no answer, or one that is no answer; what is known is served stale.
+    Stale {
+        found: Found,
+        /// The status of upstream's answer, if there was one.
+        status: Option<StatusCode>,
+        detail: &'static str,
+    },
     /// Upstream's answer, its body still arriving.
     Passed {
         response: Response<ResponseBody>,
@@ -61,36 +83,74 @@ pub(crate) enum Fetched {
 
 type Reply = oneshot::Sender<Result<Fetched, UpstreamError>>;
 
+/// A tag that is sent as a condition, and what its confirmation means.
+struct Guess {
+    tag: HeaderValue,
+    base: Base,
+    /// Whether the tag was received for this token: a 304 without a tag can only mean that one.
+    received: bool,
+}
+
+/// Upstream's answer to a request with these guesses.
+enum Asked {
+    Confirmed(Answer, Base),
+    Answered(Answer),
+}
+
 impl Fetch {
     /// Runs to the end, whether or not anybody waits for the reply.
     pub(crate) async fn run(mut self, reply: Reply) {
-        let (answer, sent) = match self.ask().await {
+        let headers = to_send(&self.request);
+        let guesses = self.guesses(&headers).await;
+        let (asked, sent) = match self.ask(headers.clone(), guesses).await {
             Ok(answered) => answered,
             Err(error) => {
-                let _client_gone = reply.send(Err(error));
+                let detail = match error {
+                    UpstreamError::Busy => "upstream-queue-full",
+                    UpstreamError::Timeout => "upstream-timeout",
+                    UpstreamError::NoConnection | UpstreamError::Unreachable => "upstream-unreachable",
+                };
+                let result = match self.stale().await {
+                    Some(found) => Ok(Fetched::Stale { found, status: None, detail }),
+                    None => Err(error),
+                };
+                let _client_gone = reply.send(result);
                 return;
             }
         };
-        self.shared.rate_limits.note(&self.place.token, answer.headers());
-        if answer.status() == StatusCode::NOT_MODIFIED
-            && let Some(known) = &self.known
-        {
-            let headers = end_to_end(answer.headers());
-            // The connection is free for others before anything is stored.
-            drop(answer);
-            let (found, stored) =
-                self.shared.store.extend(&self.place, &sent, known, &headers, &self.request).await;
-            match stored {
-                Ok(outcome) => self.land_stored(&outcome),
-                Err(reason) => {
-                    self.shared.stats.count_not_stored(reason);
-                    self.shared.store.revoke(&self.place, &sent).await;
-                }
-            }
-            let _client_gone = reply.send(Ok(Fetched::Confirmed(found)));
-            return;
+        match asked {
+            Asked::Confirmed(answer, base) => self.confirm(answer, base, sent, reply).await,
+            Asked::Answered(answer) => self.take(answer, sent, &headers, reply).await,
         }
-        self.take(answer, sent, reply).await;
+    }
+
+    async fn confirm(mut self, answer: Answer, base: Base, sent: Sent, reply: Reply) {
+        let shared = Arc::clone(&self.shared);
+        shared.rate_limits.note(&self.place.token, answer.headers());
+        let headers = end_to_end(answer.headers());
+        // The connection is free for others before anything is stored.
+        drop(answer);
+        if base.cross_token {
+            shared.stats.confirmed_across_tokens.add(1);
+        }
+        shared.store.public.note_success(&self.place.token, &self.place.scope, sent.at);
+        let (found, stored) =
+            shared.store.confirm(&self.place, &sent, base, &headers, &self.request, &self.rule).await;
+        match stored {
+            Ok(outcome) => self.land_stored(&outcome),
+            Err(reason) => {
+                shared.stats.count_not_stored(reason);
+                shared.store.forget(&self.place, &sent).await;
+            }
+        }
+        let _client_gone = reply.send(Ok(Fetched::Confirmed(found)));
+    }
+
+    /// What is known, if it may be served instead of an answer.
+    async fn stale(&self) -> Option<Found> {
+        let known = self.known.as_ref().filter(|_| self.may_be_stale)?;
+        let may_be = self.shared.store.may_be_stale(&self.place, known, self.shared.max_stale).await;
+        may_be.then(|| known.clone())
     }
 
     /// Tells those who wait that it is stored, here and on other machines.
@@ -104,44 +164,120 @@ impl Fetch {
     fn land(&mut self, landing: Landing) {
         // What was not stored is for nobody else.
         drop(self.lease.take());
-        if let Some(leader) = self.leader.take() {
+        for leader in [self.leader.take(), self.variant_leader.take()].into_iter().flatten() {
             leader.land(landing);
         }
     }
 
-    /// Sends the request, conditional if something is known.
-    async fn ask(&mut self) -> Result<(Answer, Sent), UpstreamError> {
-        let mut headers = cacheable(&self.request);
-        let validator = self.known.as_ref().and_then(Found::validator);
-        if self.known.is_some() {
-            headers.remove(IF_NONE_MATCH);
-            headers.remove(IF_MODIFIED_SINCE);
+    /// The tags to send: the one that this token got, then those that GitHub would give this token for what
+    /// others got, or for an empty list when nothing is known.
+    async fn guesses(&self, headers: &HeaderMap) -> Vec<Guess> {
+        let mut guesses = Vec::new();
+        if self.known.as_ref().is_some_and(|known| !known.is_confirmable()) || self.clients_condition {
+            return guesses;
         }
+        if let Some(known) = &self.known
+            && let Some(tag) = known.etag()
+        {
+            guesses.push(Guess { tag: tag.clone(), base: known.base(), received: true });
+        }
+        if !self.shared.self_check.is_in_use(self.place.kind) {
+            return guesses;
+        }
+        if let Some(known) = &self.known
+            && let Some(tag) = known.etag()
+        {
+            // It was received for another form of the same token, perhaps.
+            let derived = derive(headers, [&known.body()[..]]);
+            let tag =
+                quoted(&derived, tag.as_bytes().starts_with(b"W/")).filter(|_| !is_derived(tag, &derived));
+            guesses.extend(tag.map(|tag| Guess { tag, base: known.base(), received: false }));
+        }
+        let own = self.known.as_ref().map(Found::representation);
+        for candidate in self.candidates.iter().filter(|one| Some(&one.representation) != own) {
+            if candidate.full_page {
+                continue;
+            }
+            let Some(base) = self.shared.store.candidate_base(candidate).await else { continue };
+            let tag = quoted(&derive(headers, [&base.body()[..]]), candidate.weak);
+            guesses.extend(tag.map(|tag| Guess { tag, base, received: false }));
+        }
+        if self.known.is_none() && self.candidates.is_empty() && headers.get(ACCEPT) == Some(&DEFAULT) {
+            let tag = quoted(&derive(headers, [&b"[]"[..]]), false);
+            let base = Store::empty_list_base();
+            guesses.extend(tag.zip(base).map(|(tag, base)| Guess { tag, base, received: false }));
+        }
+        guesses
+    }
+
+    /// Sends the request, conditional if something is known.
+    async fn ask(
+        &mut self,
+        headers: HeaderMap,
+        mut guesses: Vec<Guess>,
+    ) -> Result<(Asked, Sent), UpstreamError> {
         let mut conditional = headers.clone();
-        if let Some((name, value)) = validator {
-            conditional.insert(name, value);
+        if self.clients_condition {
+            for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+                for value in self.request.get_all(&name) {
+                    conditional.append(name.clone(), value.clone());
+                }
+            }
+        } else if let Some(tags) = joined(&guesses) {
+            conditional.insert(IF_NONE_MATCH, tags);
+        } else if let Some(known) = self.known.as_ref().filter(|known| known.is_confirmable())
+            && let Some(date) = known.date_validator()
+        {
+            conditional.insert(IF_MODIFIED_SINCE, date.clone());
         }
         let (answer, sent) = self.send(conditional).await?;
         if answer.status() != StatusCode::NOT_MODIFIED {
             if !must_not_decode(answer.headers()) {
-                return Ok((answer, sent));
+                return Ok((Asked::Answered(answer), sent));
             }
             // It is coded because this proxy asked for that, and nobody may undo it for the client.
             drop(answer);
+            let mut headers = headers;
             headers.remove(ACCEPT_ENCODING);
             headers.extend(self.request.get(ACCEPT_ENCODING).map(|value| (ACCEPT_ENCODING, value.clone())));
-            return self.send(headers).await;
+            let (answer, sent) = self.send(headers).await?;
+            return Ok((Asked::Answered(answer), sent));
         }
-        // A 304 that names another entity tag than the one sent confirms something else.
-        let expected = self.known.as_ref().and_then(Found::etag).map(HeaderValue::as_bytes);
-        let named = answer.headers().get(ETAG).map(HeaderValue::as_bytes);
-        match expected.zip(named) {
-            Some((expected, named)) if !weakly_equal(expected, named) => {
-                drop(answer);
-                self.known = None;
-                self.send(headers).await
+        if self.clients_condition {
+            return Ok((Asked::Answered(answer), sent));
+        }
+        let is_by_tag = !guesses.is_empty();
+        let named = answer.headers().get(ETAG);
+        let confirmed = match named {
+            Some(named) => guesses
+                .iter()
+                .position(|guess| weakly_equal(guess.tag.as_bytes(), named.as_bytes()))
+                .map(|at| guesses.swap_remove(at).base),
+            // It names none. One that was received is meant, unless another one stands for other bytes.
+            None => {
+                let base = guesses.iter().find(|guess| guess.received).map(|guess| guess.base.clone());
+                base.filter(|base| guesses.iter().all(|guess| guess.base.is_same(base)))
             }
-            _ => Ok((answer, sent)),
+        };
+        let by_date = !is_by_tag && confirmed.is_none();
+        let confirmed = match &self.known {
+            Some(known) if by_date && known.date_validator().is_some() => Some(known.base()),
+            _ => confirmed,
+        };
+        match confirmed {
+            Some(base) => {
+                let empty = !base.cross_token && self.known.is_none();
+                self.shared.stats.confirmed_empty.add(u64::from(empty));
+                Ok((Asked::Confirmed(answer, base), sent))
+            }
+            // A 304 that names another entity tag than one that was sent confirms something else.
+            None => {
+                drop(answer);
+                self.shared.stats.contradicted.add(1);
+                self.known = None;
+                let (answer, sent) = self.send(headers).await?;
+                Ok((Asked::Answered(answer), sent))
+            }
         }
     }
 
@@ -159,7 +295,7 @@ impl Fetch {
         };
         let begin = async {
             if !self.marked {
-                shared.store.begin(&self.place, &sent).await;
+                shared.store.begin(&self.place).await;
             }
         };
         let (answer, ()) = tokio::join!(shared.upstream.send(outgoing, permit), begin);
@@ -168,22 +304,32 @@ impl Fetch {
     }
 
     /// Passes an answer on, and stores it if it may be.
-    async fn take(mut self, answer: Answer, sent: Sent, reply: Reply) {
+    async fn take(mut self, answer: Answer, sent: Sent, asked_with: &HeaderMap, reply: Reply) {
+        let shared = Arc::clone(&self.shared);
+        shared.rate_limits.note(&self.place.token, answer.headers());
         let status = answer.status();
         let mut headers = end_to_end(answer.headers());
         let coding = match must_not_decode(&headers) {
             true => Coding::Unknown,
             false => Coding::of(&headers),
         };
-        let keep = judge(status, answer.headers(), &self.request, sent.at)
+        let keep = judge(status, answer.headers(), &self.request, sent.at, &self.rule)
             .and_then(|keep| coding.judge(answer.headers()).map(|()| keep));
+        let mut source = Source::new(answer, coding);
+        let begun = if needs_message(status) { source.begin(MAX_MESSAGE_BYTES).await } else { Vec::new() };
+        let refusal = classify(status, &headers, &begun.concat());
+        self.note(refusal, &sent, keep.is_ok()).await;
+        if matches!(refusal, Some(Refusal::Trouble | Refusal::PrimaryLimit))
+            && let Some(found) = self.stale().await
+        {
+            let detail = if refusal == Some(Refusal::Trouble) { "upstream-error" } else { "rate-limited" };
+            let _client_gone = reply.send(Ok(Fetched::Stale { found, status: Some(status), detail }));
+            return;
+        }
         let keep = match keep {
             Ok(keep) => Some(keep),
             Err(reason) => {
-                self.shared.stats.count_not_stored(reason);
-                if self.known.is_some() && revokes(status, answer.headers()) {
-                    self.shared.store.revoke(&self.place, &sent).await;
-                }
+                shared.stats.count_not_stored(reason);
                 self.land(Landing::Nothing);
                 None
             }
@@ -203,15 +349,43 @@ impl Fetch {
             headers.remove(AGE);
         }
         let _client_gone = reply.send(Ok(Fetched::Passed { response, stored }));
-        let source = Source::new(answer, coding);
-        self.pump(source, Client(Some(writer)), keep.map(|keep| (keep, headers)), sent).await;
+        let keep = keep.map(|keep| Kept { status, keep, headers, asked_with: asked_with.clone() });
+        self.pump(source, begun, Client(Some(writer)), keep, sent).await;
+    }
+
+    /// Notes what an answer says about this token and this repository.
+    async fn note(&self, refusal: Option<Refusal>, sent: &Sent, kept: bool) {
+        let (store, place) = (&self.shared.store, &self.place);
+        match refusal {
+            None => store.public.note_success(&place.token, &place.scope, sent.at),
+            Some(Refusal::BadToken) => {
+                store.public.note_refused(&place.token, None);
+                store.forget(place, sent).await;
+                store.revoke(&place.token, sent).await;
+            }
+            Some(Refusal::Revoked) => {
+                store.public.note_refused(&place.token, Some(&place.scope));
+                store.note_hidden(place, sent).await;
+                if self.known.as_ref().is_some_and(|known| known.status() == StatusCode::OK) {
+                    store.revoke(&place.token, sent).await;
+                } else if place.is_repository_root() {
+                    store.note_refused(place, sent).await;
+                }
+                // What is kept replaces the grant.
+                if self.known.is_some() && !kept {
+                    store.forget(place, sent).await;
+                }
+            }
+            Some(Refusal::PrimaryLimit | Refusal::SecondaryLimit | Refusal::Trouble) => {}
+        }
     }
 
     async fn pump(
         mut self,
         mut source: Source,
+        begun: Vec<Bytes>,
         mut client: Client,
-        mut keep: Option<(Keep, HeaderMap)>,
+        mut keep: Option<Kept>,
         sent: Sent,
     ) {
         let idle = self.shared.upstream.limits().idle;
@@ -220,8 +394,13 @@ impl Fetch {
         // While collecting, the last piece waits for the store: who has the whole answer and asks again
         // finds it there.
         let mut last = Bytes::new();
+        let mut begun = begun.into_iter();
         loop {
-            let piece = match source.next().await {
+            let next = match begun.next() {
+                Some(piece) => Ok(Some(piece)),
+                None => source.next().await,
+            };
+            let piece = match next {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
                 Err(reason) => {
@@ -240,7 +419,7 @@ impl Fetch {
                 parts = Vec::new();
                 client.give(std::mem::take(&mut last), idle, PIPE_BYTES).await;
                 if self.known.is_some() {
-                    self.shared.store.revoke(&self.place, &sent).await;
+                    self.shared.store.forget(&self.place, &sent).await;
                 }
                 self.land(Landing::Nothing);
             }
@@ -255,9 +434,12 @@ impl Fetch {
             }
         }
         drop(source);
-        if let Some((keep, headers)) = keep {
+        if let Some(kept) = keep {
+            self.check_rule(&kept, &parts);
             let awaited = self.lease.is_some();
-            match self.shared.store.save(&self.place, &sent, keep, &headers, &parts, awaited).await {
+            let Kept { status, keep, headers, .. } = kept;
+            let saved = self.shared.store.save(&self.place, &sent, status, keep, &headers, &parts, awaited);
+            match saved.await {
                 Ok(outcome) => self.land_stored(&outcome),
                 Err(reason) => {
                     self.shared.stats.count_not_stored(reason);
@@ -268,6 +450,33 @@ impl Fetch {
         client.give(last, idle, usize::MAX).await;
         client.finish();
     }
+}
+
+impl Fetch {
+    /// Compares the tag that was received with the one that the rule gives for the same bytes.
+    fn check_rule(&self, kept: &Kept, parts: &[Bytes]) {
+        if kept.status == StatusCode::OK
+            && let Some(received) = kept.headers.get(ETAG)
+        {
+            let derived = derive(&kept.asked_with, parts.iter().map(|part| &part[..]));
+            self.shared.self_check.note(self.place.kind, is_derived(received, &derived));
+        }
+    }
+}
+
+/// An answer that goes into the store if it arrives whole.
+struct Kept {
+    status: StatusCode,
+    keep: Keep,
+    headers: HeaderMap,
+    /// The headers that it was asked for with, on which its tag depends.
+    asked_with: HeaderMap,
+}
+
+/// The value of `If-None-Match` for these guesses.
+fn joined(guesses: &[Guess]) -> Option<HeaderValue> {
+    let tags: Vec<&[u8]> = guesses.iter().map(|guess| guess.tag.as_bytes()).collect();
+    (!tags.is_empty()).then(|| HeaderValue::from_bytes(&tags.join(&b", "[..])).ok()).flatten()
 }
 
 /// Whether a coded body has to reach the client as it is (RFC 9111, section 5.2.2.6).
@@ -353,6 +562,18 @@ impl Source {
     fn new(answer: Answer, coding: Coding) -> Self {
         let gunzip = (coding == Coding::Gzip).then(Gunzip::new);
         Self { answer, gunzip, compressed: Bytes::new() }
+    }
+
+    /// The first pieces, up to about `most` bytes. A body that breaks off ends there; the next piece tells.
+    async fn begin(&mut self, most: usize) -> Vec<Bytes> {
+        let (mut pieces, mut bytes) = (Vec::new(), 0);
+        while bytes < most
+            && let Ok(Some(piece)) = self.next().await
+        {
+            bytes += piece.len();
+            pieces.push(piece);
+        }
+        pieces
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, NotStored> {

@@ -36,9 +36,18 @@ impl Freshness {
         Self { validated: sent, initial_age: age_of(headers), lifetime: lifetime.min(MAX_LIFETIME) }
     }
 
-    /// Its current age.
+    /// Its current age. What was validated later than `now`, by a clock that was ahead, has no known age
+    /// and counts as older than anything.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        if self.validated > now {
+            return Duration::MAX;
+        }
         now.saturating_since(self.validated).saturating_add(self.initial_age)
+    }
+
+    /// Its age as `Age` tells it, in whole seconds.
+    pub(crate) fn age_seconds(&self, now: Timestamp) -> u64 {
+        self.age(now).as_secs().min(1 << 31)
     }
 
     /// For how much longer it is fresh; zero when it is not.
@@ -119,6 +128,15 @@ mod tests {
             Duration::from_secs(5)
         );
         assert_eq!(of(&[date, (EXPIRES, "0")]).lifetime, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_comes_from_a_later_clock_is_not_fresh() {
+        let freshness = of(&[(CACHE_CONTROL, "max-age=60")]);
+        let before = Timestamp::from_millis(SENT.as_millis() - 1);
+        assert_eq!(freshness.remaining(before), Duration::ZERO);
+        assert_eq!(freshness.age_seconds(before), 1 << 31);
+        assert!(!freshness.satisfies(&CacheControl::default(), before));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub(crate) struct Grant {
     /// Headers that `Vary` named and that the request did not have. A request that has one is another
     /// request (RFC 9111, section 4.1).
     pub(crate) without: Vec<HeaderName>,
+    /// The page of a list that may grow without a change of its tag; see [`crate::pages`].
+    pub(crate) full_page: bool,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -45,6 +47,8 @@ struct Stored {
     fields: Vec<Field>,
     #[n(6)]
     without: Vec<String>,
+    #[n(7)]
+    full_page: bool,
 }
 
 impl Grant {
@@ -59,6 +63,7 @@ impl Grant {
             lifetime_millis: millis(self.freshness.lifetime),
             fields: to_fields(&self.headers),
             without: self.without.iter().map(|name| name.as_str().to_owned()).collect(),
+            full_page: self.full_page,
         })
         .ok()?;
         (bytes.len() <= MAX_HEAD_BYTES).then_some(bytes)
@@ -86,6 +91,7 @@ impl Grant {
             },
             headers,
             without: without?,
+            full_page: stored.full_page,
         })
     }
 }
@@ -119,7 +125,8 @@ pub(crate) fn granted_headers(response: &HeaderMap) -> HeaderMap {
 }
 
 /// Updates stored headers from a 304 (RFC 9111, section 3.2): each field in it replaces the stored
-/// one. Content headers and `Link` stay as the representation has them; a 304 of GitHub has none.
+/// one, `Link`, `Last-Modified` and `X-Poll-Interval` among them. Content headers stay as the
+/// representation has them.
 pub(crate) fn merge_304(stored: &HeaderMap, not_modified: &HeaderMap) -> HeaderMap {
     let mut merged = stored.clone();
     for name in not_modified.keys().filter(|name| is_kept(name)) {
@@ -157,6 +164,7 @@ mod tests {
             },
             headers: map(&[(ETAG, "W/\"x\""), (VARY, "Accept"), (VARY, "Accept-Encoding")]),
             without: vec![HeaderName::from_static("x-feature")],
+            full_page: true,
         };
         assert_eq!(Grant::decode(&grant.encode().unwrap()), Some(grant));
     }
@@ -173,7 +181,10 @@ mod tests {
             (ETAG, "\"x\""),
             (HeaderName::from_static("x-oauth-scopes"), "repo"),
         ]));
-        assert_eq!(kept, map(&[(ETAG, "\"x\""), (HeaderName::from_static("x-oauth-scopes"), "repo")]));
+        assert_eq!(
+            kept,
+            map(&[(LINK, "<x>"), (ETAG, "\"x\""), (HeaderName::from_static("x-oauth-scopes"), "repo")])
+        );
     }
 
     #[test]
@@ -190,7 +201,7 @@ mod tests {
         let merged = merge_304(&stored, &fresh);
         assert_eq!(
             merged,
-            map(&[(ETAG, "\"x\""), (CACHE_CONTROL, "max-age=60"), (DATE, "new"), (VARY, "c")])
+            map(&[(ETAG, "\"x\""), (CACHE_CONTROL, "max-age=60"), (DATE, "new"), (VARY, "c"), (LINK, "<x>")])
         );
     }
 

@@ -73,6 +73,14 @@ impl ApiRoute {
     pub(crate) fn target(&self) -> Result<Uri, Problem> {
         self.api.server.at(&self.target)
     }
+
+    /// A request of this proxy's own for another path of the same API.
+    pub(crate) fn sibling(&self, path: &str) -> Option<Self> {
+        let url = NormalUrl::new(path, None).ok()?;
+        let target = format!("{}{path}", self.api.server.prefix);
+        let api = Arc::clone(&self.api);
+        Some(Self { api, url, target, base: None, bodies: None, knows_rewritten: false, graphql: false })
+    }
 }
 
 /// A server and a path on it.
@@ -208,8 +216,13 @@ impl Hosts {
     }
 
     /// The API that base URLs stand for.
-    pub(crate) fn first(&self) -> &ApiHost {
-        &self.first
+    pub(crate) fn first(&self) -> Arc<ApiHost> {
+        Arc::clone(&self.first)
+    }
+
+    /// Whether every upstream is github.com's API.
+    pub(crate) fn is_public_api(&self) -> bool {
+        self.apis.iter().all(|api| api.is_public())
     }
 
     /// Decides what a request is for.

@@ -1,11 +1,14 @@
 //! The names under which representations, grants and marks are stored, and which requests are the
 //! same request.
 
+use std::borrow::Cow;
+
 use http::header::{ACCEPT, HeaderMap, HeaderName};
 use peercache::Key;
 use sha2::{Digest, Sha256};
 
 use crate::hex::{Hex, hex};
+use crate::scope::Scope;
 use crate::token::TokenId;
 
 /// `X-GitHub-Api-Version`: selects the shape of a response.
@@ -50,16 +53,32 @@ impl NormalUrl {
         fold_repository(&mut path);
         let query = percent_normal(query.unwrap_or_default())?;
         let mut parameters: Vec<&str> = query.split('&').filter(|one| !one.is_empty()).collect();
-        if parameters.is_sorted_by_key(name_of) && parameters.len() == query.split('&').count() {
+        if parameters.is_sorted_by_key(|one| name_of(one)) && parameters.len() == query.split('&').count() {
             return Ok(Self { path, query });
         }
-        parameters.sort_by_key(name_of);
+        // Stable: parameters of one name keep their order, however the name is encoded.
+        parameters.sort_by_cached_key(|one| name_of(one).into_owned());
         Ok(Self { path, query: parameters.join("&") })
     }
 }
 
-fn name_of<'a>(parameter: &&'a str) -> &'a str {
-    parameter.split_once('=').map_or(*parameter, |(name, _)| name)
+/// The name of a parameter, decoded: `a[]` and `a%5B%5D` are one.
+fn name_of(parameter: &str) -> Cow<'_, [u8]> {
+    let name = parameter.split_once('=').map_or(parameter, |(name, _)| name).as_bytes();
+    if !name.contains(&b'%') {
+        return Cow::Borrowed(name);
+    }
+    let mut decoded = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((first, after)) = rest.split_first() {
+        let byte = after
+            .first_chunk()
+            .filter(|_| *first == b'%')
+            .and_then(|[high, low]| Some(hex_value(*high).ok()? << 4 | hex_value(*low).ok()?));
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    Cow::Owned(decoded)
 }
 
 /// GitHub compares the names of owners and repositories without case.
@@ -121,7 +140,8 @@ fn hex_value(digit: u8) -> Result<u8, BadPath> {
 }
 
 /// Which response is meant: the URL and every request header that selects among its representations.
-/// HEAD has the variant of GET. Authorization is not part of it; the token id is, in a grant's key.
+/// HEAD has the variant of GET. Authorization is not part of it; the token id is, in a grant's key. The
+/// headers are those of `request_headers::of_client`, so what is keyed is what is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Variant(Hex);
 
@@ -132,13 +152,7 @@ impl Variant {
         for part in [authority, "GET", &url.path, &url.query] {
             add(&mut digest, part.as_bytes());
         }
-        // No `Accept` means the same as any (RFC 9110, section 12.5.1), and is sent upstream as such.
-        if headers.contains_key(ACCEPT) {
-            add_all(&mut digest, headers, &ACCEPT);
-        } else {
-            digest.update(1_u32.to_be_bytes());
-            add(&mut digest, b"*/*");
-        }
+        add_all(&mut digest, headers, &ACCEPT);
         add_all(&mut digest, headers, &API_VERSION);
         add_all(&mut digest, headers, &REQUESTED_WITH);
         Self(hex(&digest.finalize()))
@@ -165,12 +179,47 @@ pub(crate) fn grant_key(token: &TokenId, variant: &Variant) -> Key {
     fixed_key(["grant/", token.as_str(), "/", variant.0.as_str()])
 }
 
-/// Where it is noted since when this token's grants for this path have to be revalidated.
-pub(crate) fn mark_key(token: &TokenId, authority: &str, path: &str) -> Key {
+/// Where the latest representations of a variant are listed, whoever fetched them.
+pub(crate) fn candidates_key(variant: &Variant) -> Key {
+    fixed_key(["var/", variant.0.as_str(), "", ""])
+}
+
+/// Where it is noted since when grants in this scope have to be revalidated.
+pub(crate) fn scope_mark_key(authority: &str, scope: &Scope) -> Key {
+    fixed_key(["mark/scope/", scope_digest(authority, scope).as_str(), "", ""])
+}
+
+/// Where it is noted since when everything of this token outside of repositories has to be revalidated.
+pub(crate) fn token_outside_mark_key(token: &TokenId) -> Key {
+    fixed_key(["mark/outside/", token.as_str(), "", ""])
+}
+
+/// Where it is noted since when everything of this token in repositories has to be revalidated.
+pub(crate) fn token_mark_key(token: &TokenId) -> Key {
+    fixed_key(["mark/token/", token.as_str(), "", ""])
+}
+
+/// Where it is noted that a token lost a right, or that it was refused this scope.
+pub(crate) fn revoked_key(token: &TokenId, scope: Option<(&str, &Scope)>) -> Key {
+    let digest = scope.map(|(authority, scope)| scope_digest(authority, scope));
+    fixed_key(["revoked/", token.as_str(), "/", digest.as_ref().map_or("", |digest| digest.as_str())])
+}
+
+/// Where it is noted that a repository is public.
+pub(crate) fn public_key(authority: &str, scope: &Scope) -> Key {
+    fixed_key(["public/", scope_digest(authority, scope).as_str(), "", ""])
+}
+
+/// Where the name of the repository with this id is noted.
+pub(crate) fn alias_key(authority: &str, id: u64) -> Key {
+    fixed_key(["alias/", scope_digest(authority, &Scope::RepositoryId(id)).as_str(), "", ""])
+}
+
+fn scope_digest(authority: &str, scope: &Scope) -> Hex {
     let mut digest = Sha256::new();
     add(&mut digest, authority.as_bytes());
-    add(&mut digest, path.as_bytes());
-    fixed_key(["mark/", token.as_str(), "/", hex(&digest.finalize()).as_str()])
+    add(&mut digest, scope.name().as_bytes());
+    hex(&digest.finalize())
 }
 
 /// Where the representation with this digest is stored.
@@ -217,6 +266,7 @@ mod tests {
             ("/x?a=1&a=2", "/x?a=2&a=1"),
             ("/x/a%2Fb", "/x/a/b"),
             ("/x?q=a%26b", "/x?q=a&b"),
+            ("/x?a[]=1&a%5B%5D=2", "/x?a%5B%5D=2&a[]=1"),
             ("/users/Octocat", "/users/octocat2"),
         ] {
             assert_ne!(normal(left), normal(right), "{left}");
@@ -250,9 +300,8 @@ mod tests {
             Variant::new("api.github.com", &url, &headers)
         };
         let plain = variant(&[]);
-        assert_eq!(plain, variant(&[(ACCEPT, "*/*")]));
         assert_eq!(plain, variant(&[(http::header::USER_AGENT, "curl")]));
-        assert_ne!(plain, variant(&[(ACCEPT, "application/json")]));
+        assert_ne!(plain, variant(&[(ACCEPT, "application/vnd.github.raw+json")]));
         assert_ne!(plain, variant(&[(API_VERSION, "2022-11-28")]));
         assert_ne!(plain, variant(&[(REQUESTED_WITH, "2022-11-28")]));
         assert_ne!(variant(&[(ACCEPT, "a"), (ACCEPT, "b")]), variant(&[(ACCEPT, "a, b")]));

@@ -28,6 +28,7 @@
 //! # }
 //! ```
 
+mod accept;
 mod access;
 mod arrival;
 mod body;
@@ -37,6 +38,7 @@ mod builder;
 mod ca;
 mod cache_control;
 mod cache_status;
+mod candidates;
 mod coalesce;
 mod conditional;
 mod error;
@@ -52,12 +54,18 @@ mod limits;
 mod loops;
 mod metrics;
 mod outage;
+mod pages;
 mod passthrough;
 mod policy;
 mod proxy;
+mod public;
 mod rate;
+mod refusal;
 mod representation;
+mod request_headers;
 mod rewrite;
+mod route_table;
+mod scope;
 mod server;
 mod shared;
 mod shares;
@@ -68,6 +76,7 @@ mod store;
 mod tls;
 mod token;
 mod upstream;
+mod validator;
 mod write_marks;
 
 pub use access::AccessRecord;
@@ -83,3 +92,4 @@ pub use stats::{NotStoredStats, ProxyStats};
 pub use tls::TlsIdentity;
 pub use token::{TokenHasher, TokenId};
 pub use upstream::Limits;
+pub use validator::RuleCheck;

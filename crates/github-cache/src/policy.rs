@@ -1,5 +1,7 @@
 //! Which requests the cache answers, and which responses it keeps.
 
+use std::time::Duration;
+
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, ETAG, HeaderMap, HeaderName, IF_MATCH,
     IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, SET_COOKIE, TRANSFER_ENCODING, VARY,
@@ -10,11 +12,15 @@ use crate::cache_control::{CacheControl, list_items};
 use crate::cache_status::Forward;
 use crate::freshness::Freshness;
 use crate::key::{API_VERSION, REQUESTED_WITH};
-use crate::representation::MAX_REPRESENTATION_BYTES;
+use crate::representation::{MAX_REPRESENTATION_BYTES, is_negative};
+use crate::route_table::{Lifetime, Rule};
 use crate::stats::NotStored;
 
 /// One-time passwords: a response to one is for that moment.
 const OTP: HeaderName = HeaderName::from_static("x-github-otp");
+
+/// For how long at least an answer is good whose bytes never change.
+const IMMUTABLE_AT_LEAST: Duration = Duration::from_secs(3600);
 
 /// Headers that `Vary` may name: they are in the key, or requests that carry them are passed through,
 /// or (`Accept-Encoding`) what is stored does not depend on them.
@@ -43,12 +49,12 @@ pub(crate) enum Plan {
     Forward(Forward, Option<&'static str>),
 }
 
-/// Decides about a request. `path` is the API's, normalised.
+/// Decides about a request. `stored` says whether its route is one that is stored.
 pub(crate) fn plan(
     method: &Method,
     headers: &HeaderMap,
     has_body: bool,
-    path: &str,
+    stored: bool,
     directives: &CacheControl,
 ) -> Plan {
     if method != Method::GET && method != Method::HEAD {
@@ -60,9 +66,8 @@ pub(crate) fn plan(
     if let Some((_, detail)) = BYPASSING.iter().find(|(name, _)| headers.contains_key(name)) {
         return Plan::Forward(Forward::Bypass, Some(detail));
     }
-    // It changes with every call and costs nothing.
-    if path == "/rate_limit" {
-        return Plan::Forward(Forward::Bypass, Some("rate-limit"));
+    if !stored {
+        return Plan::Forward(Forward::Bypass, Some("route"));
     }
     if directives.no_store {
         return Plan::Forward(Forward::Request, Some("no-store"));
@@ -84,8 +89,10 @@ pub(crate) fn judge(
     response: &HeaderMap,
     request: &HeaderMap,
     sent: peercache::Timestamp,
+    rule: &Rule,
 ) -> Result<Keep, NotStored> {
-    if status != StatusCode::OK {
+    let negative = is_negative(status) && !rule.negative.is_zero();
+    if status != StatusCode::OK && !negative {
         return Err(NotStored::Status);
     }
     let directives = CacheControl::of_response(response);
@@ -96,7 +103,18 @@ pub(crate) fn judge(
         return Err(NotStored::SetCookie);
     }
     let without = vary(response, request).ok_or(NotStored::Vary)?;
-    let freshness = Freshness::of(response, &directives, sent);
+    let mut freshness = Freshness::of(response, &directives, sent);
+    if negative {
+        // For this token alone, and only for a moment: what is not there may be made.
+        freshness = Freshness { validated: sent, initial_age: Duration::ZERO, lifetime: rule.negative };
+        return Ok(Keep { freshness, without });
+    }
+    match rule.lifetime {
+        Lifetime::Github => {}
+        Lifetime::Revalidate => freshness.lifetime = Duration::ZERO,
+        Lifetime::Immutable if freshness.lifetime.is_zero() => {}
+        Lifetime::Immutable => freshness.lifetime = freshness.lifetime.max(IMMUTABLE_AT_LEAST),
+    }
     let validator = response.contains_key(ETAG) || response.contains_key(LAST_MODIFIED);
     if freshness.lifetime.is_zero() && !validator {
         return Err(NotStored::Unusable);
@@ -140,24 +158,10 @@ fn vary(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<HeaderName>> {
     Some(without)
 }
 
-/// Whether a refusal means that the token has lost its grant, rather than that the server is
-/// unwell or the quota is spent.
-pub(crate) fn revokes(status: StatusCode, response: &HeaderMap) -> bool {
-    match status {
-        StatusCode::FORBIDDEN => {
-            let spent = response.get("x-ratelimit-remaining").is_some_and(|left| left == "0");
-            !spent && !response.contains_key(http::header::RETRY_AFTER)
-        }
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::NOT_MODIFIED => false,
-        other => !other.is_server_error() && !other.is_informational(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::HeaderValue;
-    use http::header::CACHE_CONTROL;
     use peercache::Timestamp;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -170,7 +174,7 @@ mod tests {
 
     fn planned(method: Method, headers: &[(&'static str, &'static str)]) -> Plan {
         let headers = map(headers);
-        plan(&method, &headers, false, "/x", &CacheControl::of_request(&headers))
+        plan(&method, &headers, false, true, &CacheControl::of_request(&headers))
     }
 
     #[test]
@@ -194,15 +198,21 @@ mod tests {
             Plan::Forward(Request, Some("no-store"))
         );
         let none = CacheControl::default();
-        let with_body = plan(&Method::GET, &HeaderMap::new(), true, "/x", &none);
+        let with_body = plan(&Method::GET, &HeaderMap::new(), true, true, &none);
         assert_eq!(with_body, Plan::Forward(Bypass, Some("body")));
-        let limits = plan(&Method::GET, &HeaderMap::new(), false, "/rate_limit", &none);
-        assert_eq!(limits, Plan::Forward(Bypass, Some("rate-limit")));
+        let limits = plan(&Method::GET, &HeaderMap::new(), false, false, &none);
+        assert_eq!(limits, Plan::Forward(Bypass, Some("route")));
     }
 
     fn judged(status: u16, response: &[(&'static str, &'static str)]) -> Result<Keep, NotStored> {
         let request = map(&[("x-present", "1"), ("accept", "a")]);
-        judge(StatusCode::from_u16(status).unwrap(), &map(response), &request, Timestamp::EPOCH)
+        judge(
+            StatusCode::from_u16(status).unwrap(),
+            &map(response),
+            &request,
+            Timestamp::EPOCH,
+            &Rule::default(),
+        )
     }
 
     #[test]
@@ -212,7 +222,7 @@ mod tests {
         assert!(judged(200, &[("etag", "\"x\"")]).is_ok());
         assert!(judged(200, &[("last-modified", "x")]).is_ok());
         assert!(judged(200, &[("cache-control", "no-cache"), ("etag", "\"x\"")]).is_ok());
-        for status in [201, 204, 301, 302, 304, 404, 500] {
+        for status in [201, 204, 301, 302, 304, 403, 500] {
             assert_eq!(judged(status, &[fresh]), Err(NotStored::Status));
         }
         assert_eq!(judged(200, &[("cache-control", "no-cache")]), Err(NotStored::Unusable));
@@ -234,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn the_route_decides_with_the_response() {
+        let response = map(&[("cache-control", "private, max-age=60"), ("etag", "\"x\"")]);
+        let lifetime = |status, rule: Rule| {
+            let judged = judge(status, &response, &HeaderMap::new(), Timestamp::EPOCH, &rule);
+            judged.map(|keep| keep.freshness.lifetime.as_secs())
+        };
+        let rule = Rule::default();
+        assert_eq!(lifetime(StatusCode::OK, rule), Ok(60));
+        assert_eq!(lifetime(StatusCode::OK, Rule { lifetime: Lifetime::Revalidate, ..rule }), Ok(0));
+        assert_eq!(lifetime(StatusCode::OK, Rule { lifetime: Lifetime::Immutable, ..rule }), Ok(3600));
+        assert_eq!(lifetime(StatusCode::NOT_FOUND, rule), Ok(5), "its own lifetime counts for nothing");
+        let none = Rule { negative: Duration::ZERO, ..rule };
+        assert_eq!(lifetime(StatusCode::NOT_FOUND, none), Err(NotStored::Status));
+    }
+
+    #[test]
     fn lengths() {
         let most = MAX_REPRESENTATION_BYTES.to_string();
         let mut headers = HeaderMap::new();
@@ -244,21 +270,5 @@ mod tests {
         assert_eq!(judge_length(&headers), Ok(()));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(MAX_REPRESENTATION_BYTES + 1));
         assert_eq!(judge_length(&headers), Err(NotStored::TooLarge));
-    }
-
-    #[test]
-    fn what_takes_a_grant_away() {
-        let revoked = |status, headers: &[(&'static str, &'static str)]| {
-            revokes(StatusCode::from_u16(status).unwrap(), &map(headers))
-        };
-        for status in [301, 401, 403, 404, 410, 451] {
-            assert!(revoked(status, &[]), "{status}");
-        }
-        for status in [429, 500, 502, 503, 304] {
-            assert!(!revoked(status, &[]), "{status}");
-        }
-        assert!(!revoked(403, &[("retry-after", "60")]));
-        assert!(!revoked(403, &[("x-ratelimit-remaining", "0")]));
-        assert!(revoked(403, &[("x-ratelimit-remaining", "10"), (CACHE_CONTROL.as_str(), "x")][..1]));
     }
 }

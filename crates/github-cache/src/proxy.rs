@@ -1,5 +1,6 @@
 //! The decisions: what a request is, whether the store answers it, who asks upstream.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::body_rewrite::BodyUrls;
 use crate::build_cache::PREFIX;
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
+use crate::candidates::Candidate;
 use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
@@ -31,12 +33,17 @@ use crate::fetch::{Fetch, Fetched};
 use crate::hosts::{ApiRoute, Route};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
+use crate::request_headers::{of_client, to_send};
 use crate::rewrite::Rewrite;
+use crate::route_table::{Rule, Share};
+use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::stats::ProxyStats;
-use crate::store::{Found, Place, Read};
+use crate::store::{Found, Place, Read, Store};
+use crate::token::TokenKind;
 use crate::upstream::{Lane, Outgoing, Upload, UpstreamError, forwarded};
+use crate::validator::{RuleCheck, derive, quoted};
 
 /// The methods that are passed on.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -87,6 +94,8 @@ impl fmt::Debug for GitHubCache {
 pub struct StatsReport {
     /// The proxy's own counters.
     pub proxy: ProxyStats,
+    /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ..., `anonymous`, `other`.
+    pub entity_tags: BTreeMap<&'static str, RuleCheck>,
     /// Those of the cache below it.
     pub cache: CacheReport,
 }
@@ -116,7 +125,11 @@ impl GitHubCache {
     /// The counters so far.
     #[must_use]
     pub fn stats(&self) -> StatsReport {
-        StatsReport { proxy: self.shared.stats.read(), cache: self.shared.store.cache().report() }
+        StatsReport {
+            proxy: self.shared.stats.read(),
+            entity_tags: self.shared.self_check.report(),
+            cache: self.shared.store.cache().report(),
+        }
     }
 
     /// Waits until every request that was sent upstream has ended, also those whose client went away.
@@ -124,6 +137,35 @@ impl GitHubCache {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         self.shared.tasks.reopen();
+    }
+}
+
+/// What is known before upstream is asked.
+struct Known {
+    read: Read,
+    candidates: Vec<Candidate>,
+    rule: Rule,
+}
+
+/// Whom a request upstream is made for besides its client.
+#[derive(Default)]
+struct Leads {
+    /// Others with the same token.
+    flight: Option<Leader>,
+    /// Tokens that may know of it.
+    variant: Option<Leader>,
+    /// Other machines with the same token.
+    lease: Option<Lease>,
+}
+
+impl Leads {
+    fn land(self, landing: Landing) {
+        if let Some(leader) = self.flight {
+            leader.land(landing);
+        }
+        if let Some(leader) = self.variant {
+            leader.land(landing);
+        }
     }
 }
 
@@ -168,8 +210,16 @@ impl GitHubCache {
             },
             Route::Other(url) => {
                 let status = CacheStatus::forwarded(Forward::Bypass).detail(Some("other-host"));
+                // An upload changes what the API says about its release.
+                let path = parts.uri.path();
+                let path = path.strip_prefix("/api/uploads").unwrap_or(path);
+                let written = (!parts.method.is_safe() && Scope::of(path).is_repository()).then(|| Written {
+                    token: self.shared.hasher.id(parts.headers.get(AUTHORIZATION)),
+                    api: self.shared.hosts.first(),
+                    path: path.to_owned(),
+                });
                 let outgoing = self.outgoing(Lane::Other, arrival.client, parts, *url, body);
-                let passing = Passing { outgoing, status, token: None, written: None, api: None };
+                let passing = Passing { outgoing, status, token: None, written, api: None };
                 self.pass(passing).await.map(|response| self.passed(response))
             }
             Route::Api(api) => {
@@ -199,13 +249,16 @@ impl GitHubCache {
             api.knows_rewritten = urls.restore_tags(&mut parts.headers);
         }
         let token = self.shared.hasher.id(parts.headers.get(AUTHORIZATION));
-        let directives = CacheControl::of_request(&parts.headers);
-        let plan = plan(&parts.method, &parts.headers, !body.is_end_stream(), &api.url.path, &directives);
+        let headers = of_client(&parts.headers);
+        let directives = CacheControl::of_request(&headers);
+        let stored = self.shared.routes.rule(&api.url.path).store;
+        let plan = plan(&parts.method, &headers, !body.is_end_stream(), stored, &directives);
         match plan {
             Plan::Answer { head } => {
-                let place = Place::new(token, api.api.authority(), &api.url, &parts.headers);
-                let ask = Ask { place, directives, headers: parts.headers, head, api, client };
-                self.from_store(ask).await
+                let kind = TokenKind::of(headers.get(AUTHORIZATION));
+                let place =
+                    self.shared.store.place(token, kind, api.api.authority(), &api.url, &headers).await;
+                self.from_store(Ask { place, directives, headers, head, api, client }).await
             }
             Plan::Forward(why, detail) => {
                 if api.bodies.is_some() {
@@ -227,8 +280,19 @@ impl GitHubCache {
 
     /// Answers from the store, or asks upstream for the store.
     async fn from_store(&self, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
-        let read = self.shared.store.read(&ask.place, &ask.headers).await;
-        if let Some(response) = self.hit(&ask, &read) {
+        let store = &self.shared.store;
+        if let Some(found) = store.read_decoded(&ask.place, &ask.headers).await
+            && let Some(response) = self.hit(&ask, Some(&found))
+        {
+            return Ok(response);
+        }
+        let read = store.read(&ask.place, &ask.headers).await;
+        if let Some(response) = self.hit(&ask, read.found.as_ref()) {
+            return Ok(response);
+        }
+        let rule = self.shared.routes.rule(&ask.api.url.path);
+        let candidates = store.candidates(&ask.place, &ask.headers).await;
+        if let Some(response) = self.share(&ask, &read, &rule, &candidates).await {
             return Ok(response);
         }
         if ask.directives.only_if_cached {
@@ -238,42 +302,149 @@ impl GitHubCache {
         if ask.head {
             return self.pass_head(ask, why).await;
         }
-        // A client that insists must not get what was asked for before it came, and the answer to a
-        // condition of its own would be of no use to others.
+        // A client that insists must not get what was asked for before it came.
         if ask.directives.insists() {
-            return self.fetch(ask, read, why, None, None).await;
+            return self.fetch(ask, Known { read, candidates, rule }, why, Leads::default()).await;
         }
         match self.shared.flights.join(&ask.place.grant) {
-            Seat::Lead(leader) => {
-                // Another flight may have landed between the look into the store and this.
-                let read = self.shared.store.read(&ask.place, &ask.headers).await;
-                if let Some(response) = self.hit(&ask, &read) {
-                    leader.land(Landing::Stored);
-                    return Ok(response);
-                }
-                let selfish = read.found.is_none() && is_conditional(&ask.headers);
-                if selfish {
-                    drop(leader);
-                    return self.fetch(ask, read, why, None, None).await;
-                }
-                match self.shared.store.lease(&ask.place, &read).await {
-                    Leased::Granted(lease) => self.fetch(ask, read, why, Some(leader), Some(lease)).await,
-                    Leased::Alone => self.fetch(ask, read, why, Some(leader), None).await,
-                    Leased::Found(_) => self.found_elsewhere(ask, why, leader).await,
-                }
-            }
+            Seat::Lead(leader) => self.lead(ask, rule, why, leader).await,
             Seat::Follow(follower) => {
                 let landing = timeout(self.shared.upstream.limits().coalesce, follower.landing()).await;
-                let read = self.shared.store.read(&ask.place, &ask.headers).await;
+                let read = store.read(&ask.place, &ask.headers).await;
                 if landing == Ok(Landing::Stored)
                     && let Some(found) = &read.found
-                    && found.satisfies_follower(&ask.directives, self.shared.store.now())
+                    && found.satisfies_follower(&ask.directives, store.now())
                 {
                     self.shared.stats.coalesced.add(1);
                     return Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()));
                 }
-                self.fetch(ask, read, why, None, None).await
+                let candidates = store.candidates(&ask.place, &ask.headers).await;
+                self.fetch(ask, Known { read, candidates, rule }, why, Leads::default()).await
             }
+        }
+    }
+
+    /// Asks upstream for all who wait for the same with the same token.
+    async fn lead(
+        &self,
+        ask: Ask,
+        rule: Rule,
+        why: Forward,
+        leader: Leader,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        let store = &self.shared.store;
+        let variant = match self.shared.variant_flights.join(&ask.place.candidates) {
+            Seat::Lead(leader) => Some(leader),
+            Seat::Follow(follower) => {
+                // What another token fetches may be confirmed for this one. Waiting for it would tell this one
+                // that somebody asks, so only those wait that may see the repository anyway.
+                if self.may_know(&ask.place, &rule).await {
+                    let most = self.shared.upstream.limits().coalesce;
+                    let _landed_or_not = timeout(most, follower.landing()).await;
+                }
+                None
+            }
+        };
+        // Another flight may have landed between the look into the store and this.
+        let read = store.read(&ask.place, &ask.headers).await;
+        if let Some(response) = self.hit(&ask, read.found.as_ref()) {
+            leader.land(Landing::Stored);
+            return Ok(response);
+        }
+        let candidates = store.candidates(&ask.place, &ask.headers).await;
+        if let Some(response) = self.share(&ask, &read, &rule, &candidates).await {
+            leader.land(Landing::Nothing);
+            return Ok(response);
+        }
+        let selfish = read.found.is_none() && candidates.is_empty() && is_conditional(&ask.headers);
+        let known = Known { read, candidates, rule };
+        if selfish {
+            // The answer to a condition of the client's own would be of no use to others.
+            drop((leader, variant));
+            return self.fetch(ask, known, why, Leads::default()).await;
+        }
+        let mut leads = Leads { flight: Some(leader), variant, lease: None };
+        match store.lease(&ask.place, &known.read).await {
+            Leased::Granted(lease) => leads.lease = Some(lease),
+            Leased::Alone => {}
+            Leased::Found(_) => return self.found_elsewhere(ask, known, why, leads).await,
+        }
+        self.fetch(ask, known, why, leads).await
+    }
+
+    /// Whether a token may know that others ask for something at this place.
+    async fn may_know(&self, place: &Place, rule: &Rule) -> bool {
+        let store = &self.shared.store;
+        rule.share == Share::Everyone
+            || store.public.has_seen(&place.token, &place.scope, store.now())
+            || self.shared.share_public && store.public_proof(place).await.is_some()
+    }
+
+    /// Answers a token that has no grant with what another token had validated, where everybody may have it.
+    async fn share(
+        &self,
+        ask: &Ask,
+        read: &Read,
+        rule: &Rule,
+        candidates: &[Candidate],
+    ) -> Option<Response<ResponseBody>> {
+        let store = &self.shared.store;
+        let place = &ask.place;
+        let now = store.now();
+        let newest = candidates.first()?;
+        let usable = self.shared.share_public
+            && Store::is_shared(place, rule)
+            && newest.shareable
+            && newest.kind == place.kind
+            && read.believes(newest.version)
+            && newest.freshness.satisfies(&ask.directives, now)
+            && store.public.is_in_good_standing(&place.token, now);
+        if !usable {
+            return None;
+        }
+        // A proof from before this was validated says nothing about it.
+        let is_proven = async || store.public_proof(place).await.is_some_and(|proof| proof > newest.version);
+        if rule.share == Share::Repository && !is_proven().await {
+            if ask.directives.only_if_cached || !store.public.is_proof_due(&place.token, &place.scope, now) {
+                return None;
+            }
+            self.prove(ask).await;
+            if !is_proven().await {
+                return None;
+            }
+        }
+        let in_use = self.shared.self_check.is_in_use(place.kind);
+        let sent = to_send(&ask.headers);
+        let etag = |body: &[u8]| quoted(&derive(&sent, [body]), newest.weak).filter(|_| in_use);
+        let found = store.share(newest, etag).await?;
+        self.shared.stats.shared.add(1);
+        let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(Some("public"));
+        Some(self.serve(ask, &found, &status))
+    }
+
+    /// Asks for the repository itself with this token. What comes of it is noted where answers are stored.
+    async fn prove(&self, ask: &Ask) {
+        let Scope::Repository(name) = &ask.place.scope else { return };
+        let Some(api) = ask.api.sibling(&format!("/repos/{name}")) else { return };
+        let mut headers = HeaderMap::new();
+        if let Some(authorization) = ask.headers.get(AUTHORIZATION) {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        let headers = of_client(&headers);
+        let place = &ask.place;
+        let authority = api.api.authority();
+        let place =
+            self.shared.store.place(place.token.clone(), place.kind, authority, &api.url, &headers).await;
+        // The client's freshness is not the proof's: a repository's own answer may be older than ten minutes
+        // nowhere, as its grant says since when it is known.
+        let mut directives = CacheControl::default();
+        directives.no_cache = true;
+        self.shared.stats.proofs.add(1);
+        let proof = Ask { place, directives, headers, head: false, api, client: ask.client };
+        if let Ok(response) = Box::pin(self.from_store(proof)).await {
+            // The end of the body comes when the answer is stored.
+            let mut body = std::pin::pin!(response.into_body());
+            while let Some(Ok(_)) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {}
         }
     }
 
@@ -281,23 +452,24 @@ impl GitHubCache {
     async fn found_elsewhere(
         &self,
         ask: Ask,
+        mut known: Known,
         why: Forward,
-        leader: Leader,
+        leads: Leads,
     ) -> Result<Response<ResponseBody>, Problem> {
-        let read = self.shared.store.read(&ask.place, &ask.headers).await;
-        match &read.found {
+        known.read = self.shared.store.read(&ask.place, &ask.headers).await;
+        match &known.read.found {
             Some(found) if found.satisfies_follower(&ask.directives, self.shared.store.now()) => {
-                leader.land(Landing::Stored);
+                leads.land(Landing::Stored);
                 self.shared.stats.coalesced.add(1);
                 Ok(self.serve(&ask, found, &CacheStatus::forwarded(why).collapsed()))
             }
-            _ => self.fetch(ask, read, why, Some(leader), None).await,
+            _ => self.fetch(ask, known, why, leads).await,
         }
     }
 
-    fn hit(&self, ask: &Ask, read: &Read) -> Option<Response<ResponseBody>> {
+    fn hit(&self, ask: &Ask, found: Option<&Found>) -> Option<Response<ResponseBody>> {
         let now = self.shared.store.now();
-        let found = read.found.as_ref().filter(|found| found.satisfies(&ask.directives, now))?;
+        let found = found.filter(|found| found.satisfies(&ask.directives, now))?;
         self.shared.stats.fresh.add(1);
         let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(found.tier());
         Some(self.serve(ask, found, &status))
@@ -316,16 +488,17 @@ impl GitHubCache {
     /// A response from the store; a 304 if the client has it already.
     fn serve(&self, ask: &Ask, found: &Found, status: &CacheStatus) -> Response<ResponseBody> {
         let mut headers = found.headers().clone();
-        headers.insert(AGE, HeaderValue::from(found.freshness().age(self.shared.store.now()).as_secs()));
+        headers.insert(AGE, HeaderValue::from(found.freshness().age_seconds(self.shared.store.now())));
         self.shared.rate_limits.refresh(&ask.place.token, &mut headers);
         status.append_to(&mut headers);
         let mut response = Response::new(ResponseBody::empty());
-        if has_it_already(&ask.headers, found.headers()) {
+        *response.status_mut() = found.status();
+        if found.status() == StatusCode::OK && has_it_already(&ask.headers, found.headers()) {
             reduce_to_304(&mut headers);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
         } else if !ask.head {
-            self.shared.stats.bytes_from_cache.add(found.body.len() as u64);
-            *response.body_mut() = ResponseBody::full(found.body.clone());
+            self.shared.stats.bytes_from_cache.add(found.body().len() as u64);
+            *response.body_mut() = ResponseBody::full(found.body().clone());
         }
         *response.headers_mut() = headers;
         rewrite(&ask.api, &mut response);
@@ -336,22 +509,29 @@ impl GitHubCache {
     async fn fetch(
         &self,
         ask: Ask,
-        read: Read,
+        known: Known,
         why: Forward,
-        leader: Option<Leader>,
-        lease: Option<Lease>,
+        leads: Leads,
     ) -> Result<Response<ResponseBody>, Problem> {
-        let replaced = read.found.is_some();
+        let Known { read, candidates, rule } = known;
+        // What was not there is asked for as if nothing were known.
+        let found = read.found.filter(|found| found.status() == StatusCode::OK);
+        let clients_condition = found.is_none() && candidates.is_empty() && is_conditional(&ask.headers);
         let fetch = Fetch {
             shared: Arc::clone(&self.shared),
             place: ask.place.clone(),
             client: ask.client,
             url: ask.api.target()?,
             request: ask.headers.clone(),
-            known: read.found,
+            rule,
+            known: found,
+            candidates,
             marked: read.marked,
-            leader,
-            lease,
+            may_be_stale: !ask.directives.insists(),
+            clients_condition,
+            leader: leads.flight,
+            variant_leader: leads.variant,
+            lease: leads.lease,
         };
         let (reply, answer) = oneshot::channel();
         self.shared.tasks.spawn(fetch.run(reply));
@@ -361,11 +541,17 @@ impl GitHubCache {
                 let status = CacheStatus::forwarded(why).status(StatusCode::NOT_MODIFIED);
                 Ok(self.serve(&ask, &found, &status))
             }
+            Fetched::Stale { found, status, detail } => {
+                self.shared.stats.stale.add(1);
+                let mut cache_status = CacheStatus::forwarded(Forward::Stale).detail(Some(detail));
+                cache_status.forward_status = status;
+                Ok(self.serve(&ask, &found, &cache_status))
+            }
             Fetched::Passed { mut response, stored } => {
                 self.shared.stats.miss.add(1);
                 let status = CacheStatus::forwarded(why).status(response.status()).stored(stored);
                 // The condition that went upstream was ours, so the client's is judged here.
-                if replaced
+                if !clients_condition
                     && response.status() == StatusCode::OK
                     && has_it_already(&ask.headers, response.headers())
                 {
@@ -447,13 +633,7 @@ impl GitHubCache {
         let mut media = "application/json; charset=utf-8";
         let text = match path {
             "-/peercache/health" => serde_json::json!({ "status": "ok" }).to_string(),
-            "-/peercache/stats" => {
-                let report = StatsReport {
-                    proxy: self.shared.stats.read(),
-                    cache: self.shared.store.cache().report(),
-                };
-                serde_json::to_string(&report).map_err(|_| Problem::internal())?
-            }
+            "-/peercache/stats" => serde_json::to_string(&self.stats()).map_err(|_| Problem::internal())?,
             "metrics" => {
                 let report = serde_json::to_value(self.stats()).map_err(|_| Problem::internal())?;
                 media = "text/plain; version=0.0.4; charset=utf-8";

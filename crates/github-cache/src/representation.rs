@@ -4,10 +4,8 @@
 //! what a store returns can be checked without trusting it.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{
-    CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, HeaderValue, LAST_MODIFIED, LINK,
-};
+use http::header::{CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, StatusCode};
 use minicbor::{Decode, Encode};
 use sha2::{Digest, Sha256};
 
@@ -22,15 +20,19 @@ const PREFIX_BYTES: usize = 5;
 
 /// The headers that describe the representation itself. Everything else belongs to one token's
 /// response and is in its grant.
-pub(crate) static CONTENT_HEADERS: [HeaderName; 7] = [
-    CONTENT_TYPE,
-    CONTENT_LANGUAGE,
-    CONTENT_DISPOSITION,
-    LINK,
-    HeaderName::from_static("x-github-media-type"),
-    HeaderName::from_static("x-poll-interval"),
-    LAST_MODIFIED,
-];
+/// What a 304 may change (`Link`, `Last-Modified`, `X-Poll-Interval`) is not among them.
+pub(crate) static CONTENT_HEADERS: [HeaderName; 4] =
+    [CONTENT_TYPE, CONTENT_LANGUAGE, CONTENT_DISPOSITION, HeaderName::from_static("x-github-media-type")];
+
+/// Whether answers with this status are stored at all.
+pub(crate) fn is_kept(status: StatusCode) -> bool {
+    status == StatusCode::OK || is_negative(status)
+}
+
+/// Whether a status says that there is nothing, which is remembered for a moment.
+pub(crate) fn is_negative(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+}
 
 /// One header field as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -79,12 +81,12 @@ pub(crate) struct Representation {
 }
 
 impl Representation {
-    /// Builds one from a response with status 200. `None` when its content headers exceed their bound.
-    pub(crate) fn new(headers: &HeaderMap, body: &[Bytes]) -> Option<Self> {
+    /// Builds one from a response. `None` when its content headers exceed their bound.
+    pub(crate) fn new(status: StatusCode, headers: &HeaderMap, body: &[Bytes]) -> Option<Self> {
         let content = CONTENT_HEADERS
             .iter()
             .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
-        let head = minicbor::to_vec(Head { status: 200, fields: to_fields(content) }).ok()?;
+        let head = minicbor::to_vec(Head { status: status.as_u16(), fields: to_fields(content) }).ok()?;
         let head_bytes = u32::try_from(head.len()).ok().filter(|_| head.len() <= MAX_HEAD_BYTES)?;
         let body_bytes: usize = body.iter().map(Bytes::len).sum();
         let body_at = PREFIX_BYTES + head.len();
@@ -99,8 +101,8 @@ impl Representation {
         Some(Self { digest: Sha256::digest(&value).into(), value })
     }
 
-    /// The content headers and the start of the body of a stored value. `None` if it is not one.
-    pub(crate) fn parse(value: &[u8]) -> Option<(HeaderMap, usize)> {
+    /// The status, the content headers and the start of the body of a stored value. `None` if it is not one.
+    pub(crate) fn parse(value: &[u8]) -> Option<(StatusCode, HeaderMap, usize)> {
         let (prefix, rest) = value.split_at_checked(PREFIX_BYTES)?;
         if prefix[0] != FORMAT {
             return None;
@@ -112,7 +114,8 @@ impl Representation {
         let head: Head = minicbor::decode(rest.get(..head_bytes)?).ok()?;
         let mut headers = HeaderMap::with_capacity(head.fields.len() + 32);
         add_fields(&mut headers, &head.fields)?;
-        (head.status == 200).then_some((headers, PREFIX_BYTES + head_bytes))
+        let status = StatusCode::from_u16(head.status).ok()?;
+        is_kept(status).then_some((status, headers, PREFIX_BYTES + head_bytes))
     }
 
     /// Whether a stored value is the one that this digest names.
@@ -124,7 +127,7 @@ impl Representation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::{ETAG, SET_COOKIE};
+    use http::header::{ETAG, LINK, SET_COOKIE};
     use proptest::prelude::*;
 
     fn headers() -> HeaderMap {
@@ -141,38 +144,44 @@ mod tests {
     #[test]
     fn nothing_bound_to_a_token_is_in_it() {
         let body = [Bytes::from_static(b"{\"a\":"), Bytes::from_static(b"1}")];
-        let made = Representation::new(&headers(), &body).unwrap();
-        let (read, body_at) = Representation::parse(&made.value).unwrap();
+        let made = Representation::new(StatusCode::OK, &headers(), &body).unwrap();
+        let (_, read, body_at) = Representation::parse(&made.value).unwrap();
         assert_eq!(&made.value[body_at..], b"{\"a\":1}");
-        assert_eq!(read.len(), 3, "{read:?}");
-        assert_eq!(read.get_all(LINK).iter().count(), 2);
+        assert_eq!(read.len(), 1, "{read:?}");
         assert!(Representation::verify(&made.digest, &made.value));
         let mut other = headers();
         other.insert("x-oauth-scopes", HeaderValue::from_static("none"));
         other.insert(ETAG, HeaderValue::from_static("\"y\""));
-        assert_eq!(Representation::new(&other, &body).unwrap().digest, made.digest, "tokens share it");
+        assert_eq!(
+            Representation::new(StatusCode::OK, &other, &body).unwrap().digest,
+            made.digest,
+            "tokens share it"
+        );
     }
 
     #[test]
     fn how_the_body_was_cut_does_not_matter_but_its_bytes_do() {
-        let whole = Representation::new(&headers(), &[Bytes::from_static(b"abc")]).unwrap();
+        let whole = Representation::new(StatusCode::OK, &headers(), &[Bytes::from_static(b"abc")]).unwrap();
         let parts = [Bytes::from_static(b"a"), Bytes::new(), Bytes::from_static(b"bc")];
-        assert_eq!(Representation::new(&headers(), &parts).unwrap().digest, whole.digest);
-        assert_ne!(Representation::new(&headers(), &parts[..1]).unwrap().digest, whole.digest);
+        assert_eq!(Representation::new(StatusCode::OK, &headers(), &parts).unwrap().digest, whole.digest);
+        assert_ne!(
+            Representation::new(StatusCode::OK, &headers(), &parts[..1]).unwrap().digest,
+            whole.digest
+        );
         assert!(!Representation::verify(&whole.digest, &whole.value[1..]));
     }
 
     #[test]
     fn headers_beyond_the_bound_are_refused() {
         let mut headers = HeaderMap::new();
-        headers.insert(LINK, HeaderValue::from_bytes(&vec![b'x'; MAX_HEAD_BYTES + 1]).unwrap());
-        assert!(Representation::new(&headers, &[]).is_none());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(&vec![b'x'; MAX_HEAD_BYTES + 1]).unwrap());
+        assert!(Representation::new(StatusCode::OK, &headers, &[]).is_none());
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_parsed_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            if let Some((_, body_at)) = Representation::parse(&bytes) {
+            if let Some((_, _, body_at)) = Representation::parse(&bytes) {
                 prop_assert!(body_at <= bytes.len());
             }
         }

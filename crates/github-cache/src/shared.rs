@@ -1,6 +1,7 @@
 //! What every request shares: the store, the upstream, and what is counted and remembered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use peercache::Cache;
 use tokio_util::task::TaskTracker;
@@ -9,10 +10,12 @@ use crate::build_cache::BuildCache;
 use crate::coalesce::Flights;
 use crate::hosts::Hosts;
 use crate::limits::RateLimits;
+use crate::route_table::RouteTable;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::token::TokenHasher;
 use crate::upstream::Upstream;
+use crate::validator::SelfCheck;
 
 /// The state of a proxy. Requests run in tasks of their own, which hold it.
 pub(crate) struct Shared {
@@ -20,11 +23,27 @@ pub(crate) struct Shared {
     pub(crate) hasher: TokenHasher,
     pub(crate) store: Store,
     pub(crate) upstream: Upstream,
+    /// Requests under way, by grant: for those with the same token.
     pub(crate) flights: Flights,
+    /// Requests under way, by what is asked for: for tokens that may know of it.
+    pub(crate) variant_flights: Flights,
+    pub(crate) routes: RouteTable,
+    pub(crate) self_check: SelfCheck,
+    /// For how long after its validation an answer may be served when GitHub gives none.
+    pub(crate) max_stale: Duration,
+    /// Whether answers about public repositories are given to tokens that did not fetch them.
+    pub(crate) share_public: bool,
     pub(crate) rate_limits: RateLimits,
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
     pub(crate) build_cache: BuildCache,
+}
+
+/// What a builder decides about the semantics.
+pub(crate) struct Semantics {
+    pub(crate) routes: RouteTable,
+    pub(crate) max_stale: Duration,
+    pub(crate) share_public: bool,
 }
 
 impl Shared {
@@ -33,15 +52,22 @@ impl Shared {
         hosts: Hosts,
         hasher: TokenHasher,
         upstream: Upstream,
+        semantics: Semantics,
         stats: Arc<Stats>,
         build_cache: BuildCache,
     ) -> Self {
+        let store = Store::new(cache, Arc::clone(&stats));
         Self {
             hosts,
             hasher,
-            store: Store::new(cache, Arc::clone(&stats)),
+            store,
             upstream,
             flights: Flights::default(),
+            variant_flights: Flights::default(),
+            routes: semantics.routes,
+            self_check: SelfCheck::default(),
+            max_stale: semantics.max_stale,
+            share_public: semantics.share_public,
             rate_limits: RateLimits::new(),
             tasks: TaskTracker::new(),
             stats,

@@ -51,7 +51,7 @@ macro_rules! counters {
         }
 
         /// The counters of a proxy since it was built. Every request is in exactly one class: `fresh`,
-        /// `coalesced`, `revalidated`, `miss`, `bypass`, `error` or `local`.
+        /// `shared`, `coalesced`, `revalidated`, `stale`, `miss`, `bypass`, `error` or `local`.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
         #[non_exhaustive]
         pub struct ProxyStats {
@@ -76,6 +76,10 @@ counters! {
     fresh,
     /// Served from what another client's request fetched meanwhile.
     coalesced,
+    /// Served from what another token fetched of a public repository; nothing was sent.
+    shared,
+    /// Served although it is no longer fresh, because GitHub failed or the quota is spent.
+    stale,
     /// Stored bytes that the origin confirmed with a 304.
     revalidated,
     /// Fetched from the origin: nothing usable was stored, or it had changed.
@@ -90,6 +94,14 @@ counters! {
     upstream_requests,
     /// Of those, the ones answered with a 304.
     upstream_not_modified,
+    /// Of those, the ones that confirmed for one token what another had fetched.
+    confirmed_across_tokens,
+    /// Of those, the ones that said that a list is empty which was never asked for before.
+    confirmed_empty,
+    /// 304s that named another entity tag than one that was sent; each request was sent again without one.
+    contradicted,
+    /// Requests that were sent for the proof that a repository is public.
+    proofs,
     /// Bytes of bodies served from the store.
     bytes_from_cache,
     /// Responses stored.

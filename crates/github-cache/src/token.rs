@@ -29,18 +29,104 @@ impl TokenHasher {
 
     /// The id of whoever sends this `Authorization`; nothing sent is an identity of its own.
     ///
-    /// `token x` and `Bearer x` differ: GitHub's validators do, too.
+    /// `token x` and `Bearer x` are one, as GitHub takes them for one: octokit sends one form and `gh` the
+    /// other for the same token.
     #[must_use]
     pub fn id(&self, authorization: Option<&HeaderValue>) -> TokenId {
         let mut mac = self.keyed.clone();
-        match authorization {
-            Some(value) => {
+        match authorization.map(|value| credentials(value.as_bytes())) {
+            Some(Credentials::Token(token)) => {
                 mac.update(&[1]);
-                mac.update(value.as_bytes());
+                mac.update(token);
+            }
+            Some(Credentials::Other(value)) => {
+                mac.update(&[2]);
+                mac.update(value);
             }
             None => mac.update(&[0]),
         }
         TokenId(hex(&mac.finalize().into_bytes()))
+    }
+}
+
+/// What an `Authorization` value holds.
+enum Credentials<'a> {
+    /// A token, in one of the schemes that GitHub takes for one.
+    Token(&'a [u8]),
+    /// Anything else, the whole value.
+    Other(&'a [u8]),
+}
+
+fn credentials(value: &[u8]) -> Credentials<'_> {
+    let value = value.trim_ascii();
+    let Some(space) = value.iter().position(u8::is_ascii_whitespace) else {
+        return Credentials::Other(value);
+    };
+    let (scheme, token) = (&value[..space], value[space..].trim_ascii());
+    if scheme.eq_ignore_ascii_case(b"token") || scheme.eq_ignore_ascii_case(b"bearer") {
+        Credentials::Token(token)
+    } else {
+        Credentials::Other(value)
+    }
+}
+
+/// What sort of credentials a request has, by the token's prefix. GitHub answers some requests of different
+/// kinds with different bodies, so nothing is shared between kinds without a proof for the token itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum TokenKind {
+    /// No credentials.
+    Anonymous,
+    /// `ghs_`: an installation of an app, a workflow's `GITHUB_TOKEN` among them; also in the form of a JWT.
+    Installation,
+    /// `ghp_`: a classic personal access token.
+    Classic,
+    /// `github_pat_`: a fine-grained personal access token.
+    FineGrained,
+    /// `gho_`: an OAuth app's.
+    OAuth,
+    /// `ghu_`: an app's on behalf of a user.
+    AppUser,
+    /// Anything else.
+    Other,
+}
+
+impl TokenKind {
+    pub(crate) const COUNT: usize = 7;
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Anonymous,
+        Self::Installation,
+        Self::Classic,
+        Self::FineGrained,
+        Self::OAuth,
+        Self::AppUser,
+        Self::Other,
+    ];
+
+    /// The kind of what an `Authorization` value holds.
+    pub(crate) fn of(authorization: Option<&HeaderValue>) -> Self {
+        let Some(value) = authorization else { return Self::Anonymous };
+        let Credentials::Token(token) = credentials(value.as_bytes()) else { return Self::Other };
+        let prefixes: [(&[u8], Self); 5] = [
+            (b"ghs_", Self::Installation),
+            (b"ghp_", Self::Classic),
+            (b"github_pat_", Self::FineGrained),
+            (b"gho_", Self::OAuth),
+            (b"ghu_", Self::AppUser),
+        ];
+        prefixes.iter().find(|(prefix, _)| token.starts_with(prefix)).map_or(Self::Other, |(_, kind)| *kind)
+    }
+
+    /// A short name for reports.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Installation => "ghs",
+            Self::Classic => "ghp",
+            Self::FineGrained => "github_pat",
+            Self::OAuth => "gho",
+            Self::AppUser => "ghu",
+            Self::Other => "other",
+        }
     }
 }
 
@@ -84,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn ids_differ_by_token_scheme_and_installation() {
+    fn ids_differ_by_token_and_installation() {
         let ids = [
             id(1, None),
             id(1, Some("")),
             id(1, Some("token a")),
-            id(1, Some("Bearer a")),
+            id(1, Some("Basic a")),
             id(1, Some("token b")),
             id(2, Some("token a")),
         ];
@@ -98,6 +184,24 @@ mod tests {
             assert!(ids[index + 1..].iter().all(|right| left != right));
         }
         assert_eq!(id(1, Some("token a")), ids[2]);
+    }
+
+    #[test]
+    fn schemes_of_one_token_are_one_identity() {
+        for form in ["Bearer a.b.c", "bearer  a.b.c", "TOKEN a.b.c", " token a.b.c "] {
+            assert_eq!(id(1, Some(form)), id(1, Some("token a.b.c")), "{form}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_told_by_prefix() {
+        let kind = |value: &'static str| TokenKind::of(Some(&HeaderValue::from_static(value)));
+        assert_eq!(kind("token ghs_1"), TokenKind::Installation);
+        assert_eq!(kind("bearer ghs_eyJ.eyJ.x"), TokenKind::Installation);
+        assert_eq!(kind("Bearer github_pat_1"), TokenKind::FineGrained);
+        assert_eq!(kind("Basic ghs_1"), TokenKind::Other);
+        assert_eq!(kind("token x"), TokenKind::Other);
+        assert_eq!(TokenKind::of(None), TokenKind::Anonymous);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
-    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
@@ -535,17 +535,10 @@ pub(crate) fn forwarded(request: &HeaderMap) -> HeaderMap {
     headers
 }
 
-/// The headers to send for a request whose answer the cache wants.
-pub(crate) fn cacheable(request: &HeaderMap) -> HeaderMap {
-    let mut headers = forwarded(request);
-    headers.remove(CONTENT_LENGTH);
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    headers
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::ACCEPT_ENCODING;
 
     #[test]
     fn hop_by_hop_headers_and_those_that_connection_names_are_removed() {
@@ -571,6 +564,5 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["accept-encoding", "authorization", "x-end"]);
         assert_eq!(sent[ACCEPT_ENCODING], "br", "raw bytes are passed on as the client wants them");
-        assert_eq!(cacheable(&headers)[ACCEPT_ENCODING], "gzip");
     }
 }

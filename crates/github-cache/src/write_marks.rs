@@ -1,78 +1,173 @@
-//! A mark: since when a token's grants for a path have to be revalidated.
+//! Marks: since when what is stored about a part of the API has to be revalidated.
 //!
-//! A mark is an entry without a value; its version is what it says. A grant carries the version that was
-//! minted when its request was *sent*, and counts as fresh only if that is above the mark's. So a
-//! read that was under way while a write happened is not believed, in whatever order they end.
+//! A mark is an entry that holds a **floor**: a version at or below which nothing is believed. A grant
+//! carries the version that was minted when its request was *sent*, and is believed only above the floor. So
+//! a read that was under way while a write happened is not believed, in whatever order they end.
+//!
+//! A write *removes* the mark. The tombstone reaches the other machines like every removal, at once where
+//! tiers tell of removals, and its version is the next floor. Where there is no mark nothing is believed, so
+//! an evicted mark costs a revalidation and never a stale answer. The first request that is sent for a part
+//! without a mark puts one there.
+//!
+//! Versions are taken at the time of writing. A mark that lies below the horizon of an `invalidate --all` is
+//! replaced by the next request, and a version from a clock that was ahead is not taken for a floor.
 
-use crate::key::NormalUrl;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-/// The most paths that one target marks; deeper targets mark the deepest ones and the root.
-pub(crate) const MAX_MARKED: usize = 32;
+use bytes::{Buf, BufMut, BytesMut};
+use futures_util::future::join_all;
+use peercache::{Cache, Entry, Key, NodeId, Timestamp, Version};
 
-/// The paths that a successful write to `path` makes doubtful: itself, and what lies above it, down
-/// to `/repos/{owner}/{repo}` or to the first segment elsewhere.
-///
-/// Unsafe methods must invalidate their target (RFC 9111, section 4.4); a list usually shows what
-/// was changed below it, so its path is marked too.
-pub(crate) fn affected_paths(path: &str) -> Vec<String> {
-    let path = path.trim_end_matches('/');
-    if path.is_empty() {
-        return Vec::new();
-    }
-    let floor = if path.starts_with("/repos/") { 3 } else { 1 };
-    let ends: Vec<usize> = path
-        .char_indices()
-        .filter_map(|(at, c)| (c == '/' && at > 0).then_some(at))
-        .chain([path.len()])
-        .enumerate()
-        .filter_map(|(index, end)| (index + 1 >= floor).then_some(end))
-        .collect();
-    let mut paths: Vec<String> =
-        ends.iter().rev().take(MAX_MARKED - 1).map(|end| path[..*end].to_owned()).collect();
-    if let Some(root) = ends.first().map(|end| path[..*end].to_owned())
-        && paths.last() != Some(&root)
-    {
-        paths.push(root);
-    }
-    // Something below the floor, `/repos/o` for example, is at least its own target.
-    if paths.is_empty() {
-        paths.push(path.to_owned());
-    }
-    paths
+/// For how long a mark is good without looking at the shared tiers again. A machine that is not told of
+/// removals sees another's write after this at the latest.
+const MARK_LIFETIME: Duration = Duration::from_secs(60);
+/// Wall clock, counter and node of a version.
+const FLOOR_BYTES: usize = 20;
+
+/// The moment a request is sent: what it fetches is stored as of then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) version: Version,
+    pub(crate) at: Timestamp,
 }
 
-/// The path that marks of a request's target are kept under: without query and trailing slash.
-pub(crate) fn marked_path(url: &NormalUrl) -> &str {
-    url.path.trim_end_matches('/')
+/// Marks over one cache.
+#[derive(Debug)]
+pub(crate) struct WriteMarks {
+    cache: Cache,
+    /// The version of the last write that this process noted, anywhere; at first, of its start. What is
+    /// older is not believed where no mark says otherwise: a mark may have been evicted.
+    last_write: Mutex<Version>,
+}
+
+impl WriteMarks {
+    pub(crate) fn new(cache: Cache) -> Self {
+        let last_write = Mutex::new(cache.next_version());
+        Self { cache, last_write }
+    }
+
+    /// To be called just before a request is sent.
+    pub(crate) fn sending(&self) -> Sent {
+        Sent { version: self.cache.next_version(), at: self.cache.now() }
+    }
+
+    /// The floor under this mark; nothing if there is no mark.
+    pub(crate) async fn floor(&self, key: &Key) -> Option<Version> {
+        decode(self.cache.lookup(key).await.hit()?.value())
+    }
+
+    /// Puts a mark where there is none.
+    ///
+    /// Its version is minted before the look for a tombstone: a write that happens after that look has a
+    /// tombstone above it, which this mark cannot hide.
+    pub(crate) async fn begin(&self, key: &Key) {
+        let version = self.cache.next_version();
+        let lookup = self.cache.lookup(key).await;
+        if lookup.is_hit() {
+            return;
+        }
+        let now = self.cache.now();
+        let newest = lookup.newest.filter(|newest| !newest.is_from_future(now));
+        let floor = newest.map_or_else(|| self.last_write(now), |newest| newest.max(self.last_write(now)));
+        if let Ok(entry) = Entry::builder(encode(floor), version, now).fresh_for(MARK_LIFETIME).build() {
+            let _outcome = self.cache.put_entry(key, entry).await;
+        }
+    }
+
+    /// Notes a write: what is stored below these marks has to be revalidated, on every machine.
+    pub(crate) async fn write(&self, keys: &[Key]) {
+        let version = self.cache.next_version();
+        let now = self.cache.now();
+        {
+            let mut last = self.last_write.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = if last.is_from_future(now) { version } else { version.max(*last) };
+        }
+        join_all(keys.iter().map(|key| self.cache.put_entry(key, Entry::tombstone(version, now)))).await;
+    }
+
+    /// A version of a clock that was ahead would never be reached again: it is replaced by one of now.
+    fn last_write(&self, now: Timestamp) -> Version {
+        let mut last = self.last_write.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_from_future(now) {
+            tracing::warn!("the clock was set back: stored answers from before are revalidated");
+            *last = Version { wall: now, ..Version::ZERO };
+        }
+        *last
+    }
+}
+
+fn encode(floor: Version) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(FLOOR_BYTES);
+    bytes.put_u64(floor.wall.as_millis());
+    bytes.put_u32(floor.counter);
+    bytes.put_u64(floor.node.as_u64());
+    bytes
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Version> {
+    if bytes.len() != FLOOR_BYTES {
+        return None;
+    }
+    let wall = Timestamp::from_millis(bytes.get_u64());
+    Some(Version { wall, counter: bytes.get_u32(), node: NodeId::from_u64(bytes.get_u64()) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use std::sync::Arc;
 
-    #[test]
-    fn a_write_marks_its_target_and_what_lies_above() {
-        assert_eq!(
-            affected_paths("/repos/o/r/issues/1/labels"),
-            ["/repos/o/r/issues/1/labels", "/repos/o/r/issues/1", "/repos/o/r/issues", "/repos/o/r"]
-        );
-        assert_eq!(affected_paths("/repos/o/r/"), ["/repos/o/r"]);
-        assert_eq!(affected_paths("/repos/o"), ["/repos/o"]);
-        assert_eq!(affected_paths("/orgs/o/repos"), ["/orgs/o/repos", "/orgs/o", "/orgs"]);
-        assert_eq!(affected_paths("/user"), ["/user"]);
-        assert!(affected_paths("/").is_empty());
+    use peercache::Memory;
+    use peercache_testkit::ManualClock;
+
+    fn marks() -> (Arc<ManualClock>, WriteMarks) {
+        let clock = Arc::new(ManualClock::default());
+        let memory = Memory::builder().capacity(1 << 20).clock(clock.clone()).build();
+        (clock.clone(), WriteMarks::new(Cache::builder().tier(memory).clock(clock).build().unwrap()))
     }
 
-    proptest! {
-        #[test]
-        fn always_bounded_and_always_with_the_target(path in "(/[a-z]{0,2}){1,80}") {
-            let paths = affected_paths(&path);
-            prop_assert!(paths.len() <= MAX_MARKED);
-            let target = path.trim_end_matches('/');
-            prop_assert_eq!(target.is_empty(), paths.is_empty());
-            prop_assert!(target.is_empty() || paths[0] == target);
-            prop_assert!(paths.iter().all(|above| target.starts_with(above)));
-        }
+    #[test]
+    fn a_floor_is_read_as_it_was_written() {
+        let floor = Version {
+            wall: Timestamp::from_millis(1_800_000_000_001),
+            counter: 3,
+            node: NodeId::from_u64(7),
+        };
+        assert_eq!(decode(&encode(floor)), Some(floor));
+        assert_eq!(decode(b"short"), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_a_write_is_below_the_floor_and_what_is_sent_after_it_above() {
+        let (_, marks) = marks();
+        let key = Key::new("scope").unwrap();
+        assert_eq!(marks.floor(&key).await, None, "without a mark nothing is believed");
+        let before = marks.sending();
+        marks.begin(&key).await;
+        assert!(before.version > marks.floor(&key).await.unwrap());
+        marks.write(std::slice::from_ref(&key)).await;
+        assert_eq!(marks.floor(&key).await, None);
+        let after = marks.sending();
+        marks.begin(&key).await;
+        let floor = marks.floor(&key).await.unwrap();
+        assert!(before.version < floor && floor < after.version, "{floor:?}");
+    }
+
+    #[tokio::test]
+    async fn everything_is_believed_again_after_the_namespace_was_invalidated() {
+        let (clock, marks) = marks();
+        let key = Key::new("scope").unwrap();
+        marks.begin(&key).await;
+        clock.advance(Duration::from_secs(5));
+        marks.cache.invalidate(peercache::By::All).await.unwrap();
+        assert_eq!(marks.floor(&key).await, None);
+        clock.advance(Duration::from_secs(1));
+        let sent = marks.sending();
+        marks.begin(&key).await;
+        assert!(
+            marks.floor(&key).await.is_some_and(|floor| sent.version > floor),
+            "a running server has hits"
+        );
     }
 }

@@ -205,9 +205,8 @@ impl CacheBackend for Lying {
     }
 }
 
-fn over(tier: Lying, upstream: String) -> GitHubCache {
-    let cache = Cache::builder().tier(tier).build().unwrap();
-    GitHubCache::builder(cache)
+fn over(cache: &Cache, upstream: String) -> GitHubCache {
+    GitHubCache::builder(cache.clone())
         .upstream(upstream)
         .install_key([7; 32])
         .host("proxy.test")
@@ -223,12 +222,17 @@ async fn a_tier_that_lies_is_a_miss_and_a_counter() {
     let inner = Memory::with_capacity(1 << 20);
     let info = BackendInfo::new("liar", inner.info().capabilities);
     let tier = Lying { inner, info, lies: Arc::clone(&lies), forgets: Arc::clone(&forgets) };
-    let proxy = over(tier, origin.url());
-    let send = async |method| collect(proxy.handle(request(method, "/x", &[], "")).await).await;
-    let first = send("GET").await;
+    let cache = Cache::builder().tier(tier).build().unwrap();
+    let before = over(&cache, origin.url());
+    let first = collect(before.handle(request("GET", "/x", &[], "")).await).await;
     first.expect(200, STORED);
+    // One that keeps nothing decoded yet reads the tier.
+    let proxy = over(&cache, origin.url());
+    let send = async |method| collect(proxy.handle(request(method, "/x", &[], "")).await).await;
     assert!(send("GET").await.cache_status().starts_with("peercache; hit; "));
     lies.store(true, Ordering::SeqCst);
+    let proxy = over(&cache, origin.url());
+    let send = async |method| collect(proxy.handle(request(method, "/x", &[], "")).await).await;
     let again = send("GET").await;
     again.expect(200, STORED);
     assert_eq!((again.body, proxy.stats().proxy.corrupt > 0, origin.count()), (first.body, true, 2));

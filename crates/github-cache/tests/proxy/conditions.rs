@@ -1,6 +1,6 @@
 //! A client's own conditions.
 
-use crate::support::{HIT, REVALIDATED, STORED, hub};
+use crate::support::{HIT, REVALIDATED, STORED, first_tag, hub};
 
 #[tokio::test]
 async fn conditions_are_judged_against_a_fresh_answer() {
@@ -31,7 +31,8 @@ async fn a_stale_answer_is_revalidated_with_our_validator_first() {
     rig.pass(60);
     let mine = rig.get("/x", &[("if-none-match", "\"something else\"")]).await;
     mine.expect(200, REVALIDATED);
-    assert_eq!(origin.last().header("if-none-match"), Some(tag.as_str()));
+    assert_eq!(first_tag(&origin.last()), Some(tag.as_str()));
+    assert!(!origin.last().header("if-none-match").unwrap().contains("something else"));
     rig.pass(60);
     rig.get("/x", &[("if-none-match", &tag)]).await.expect(304, REVALIDATED);
     // It changed, and the client happens to have what it is now.

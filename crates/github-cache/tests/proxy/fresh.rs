@@ -1,6 +1,6 @@
 //! Fresh, revalidated, changed; and what a client may ask for.
 
-use crate::support::{HIT, MISS, REVALIDATED, STORED, fixed, hub};
+use crate::support::{HIT, MISS, REVALIDATED, STORED, first_tag, fixed, hub};
 
 const A: (&str, &str) = ("authorization", "token a");
 
@@ -35,7 +35,7 @@ async fn after_the_lifetime_a_304_extends_it_and_keeps_what_a_304_lacks() {
     let second = rig.get("/repos/o/r", &[A]).await;
     second.expect(200, REVALIDATED);
     assert_eq!(second.body, first.body);
-    assert_eq!(origin.last().header("if-none-match"), first.header("etag"));
+    assert_eq!(first_tag(&origin.last()), first.header("etag"));
     assert_eq!(origin.last().header("accept-encoding"), Some("gzip"));
     for name in ["content-type", "link", "etag"] {
         assert_eq!(second.header(name), first.header(name), "{name}");
@@ -171,7 +171,7 @@ async fn no_cache_with_a_validator_is_asked_for_every_time() {
     let (origin, rig) = fixed(200, &[("cache-control", "no-cache"), ("etag", "\"x\"")], "x").await;
     rig.get("/x", &[]).await.expect(200, STORED);
     rig.get("/x", &[]).await.expect(200, "peercache; fwd=stale; fwd-status=200; stored");
-    assert_eq!(origin.last().header("if-none-match"), Some("\"x\""));
+    assert_eq!(first_tag(&origin.last()), Some("\"x\""));
 }
 
 #[tokio::test]
@@ -186,10 +186,13 @@ async fn a_304_for_another_tag_is_not_believed() {
     })
     .await;
     let rig = crate::support::Rig::new(&origin.url());
-    rig.get("/x", &[]).await;
+    // Not even the tag of an empty list, which is sent when nothing is known, makes it so.
+    let first = rig.get("/x", &[]).await;
+    first.expect(200, STORED);
+    assert_eq!((&first.body[..], origin.count()), (&b"x"[..], 2));
     rig.pass(60);
     rig.get("/x", &[]).await.expect(200, "peercache; fwd=stale; fwd-status=200; stored");
-    assert_eq!(origin.count(), 3, "asked again without a condition");
+    assert_eq!((origin.count(), rig.stats().contradicted), (4, 2), "asked again without a condition");
 }
 
 #[tokio::test]
@@ -210,7 +213,7 @@ async fn rate_limit_is_never_stored() {
     let (_, origin, rig) = hub().await;
     for _ in 0..2 {
         let got = rig.get("/rate_limit", &[]).await;
-        got.expect(200, "peercache; fwd=bypass; fwd-status=200; detail=rate-limit");
+        got.expect(200, "peercache; fwd=bypass; fwd-status=200; detail=route");
     }
     assert_eq!(origin.count(), 2);
 }

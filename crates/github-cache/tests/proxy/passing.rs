@@ -4,7 +4,7 @@ use crate::support::{Rig, fixed, hub, raw_origin};
 
 #[tokio::test]
 async fn errors_and_redirects_are_passed_on_and_not_stored() {
-    for status in [202, 204, 301, 302, 403, 404, 410, 422, 429, 500, 503] {
+    for status in [202, 204, 301, 302, 403, 422, 429, 500, 503] {
         let (origin, rig) =
             fixed(status, &[("cache-control", "max-age=60"), ("x-github-request-id", "1")], "").await;
         for _ in 0..2 {
@@ -13,6 +13,24 @@ async fn errors_and_redirects_are_passed_on_and_not_stored() {
             assert_eq!(got.header("x-github-request-id"), Some("1"));
         }
         assert_eq!((origin.count(), rig.stats().not_stored.status), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_remembered_for_five_seconds() {
+    for status in [404, 410] {
+        let (origin, rig) =
+            fixed(status, &[("cache-control", "max-age=60"), ("x-github-request-id", "1")], "").await;
+        let miss = format!("peercache; fwd=uri-miss; fwd-status={status}; stored");
+        rig.get("/x", &[]).await.expect(status, &miss);
+        rig.pass(4);
+        let hit = rig.get("/x", &[]).await;
+        hit.expect(status, "peercache; hit; ttl=1; detail=memory");
+        assert_eq!((hit.header("x-github-request-id"), origin.count()), (Some("1"), 1));
+        rig.get("/x", &[("authorization", "token b")]).await.expect(status, &miss);
+        rig.pass(1);
+        rig.get("/x", &[]).await;
+        assert_eq!(origin.count(), 3);
     }
 }
 
@@ -47,7 +65,11 @@ async fn nothing_surprising_is_added_upstream() {
         .await;
     let mut names: Vec<_> = origin.last().headers.keys().map(|name| name.as_str().to_owned()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["accept", "accept-encoding", "host", "user-agent", "via"]);
+    assert_eq!(names, ["accept", "accept-encoding", "host", "if-none-match", "user-agent", "via"]);
+    // The tag that GitHub would give nobody for an empty list.
+    let empty = "\"74d1db57f0fec3481bb6b4d9bcdc020d656635ec6c53ee589d27a8831cbbe280\"";
+    assert_eq!(origin.last().header("if-none-match"), Some(empty));
+    assert!(origin.last().header("user-agent").unwrap().starts_with("peercache/"));
     assert_eq!(origin.last().header("host"), Some(origin.address.to_string().as_str()));
 }
 

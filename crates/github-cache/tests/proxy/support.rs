@@ -140,7 +140,18 @@ pub(crate) async fn raw_origin(answer: impl Into<Vec<u8>>) -> String {
     format!("http://{address}")
 }
 
-/// A resource whose entity tag depends on the token and on how often its path was written, as GitHub's do.
+/// Whether one of the entity tags of `If-None-Match` is this one.
+pub(crate) fn has_tag(seen: &Seen, tag: &str) -> bool {
+    seen.header("if-none-match").is_some_and(|tags| tags.split(", ").any(|one| one == tag))
+}
+
+/// The first entity tag of `If-None-Match`.
+pub(crate) fn first_tag(seen: &Seen) -> Option<&str> {
+    seen.header("if-none-match")?.split(", ").next()
+}
+
+/// A resource whose entity tag depends on the token and on how often its path was written, as GitHub's do;
+/// but by no rule that anybody could know.
 #[derive(Default)]
 pub(crate) struct Hub {
     versions: Mutex<HashMap<String, u64>>,
@@ -158,7 +169,7 @@ impl Hub {
         let token = seen.header("authorization").unwrap_or("nobody");
         let tag = format!("W/\"{version}-{}\"", token.replace(' ', "-"));
         let mut used = self.used.lock().unwrap();
-        let matched = seen.header("if-none-match") == Some(tag.as_str());
+        let matched = has_tag(seen, &tag);
         *used += u64::from(!matched);
         let mut response = Response::builder()
             .header("etag", &tag)

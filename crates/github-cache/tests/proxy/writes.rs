@@ -8,26 +8,37 @@ use crate::support::{HIT, Origin, REVALIDATED, Rig, hub};
 const A: (&str, &str) = ("authorization", "token a");
 
 #[tokio::test]
-async fn a_write_makes_its_target_and_what_lies_above_doubtful() {
+async fn a_write_makes_its_whole_repository_doubtful_for_every_token() {
     let (_, origin, rig) = hub().await;
-    let affected =
-        ["/repos/o/r/issues/1/labels", "/repos/o/r/issues/1", "/repos/o/r/issues?state=open", "/repos/o/r"];
-    let untouched = ["/repos/o/r/pulls", "/repos/o/other", "/repos/o/r/issues/2", "/user"];
-    for path in affected.iter().chain(&untouched) {
+    let affected = [
+        "/repos/o/r/issues/1/labels",
+        "/repos/o/r/issues/1",
+        "/repos/o/r/issues?state=open",
+        "/repos/o/r",
+        "/repos/o/r/pulls",
+    ];
+    let untouched = ["/repos/o/other", "/repos/o/other/issues"];
+    const B: (&str, &str) = ("authorization", "token b");
+    for path in affected.iter().chain(&untouched).chain(&["/user"]) {
         rig.get(path, &[A]).await;
+        rig.get(path, &[B]).await;
     }
-    rig.get("/repos/o/r", &[("authorization", "token b")]).await;
     let before = origin.count();
     let write = rig.send("PATCH", "/repos/O/R/issues/1/labels", &[A], "{}").await;
     write.expect(200, "peercache; fwd=method; fwd-status=200");
     for path in untouched {
         rig.get(path, &[A]).await.expect(200, HIT);
+        rig.get(path, &[B]).await.expect(200, HIT);
     }
-    rig.get("/repos/o/r", &[("authorization", "token b")]).await.expect(200, HIT);
+    rig.get("/user", &[B]).await.expect(200, HIT);
     assert_eq!(origin.count(), before + 1);
+    // Lists outside of repositories name what was written under names that only GitHub knows.
+    rig.get("/user", &[A]).await.expect(200, REVALIDATED);
     for path in affected {
-        rig.get(path, &[A]).await.expect(200, REVALIDATED);
-        rig.get(path, &[A]).await.expect(200, HIT);
+        for token in [A, B] {
+            rig.get(path, &[token]).await.expect(200, REVALIDATED);
+            rig.get(path, &[token]).await.expect(200, HIT);
+        }
     }
     assert_eq!(rig.stats().invalidations, 1);
 }
@@ -49,13 +60,15 @@ async fn location_and_content_location_on_the_same_server_are_doubtful_too() {
     })
     .await;
     let rig = Rig::new(&origin.url());
-    for path in ["/repos/o/new", "/gists/7", "/orgs/o"] {
-        rig.get(path, &[]).await;
+    let other = ("authorization", "token b");
+    for path in ["/repos/o/new/issues", "/gists/7", "/orgs/o/repos", "/orgs/p/repos"] {
+        rig.get(path, &[other]).await;
     }
     rig.send("POST", "/user/repos", &[], "{}").await;
-    rig.get("/repos/o/new", &[]).await.expect(200, REVALIDATED);
-    rig.get("/gists/7", &[]).await.expect(200, REVALIDATED);
-    rig.get("/orgs/o", &[]).await.expect(200, HIT);
+    rig.get("/repos/o/new/issues", &[other]).await.expect(200, REVALIDATED);
+    rig.get("/gists/7", &[other]).await.expect(200, REVALIDATED);
+    rig.get("/orgs/o/repos", &[other]).await.expect(200, REVALIDATED);
+    rig.get("/orgs/p/repos", &[other]).await.expect(200, HIT);
 }
 
 #[tokio::test]

@@ -1,0 +1,181 @@
+//! Which repositories are known to be public, and which tokens are known to work.
+//!
+//! A stored answer is given to a token that did not fetch it only if the repository is proven public within
+//! [`PROOF_LIFETIME`], and the token itself had a successful answer within [`STANDING_LIFETIME`].
+//!
+//! The proof has to be from a later request than the answer: a repository that is made private says so to
+//! nobody, and what is fetched from then on by those who may see it is under the old proof. A repository that
+//! was public after an answer was validated shows that this answer was for everybody.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use peercache::{Cache, Entry, Key, Timestamp, Version};
+use serde::Deserialize;
+
+use crate::cache_control::CacheControl;
+use crate::scope::Scope;
+use crate::token::{TokenId, TokenKind};
+
+/// For how long a proof counts, from the moment that the request which gave it was sent.
+pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
+/// The least time between two requests for a proof of one repository.
+const PROOF_INTERVAL: Duration = Duration::from_secs(10);
+/// For how long a token counts as good after GitHub last answered it with success.
+pub(crate) const STANDING_LIFETIME: Duration = Duration::from_secs(3600);
+/// How many tokens, pairs of token and scope, and repositories are remembered.
+const MAX_REMEMBERED: usize = 20_000;
+/// How many tokens have to ask for a repository before a request is spent on a proof.
+const TOKENS_BEFORE_PROOF: usize = 2;
+
+/// What a repository says about itself.
+#[derive(Debug, Deserialize)]
+struct RepositoryBody {
+    id: u64,
+    full_name: String,
+    private: bool,
+}
+
+/// What the body of a repository's own answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RepositoryFacts {
+    pub(crate) id: u64,
+    /// `owner/repo`, in lower case.
+    pub(crate) full_name: String,
+    pub(crate) private: bool,
+}
+
+/// Reads the body of `GET /repos/{owner}/{repo}`.
+pub(crate) fn repository_facts(body: &[u8]) -> Option<RepositoryFacts> {
+    let read: RepositoryBody = serde_json::from_slice(body).ok()?;
+    Some(RepositoryFacts {
+        id: read.id,
+        full_name: read.full_name.to_ascii_lowercase(),
+        private: read.private,
+    })
+}
+
+/// Whether an answer without credentials says that everybody may have it.
+pub(crate) fn proves_public(kind: TokenKind, headers: &HeaderMap) -> bool {
+    kind == TokenKind::Anonymous && CacheControl::of_response(headers).public
+}
+
+/// Whether a body is free of what depends on the token's rights: a draft is shown to those who may publish it,
+/// and `permissions` are the token's own.
+pub(crate) fn is_shareable(body: &[u8]) -> bool {
+    !contains(body, b"\"draft\":true")
+        && !contains(body, b"\"draft\": true")
+        && !contains(body, b"\"permissions\":")
+}
+
+fn contains(body: &[u8], wanted: &[u8]) -> bool {
+    body.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// Who asked for a repository lately, to decide whether a proof is worth a request.
+#[derive(Clone, Debug, Default)]
+struct Demand {
+    tokens: Vec<TokenId>,
+    attempted: Option<Timestamp>,
+}
+
+/// What is known about repositories and tokens. The proofs are in the cache, the rest is this process's.
+#[derive(Debug)]
+pub(crate) struct PublicProofs {
+    cache: Cache,
+    standing: quick_cache::sync::Cache<(TokenId, Option<Scope>), Timestamp>,
+    demand: quick_cache::sync::Cache<Scope, Demand>,
+}
+
+impl PublicProofs {
+    pub(crate) fn new(cache: Cache) -> Self {
+        Self {
+            cache,
+            standing: quick_cache::sync::Cache::new(MAX_REMEMBERED),
+            demand: quick_cache::sync::Cache::new(MAX_REMEMBERED),
+        }
+    }
+
+    /// Notes that GitHub answered this token with success, for something in `scope`.
+    pub(crate) fn note_success(&self, token: &TokenId, scope: &Scope, sent: Timestamp) {
+        self.standing.insert((token.clone(), None), sent);
+        self.standing.insert((token.clone(), Some(scope.clone())), sent);
+    }
+
+    /// Notes that GitHub does not accept this token.
+    pub(crate) fn note_refused(&self, token: &TokenId, scope: Option<&Scope>) {
+        self.standing.remove(&(token.clone(), scope.cloned()));
+    }
+
+    /// Whether this token had a successful answer within the hour.
+    pub(crate) fn is_in_good_standing(&self, token: &TokenId, now: Timestamp) -> bool {
+        self.is_recent(&(token.clone(), None), now)
+    }
+
+    /// Whether this token had a successful answer about `scope` within the hour.
+    pub(crate) fn has_seen(&self, token: &TokenId, scope: &Scope, now: Timestamp) -> bool {
+        self.is_in_good_standing(token, now) && self.is_recent(&(token.clone(), Some(scope.clone())), now)
+    }
+
+    fn is_recent(&self, key: &(TokenId, Option<Scope>), now: Timestamp) -> bool {
+        self.standing.get(key).is_some_and(|at| at <= now && now.saturating_since(at) < STANDING_LIFETIME)
+    }
+
+    /// The version of the proof that the repository under this key is public; it is as of the request that
+    /// gave it.
+    pub(crate) async fn proof(&self, key: &Key) -> Option<Version> {
+        Some(self.cache.lookup(key).await.hit()?.version())
+    }
+
+    /// Keeps a proof as of the request that gave it.
+    pub(crate) async fn prove(&self, key: &Key, version: Version, sent: Timestamp) {
+        if let Ok(entry) = Entry::builder(&b"public"[..], version, sent).fresh_for(PROOF_LIFETIME).build() {
+            let _outcome = self.cache.put_entry(key, entry).await;
+        }
+    }
+
+    /// Forgets a proof, on every machine.
+    pub(crate) async fn disprove(&self, key: &Key, version: Version) {
+        let _outcome = self.cache.put_entry(key, Entry::tombstone(version, self.cache.now())).await;
+    }
+
+    /// Whether it is time to spend a request on a proof for `scope`: other tokens asked before this one, and
+    /// none was attempted within [`PROOF_INTERVAL`].
+    pub(crate) fn is_proof_due(&self, token: &TokenId, scope: &Scope, now: Timestamp) -> bool {
+        let mut demand = self.demand.get(scope).unwrap_or_default();
+        if !demand.tokens.contains(token) && demand.tokens.len() < TOKENS_BEFORE_PROOF {
+            demand.tokens.push(token.clone());
+        }
+        let wanted = demand.tokens.len() >= TOKENS_BEFORE_PROOF;
+        let recent =
+            demand.attempted.is_some_and(|at| at <= now && now.saturating_since(at) < PROOF_INTERVAL);
+        let due = wanted && !recent;
+        if due {
+            demand.attempted = Some(now);
+        }
+        self.demand.insert(scope.clone(), demand);
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_says_who_it_is() {
+        let body = br#"{"id":7,"name":"R","full_name":"O/R","private":false,"owner":{}}"#;
+        let facts = RepositoryFacts { id: 7, full_name: "o/r".to_owned(), private: false };
+        assert_eq!(repository_facts(body), Some(facts));
+        assert_eq!(repository_facts(br#"{"id":7,"full_name":"O/R"}"#), None, "silence is no proof");
+        assert_eq!(repository_facts(br#"[{"id":7,"full_name":"O/R","private":false}]"#), None);
+    }
+
+    #[test]
+    fn bodies_with_rights_or_drafts_are_not_shared() {
+        assert!(is_shareable(br#"[{"draft":false}]"#));
+        assert!(!is_shareable(br#"[{"draft": true}]"#));
+        assert!(!is_shareable(br#"{"draft":true}"#));
+        assert!(!is_shareable(br#"{"permissions":{"push":true}}"#));
+    }
+}

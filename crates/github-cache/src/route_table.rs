@@ -1,0 +1,260 @@
+//! How answers are kept, by route: a table that is data, and that a file can override.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::BuildError;
+
+/// The rules of this build.
+const BUILT_IN: &str = include_str!("routes.toml");
+/// The longest that a file of rules may be, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// For how long a 404 or 410 is remembered where the table says nothing.
+const NEGATIVE_SECONDS: u64 = 5;
+
+/// How long an answer may be served without asking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Lifetime {
+    /// As GitHub says.
+    #[default]
+    Github,
+    /// Never.
+    Revalidate,
+    /// The bytes never change.
+    Immutable,
+}
+
+/// Whether an answer is the same for every token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Share {
+    /// It may depend on the token.
+    #[default]
+    None,
+    /// It is the same for all who may see it, where the repository is public.
+    Repository,
+    /// It is the same for everybody.
+    Everyone,
+}
+
+/// What holds for one route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) lifetime: Lifetime,
+    pub(crate) share: Share,
+    /// For how long a 404 or 410 is remembered for the token that got it.
+    pub(crate) negative: Duration,
+    pub(crate) store: bool,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            lifetime: Lifetime::Github,
+            share: Share::None,
+            negative: Duration::from_secs(NEGATIVE_SECONDS),
+            store: true,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    route: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    paths: Vec<String>,
+    #[serde(default)]
+    freshness: Lifetime,
+    #[serde(default)]
+    share: Share,
+    negative: Option<u64>,
+    store: Option<bool>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Segment {
+    Literal(String),
+    Any,
+    Sha,
+}
+
+#[derive(Debug)]
+struct Pattern {
+    segments: Vec<Segment>,
+    /// Whether more segments may follow.
+    open: bool,
+    rule: Rule,
+}
+
+/// The rules, in order.
+#[derive(Debug)]
+pub(crate) struct RouteTable {
+    patterns: Vec<Pattern>,
+}
+
+impl RouteTable {
+    /// The rules of this build, behind those of `file` if there is one.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, BuildError> {
+        let mut patterns = Vec::new();
+        if let Some(path) = file {
+            let fail = |problem: String| BuildError::Policy { path: path.to_owned(), problem };
+            let length = std::fs::metadata(path).map_err(|error| fail(error.to_string()))?.len();
+            if length > MAX_FILE_BYTES {
+                return Err(fail(format!("it has {length} bytes, the most is {MAX_FILE_BYTES}")));
+            }
+            let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+            patterns.extend(parse(&text).map_err(fail)?);
+        }
+        let built_in = parse(BUILT_IN);
+        patterns
+            .extend(built_in.map_err(|problem| BuildError::Policy { path: "routes.toml".into(), problem })?);
+        Ok(Self { patterns })
+    }
+
+    /// The rule for a normalised path, in the form by name or by id.
+    pub(crate) fn rule(&self, path: &str) -> Rule {
+        self.find(path).map_or_else(Rule::default, |pattern| pattern.rule)
+    }
+
+    fn find(&self, path: &str) -> Option<&Pattern> {
+        let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        // What is said about `/repos/{owner}/{repo}` holds for `/repositories/{id}`.
+        if segments.first() == Some(&"repositories") && segments.len() >= 2 {
+            segments.splice(0..2, ["repos", "id", "id"]);
+        }
+        self.patterns.iter().find(|pattern| pattern.matches(&segments))
+    }
+}
+
+impl Pattern {
+    fn matches(&self, path: &[&str]) -> bool {
+        let long_enough = path.len() == self.segments.len() || self.open && path.len() > self.segments.len();
+        long_enough && self.segments.iter().zip(path).all(|(segment, text)| segment.matches(text))
+    }
+}
+
+impl Segment {
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Literal(literal) => literal == text,
+            Self::Any => true,
+            Self::Sha => text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        }
+    }
+}
+
+fn parse(text: &str) -> Result<Vec<Pattern>, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut patterns = Vec::new();
+    for entry in file.route {
+        let defaults = Rule::default();
+        let rule = Rule {
+            lifetime: entry.freshness,
+            share: entry.share,
+            negative: entry.negative.map_or(defaults.negative, Duration::from_secs),
+            store: entry.store.unwrap_or(true),
+        };
+        if rule.negative > Duration::from_secs(3600) {
+            return Err("negative is more than 3600 seconds".to_owned());
+        }
+        for path in &entry.paths {
+            patterns.push(pattern(path, rule)?);
+        }
+    }
+    Ok(patterns)
+}
+
+fn pattern(text: &str, rule: Rule) -> Result<Pattern, String> {
+    let Some(rest) = text.strip_prefix('/') else {
+        return Err(format!("the path {text:?} does not begin with a slash"));
+    };
+    let (rest, open) = match rest.strip_suffix("**") {
+        Some(rest) => (rest.trim_end_matches('/'), true),
+        None => (rest, false),
+    };
+    let segments = rest
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(|segment| match segment {
+            "{sha}" => Segment::Sha,
+            name if name.starts_with('{') && name.ends_with('}') => Segment::Any,
+            literal => Segment::Literal(literal.to_owned()),
+        })
+        .collect();
+    Ok(Pattern { segments, open, rule })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> RouteTable {
+        RouteTable::load(None).unwrap()
+    }
+
+    #[test]
+    fn routes_are_classed_by_the_first_rule_that_matches() {
+        let table = table();
+        let sha = "a".repeat(40);
+        for (path, lifetime, share) in [
+            ("/repos/o/r/actions/runs", Lifetime::Revalidate, Share::None),
+            ("/repos/o/r/actions/runs/9/jobs", Lifetime::Revalidate, Share::None),
+            ("/repositories/7/actions/runs/9", Lifetime::Revalidate, Share::None),
+            ("/repos/o/r/git/ref/heads/main", Lifetime::Revalidate, Share::None),
+            ("/repos/o/r/git/trees/main", Lifetime::Github, Share::Repository),
+            ("/repos/o/r/contents/a/b", Lifetime::Github, Share::Repository),
+            ("/repos/o/r", Lifetime::Github, Share::None),
+            ("/repos/o/r/hooks", Lifetime::Github, Share::None),
+            ("/repos/o/r/actions/secrets", Lifetime::Github, Share::None),
+            ("/repos/o/r/branches/main/protection", Lifetime::Github, Share::None),
+            ("/user", Lifetime::Github, Share::None),
+            ("/emojis", Lifetime::Github, Share::Everyone),
+        ] {
+            let rule = table.rule(path);
+            assert_eq!((rule.lifetime, rule.share), (lifetime, share), "{path}");
+        }
+        assert_eq!(table.rule(&format!("/repos/o/r/git/blobs/{sha}")).lifetime, Lifetime::Immutable);
+        assert!(!table.rule("/rate_limit").store && !table.rule("/app/installations").store);
+    }
+
+    #[test]
+    fn a_file_comes_before_the_rules_of_the_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("routes.toml");
+        std::fs::write(&path, "[[route]]\npaths = [\"/emojis\"]\nfreshness = \"revalidate\"\nnegative = 0\n")
+            .unwrap();
+        let table = RouteTable::load(Some(&path)).unwrap();
+        let rule = table.rule("/emojis");
+        assert_eq!(
+            (rule.lifetime, rule.share, rule.negative),
+            (Lifetime::Revalidate, Share::None, Duration::ZERO)
+        );
+        assert_eq!(table.rule("/licenses/mit").share, Share::Everyone);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_refused_with_its_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("routes.toml");
+        for (text, reason) in [
+            ("[[route]]\npaths = [\"emojis\"]", "does not begin with a slash"),
+            ("[[route]]\npaths = [\"/x\"]\nfreshness = \"always\"", "unknown variant"),
+            ("[[route]]\npaths = [\"/x\"]\ncolour = 1", "unknown field"),
+            ("[[route]]\npaths = [\"/x\"]\nnegative = 3601", "more than 3600"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = RouteTable::load(Some(&path)).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        assert!(RouteTable::load(Some(&dir.path().join("absent.toml"))).is_err());
+    }
+}
