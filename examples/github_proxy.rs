@@ -45,6 +45,10 @@ async fn ask_twice(upstream: &str, path: &str) -> Result<(), Failure> {
         let _ = stopped.await;
     }));
 
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Losing a race against another thread that installs one is as good.
+        let _either = rustls::crypto::ring::default_provider().install_default();
+    }
     let client = reqwest::Client::builder().no_proxy().user_agent("peercache-example").build()?;
     for _ in 0..2 {
         let response = client.get(format!("http://{address}{path}")).send().await?;

@@ -58,6 +58,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("without: {}", found(&runner, &key).await);
     assert_eq!(runner.get::<u32>(&key).await, Some(107_000));
-    runner.close().await?;
+    // The copy for the peers that were to take it over waits in vain, and closing says so.
+    if let Err(error) = runner.close().await {
+        println!("closed: {error}");
+    }
     Ok(())
 }

@@ -37,7 +37,7 @@ mod tests {
         let text = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
         let full = Secret::parse(text).unwrap();
         let key = network_key(&Keyring::new(full.clone()));
-        insta::assert_snapshot!(name(&key), @"");
+        insta::assert_snapshot!(name(&key), @"12D3KooWH91j1HVNF66M9kPvV2tvt4jrkLba6itSzTuQmJqQJz94");
         let reader = network_key(&Keyring::new(full.read_only()));
         assert!(Identity::derived(&reader, "mcp-server").is_err(), "a reader takes nobody's name");
         let public = network_key(&Keyring::new(full.public()));

@@ -278,11 +278,13 @@ impl Cache {
 
     /// Whether a shared tier took a write, or is going to.
     pub(crate) fn shares(&self, outcome: &PutOutcome) -> bool {
-        self.inner
-            .shared
-            .iter()
-            .zip(&outcome.tiers)
-            .any(|(shared, tier)| *shared && matches!(tier.put, TierPut::Stored | TierPut::Queued))
+        let takes = |put: &TierPut| match put {
+            TierPut::Stored | TierPut::Queued => true,
+            // The chain tries it again in the background.
+            TierPut::Failed(error) => error.is_retryable(),
+            _ => false,
+        };
+        self.inner.shared.iter().zip(&outcome.tiers).any(|(shared, tier)| *shared && takes(&tier.put))
     }
 
     /// Which shared tiers a write waits for.

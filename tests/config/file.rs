@@ -130,9 +130,9 @@ fn mistakes_name_file_line_key_value_and_what_is_accepted() {
     assert_snapshot!(complaint("namespace = 7"), @"peer.toml:1: namespace = 7: this is a number; give a name as text");
     assert_snapshot!(complaint("read_only = 1"), @"peer.toml:1: read_only = 1: this is a number; give true or false");
     assert_snapshot!(complaint("namespace = { a = 1 }"), @"peer.toml:1: namespace = {…}: this is a table; give a name as text");
-    assert_snapshot!(complaint("backend = ['disk', 'memcached']"), @r#"peer.toml:1: backend = "disk,memcached": there is no backend `memcached`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`"#);
-    assert_snapshot!(complaint("backend = ['disk', 1]"), @"peer.toml:1: backend = […]: this is a list of something else than texts; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
-    assert_snapshot!(complaint("backend = []"), @"peer.toml:1: backend = []: the list is empty; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, or `auto`, or `none`");
+    assert_snapshot!(complaint("backend = ['disk', 'memcached']"), @r#"peer.toml:1: backend = "disk,memcached": there is no backend `memcached`; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, storacha, or `auto`, or `none`"#);
+    assert_snapshot!(complaint("backend = ['disk', 1]"), @"peer.toml:1: backend = […]: this is a list of something else than texts; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, storacha, or `auto`, or `none`");
+    assert_snapshot!(complaint("backend = []"), @"peer.toml:1: backend = []: the list is empty; accepted is a comma-separated list of memory, disk, libp2p, redis, ipfs, s3, storacha, or `auto`, or `none`");
     assert_snapshot!(complaint("dir = 'cache'"), @r#"peer.toml:1: dir = "cache": a path in a file must not depend on where the process is started; give an absolute path, or one that begins with ~/"#);
     assert_snapshot!(complaint("dir = '~/cache'"), @r#"peer.toml:1: dir = "~/cache": the path begins with ~ and HOME is not set; set HOME, or give an absolute path"#);
     assert_snapshot!(complaint("dir = 1"), @"peer.toml:1: dir = 1: this is a number; give a path as text");

@@ -106,7 +106,7 @@ fn secret_is_read_from_the_file_that_a_setting_names() {
     assert!(config.warnings().is_empty());
     let settings = config.settings().unwrap();
     let secret = settings.iter().find(|setting| setting.name == "secret").unwrap();
-    assert!(secret.value.starts_with("set, key id 85beb37115aa7ad0"), "{secret}");
+    assert!(secret.value.starts_with("set, key id 4365b5b621b7611a"), "{secret}");
     assert_eq!(secret.origin.to_string(), format!("file {}, CACHE_SECRET_FILE", path.display()));
     let link = path.with_file_name("link");
     std::os::unix::fs::symlink("secret", &link).unwrap();

@@ -104,9 +104,10 @@ fn store<B: CacheBackend + 'static>(
     let remote = Remote::new(Arc::clone(&chaos));
     let sealed =
         Arc::new(Sealed::builder(Secret::parse(SECRET).unwrap(), remote).clock(Arc::clone(&clock)).build());
-    let mut builder = Cache::builder().clock(clock).node(NodeId::from_u64(1)).read_budget(PATIENCE);
+    let mut builder =
+        Cache::builder().clock(Arc::clone(&clock)).node(NodeId::from_u64(1)).read_budget(PATIENCE);
     if memory {
-        builder = builder.tier(Memory::with_capacity(MEMORY));
+        builder = builder.tier(Memory::builder().capacity(MEMORY).clock(Arc::clone(&clock)).build());
     }
     let cache = builder
         .tier_with(Arc::clone(&sealed), patient(PATIENCE))

@@ -126,7 +126,7 @@ async fn what_is_said_about_a_value_stays_with_it() {
 #[test]
 fn any_range_is_that_part_of_the_value_and_reads_no_other() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (cache, drawer, _) = world();
+    let (cache, drawer, _) = runtime.block_on(async { world() });
     let value = bytes(6, PLAIN_BYTES + 12_345);
     let large: Key = key("k");
     let found = runtime.block_on(async {

@@ -202,9 +202,9 @@ async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
     let drawer = Arc::new(Drawer::shared(Arc::clone(&clock)));
     let patient = TierOptions { write_deadline: Some(Duration::from_secs(60)), ..TierOptions::default() };
     let cache = Cache::builder()
-        .clock(clock)
+        .clock(Arc::clone(&clock) as _)
         // Takes every chunk, so that no write waits for want of a local tier.
-        .tier(Memory::with_capacity(128 << 20))
+        .tier(Memory::builder().capacity(128 << 20).clock(clock).build())
         .tier_with(Arc::clone(&drawer), patient)
         .build()
         .unwrap();

@@ -2,6 +2,8 @@
 
 mod api;
 mod features;
+mod layers;
+mod lines;
 mod rust_version;
 mod supply;
 
@@ -21,6 +23,10 @@ use crate::tools::Tools;
 pub(crate) enum Step {
     /// `cargo fmt --check`
     Fmt,
+    /// Which way imports point: no circles, no crate that knows one above it
+    Layers,
+    /// Lines of documents and comments end at 100 columns
+    Lines,
     /// What each feature pulls in, and that `full` means every backend
     Features,
     /// The public names of `peercache`, held to `docs/reference/api.txt`
@@ -43,6 +49,8 @@ pub(crate) fn check(tools: &Tools, steps: &[Step]) -> Result<ExitCode, Failure> 
     for step in steps {
         match step {
             Step::Fmt => fmt()?,
+            Step::Layers => layers::check()?,
+            Step::Lines => lines::check()?,
             Step::Features => features::check()?,
             Step::Api => api::check()?,
             Step::Deny => supply::check(tools)?,

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::address::{PeerAddress, PeerName};
 use crate::core::Role;
-use crate::driver::{ConnectionLimits, Engine, Plan, QueueLimits, Setup, StartError, SwarmTask, TextRecords};
+use crate::driver::{
+    ConnectionLimits, Engine, HalfOpenLimits, Plan, QueueLimits, Setup, StartError, SwarmTask, TextRecords,
+};
 use crate::identity::Identity;
 use crate::network_key::NetworkKey;
 use crate::peers::Peers;
@@ -43,8 +45,12 @@ pub enum RoleChoice {
 pub struct Limits {
     /// The most connections. Default: 2048 for an anchor, 16 for a leaf.
     pub connections: Option<usize>,
-    /// The most connections by others that are not secured yet. Default: 64.
+    /// The most connections opened by others that have not proved yet that they have the key. When there
+    /// is no room for one more, an old one from the address with the most of them is closed. Default: 256.
     pub negotiating: usize,
+    /// The same for one IPv4 address, or one IPv6 network of 64 bits. When there is no room for one more,
+    /// an old one from the same address is closed. Default: 64.
+    pub negotiating_per_address: usize,
     /// The most bytes of large values that wait to be sent to one peer. Default: 32 MiB.
     pub send_bytes_per_peer: usize,
     /// The most bytes that wait to be sent, over all peers. Default: 128 MiB.
@@ -67,7 +73,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: None,
-            negotiating: 64,
+            negotiating: 256,
+            negotiating_per_address: 64,
             send_bytes_per_peer: 32 * MIB,
             send_bytes: 128 * MIB,
             receive_bytes: 128 * MIB,
@@ -276,7 +283,14 @@ impl PeersBuilder {
             bootstrap: self.bootstrap.clone(),
             announce: self.announce.clone(),
             allowed: self.allowed.iter().map(|name| name.0).collect::<HashSet<_>>(),
-            limits: ConnectionLimits { negotiating: self.limits.negotiating, established, per_peer: 3 },
+            limits: ConnectionLimits {
+                half_open: HalfOpenLimits {
+                    total: self.limits.negotiating,
+                    per_address: self.limits.negotiating_per_address,
+                },
+                established,
+                per_peer: 3,
+            },
             mdns: self.mdns,
             records: self.records.clone(),
         }

@@ -50,12 +50,16 @@ fn judge(error: &RedisError, operation: Operation) -> (Error, Extent) {
     let detail = error.detail().unwrap_or_default();
     match code(error) {
         "NOAUTH" => (
+            // Temporary, here and below: a password that was changed is often changed back or made known,
+            // and what waits to be written is worth keeping until then.
             told(ErrorKind::Denied, "the server asks for a password")
+                .with_temporary(true)
                 .with_help("put it into REDIS_URL: redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST"),
             Extent::Connection,
         ),
         "WRONGPASS" => (
             told(ErrorKind::Denied, "the server refuses the user name or the password")
+                .with_temporary(true)
                 .with_help("correct them in REDIS_URL; percent-encode `@`, `/`, `:` and `,`"),
             Extent::Connection,
         ),
@@ -155,6 +159,7 @@ fn by_kind(error: &RedisError, operation: Operation) -> (Error, Extent) {
         ),
         RedisKind::AuthenticationFailed => (
             told(ErrorKind::Denied, "the server refuses the user name or the password")
+                .with_temporary(true)
                 .with_help("correct them in REDIS_URL; percent-encode `@`, `/`, `:` and `,`"),
             Extent::Connection,
         ),
@@ -164,7 +169,8 @@ fn by_kind(error: &RedisError, operation: Operation) -> (Error, Extent) {
             Extent::Connection,
         ),
         RedisKind::MasterNameNotFoundBySentinel => (
-            told(ErrorKind::Config, "no Sentinel watches a primary of this name, or none answers").with_help(
+            // While a failover goes on the old primary is gone and no new one is named: this ends by itself.
+            told(ErrorKind::Unavailable, "no Sentinel names a primary of this name that answers").with_help(
                 "see `redis-cli -p 26379 sentinel masters`; the name follows the hosts in REDIS_URL",
             ),
             Extent::Connection,

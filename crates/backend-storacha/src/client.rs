@@ -36,8 +36,12 @@ const INVOCATION_SECONDS: u64 = 600;
 const RECEIPT_WAIT: Duration = Duration::from_millis(10);
 const RECEIPT_WAIT_MAX: Duration = Duration::from_millis(500);
 /// The waits before a request is made again.
-const RETRY_WAITS: [Duration; 3] =
-    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
+const RETRY_WAITS: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
 /// Requests that are made at once.
 const MAX_REQUESTS: usize = 16;
 /// The longest document that names the service's key, in bytes.

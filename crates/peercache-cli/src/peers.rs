@@ -167,8 +167,8 @@ mod tests {
     others find it with CACHE_BOOTSTRAP_PEERS=/ip4/10.0.0.1/tcp/9100
     
     PEER       NAME      ROLE  ROUND TRIP  RECEIVED  SENT    STATE                     WHERE
-    …D3KooWone  runner-7  leaf  212 us      5 B       20 KiB  connected                 /ip4/10.0.0.2/tcp/50000
-    …oWanother  -         -     -           0 B       0 B     away (it did not answer)  -
+    …3KooWone  runner-7  leaf  212 us      5 B       20 KiB  connected                 /ip4/10.0.0.2/tcp/50000
+    …Wanother  -         -     -           0 B       0 B     away (it did not answer)  -
     1 has left, --all shows them
     
     BOOTSTRAP               STATE

@@ -13,6 +13,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::engine::Engine;
+use super::half_open::{HalfOpen, HalfOpenLimits, Place};
 use super::handler::{Handler, Lanes};
 use super::hello::Refused;
 use super::tally::Tally;
@@ -28,8 +29,8 @@ pub(crate) struct Behaviour {
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionLimits {
-    /// That others have begun and that are not secured yet.
-    pub(crate) negotiating: usize,
+    /// That others have opened and that are not secured yet.
+    pub(crate) half_open: HalfOpenLimits,
     pub(crate) established: usize,
     /// With one peer: one that is kept, one dialled crosswise, and a probe.
     pub(crate) per_peer: usize,
@@ -45,7 +46,7 @@ pub(crate) struct Links {
     limits: ConnectionLimits,
     /// Empty: everyone with the key.
     allowed: HashSet<PeerId>,
-    negotiating: HashSet<ConnectionId>,
+    half_open: Arc<HalfOpen>,
     established: HashMap<PeerId, usize>,
     total: usize,
     /// The lanes of connections that are not announced yet.
@@ -54,11 +55,16 @@ pub(crate) struct Links {
 }
 
 impl Links {
-    pub(crate) fn new(limits: ConnectionLimits, allowed: HashSet<PeerId>, engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(
+        limits: ConnectionLimits,
+        half_open: Arc<HalfOpen>,
+        allowed: HashSet<PeerId>,
+        engine: Arc<Engine>,
+    ) -> Self {
         Self {
             limits,
             allowed,
-            negotiating: HashSet::new(),
+            half_open,
             established: HashMap::new(),
             total: 0,
             lanes: HashMap::new(),
@@ -76,7 +82,6 @@ impl Links {
     }
 
     fn admit(&mut self, id: ConnectionId, peer: PeerId, dialled: bool) -> Result<Handler, ConnectionDenied> {
-        self.negotiating.remove(&id);
         if !self.allowed.is_empty() && !self.allowed.contains(&peer) {
             self.tally().refused(Refused::NotAllowed);
             return Err(ConnectionDenied::new(Refused::NotAllowed));
@@ -99,16 +104,15 @@ impl NetworkBehaviour for Links {
     fn handle_pending_inbound_connection(
         &mut self,
         id: ConnectionId,
-        _: &Multiaddr,
-        _: &Multiaddr,
+        local: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         self.tally().accepted.up();
-        if self.negotiating.len() >= self.limits.negotiating {
+        let place = self.half_open.enter(id, local, remote, self.engine.now().mono);
+        if place != Place::Free {
             self.tally().refused_limits.up();
-            return Err(ConnectionDenied::new(TooMany));
         }
-        self.negotiating.insert(id);
-        Ok(())
+        if place == Place::None { Err(ConnectionDenied::new(TooMany)) } else { Ok(()) }
     }
 
     fn handle_established_inbound_connection(
@@ -118,6 +122,9 @@ impl NetworkBehaviour for Links {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
+        if !self.half_open.secured(id) {
+            return Err(ConnectionDenied::new(TooMany));
+        }
         self.admit(id, peer, false)
     }
 
@@ -150,7 +157,7 @@ impl NetworkBehaviour for Links {
             }
             // Another behaviour may have denied what this one had admitted.
             FromSwarm::ListenFailure(failure) => {
-                self.negotiating.remove(&failure.connection_id);
+                self.half_open.ended(failure.connection_id);
                 self.lanes.remove(&failure.connection_id);
             }
             FromSwarm::DialFailure(failure) => {

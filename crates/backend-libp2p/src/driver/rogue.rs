@@ -73,7 +73,11 @@ impl Rogue {
             bootstrap: Vec::new(),
             announce: Vec::new(),
             allowed: std::collections::HashSet::new(),
-            limits: ConnectionLimits { negotiating: 8, established: 8, per_peer: 8 },
+            limits: ConnectionLimits {
+                half_open: HalfOpenLimits { total: 8, per_address: 8 },
+                established: 8,
+                per_peer: 8,
+            },
             mdns: false,
             records: TextRecords::default(),
         };

@@ -11,6 +11,7 @@ use libp2p::tcp;
 
 use super::behaviour::{Behaviour, Links};
 use super::engine::Engine;
+use super::half_open::HalfOpen;
 use super::muxer::Muxing;
 use super::security::PrivateNoise;
 use super::socket::Gathering;
@@ -23,8 +24,10 @@ const ACCEPT_LIMIT: Duration = Duration::from_secs(3);
 
 pub(super) fn build(plan: &Plan, engine: &Arc<Engine>) -> Result<Swarm<Behaviour>, StartError> {
     let noise = PrivateNoise::new(&plan.keypair, &engine.setup.key)?;
+    let half_open = Arc::new(HalfOpen::new(plan.limits.half_open));
+    let guards = Arc::clone(&half_open);
     let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(|socket, _| Gathering::new(socket))
+        .map(move |socket, endpoint| Gathering::new(guards.guard(socket, &endpoint)))
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(Muxing::new())
@@ -33,7 +36,7 @@ pub(super) fn build(plan: &Plan, engine: &Arc<Engine>) -> Result<Swarm<Behaviour
         .boxed();
     let me = plan.keypair.public().to_peer_id();
     let behaviour = Behaviour {
-        links: Links::new(plan.limits, plan.allowed.clone(), Arc::clone(engine)),
+        links: Links::new(plan.limits, half_open, plan.allowed.clone(), Arc::clone(engine)),
         #[cfg(feature = "mdns")]
         mdns: mdns(plan.mdns, me)?,
     };

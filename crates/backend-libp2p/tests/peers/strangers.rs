@@ -97,6 +97,35 @@ async fn a_node_that_is_flooded_with_dials_still_serves() {
     drop(flood);
 }
 
+/// Keeps `count` idle connections with `port`: whichever is closed is opened anew at once.
+async fn hold_idle_connections(port: u16, count: usize) -> tokio::task::JoinSet<()> {
+    let mut idle = tokio::task::JoinSet::new();
+    for _ in 0..count {
+        idle.spawn(async move {
+            loop {
+                let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                // Ends when the other side has closed it.
+                let _ = tokio::io::AsyncReadExt::read(&mut { stream }, &mut [0]).await;
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        });
+    }
+    idle
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_of_one_address_keep_no_member_out() {
+    let anchor = anchor(&[]).await;
+    let idle = hold_idle_connections(port(&anchor), 100).await;
+    until("connections make room for one another", || anchor.report().connections.refused_limits >= 36).await;
+    for _ in 0..5 {
+        let leaf = leaf(&[&anchor]).await;
+        assert_eq!(connected(&leaf), 1, "within the wait of its start: {:?}", leaf.report().bootstrap);
+        leaf.close().await.unwrap();
+    }
+    drop(idle);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_never_answers_is_given_up_and_nothing_waits_for_it() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -91,9 +91,16 @@ impl Model {
 
     /// Whether an answer that is said to come from tier `index` may have waited to be written there or to
     /// another tier: what waits is looked at before the tier is asked.
+    ///
+    /// A copy of what another tier answered waits there too, on its way up: of it no more is known than that
+    /// it was put, and that another tier is read.
     fn may_come_from_a_queue(&self, history: &History, version: Version, index: usize) -> bool {
-        self.is_behind(index)
-            && (0..self.tiers.len()).any(|tier| self.is_behind(tier) && history.may_wait(version, tier))
+        let others = || (0..self.tiers.len()).filter(|tier| *tier != index);
+        let written =
+            || (0..self.tiers.len()).any(|tier| self.is_behind(tier) && history.may_wait(version, tier));
+        let promoted =
+            || history.writes.contains_key(&version) && others().any(|tier| self.tiers[tier].spec.reads);
+        self.is_behind(index) && (written() || promoted())
     }
 
     fn is_behind(&self, index: usize) -> bool {

@@ -14,7 +14,8 @@ use super::finding::Finding;
 const CONNECT: Duration = Duration::from_secs(2);
 
 pub(super) fn check(config: &Config, server_runs: bool, findings: &mut Vec<Finding>) {
-    gh(config.server().socket.as_deref(), findings);
+    // Where no server runs, that is what has to be mended first.
+    gh(config.server().socket.as_deref().filter(|_| server_runs), findings);
     api_url(findings);
     proxies(server_runs, findings);
     authorities(findings);

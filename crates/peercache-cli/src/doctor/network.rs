@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use peercache::{BackendName, Config};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::container::Container;
 use super::finding::Finding;
@@ -16,6 +16,9 @@ use super::settings;
 /// How long a name may take to resolve, and a host to accept a connection.
 const RESOLVE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
+/// How long the addresses may take to become members, or to say why not, and how often that is looked at.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Whether a peer is connected, so that the tier can be exercised.
 pub(super) async fn check(
@@ -31,7 +34,10 @@ pub(super) async fn check(
             return false;
         }
     };
-    let report = cache.peers().map(peercache::Peers::report);
+    let report = match cache.peers() {
+        Some(peers) => Some(settled(peers).await),
+        None => None,
+    };
     if let Err(error) = cache.close().await {
         tracing::warn!("{error}");
     }
@@ -60,6 +66,19 @@ pub(super) async fn check(
         ));
     }
     report.connected > 0
+}
+
+/// What the node reports once each address that it dials has answered or failed, or when they had their time.
+async fn settled(peers: &peercache::Peers) -> peercache::backend::peers::PeersReport {
+    let began = Instant::now();
+    loop {
+        let report = peers.report();
+        let is_open = report.bootstrap.iter().any(|target| !target.connected && target.trouble.is_none());
+        if !is_open || began.elapsed() > HANDSHAKE {
+            return report;
+        }
+        sleep(LOOK).await;
+    }
 }
 
 /// Whether this node could take its port.

@@ -55,8 +55,10 @@ pub(super) async fn exercise(config: &Config, name: BackendName) -> Result<Worke
         };
     }
     let stored = taken(&outcome, name);
-    close(&written).await?;
+    let closed = close(&written).await;
+    // Why it was not stored says more than that it waits in vain.
     stored?;
+    closed?;
 
     let read = alone.open().await?;
     let lookup = read.lookup(&key).await;
@@ -67,9 +69,9 @@ pub(super) async fn exercise(config: &Config, name: BackendName) -> Result<Worke
         _ => None,
     };
     let removed = taken(&read.remove(&key).await, name);
-    close(&read).await?;
+    let closed = close(&read).await;
     match found {
-        Some(found) if found == value => removed.map(|()| Worked { read_only: false }),
+        Some(found) if found == value => removed.and(closed).map(|()| Worked { read_only: false }),
         Some(_) => Err(Broken::Failed {
             found: format!("{name} gave another value than the one that was stored"),
             remedy: "do not use this store: it does not keep what it is given".to_owned(),

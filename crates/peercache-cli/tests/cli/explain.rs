@@ -20,7 +20,7 @@ fn a_miss_a_hit_and_a_removal() {
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 3, "{text}");
     assert!(lines[0].starts_with("1. memory (local, read-write, breaker closed"), "{text}");
-    assert!(lines[1].starts_with("2. disk (local, read-write, breaker closed"), "{text}");
+    assert!(lines[1].starts_with("2. disk (local, read-only, breaker closed"), "{text}");
     assert!(lines[1].ends_with("): absent"), "{text}");
     assert_eq!(lines[2], "=> miss");
     assert_eq!((&json["outcome"], &json["tier"]), (&Value::from("miss"), &Value::Null));
