@@ -223,9 +223,21 @@ impl Replay {
     }
 }
 
-/// An `Accept` value as it is compared: case and white space do not matter.
+/// An `Accept` value as it is compared: case and white space do not matter, and the ways to ask for GitHub's
+/// default JSON are one.
 fn media(accept: &str) -> String {
-    accept.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_ascii_lowercase()).collect()
+    let plain: String =
+        accept.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
+    let names_the_default = |range: &str| {
+        matches!(
+            range.split(';').next().unwrap_or_default(),
+            "" | "*/*"
+                | "application/json"
+                | "application/vnd.github+json"
+                | "application/vnd.github.v3+json"
+        )
+    };
+    if plain.split(',').all(names_the_default) { "application/vnd.github+json".to_owned() } else { plain }
 }
 
 /// Whether a target is the one of GraphQL.

@@ -11,10 +11,7 @@ use crate::json::revise;
 pub(crate) fn depends_on_caller(target: &str) -> bool {
     let path = target.split('?').next().unwrap_or(target).trim_matches('/');
     let mut segments = path.split('/');
-    match (segments.next(), segments.clone().count()) {
-        (Some("repos"), 2) | (Some("repositories"), 1) => true,
-        _ => false,
-    }
+    matches!((segments.next(), segments.count()), (Some("repos"), 2) | (Some("repositories"), 1))
 }
 
 /// The body of `target` for a caller, after `revision` changes.

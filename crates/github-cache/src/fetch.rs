@@ -25,11 +25,11 @@ use crate::policy::{Keep, content_length, judge, judge_length};
 use crate::refusal::{MAX_MESSAGE_BYTES, Refusal, classify, needs_message};
 use crate::representation::MAX_REPRESENTATION_BYTES;
 use crate::request_headers::{of_client, to_send};
-use crate::route_table::Rule;
+use crate::route_table::{Rule, Share};
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::stats::NotStored;
-use crate::store::{Base, Found, Place, Sent, Store};
+use crate::store::{Base, Found, Place, Received, Sent, Store};
 use crate::upstream::{Answer, Lane, Outgoing, UpstreamError, end_to_end};
 use crate::validator::{derive, is_derived, quoted};
 
@@ -147,7 +147,7 @@ impl Fetch {
         shared.store.public.note_success(&self.place.token, &self.place.scope, sent.at);
         let (found, stored) =
             shared.store.confirm(&self.place, &sent, base, &headers, &self.request, &self.rule).await;
-        let is_stored = stored.is_ok();
+        let validated = stored.is_ok().then_some(*found.representation());
         match stored {
             Ok(outcome) => self.land_stored(&outcome),
             Err(reason) => {
@@ -156,21 +156,22 @@ impl Fetch {
             }
         }
         let _client_gone = reply.send(Ok(Fetched::Confirmed(found)));
-        if is_stored {
-            self.prove_if_wanted(&sent).await;
+        if let Some(digest) = validated {
+            self.prove_if_wanted(&sent, &digest).await;
         }
         self.land(Landing::Stored);
     }
 
     /// Proves that the repository is public, where other tokens ask for it and this answer is not covered yet.
     /// Only a token that was answered does so: who is refused must not notice that others are not.
-    async fn prove_if_wanted(&self, sent: &Sent) {
+    async fn prove_if_wanted(&self, sent: &Sent, validated: &[u8; 32]) {
         let (store, place) = (&self.shared.store, &self.place);
         let Some(repository) = &self.repository else { return };
         let is_due = store.public.is_proof_due(&place.token, &place.scope, store.now());
         if is_due && !store.public_proof(place).await.is_some_and(|proof| proof.covers(sent.version)) {
             let authorization = self.request.get(AUTHORIZATION);
             Box::pin(prove(&self.shared, repository, place, authorization, self.client)).await;
+            store.publish(place, validated, sent.version).await;
         }
     }
 
@@ -465,15 +466,16 @@ impl Fetch {
             }
         }
         drop(source);
-        let mut is_stored = false;
+        let mut validated = None;
         if let Some(kept) = keep {
             self.check_rule(&kept, &parts);
             let awaited = self.lease.is_some();
             let Kept { status, keep, headers, .. } = kept;
-            let saved = self.shared.store.save(&self.place, &sent, status, keep, &headers, &parts, awaited);
-            match saved.await {
-                Ok(outcome) => {
-                    is_stored = status == StatusCode::OK;
+            let everybodys = self.rule.share == Share::Everyone;
+            let received = Received { status, keep, headers: &headers, body: &parts, everybodys };
+            match self.shared.store.save(&self.place, &sent, received, awaited).await {
+                Ok((outcome, digest)) => {
+                    validated = (status == StatusCode::OK).then_some(digest);
                     self.land_stored(&outcome);
                 }
                 Err(reason) => {
@@ -484,8 +486,8 @@ impl Fetch {
         }
         client.give(last, idle, usize::MAX).await;
         client.finish();
-        if is_stored {
-            self.prove_if_wanted(&sent).await;
+        if let Some(digest) = validated {
+            self.prove_if_wanted(&sent, &digest).await;
         }
         self.land(Landing::Stored);
     }

@@ -261,7 +261,7 @@ impl GitHubCache {
                 let kind = TokenKind::of(headers.get(AUTHORIZATION));
                 let place =
                     self.shared.store.place(token, kind, api.api.authority(), &api.url, &headers).await;
-                self.from_store(Ask { place, directives, headers, head, api, client }).await
+                self.answer_from_store(Ask { place, directives, headers, head, api, client }).await
             }
             Plan::Forward(why, detail) => {
                 if api.bodies.is_some() {
@@ -282,7 +282,7 @@ impl GitHubCache {
     }
 
     /// Answers from the store, or asks upstream for the store.
-    async fn from_store(&self, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
+    async fn answer_from_store(&self, ask: Ask) -> Result<Response<ResponseBody>, Problem> {
         let store = &self.shared.store;
         if let Some(found) = store.read_decoded(&ask.place, &ask.headers).await
             && let Some(response) = self.hit(&ask, Some(&found))
@@ -429,6 +429,9 @@ impl GitHubCache {
         let sent = to_send(&ask.headers);
         let etag = |body: &[u8]| quoted(&derive(&sent, [body]), newest.weak).filter(|_| in_use);
         let found = store.share(newest, etag).await?;
+        if rule.share == Share::Repository {
+            store.publish(place, &newest.representation, newest.version).await;
+        }
         self.shared.stats.shared.add(1);
         let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(Some("public"));
         Some(self.serve(ask, &found, &status))

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, LINK};
 use http::{HeaderMap as Headers, StatusCode};
+use peercache::backend::Class;
 use peercache::{Cache, Entry, Key, Leased, MAX_LIFETIME, PutOutcome, Timestamp, Version, WritePolicy};
 use tokio::time::timeout;
 
@@ -37,6 +38,8 @@ const DECODED_OVERHEAD: u64 = 4 * 1024;
 const MAX_ALIASES: usize = 10_000;
 /// How many tokens that lost a right are remembered beside the store.
 const MAX_REVOKED: usize = 10_000;
+/// How many representations are remembered as stored publicly; one that is forgotten is stored once more.
+const MAX_PUBLISHED: usize = 10_000;
 /// The longest that the end of a body waits until other machines can find it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(250);
 
@@ -81,6 +84,17 @@ pub(crate) struct Loaded {
     status: StatusCode,
     content: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+/// An answer that arrived whole and is to be stored.
+#[derive(Debug)]
+pub(crate) struct Received<'a> {
+    pub(crate) status: StatusCode,
+    pub(crate) keep: Keep,
+    pub(crate) headers: &'a Headers,
+    pub(crate) body: &'a [Bytes],
+    /// Whether it is the same for everybody, by its route.
+    pub(crate) everybodys: bool,
 }
 
 /// A grant, decoded and ready to be served.
@@ -236,6 +250,8 @@ pub(crate) struct Store {
     aliases: quick_cache::sync::Cache<[u8; 32], Arc<str>>,
     /// Which tokens lost a right, and when, by key.
     revoked: quick_cache::sync::Cache<[u8; 32], Version>,
+    /// Representations that were stored as public.
+    published: quick_cache::sync::Cache<[u8; 32], ()>,
     marks: WriteMarks,
     pub(crate) public: PublicProofs,
     stats: Arc<Stats>,
@@ -265,6 +281,7 @@ impl Store {
             representations: quick_cache::sync::Cache::with_weighter(items, DECODED_BYTES, ByBytes),
             aliases: quick_cache::sync::Cache::new(MAX_ALIASES),
             revoked: quick_cache::sync::Cache::new(MAX_REVOKED),
+            published: quick_cache::sync::Cache::new(MAX_PUBLISHED),
             marks: WriteMarks::new(cache.clone()),
             public: PublicProofs::new(cache.clone()),
             cache,
@@ -594,25 +611,28 @@ impl Store {
         }
     }
 
-    /// Stores a response: first the representation, then the grant that names it. Where other machines wait
+    /// Stores a response: first the representation, whose digest is given back, then the grant that names it. Where other machines wait
     /// for the grant (`awaited`), they must find the representation when they have it.
     pub(crate) async fn save(
         &self,
         place: &Place,
         sent: &Sent,
-        status: StatusCode,
-        keep: Keep,
-        headers: &Headers,
-        body: &[Bytes],
+        received: Received<'_>,
         awaited: bool,
-    ) -> Result<PutOutcome, NotStored> {
+    ) -> Result<(PutOutcome, [u8; 32]), NotStored> {
+        let Received { status, keep, headers, body, everybodys } = received;
         let representation = Representation::new(status, headers, body).ok_or(NotStored::TooLarge)?;
         let loaded = Arc::new(self.checked(parse(&representation.value)).ok_or(NotStored::TooLarge)?);
         let key = representation_key(&representation.digest);
+        let is_public = everybodys || status == StatusCode::OK && proves_public(place.kind, headers);
         let entry = Entry::builder(representation.value, sent.version, self.cache.now())
             .fresh_for(MAX_LIFETIME)
+            .class(if is_public { Class::Public } else { Class::Private })
             .build()
             .map_err(|_| NotStored::TooLarge)?;
+        if is_public {
+            self.published.insert(representation.digest, ());
+        }
         if !self.put_representation(key, entry, awaited).await {
             return Err(NotStored::Refused);
         }
@@ -629,7 +649,30 @@ impl Store {
         }
         let outcome = self.put_grant(place, sent, grant, loaded).await?;
         self.stats.stored.add(1);
-        Ok(outcome)
+        Ok((outcome, representation.digest))
+    }
+
+    /// Marks a representation as one that everybody may read: what was validated at `version` was public then,
+    /// as a proof says. Tiers that take public entries only get it from here on. Once for each representation.
+    pub(crate) async fn publish(&self, place: &Place, digest: &[u8; 32], version: Version) {
+        if self.published.get(digest).is_some()
+            || !self.public_proof(place).await.is_some_and(|proof| proof.covers(version))
+        {
+            return;
+        }
+        let key = representation_key(digest);
+        let Some(value) = self.cache.lookup(&key).await.hit().map(Entry::into_value) else { return };
+        if !Representation::verify(digest, &value) {
+            self.stats.corrupt.add(1);
+            return;
+        }
+        let entry = Entry::builder(value, self.cache.next_version(), self.cache.now())
+            .fresh_for(MAX_LIFETIME)
+            .class(Class::Public);
+        if let Ok(entry) = entry.build() {
+            self.published.insert(*digest, ());
+            let _outcome = self.cache.put_entry(&key, entry).await;
+        }
     }
 
     /// Whether it is stored here.

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use clap::Args;
 use peercache::Config;
-use peercache_github::{CertificateAuthority, GitHubCache, ProxyStats, RewriteBodies, Server};
+use peercache_github::{CertificateAuthority, ProxyStats, RewriteBodies, Server};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::exit::{Exit, Failure};
-use crate::install_key;
+use crate::github;
 
 /// For how long the authority of one command is valid: longer than any job runs.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -54,7 +54,7 @@ pub(crate) struct ExecArgs {
 pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
     let config = Config::from_env("peercache")?;
     let cache = config.open().await?;
-    let mut builder = GitHubCache::builder(cache.clone()).install_key(install_key::of(&config).await?);
+    let mut builder = github::builder(&cache, &config).await?;
     for url in &args.upstream {
         builder = builder.upstream(url);
     }

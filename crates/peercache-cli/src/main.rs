@@ -11,6 +11,7 @@ mod entries;
 mod exec;
 mod exit;
 mod explain;
+mod github;
 mod id;
 mod install_key;
 mod ipfs;

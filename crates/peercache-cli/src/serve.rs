@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use peercache::config::COMMAND;
 use peercache::{Config, Peers};
-use peercache_github::{AccessRecord, GitHubCache, RewriteBodies, Server, TlsIdentity};
+use peercache_github::{AccessRecord, RewriteBodies, Server, TlsIdentity};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -18,7 +18,7 @@ use crate::cli::{parse_mode, parse_route, parse_seconds};
 use crate::exit::{Exit, Failure};
 use crate::id::{bootstrap, without_id};
 use crate::peers::counted;
-use crate::{ca, install_key, output};
+use crate::{ca, github, output};
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 /// The variable that holds the client token, so that it need not stand in a list of processes.
@@ -113,13 +113,11 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     let cache = config.open().await?;
     let settings = config.server();
     let socket = args.socket.clone().or_else(|| settings.socket.clone());
-    let mut proxy = GitHubCache::builder(cache.clone())
-        .rewrite_bodies(match args.rewrite_bodies {
-            Bodies::Auto => RewriteBodies::Auto,
-            Bodies::Always => RewriteBodies::Always,
-            Bodies::Never => RewriteBodies::Never,
-        })
-        .install_key(install_key::of(&config).await?);
+    let mut proxy = github::builder(&cache, &config).await?.rewrite_bodies(match args.rewrite_bodies {
+        Bodies::Auto => RewriteBodies::Auto,
+        Bodies::Always => RewriteBodies::Always,
+        Bodies::Never => RewriteBodies::Never,
+    });
     let usual = [settings.upstream.clone()];
     for url in if args.upstream.is_empty() { usual.as_slice() } else { args.upstream.as_slice() } {
         proxy = proxy.upstream(url);

@@ -1,9 +1,14 @@
 //! Answers about public repositories, given to tokens that did not fetch them.
 
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use peercache::backend::{BackendInfo, Class, async_trait};
+use peercache::{Cache, CacheBackend, Entry, Error, Key, Memory};
 use peercache_fakehub::{EtagMode, TokenKind};
 
 use crate::github::{A, B, C, D, GitHub};
-use crate::support::{HIT, STORED};
+use crate::support::{HIT, Rig, STORED};
 
 const PUBLIC: &str = "peercache; hit; ttl=60; detail=public";
 
@@ -219,6 +224,73 @@ async fn what_was_fetched_before_a_repository_became_public_is_not_shared_by_the
     let got = github.get(C, &path).await;
     assert_eq!(got.status, 200);
     assert_ne!(got.body, secret.body);
+}
+
+/// A tier that takes public entries only, as one that everybody can read does.
+#[derive(Debug)]
+struct PublicOnly {
+    inner: Memory,
+    info: BackendInfo,
+    values: Arc<Mutex<Vec<Bytes>>>,
+}
+
+#[async_trait]
+impl CacheBackend for PublicOnly {
+    fn info(&self) -> &BackendInfo {
+        &self.info
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
+        self.inner.get(key).await
+    }
+
+    async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
+        if entry.class() == Class::Public && !entry.is_tombstone() {
+            self.values.lock().unwrap().push(entry.value().clone());
+        }
+        self.inner.put(key, entry).await
+    }
+
+    async fn probe(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_proven_public_is_stored_as_public() {
+    for private in [false, true] {
+        let github = GitHub::start(private).await;
+        let values = Arc::<Mutex<Vec<Bytes>>>::default();
+        let inner = Memory::builder().capacity(1 << 20).clock(github.rig.clock.clone()).build();
+        let info = BackendInfo::new("public", inner.info().capabilities);
+        let tier = PublicOnly { inner, info, values: Arc::clone(&values) };
+        let cache = Cache::builder().tier(tier).clock(github.rig.clock.clone()).build().unwrap();
+        let rig =
+            Rig::over(cache, github.rig.clock.clone(), &github.hub.url(), |proxy| proxy.share_public(true));
+        let path = github.path("/issues/1");
+        let mut bodies = Vec::new();
+        for token in [A, B] {
+            let authorization = format!("token {token}");
+            // The repository's own answer has the token's rights in it.
+            for target in [&path, &github.path("")] {
+                bodies.push(rig.get(target, &[("authorization", &authorization)]).await.body);
+                rig.proxy.settle().await;
+            }
+        }
+        let stored = values.lock().unwrap().clone();
+        let holds = |body: &Bytes| stored.iter().any(|value| value.ends_with(body));
+        assert_eq!(holds(&bodies[0]), !private, "{private}");
+        assert!(!holds(&bodies[1]), "{private}");
+        assert!(stored.len() <= 1, "no grant, no mark, nothing of a token: {}", stored.len());
+    }
 }
 
 #[tokio::test]

@@ -58,6 +58,54 @@ fn it_serves_tcp_and_socket_counts_and_drains() {
 }
 
 #[test]
+fn settings_of_the_github_cache_reach_the_server() {
+    let scratch = tempfile::tempdir().unwrap();
+    let corpus = corpus(scratch.path());
+    let target = storable_target(&corpus);
+    let (origin, log) = Server::fakehub_with(&corpus, &["--control"]);
+    let policy = scratch.path().join("policy.toml");
+    let serve = |variables: &[(&str, &str)]| {
+        let mut command = peercache(&["serve", "--listen", "127.0.0.1:0", "--upstream", &origin.url]);
+        command.env("CACHE_DIR", scratch.path().join("cache")).env("CACHE_BACKEND", "memory");
+        for (name, value) in variables {
+            command.env(name, value);
+        }
+        command
+    };
+    // A route that is never fresh is asked about each time.
+    std::fs::write(&policy, "[[route]]\npaths = [\"/**\"]\nfreshness = \"revalidate\"\n").unwrap();
+    let node = Server::start(serve(&[("CACHE_GITHUB_POLICY", policy.to_str().unwrap())]));
+    let url = format!("{}{target}", node.url);
+    for _ in 0..3 {
+        assert_eq!(get(&url, &[("Authorization", "token a")]).0, 200);
+    }
+    assert_eq!(read_log(&log).len(), 3);
+    // While the origin fails, the usual hour bridges it.
+    let fail = "{\"status\": 502, \"count\": 1}";
+    assert_eq!(post(&format!("{}/_fakehub/fail", origin.url), fail), 200);
+    let (status, head, _) = get(&url, &[("Authorization", "token a")]);
+    assert_eq!((status, head.contains("detail=upstream-error")), (200, true), "{head}");
+    assert_eq!(node.terminate(), Some(0));
+
+    let variables = [("CACHE_GITHUB_POLICY", policy.to_str().unwrap()), ("CACHE_GITHUB_MAX_STALE", "0")];
+    let node = Server::start(serve(&variables));
+    let url = format!("{}{target}", node.url);
+    assert_eq!(get(&url, &[("Authorization", "token a")]).0, 200);
+    assert_eq!(post(&format!("{}/_fakehub/fail", origin.url), fail), 200);
+    assert_eq!(get(&url, &[("Authorization", "token a")]).0, 502);
+    assert_eq!(node.terminate(), Some(0));
+
+    std::fs::write(&policy, "[[route]]\npaths = [\"emojis\"]\n").unwrap();
+    let refused = run(serve(&[("CACHE_GITHUB_POLICY", policy.to_str().unwrap())]), b"");
+    let message = stderr(&refused);
+    assert!(!refused.status.success() && message.contains("policy.toml"), "{message}");
+    assert!(
+        message.contains("does not begin with a slash") && message.contains("docs/serve.md"),
+        "{message}"
+    );
+}
+
+#[test]
 fn sigterm_lets_a_running_request_end() {
     let scratch = tempfile::tempdir().unwrap();
     let corpus = corpus(scratch.path());
