@@ -40,6 +40,10 @@ pub(crate) fn test(tools: &Tools, offline: bool, args: &[String]) -> Result<Exit
     if required && std::env::var_os(REQUIRE).is_none() {
         run = run.env(REQUIRE, "all");
     }
+    // A checkout that is built once has no use for it, and it takes gigabytes.
+    if required && std::env::var_os("CARGO_INCREMENTAL").is_none() {
+        run = run.env("CARGO_INCREMENTAL", "0");
+    }
     let report = report(&missing, required);
     eprint!("{report}");
     let status = run.args(args).status()?;

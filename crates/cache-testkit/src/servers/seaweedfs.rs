@@ -189,6 +189,7 @@ fn command(program: &Path, dir: &Path, ports: Ports) -> Command {
     }
     command.arg(format!("-s3.config={}", dir.join("s3.json").display()));
     // Volumes are of 64 MiB, since its default asks the disk for room that tests do not need.
-    command.args(["-master.volumeSizeLimitMB=64", "-volume.max=40"]);
+    // Its default refuses to write once less than 1 % of the disk is free, which on a large disk is gigabytes.
+    command.args(["-master.volumeSizeLimitMB=64", "-volume.max=40", "-volume.minFreeSpace=256MiB"]);
     command
 }
