@@ -208,7 +208,7 @@ impl Client {
             .header(reqwest::header::ACCEPT, CONTENT_TYPE)
             .body(body)
             .send();
-        let answer = body_of(sent.await.map_err(of_reqwest)?, MAX_CAR_BYTES).await?;
+        let answer = self.message_of(sent.await.map_err(of_reqwest)?).await?;
         let answer = Arc::new(self.checked(message::receipts(&answer))?);
         let key = self.key_of_service().await?;
         let mut outcomes = Vec::with_capacity(invocations.len());
@@ -288,12 +288,16 @@ impl Client {
         }
         count(&self.counters.requests);
         let answered = request.send().await.map_err(|error| RequestError::StorageNode(innermost(&error)))?;
-        match answered.status().is_success() {
-            true => Ok(()),
-            false => {
-                Err(RequestError::StorageNode(format!("it answers {} to a PUT", answered.status().as_u16())))
-            }
+        match answered.status() {
+            status if status.is_success() => Ok(()),
+            status if status.is_redirection() => Err(self.redirected()),
+            status => Err(RequestError::StorageNode(format!("it answers {} to a PUT", status.as_u16()))),
         }
+    }
+
+    fn redirected(&self) -> RequestError {
+        count(&self.counters.locations_refused);
+        RequestError::Location("it redirects to another address")
     }
 
     /// Waits for one of the places for requests.
@@ -343,6 +347,7 @@ impl Client {
                 return Ok(Outcome { receipt, answer });
             }
             if asked.elapsed() >= self.receipt_within {
+                count(&self.counters.timeouts);
                 return Err(RequestError::NoReceipt);
             }
             tokio::time::sleep(wait).await;
@@ -358,7 +363,16 @@ impl Client {
         if response.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        body_of(response, MAX_CAR_BYTES).await.map(Some)
+        self.message_of(response).await.map(Some)
+    }
+
+    /// The body, which has to be as short as messages are.
+    async fn message_of(&self, response: reqwest::Response) -> Result<Bytes, RequestError> {
+        let body = body_of(response, MAX_CAR_BYTES).await;
+        if matches!(body, Err(RequestError::TooLong(_))) {
+            count(&self.counters.receipts_refused);
+        }
+        body
     }
 
     /// The address in the claim that an accepted blob comes with.
@@ -384,7 +398,10 @@ impl Client {
         }
         match list(parts, "location").first() {
             Some(Ipld::String(url)) => self.address(url),
-            _ => Err(RequestError::Location("the claim names no address")),
+            _ => {
+                count(&self.counters.locations_refused);
+                Err(RequestError::Location("the claim names no address"))
+            }
         }
     }
 
@@ -425,8 +442,7 @@ impl Client {
             .await
             .map_err(|error| RequestError::StorageNode(innermost(&error)))?;
         if response.status().is_redirection() {
-            count(&self.counters.locations_refused);
-            return Err(RequestError::Location("it redirects to another address"));
+            return Err(self.redirected());
         }
         if !response.status().is_success() {
             return Err(RequestError::StorageNode(format!(
@@ -434,7 +450,13 @@ impl Client {
                 response.status().as_u16()
             )));
         }
-        let bytes = body_of(response, most).await?;
+        let bytes = match body_of(response, most).await {
+            Err(RequestError::TooLong(_)) => {
+                count(&self.counters.corrupt);
+                return Err(RequestError::Bytes);
+            }
+            other => other?,
+        };
         if Sha256::digest(&bytes)[..] != digest {
             count(&self.counters.corrupt);
             return Err(RequestError::Bytes);
@@ -654,7 +676,7 @@ async fn body_of(response: reqwest::Response, most: usize) -> Result<Bytes, Requ
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|error| RequestError::BrokenOff(innermost(&error)))?;
         if body.len() + piece.len() > most {
-            return Err(RequestError::BrokenOff(format!("it is longer than {most} bytes")));
+            return Err(RequestError::TooLong(most));
         }
         body.extend_from_slice(&piece);
     }
