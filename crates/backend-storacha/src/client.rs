@@ -147,8 +147,11 @@ impl Client {
         let mut car = Car::default();
         let mut invocations = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let capability =
-                Capability { can: task.can.into(), with: self.token.space.to_string(), nb: task.nb.clone() };
+            let capability = Capability {
+                can: task.can.into(),
+                with: self.token.space.to_string(),
+                nb: Some(task.nb.clone()),
+            };
             invocations.push(self.invocation(capability, true, &mut car)?);
         }
         self.send(invocations, car).await
@@ -165,7 +168,7 @@ impl Client {
         let capability = Capability {
             can: "ucan/conclude".into(),
             with: self.agent.to_string(),
-            nb: map([("receipt", Ipld::Link(receipt))]),
+            nb: Some(map([("receipt", Ipld::Link(receipt))])),
         };
         let invocation = self.invocation(capability, false, &mut car)?;
         for outcome in self.send(vec![invocation], car).await? {
@@ -385,7 +388,7 @@ impl Client {
         let claim = self.checked(Delegation::read(car, site))?;
         let capability = claim.capabilities.first().filter(|capability| capability.can == "assert/location");
         let parts = self.checked(
-            capability.ok_or(Malformed("a site is no claim of a location")).and_then(|c| fields(&c.nb)),
+            capability.ok_or(Malformed("a site is no claim of a location")).and_then(Capability::parameters),
         )?;
         let named = match parts.get("content") {
             Some(Ipld::Link(cid)) => Some(cid.hash().to_bytes()),
@@ -455,6 +458,7 @@ impl Client {
                 count(&self.counters.corrupt);
                 return Err(RequestError::Bytes);
             }
+            Err(RequestError::BrokenOff(why)) => return Err(RequestError::StorageNode(why)),
             other => other?,
         };
         if Sha256::digest(&bytes)[..] != digest {
@@ -576,7 +580,7 @@ impl Effects {
             let task = Delegation::read(car, *cid)?;
             let Some(capability) = task.capabilities.first() else { continue };
             if capability.can == "ucan/conclude" {
-                let of = link(fields(&capability.nb)?, "receipt")
+                let of = link(capability.parameters()?, "receipt")
                     .ok_or(Malformed("a conclusion has no receipt"))?;
                 let of = Receipt::read(car, of)?;
                 concluded.insert(of.ran, of);

@@ -84,7 +84,7 @@ impl RequestError {
             }
             Self::NoReceipt => error(ErrorKind::Timeout, "the receipt of the upload did not come")
                 .with_help("check STORACHA_RECEIPTS_URL"),
-            Self::StorageNode(why) => error(ErrorKind::Unavailable, "the storage node that holds the bytes is away")
+            Self::StorageNode(why) => error(ErrorKind::Unavailable, "the storage node that holds the bytes is away or fails")
                 .with_context("reason", shortened(&why)),
             Self::Location(why) => {
                 error(ErrorKind::Corrupt, "the address of the bytes is refused").with_context("reason", why)

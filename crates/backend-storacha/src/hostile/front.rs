@@ -21,9 +21,16 @@ pub(super) struct Asked {
 /// What is answered.
 #[derive(Clone, Debug)]
 pub(super) enum Told {
-    Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     /// The head and so many bytes of the body, then the connection ends.
-    Cut { body: Vec<u8>, at: usize },
+    Cut {
+        body: Vec<u8>,
+        at: usize,
+    },
     /// Nothing, until the client gives up.
     Silence,
 }

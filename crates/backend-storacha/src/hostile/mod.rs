@@ -19,7 +19,7 @@ use self::forge::Signed;
 use self::front::{Asked, Front, Lie, Told};
 use crate::ucan::did::Did;
 use crate::ucan::sample::printed;
-use crate::{Storacha, StorachaCounts, StorachaBuilder, Token};
+use crate::{Storacha, StorachaBuilder, StorachaCounts, Token};
 
 /// What never happens on a machine however busy, so that a test that waits in vain ends.
 const FOR_EVER: Duration = Duration::from_secs(120);

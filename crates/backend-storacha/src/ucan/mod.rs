@@ -13,6 +13,8 @@ pub(crate) mod receipt;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod sample;
 pub(crate) mod signature;
+#[cfg(test)]
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::fmt;

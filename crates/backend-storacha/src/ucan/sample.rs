@@ -21,7 +21,7 @@ pub(crate) fn printed(abilities: &[&str], expiration: Option<u64>) -> (String, S
         audience: Did::of(&agent.verifying_key()),
         capabilities: abilities
             .iter()
-            .map(|can| Capability { can: (*can).into(), with: with.clone(), nb: map([]) })
+            .map(|can| Capability { can: (*can).into(), with: with.clone(), nb: None })
             .collect(),
         expiration,
         not_before: None,

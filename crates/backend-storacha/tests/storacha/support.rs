@@ -55,7 +55,11 @@ impl Space {
 /// Runs a script of this folder with the official packages; gives what it prints.
 pub(crate) fn official(service: &StorachaService, script: &str, args: &[&str]) -> String {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/storacha");
-    let source = std::fs::read_to_string(folder.join(script)).unwrap();
+    official_text(service, &std::fs::read_to_string(folder.join(script)).unwrap(), args)
+}
+
+/// As [`official`], for the text of a script.
+pub(crate) fn official_text(service: &StorachaService, source: &str, args: &[&str]) -> String {
     // Packages are found from the working folder on, for a script that comes through standard input.
     let mut child = Command::new("node")
         .args(["--input-type=module", "-"])
@@ -70,7 +74,7 @@ pub(crate) fn official(service: &StorachaService, script: &str, args: &[&str]) -
         .unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), source.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
