@@ -238,23 +238,15 @@ impl Client {
         })
     }
 
-    /// Stores bytes as a blob of the space. What `beside` asks for goes with the first message; its outcomes
-    /// are given.
-    pub(crate) async fn upload(
-        &self,
-        envelope: &Bytes,
-        digest: [u8; 32],
-        beside: &[Task],
-    ) -> Result<(Pending, Vec<Outcome>), RequestError> {
+    /// Announces bytes as a blob of the space; [`Client::finish`] sends them.
+    pub(crate) async fn upload(&self, envelope: &Bytes, digest: [u8; 32]) -> Result<Pending, RequestError> {
         let size = Ipld::Integer(envelope.len() as i128);
         let blob = map([("digest", Ipld::Bytes(multihash(digest))), ("size", size)]);
-        let mut tasks = vec![Task { can: "space/blob/add", nb: map([("blob", blob)]) }];
-        tasks.extend_from_slice(beside);
-        let mut outcomes = self.invoke(&tasks).await?;
-        let added = outcomes.remove(0);
+        let task = Task { can: "space/blob/add", nb: map([("blob", blob)]) };
+        let added = self.invoke(&[task]).await?.remove(0);
         added.ok()?;
         let effects = self.checked(Effects::read(&added.receipt, &added.answer.car))?;
-        Ok((Pending { effects }, outcomes))
+        Ok(Pending { effects })
     }
 
     /// Sends the bytes to where the service wants them, and gives their address.

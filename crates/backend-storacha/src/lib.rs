@@ -28,6 +28,7 @@ mod hostile;
 mod layout;
 mod report;
 mod request_error;
+mod slots;
 mod storacha;
 mod store;
 mod token;
