@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::run::{self, Run, checkout};
 
 /// Names the folder: the version of `@storacha/upload-api`, and how often the server around it was changed.
-pub(crate) const VERSION: &str = "2.8.4-r2";
+pub(crate) const VERSION: &str = "2.8.4-r3";
 const FILES: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
 
 /// Installs it into `dir`. Nothing of the packages is run.

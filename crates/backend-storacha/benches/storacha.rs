@@ -10,21 +10,12 @@ use std::time::{Duration, Instant};
 
 use peercache_api::{CacheBackend as _, Clock as _, Entry, Key, NodeId, SystemClock, VersionClock};
 use peercache_storacha::{Storacha, Token};
-use peercache_testkit::servers::StorachaService;
-use serde::Deserialize;
+use peercache_testkit::servers::{StorachaService, StorachaSpace};
 
 /// What every value has.
 const BYTES: usize = 4096;
 /// The operations: the first get is of what another process wrote.
 const OPERATIONS: [&str; 3] = ["put", "first get", "get again"];
-
-/// What the official packages made.
-#[derive(Deserialize)]
-struct Printed {
-    key: String,
-    proof: String,
-    space: String,
-}
 
 /// One operation of one of the two.
 #[derive(Clone, Copy)]
@@ -48,7 +39,7 @@ impl Drop for Official {
 }
 
 impl Official {
-    fn start(service: &StorachaService, printed: &Printed) -> Self {
+    fn start(service: &StorachaService, printed: &StorachaSpace) -> Self {
         let mut child = Command::new("node")
             .args(["--input-type=module", "-e", include_str!("client.mjs")])
             .args([&printed.key, &printed.proof, &BYTES.to_string()])
@@ -77,17 +68,6 @@ impl Official {
         let (millis, requests) = line.split_once(' ').unwrap();
         Measured { millis: millis.parse().unwrap(), requests: requests.parse().unwrap() }
     }
-}
-
-fn credentials(service: &StorachaService) -> Printed {
-    let script = include_str!("../tests/storacha/credentials.mjs");
-    let output = Command::new("node")
-        .args(["--input-type=module", "-e", script])
-        .current_dir(service.packages())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 struct Maker {
@@ -139,8 +119,7 @@ fn requests(all: &[Measured]) -> String {
 async fn main() {
     let rounds = if std::env::args().any(|arg| arg == "--quick") { 20 } else { 100 };
     let Some(service) = StorachaService::start().await.unwrap() else { return };
-    let printed = credentials(&service);
-    service.provision(&printed.space).await.unwrap();
+    let printed = service.space().await.unwrap();
     let mut official = Official::start(&service, &printed);
     let open = || {
         let did = service.did().to_owned();

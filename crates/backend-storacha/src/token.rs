@@ -135,7 +135,10 @@ impl Token {
     /// # Errors
     /// As [`Token::parse`].
     pub fn new(key: &str, proof: &str, service: Option<String>, did: Option<String>) -> Result<Self, Error> {
-        let (key, proof) = (key.trim().to_owned(), proof.trim().to_owned());
+        // The command line prints the DID before the key, as a comment.
+        let written = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        let key = key.lines().map(str::trim).find(written).unwrap_or_default().to_owned();
+        let proof = proof.trim().to_owned();
         Self::assemble(&Fields { key, proof, space: None, service, did })
     }
 
@@ -268,6 +271,8 @@ mod tests {
         let shown = format!("{again:?} {grant:?}");
         assert!(!shown.contains(&key[4..20]), "{shown}");
         assert_eq!(Token::parse(&format!("{key};{proof}")).unwrap().grant().space, grant.space);
+        let commented = format!("# {}\n{key}\n", grant.agent);
+        assert_eq!(Token::new(&commented, &proof, None, None).unwrap().grant().agent, grant.agent);
     }
 
     #[test]
