@@ -8,8 +8,8 @@ const NETWORK: &str = "peers network";
 const WRITERS: &str = "peers writers";
 
 /// The key of the network that everybody with these secrets is a member of, to start a node with
-/// ([`Peers::builder`](peercache_libp2p::Peers::builder)). Whoever has the read-only form is a member that
-/// cannot write. Former secrets are accepted, as many as fit
+/// ([`Peers::builder`](peercache_libp2p::Peers::builder)). Whoever has the read-only form is a
+/// member that cannot write. Former secrets are accepted, as many as fit
 /// ([`MAX_NETWORK_KEYS`](peercache_libp2p::MAX_NETWORK_KEYS)).
 #[must_use]
 pub fn network_key(keyring: &Keyring) -> NetworkKey {

@@ -165,8 +165,8 @@ impl Manifest {
         Ok(bytes.into())
     }
 
-    /// The manifest in `bytes`. The list of digests is a slice of them: nothing is allocated but the
-    /// content type.
+    /// The manifest in `bytes`. The list of digests is a slice of them: nothing is allocated but
+    /// the content type.
     ///
     /// # Errors
     /// - [`ErrorKind::Unsupported`] for a format version that this build does not know.

@@ -53,7 +53,8 @@ fn item(setting: &SettingInfo) -> String {
     text
 }
 
-/// The words in lines of at most [`COLUMNS`], indented as an item's; the first is `behind` characters in.
+/// The words in lines of at most [`COLUMNS`], indented as an item's; the first is `behind`
+/// characters in.
 fn wrapped(line: &str, behind: usize) -> String {
     let mut text = String::new();
     let mut column = behind;

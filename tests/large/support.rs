@@ -70,7 +70,8 @@ fn manifest(bytes: &[u8]) -> (u32, Vec<u8>) {
     (minutes, digests)
 }
 
-/// The manifest of a value of `len` bytes whose chunks are all the first of `like`, another manifest.
+/// The manifest of a value of `len` bytes whose chunks are all the first of `like`, another
+/// manifest.
 pub(crate) fn repeated(like: &[u8], len: usize) -> Vec<u8> {
     let (minutes, digests) = manifest(like);
     let mut bytes = b"\x89PCM\x02".to_vec();

@@ -27,8 +27,8 @@ pub(crate) async fn run(args: PeersArgs, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Members that have left, as every command does when it ends, are counted only, unless `all` are asked
-/// for.
+/// Members that have left, as every command does when it ends, are counted only, unless `all` are
+/// asked for.
 fn render(report: &Value, all: bool) -> String {
     let mut text = own(report);
     let has_left =

@@ -1,5 +1,5 @@
-//! Envelopes that no honest writer makes, with a checksum that is right all the same: what is behind
-//! the checksum must hold by itself.
+//! Envelopes that no honest writer makes, with a checksum that is right all the same: what is
+//! behind the checksum must hold by itself.
 
 use peercache_api::{Bytes, envelope};
 use xxhash_rust::xxh3::Xxh3Default;

@@ -311,8 +311,8 @@ fn the_public_form_opens_public_entries_and_removals_alone() {
     assert_eq!(seal(&guest, &key, &place, &shown, true).unwrap_err().kind(), ErrorKind::Denied);
 }
 
-/// The writer's key is what a reader lacks: with everything else it makes an entry that fits in all but
-/// the signature.
+/// The writer's key is what a reader lacks: with everything else it makes an entry that fits in all
+/// but the signature.
 #[test]
 fn a_reader_cannot_make_an_entry() {
     let (writer, key) = (keys(), key());
