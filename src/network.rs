@@ -3,7 +3,7 @@
 use peercache_libp2p::NetworkKey;
 use peercache_seal::{Keyring, Secret};
 
-/// What the network's keys are derived for; `docs/sealing.md` names them.
+/// What the network's keys are derived for; `docs/reference/sealed-format.md` names them.
 const NETWORK: &str = "peers network";
 const WRITERS: &str = "peers writers";
 

@@ -1,4 +1,5 @@
-//! The manifest: which chunks make up a value. `docs/large-values.md` describes it to the byte.
+//! The manifest: which chunks make up a value. `docs/reference/manifest-format.md` describes it to
+//! the byte.
 
 use std::fmt;
 

@@ -148,7 +148,7 @@ impl Drawer {
     }
 
     /// The keys of the chunks of the value under `key`, in order, read from the manifest as
-    /// `docs/large-values.md` describes it.
+    /// `docs/design/large-values.md` describes it.
     pub(crate) fn chunk_keys(&self, key: &Key) -> Vec<String> {
         let (minutes, digests) = manifest(&self.entry(key.as_str()).into_value());
         let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

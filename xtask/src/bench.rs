@@ -102,7 +102,7 @@ fn checkout_of_original(name: &str, named: Option<&Path>) -> Result<Option<PathB
             named.map(Path::to_owned).or_else(|| std::env::var_os(ORIGINAL.1).map(PathBuf::from))
         }
     };
-    let next = "name a checkout with --original PATH; docs/performance.md says how to have one";
+    let next = "name a checkout with --original PATH; docs/design/performance.md says how to have one";
     let path = path.ok_or_else(|| Failure::new("the original is not known", next))?;
     // The bench runs in the folder of its package, so a relative path would lead elsewhere.
     match std::path::absolute(&path) {

@@ -1,8 +1,8 @@
 //! The bytes that every tier stores: a fixed header, CBOR metadata, the value as it is.
 //!
-//! `docs/format.md` describes version 1 to the byte. An envelope is bound to its key, so a store
-//! that answers with another key's bytes is caught, and it carries a checksum against accidental
-//! damage. The checksum is no defence against an attacker; sealing is.
+//! `docs/reference/format.md` describes version 1 to the byte. An envelope is bound to its key, so
+//! a store that answers with another key's bytes is caught, and it carries a checksum against
+//! accidental damage. The checksum is no defence against an attacker; sealing is.
 
 use std::time::Duration;
 

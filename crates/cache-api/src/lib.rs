@@ -7,7 +7,7 @@
 //!   wins.
 //! - [`Fleet`]: what a backend adds that coordinates machines: leases and notices of removals.
 //! - [`Error`]: a kind that a caller can act on, whether a retry can help, and what to do next.
-//! - [`envelope`]: the bytes that every tier stores, described in `docs/format.md`.
+//! - [`envelope`]: the bytes that every tier stores, described in `docs/reference/format.md`.
 //!
 //! This crate does no I/O and knows no backend.
 //!

@@ -1,4 +1,5 @@
-//! One sealed entry, to the byte. `docs/sealing.md` describes it, golden files hold it.
+//! One sealed entry, to the byte. `docs/reference/sealed-format.md` describes it, golden files hold
+//! it.
 //!
 //! An entry becomes another entry: under a blinded key, with the same version and lifetime, and
 //! with a value that says nothing to who lacks the secret. Everything that a store could change is

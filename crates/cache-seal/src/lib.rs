@@ -8,7 +8,8 @@
 //! - [`Keyring`] holds a current secret and former ones, for rotation.
 //! - [`LocalSeal`] seals bytes that stay on this machine, for those who may write.
 //!
-//! `docs/sealing.md` has the threat model, the format to the byte, and what is not protected.
+//! `docs/design/sealing.md` has the threat model and what is not protected,
+//! `docs/reference/sealed-format.md` the bytes.
 //!
 //! ```
 //! use std::time::Duration;

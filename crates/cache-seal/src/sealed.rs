@@ -39,8 +39,8 @@ static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| {
 ///   is absent. [`Sealed::stats`] counts both by reason.
 /// - The value limit is the inner one's less [`MAX_OVERHEAD_BYTES`].
 ///
-/// Sizes, times, versions and which keys are used together stay visible; `docs/sealing.md` has the
-/// list.
+/// Sizes, times, versions and which keys are used together stay visible; `docs/design/sealing.md`
+/// has the list.
 ///
 /// Cancellation is as for every backend: a put that is dropped has happened wholly or not, except
 /// that a removal may by then have been written under some secrets of the ring and not under the

@@ -4,7 +4,7 @@
 use peercache_api::{Bytes, envelope};
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// Offsets of `docs/format.md`, written down a second time on purpose.
+/// Offsets of `docs/reference/format.md`, written down a second time on purpose.
 pub(crate) const FORMAT_VERSION_AT: usize = 4;
 pub(crate) const KIND_AT: usize = 5;
 pub(crate) const FLAGS_AT: usize = 6;

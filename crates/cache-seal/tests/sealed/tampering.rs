@@ -225,7 +225,7 @@ async fn a_readers_forgery_is_refused_by_everyone() {
     }
 }
 
-/// `docs/sealing.md` has this table; every cell is tried here.
+/// `docs/design/sealing.md` has this table; every cell is tried here.
 #[tokio::test]
 async fn each_form_of_the_secret_has_the_rights_of_the_table() {
     let full = Secret::generate().unwrap();

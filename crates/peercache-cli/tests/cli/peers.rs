@@ -150,7 +150,7 @@ fn a_server_without_peers_says_what_to_set() {
     let server = Server::serve(plain.path(), NOWHERE, &[]);
     let output = run(peercache(&["peers", "--url", &server.url]), b"");
     assert_eq!(output.status.code(), Some(2));
-    assert_snapshot!(stderr(&output), @"peercache: that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/settings.md) and start it again");
+    assert_snapshot!(stderr(&output), @"peercache: that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/reference/settings.md) and start it again");
     assert_eq!(server.printed.len(), 1, "{:?}", server.printed);
 }
 
