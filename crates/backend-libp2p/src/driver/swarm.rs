@@ -142,7 +142,8 @@ impl SwarmTask {
                 Ok(()) => listens = true,
                 Err(error) => {
                     tracing::debug!(%ip, port, %error, "this address cannot be listened on");
-                    // A machine without IPv6 is no error, and a port in use says so for IPv4 as well.
+                    // A machine without IPv6 is no error, and a port in use says so for IPv4 as
+                    // well.
                     failed.get_or_insert(StartError::Listen(*ip, *port, error));
                 }
             }
@@ -155,7 +156,8 @@ impl SwarmTask {
     }
 
     fn listen_at(&mut self, ip: IpAddr, port: u16) -> io::Result<()> {
-        // libp2p shares ports between processes (SO_REUSEPORT), and would not notice that it is taken.
+        // libp2p shares ports between processes (SO_REUSEPORT), and would not notice that it is
+        // taken.
         drop(std::net::TcpListener::bind((ip, port))?);
         let address = PeerAddress::at(ip, port).listener();
         self.swarm.listen_on(address).map(|_| ()).map_err(|error| match error {
