@@ -16,7 +16,6 @@ mod outcome;
 mod read;
 mod report;
 mod single_flight;
-mod slot;
 mod tier;
 mod write;
 
