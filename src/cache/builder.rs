@@ -330,7 +330,7 @@ impl CacheBuilder {
     }
 }
 
-/// What the journal's key is derived for; `docs/sealing.md` names it.
+/// What the journal's key is derived for; `docs/reference/sealed-format.md` names it.
 #[cfg(feature = "seal")]
 const PURPOSE: &str = "peercache journal 1";
 

@@ -57,8 +57,11 @@ impl Cache {
     ///     .stale(Duration::from_secs(600))
     ///     .error_backoff(Duration::from_secs(2));
     ///
-    /// let load = |symbol: &'static str| async move { Ok::<_, std::io::Error>(symbol.len() as f64) };
-    /// let quote = cache.fetch(("quotes", "ACME"), &QUOTES).tag("quotes").load(move |_| load("ACME")).await?;
+    /// let load = |symbol: &'static str| async move {
+    ///     Ok::<_, std::io::Error>(symbol.len() as f64)
+    /// };
+    /// let fetch = cache.fetch(("quotes", "ACME"), &QUOTES).tag("quotes");
+    /// let quote = fetch.load(move |_| load("ACME")).await?;
     /// assert!(matches!(quote.from, FetchedFrom::Loaded) && quote.value == 4.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # })?;

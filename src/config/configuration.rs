@@ -16,8 +16,8 @@ pub const COMMAND: &str = "peercache";
 ///
 /// What code gives ([`ConfigBuilder`](super::ConfigBuilder)) wins over the environment, that over
 /// the file, that over the default. [`known_settings`](super::known_settings) lists every setting
-/// with its variable, its key in the file, its kind and its default; `docs/settings.md` shows the
-/// same list.
+/// with its variable, its key in the file, its kind and its default; `docs/reference/settings.md`
+/// shows the same list.
 ///
 /// The file is a TOML file: the one that `CACHE_CONFIG` names (`none` for none), else
 /// `$XDG_CONFIG_HOME/peercache/config.toml`, else `~/.config/peercache/config.toml`, if there is

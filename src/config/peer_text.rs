@@ -22,7 +22,7 @@ pub(super) fn peer(text: &str) -> Result<(), Wrong> {
 
 #[cfg(feature = "libp2p")]
 fn wrong(error: &peercache_api::Error) -> Wrong {
-    let remedy = error.help().unwrap_or("see docs/settings.md").to_owned();
+    let remedy = error.help().unwrap_or("see docs/reference/settings.md").to_owned();
     Wrong { problem: error.message().to_owned(), remedy }
 }
 

@@ -3,8 +3,8 @@
 //! A row is everything that there is to say about a setting: its text for users, its kind with
 //! bounds, its variables with their aliases, its default. Names, parsing, the keys of the file, the
 //! methods of [`ConfigBuilder`](super::ConfigBuilder), `peercache config`, the command's help and
-//! completions, the texts of errors and `docs/settings.md` come from it. To add a setting, add a
-//! row and rewrite the document (`UPDATE=1 cargo test --test config reference`).
+//! completions, the texts of errors and `docs/reference/settings.md` come from it. To add a
+//! setting, add a row and rewrite the document (`UPDATE=1 cargo test --test config reference`).
 //!
 //! The table is a macro that gives its rows to another one, so that each file makes of them what
 //! belongs there: `name.rs` the names, `row.rs` what is said about each, `values.rs` the values,

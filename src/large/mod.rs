@@ -1,10 +1,10 @@
 //! Large values: what no single entry should hold is stored as chunks and a manifest.
 //!
-//! `docs/large-values.md` has the format, the bounds and the reasons. In short: a value above
-//! [`PLAIN_BYTES`] is cut into chunks of [`CHUNK_BYTES`] or [`SHARED_CHUNK_BYTES`], each stored
-//! under its own BLAKE3; the entry under the caller's key is a manifest that lists them. Chunks are
-//! written before the manifest and verified one by one when they are read, with a few in flight
-//! both ways.
+//! `docs/design/large-values.md` has the format, the bounds and the reasons. In short: a value
+//! above [`PLAIN_BYTES`] is cut into chunks of [`CHUNK_BYTES`] or [`SHARED_CHUNK_BYTES`], each
+//! stored under its own BLAKE3; the entry under the caller's key is a manifest that lists them.
+//! Chunks are written before the manifest and verified one by one when they are read, with a few in
+//! flight both ways.
 
 mod chunk;
 mod digest;

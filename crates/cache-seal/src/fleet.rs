@@ -1,4 +1,5 @@
-//! The fleet behind a sealed backend: leases on blinded keys, and removals told by their real names.
+//! The fleet behind a sealed backend: leases on blinded keys, and removals told by their real
+//! names.
 
 use std::sync::{Arc, Weak};
 
@@ -11,13 +12,14 @@ use peercache_api::{
 use crate::sealed::Sealed;
 use crate::unsealing::Unsealing;
 
-/// Leases are taken under the current secret: members that write with another one load for themselves.
+/// Leases are taken under the current secret: members that write with another one load for
+/// themselves.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<B: CacheBackend> Fleet for Sealed<B> {
     /// # Errors
-    /// Also of kind `Denied` with a read-only secret, which cannot make the value that ends a lease, and of
-    /// kind `Corrupt` when what another member loaded does not verify.
+    /// Also of kind `Denied` with a read-only secret, which cannot make the value that ends a
+    /// lease, and of kind `Corrupt` when what another member loaded does not verify.
     async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error> {
         let keys = &self.ring.current;
         let Some(fleet) = self.inner.fleet() else {

@@ -59,12 +59,13 @@ pub(crate) type Bytes32 = Zeroizing<[u8; 32]>;
 /// | [`Secret::read_only`] | everything | no |
 /// | [`Secret::public`] | entries of [`Class::Public`](peercache_api::Class), and removals | no |
 ///
-/// All are wiped from memory when dropped, and none shows itself: [`Secret::to_text`] is the only way
-/// to see one.
+/// All are wiped from memory when dropped, and none shows itself: [`Secret::to_text`] is the only
+/// way to see one.
 #[derive(Clone)]
 pub struct Secret {
     keys: Half,
-    /// What every member needs is derived from this one; it is itself derived from the readers' key.
+    /// What every member needs is derived from this one; it is itself derived from the readers'
+    /// key.
     public: Bytes32,
     verifying: VerifyingKey,
     id: KeyId,
@@ -170,8 +171,8 @@ impl Secret {
         Some(expand(&hkdf(READING_SALT, self.reading()?), &[b"purpose:", purpose.as_bytes()]))
     }
 
-    /// As [`Secret::derive`], for what readers must not be able to do: `None` in the read-only and the
-    /// public form.
+    /// As [`Secret::derive`], for what readers must not be able to do: `None` in the read-only and
+    /// the public form.
     #[must_use]
     pub fn derive_for_writers(&self, purpose: &str) -> Option<Zeroizing<[u8; 32]>> {
         Some(expand(&hkdf(ROOT_SALT, self.root()?), &[b"purpose:", purpose.as_bytes()]))
@@ -275,8 +276,8 @@ fn public_key(reading: &Bytes32) -> Bytes32 {
     expand(&hkdf(READING_SALT, reading), &[b"public"])
 }
 
-/// Bound to both parts of what every form has, so a text put together from the parts of two secrets is
-/// a stranger to both.
+/// Bound to both parts of what every form has, so a text put together from the parts of two secrets
+/// is a stranger to both.
 fn key_id(public: &Bytes32, verifying: &VerifyingKey) -> KeyId {
     let full = expand(&hkdf(PUBLIC_SALT, public), &[b"key id", verifying.as_bytes()]);
     let mut id = [0; 8];

@@ -1,8 +1,9 @@
-//! `peercache demo`: the same CI jobs without a cache, with a cache per token, and with peercache, counted and
-//! judged by the origin itself.
+//! `peercache demo`: the same CI jobs without a cache, with a cache per token, and with peercache,
+//! counted and judged by the origin itself.
 //!
-//! The jobs have a token each, as in GitHub Actions, and work on public and private repositories that change
-//! meanwhile. The host and each job's runner are processes of their own; the jobs talk HTTP to them.
+//! The jobs have a token each, as in GitHub Actions, and work on public and private repositories
+//! that change meanwhile. The host and each job's runner are processes of their own; the jobs talk
+//! HTTP to them.
 
 mod corpus;
 mod fleet;
