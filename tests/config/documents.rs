@@ -41,6 +41,21 @@ fn variables_in_documents_and_deployment_files_are_settings() {
 }
 
 #[test]
+fn both_recipes_make_the_same_image() {
+    let last_stage = |file: &str| {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let (_, stage) = text.split_once("FROM scratch\n").unwrap();
+        stage.to_owned()
+    };
+    // One copies from the stage that builds, the other from its context.
+    let built = last_stage("Dockerfile").replace("--from=build ", "");
+    let built = built
+        .replace(" /peercache /peercache", " peercache /peercache")
+        .replace(" /cache /cache", " cache /cache");
+    assert_eq!(built, last_stage("deploy/Dockerfile.prebuilt"));
+}
+
+#[test]
 fn variables_are_found_and_names_in_workflows_are_left_out() {
     let text = "`CACHE_DIR`, CACHE_* ${{ secrets.CACHE_X }} ${{ vars.CACHE_Y }} PEERCACHE_S3_Z $S3_PREFIX:*";
     assert_eq!(variables(text), ["CACHE_DIR", "S3_PREFIX"]);
