@@ -122,4 +122,19 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn page_of_commands_names_every_command_and_option() {
+        let page = include_str!("../../../docs/reference/commands.md");
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let name = command.get_name();
+            assert!(page.contains(name), "docs/reference/commands.md does not name {name}");
+            for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let option = format!("--{long}");
+                assert!(page.contains(&option), "docs/reference/commands.md does not name {name} {option}");
+            }
+            commands.extend(command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned());
+        }
+    }
 }
