@@ -18,6 +18,8 @@ kill -TERM "$pid" 2> /dev/null || true
 # It finishes running requests and sends what waits for shared tiers.
 for _ in $(seq 300); do
   kill -0 "$pid" 2> /dev/null || break
+  # In a container whose first process reaps nobody, an ended process stays as a zombie.
+  if grep -q '^State:.*Z' "/proc/$pid/status" 2> /dev/null; then break; fi
   sleep 0.1
 done
 rm -f "$dir/pid"

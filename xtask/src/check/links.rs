@@ -1,10 +1,14 @@
-//! Every relative link of the documents leads to a file, and every anchor to a heading of it.
+//! Every relative link of the documents leads to a file, and every anchor to a heading of it. Tests
+//! that `docs/testing.md` names exist.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::run::{Run, checkout};
+
+/// The page that names the tests which hold a fault.
+const TESTS: &str = "docs/testing.md";
 
 /// Checks every Markdown file that git knows, and the paths of documents that Rust files name.
 pub(crate) fn check() -> Result<(), Failure> {
@@ -12,8 +16,10 @@ pub(crate) fn check() -> Result<(), Failure> {
         Run::new("git", "install git").args(["ls-files", "*.md", "*.rs"]).in_dir(&checkout()).read()?;
     let mut pages = HashMap::new();
     let mut broken = 0;
+    let mut functions = HashSet::new();
     for file in listed.lines().map(Path::new) {
         let Ok(text) = std::fs::read_to_string(checkout().join(file)) else { continue };
+        functions.extend(functions_of(&text));
         let found = match file.extension().is_some_and(|extension| extension == "md") {
             true => links(&text)
                 .into_iter()
@@ -30,6 +36,11 @@ pub(crate) fn check() -> Result<(), Failure> {
             broken += 1;
             println!("{}:{}: {} leads nowhere", file.display(), link.line, link.target);
         }
+    }
+    let page = std::fs::read_to_string(checkout().join(TESTS)).unwrap_or_default();
+    for name in tests_named(&page).into_iter().filter(|name| !functions.contains(&name.target)) {
+        broken += 1;
+        println!("{TESTS}:{}: there is no test {}", name.line, name.target);
     }
     if broken == 0 {
         return Ok(());
@@ -75,6 +86,27 @@ fn prose(text: &str) -> Vec<(usize, String)> {
         }
     }
     lines
+}
+
+/// The names of the functions of a Rust file.
+fn functions_of(text: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let after = |line: &str| line.split_once("fn ").map(|(_, rest)| rest.to_owned());
+    text.lines().filter_map(after).map(|rest| rest.chars().take_while(|c| is_name(*c)).collect()).collect()
+}
+
+/// What a page names between backquotes and can only be a test: three words or more, joined by `_`.
+fn tests_named(page: &str) -> Vec<Link> {
+    let is_test = |name: &str| {
+        name.matches('_').count() >= 2
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let mut named = Vec::new();
+    for (index, line) in page.lines().enumerate() {
+        let quoted = line.split('`').skip(1).step_by(2).filter(|name| is_test(name));
+        named.extend(quoted.map(|name| Link { line: index + 1, target: name.to_owned() }));
+    }
+    named
 }
 
 /// The paths of documents that a Rust file names, such as `docs/testing.md`.
@@ -185,6 +217,14 @@ mod tests {
     fn mentions_of_documents_are_found_and_addresses_are_not() {
         let source = "// see `docs/a.md`, docs/b.md.\n// https://x/docs/c.md ../../docs/d.md docs/e\n";
         assert_eq!(targets(mentions(source)), ["docs/a.md", "docs/b.md", "docs/d.md"]);
+    }
+
+    #[test]
+    fn tests_are_named_by_three_words_and_functions_are_found() {
+        let page = "- `a_reader_stalls`, `put_bytes`\n  `src/a_b_c.rs` `CACHE_A_B`, `it_ends_2`\n";
+        assert_eq!(targets(tests_named(page)), ["a_reader_stalls", "it_ends_2"]);
+        let source = "    async fn a_reader_stalls() {}\npub fn other<T>(t: T) {}\n";
+        assert_eq!(functions_of(source), ["a_reader_stalls", "other"]);
     }
 
     #[test]
