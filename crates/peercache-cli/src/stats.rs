@@ -51,7 +51,7 @@ fn summary(stats: &Value) -> String {
     let _ = writeln!(
         text,
         "not sent {}, confirmed by a 304 {}, fetched {}, passed through {}, failed {}",
-        count("fresh") + count("coalesced"),
+        count("fresh") + count("shared") + count("coalesced"),
         count("revalidated"),
         count("miss"),
         count("bypass"),
