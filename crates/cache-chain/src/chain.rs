@@ -136,8 +136,8 @@ impl Chain {
         self.write(&key, tombstone).await
     }
 
-    /// The digest of the key under which [`Chain::invalidate_all`] is stored: a watcher that is
-    /// told of its removal is told that everything was removed.
+    /// The digest of the key under which [`Chain::invalidate_all`] is stored. A notice of its
+    /// removal means that everything was removed.
     #[must_use]
     pub fn namespace_digest(&self) -> [u8; 32] {
         self.invalidation.namespace_digest()

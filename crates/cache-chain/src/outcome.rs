@@ -140,8 +140,8 @@ pub struct Lookup {
     pub tier: Option<Cow<'static, str>>,
     /// The place in the chain of that tier, counted from 0.
     pub tier_index: Option<usize>,
-    /// Whether that tier is this process's own memory, so that nobody else can have written there;
-    /// false for a miss.
+    /// Whether that tier is this process's own memory, where no other process can write; false for
+    /// a miss.
     pub in_process: bool,
     /// Whether that tier is shared with other machines; false for a miss.
     pub shared: bool,
