@@ -156,9 +156,9 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
-        let (mut room, mut shared) = (Some(Room::default()), Vec::new());
+        let mut shared = Vec::new();
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
-            self = self.add(tier, name, &mut room, &mut shared)?;
+            self = self.add(tier, name, &mut shared)?;
         }
         let mut chain = self.chain.clock(self.clock).namespace(self.namespace.clone()).watch_namespace(true);
         if let Some(journal) = self.journal {
@@ -176,7 +176,6 @@ impl CacheBuilder {
                 decode_errors: AtomicU64::new(0),
                 invalid_keys: AtomicU64::new(0),
                 large: LargeStats::default(),
-                large_room: room.map(|room| room.bytes),
                 shared,
                 details: self.details,
             }),
@@ -190,12 +189,10 @@ impl CacheBuilder {
         mut self,
         tier: Tier,
         name: Option<String>,
-        room: &mut Option<Room>,
         shared: &mut Vec<bool>,
     ) -> Result<Self, Error> {
         let (backend, options, known) = tier.open(&self.clock)?;
         known.check_clock(&*self.clock)?;
-        *room = room.zip(known.capacity()).map(|(room, bytes)| Room { bytes: room.bytes.max(bytes) });
         shared.push(backend.info().capabilities.scope == Scope::Shared);
         let report = name.clone().unwrap_or_else(|| backend.info().name.to_string());
         let backend = match name {
@@ -217,12 +214,6 @@ impl CacheBuilder {
             Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
         })
     }
-}
-
-/// The bytes of the largest tier.
-#[derive(Clone, Copy, Debug, Default)]
-struct Room {
-    bytes: u64,
 }
 
 /// A chain arms timers and runs tasks of its own, which panics without a runtime that has both.

@@ -74,7 +74,6 @@ struct Inner {
     /// Reads of keys that no entry can have.
     invalid_keys: AtomicU64,
     large: LargeStats,
-    large_room: Option<u64>,
     /// Which of the tiers are shared with other machines.
     shared: Vec<bool>,
     details: Details,
@@ -261,6 +260,17 @@ impl Cache {
         }
     }
 
+    /// Writes a part of a value of at least `whole` bytes, to the tiers that have room for all of it.
+    pub(crate) async fn write_part(
+        &self,
+        key: &Key,
+        entry: Entry,
+        policy: WritePolicy,
+        whole: u64,
+    ) -> PutOutcome {
+        self.inner.chain.write_part(&self.scope(key), entry, policy, whole).await
+    }
+
     /// As [`Cache::put_entry`], for the cache's own entries too.
     pub(crate) async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
         self.write_entry_with(key, entry, self.policy()).await
@@ -269,11 +279,6 @@ impl Cache {
     /// Whether a tier is shared with other machines.
     pub(crate) fn is_shared(&self) -> bool {
         self.inner.chain.info().capabilities.scope == Scope::Shared
-    }
-
-    /// The most bytes that a value can have to fit into any tier, where that is known.
-    pub(crate) fn large_room(&self) -> Option<u64> {
-        self.inner.large_room
     }
 
     /// Whether a shared tier took a write, or is going to.
