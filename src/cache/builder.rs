@@ -185,12 +185,7 @@ impl CacheBuilder {
 
 impl CacheBuilder {
     /// Opens `tier` and puts it into the chain, as `name`.
-    fn add(
-        mut self,
-        tier: Tier,
-        name: Option<String>,
-        shared: &mut Vec<bool>,
-    ) -> Result<Self, Error> {
+    fn add(mut self, tier: Tier, name: Option<String>, shared: &mut Vec<bool>) -> Result<Self, Error> {
         let (backend, options, known) = tier.open(&self.clock)?;
         known.check_clock(&*self.clock)?;
         shared.push(backend.info().capabilities.scope == Scope::Shared);

@@ -73,8 +73,7 @@ pub(super) async fn fetch(cache: &Cache, manifest: &Manifest, index: u64) -> Res
     };
     let expected = manifest.digest(index).ok_or_else(missing)?;
     let key = key(manifest.keep_minutes, expected).map_err(|_| missing())?;
-    let options =
-        LookupOptions::new().extra_time(patience(manifest.chunk_len(index))).part_of(manifest.len);
+    let options = LookupOptions::new().extra_time(patience(manifest.chunk_len(index))).part_of(manifest.len);
     let lookup = cache.lookup_with(&key, options).await;
     let shared = lookup.shared;
     let chunk = lookup.hit().ok_or_else(missing)?.into_value();

@@ -218,7 +218,8 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
         Box::new(file)
     };
     let cache = open().await?;
-    let mut options = StreamOptions::from(args.ttl.map_or_else(Ttl::default, Ttl::new)).expected_len(expected_len);
+    let mut options =
+        StreamOptions::from(args.ttl.map_or_else(Ttl::default, Ttl::new)).expected_len(expected_len);
     if let Some(content_type) = args.content_type {
         options = options.content_type(content_type);
     }
