@@ -5,8 +5,8 @@
 //! cargo run --example custom_backend
 //! ```
 //!
-//! The backend is what stands between the two lines. It grows without bound, so it is an example and
-//! not a tier to use: `peercache::Disk` is.
+//! The backend is what stands between the two lines. It grows without bound, so it is an example
+//! and not a tier to use: `peercache::Disk` is.
 
 use std::sync::Arc;
 

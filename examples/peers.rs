@@ -1,12 +1,12 @@
-//! Two nodes of one fleet in one program, composed in code: an anchor, as a host runs it, and a leaf, as a
-//! container does, which only dials out. Each has a cache over memory and its node.
+//! Two nodes of one fleet in one program, composed in code: an anchor, as a host runs it, and a
+//! leaf, as a container does, which only dials out. Each has a cache over memory and its node.
 //!
 //! ```sh
 //! cargo run --example peers --features libp2p
 //! ```
 //!
-//! Machines that share a secret find each other the same way: `network_key` gives the same key to all of
-//! them, and nobody without the secret is let in or reads what they share.
+//! Machines that share a secret find each other the same way: `network_key` gives the same key to
+//! all of them, and nobody without the secret is let in or reads what they share.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -1,12 +1,14 @@
-//! Peers first, a bucket behind them: what the peers no longer answer, the bucket does, and the caller
-//! sees nothing but another tier.
+//! Peers first, a bucket behind them: what the peers no longer answer, the bucket does, and the
+//! caller sees nothing but another tier.
 //!
 //! ```sh
-//! AWS_S3_BUCKET=team-cache AWS_REGION=eu-central-1 cargo run --example s3_fallback --features libp2p,s3
+//! export AWS_S3_BUCKET=team-cache AWS_REGION=eu-central-1
+//! cargo run --example s3_fallback --features libp2p,s3
 //! ```
 //!
 //! Credentials and region are found as the AWS SDK finds them; for a store that is not AWS, set
-//! `AWS_ENDPOINT_URL_S3`. It leaves one small entry under `peercache-example/`, which expires in five minutes.
+//! `AWS_ENDPOINT_URL_S3`. It leaves one small entry under `peercache-example/`, which expires in
+//! five minutes.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;

@@ -36,8 +36,8 @@ pub use peercache_storacha::Storacha;
 
 /// What a backend is made of, and what each backend of this workspace has besides its tier.
 ///
-/// [`BlobStore`](crate::BlobStore) is the short way to write one, [`CacheBackend`](crate::CacheBackend) the
-/// whole.
+/// [`BlobStore`](crate::BlobStore) is the short way to write one,
+/// [`CacheBackend`](crate::CacheBackend) the whole.
 pub mod backend {
     pub use peercache_api::{
         BackendInfo, CacheBackendExt, Capabilities, Class, EntryBuilder, EntryKind, Fleet, Freshness,

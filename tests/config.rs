@@ -5,6 +5,8 @@ use peercache::{Config, ConfigBuilder, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
+#[path = "config/documents.rs"]
+mod documents;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/file.rs"]
 mod file;

@@ -1,7 +1,8 @@
-//! Settings: an error is one line, a secret is never shown, and where a value stands changes nothing.
+//! Settings: an error is one line, a secret is never shown, and where a value stands changes
+//! nothing.
 //!
-//! An input is text: variables as `NAME=value` lines, a line `---`, then the TOML file. In the value of a
-//! secret, `§` stands for a text that must not appear in anything that is shown.
+//! An input is text: variables as `NAME=value` lines, a line `---`, then the TOML file. In the
+//! value of a secret, `§` stands for a text that must not appear in anything that is shown.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -67,8 +68,8 @@ fn variables(text: &str) -> Variables {
     variables
 }
 
-/// The file, with the secret in lines that give one. A text of several lines could make such a line part
-/// of something that may be shown.
+/// The file, with the secret in lines that give one. A text of several lines could make such a line
+/// part of something that may be shown.
 fn file(text: &str) -> String {
     let spans_lines = text.contains("\"\"\"") || text.contains("'''");
     let gives_secret =

@@ -45,25 +45,27 @@ pub struct CacheBuilder {
 }
 
 impl CacheBuilder {
-    /// Adds a memory tier of at most `bytes` below the ones before it. It goes by the cache's clock.
+    /// Adds a memory tier of at most `bytes` below the ones before it. It goes by the cache's
+    /// clock.
     #[cfg(feature = "memory")]
     pub fn memory(mut self, bytes: usize) -> Self {
         self.tiers.push(Tier::memory(bytes));
         self
     }
 
-    /// Adds a disk tier in `dir`, of at most `bytes`, below the ones before it. It goes by the cache's
-    /// clock. The directory is opened by [`CacheBuilder::build`].
+    /// Adds a disk tier in `dir`, of at most `bytes`, below the ones before it. It goes by the
+    /// cache's clock. The directory is opened by [`CacheBuilder::build`].
     #[cfg(feature = "disk")]
     pub fn disk(mut self, dir: impl Into<PathBuf>, bytes: u64) -> Self {
         self.tiers.push(Tier::disk(dir.into(), bytes));
         self
     }
 
-    /// Adds a tier below the ones before it. An [`Arc`] of a backend is one too, so that it can be shared
-    /// with other code.
+    /// Adds a tier below the ones before it. An [`Arc`] of a backend is one too, so that it can be
+    /// shared with other code.
     ///
-    /// What a memory tier, a bucket or a node reports about itself becomes part of the cache's report.
+    /// What a memory tier, a bucket or a node reports about itself becomes part of the cache's
+    /// report.
     pub fn tier(self, backend: impl CacheBackend + 'static) -> Self {
         self.tier_with(backend, TierOptions::default())
     }
@@ -81,21 +83,22 @@ impl CacheBuilder {
         self
     }
 
-    /// How long values are fresh where nothing else is said; at most [`MAX_LIFETIME`]. Default: 300 s.
+    /// How long values are fresh where nothing else is said; at most [`MAX_LIFETIME`]. Default: 300
+    /// s.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.default_ttl = ttl;
         self
     }
 
-    /// Takes the time from `clock` instead of the machine. Tiers that are made by the builder take it from
-    /// there too; others must be given the same.
+    /// Takes the time from `clock` instead of the machine. Tiers that are made by the builder take
+    /// it from there too; others must be given the same.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared, else no
-    /// limit but the tiers' own deadlines.
+    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared,
+    /// else no limit but the tiers' own deadlines.
     pub fn read_budget(mut self, budget: Duration) -> Self {
         self.chain = self.chain.read_budget(budget);
         self
@@ -126,12 +129,13 @@ impl CacheBuilder {
         self
     }
 
-    /// The cache. It needs a tokio runtime with timers to be made and to be used. With a journal or a disk
-    /// this blocks for as long as it takes to open them.
+    /// The cache. It needs a tokio runtime with timers to be made and to be used. With a journal or
+    /// a disk this blocks for as long as it takes to open them.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is no such runtime, the namespace or the default TTL is out of
-    /// bounds, or a memory or disk tier goes by another clock; those of opening the disk and the journal.
+    /// [`ErrorKind::Config`] when there is no such runtime, the namespace or the default TTL is out
+    /// of bounds, or a memory or disk tier goes by another clock; those of opening the disk and the
+    /// journal.
     pub fn build(mut self) -> Result<Cache, Error> {
         require_runtime()?;
         if self.namespace.len() > MAX_NAMESPACE_BYTES {
@@ -272,8 +276,9 @@ impl fmt::Debug for Details {
 }
 
 impl CacheBuilder {
-    /// Makes what `report` gives part of the cache's report, under `name`: for a backend that can tell more
-    /// than the chain counts. It is called whenever somebody asks for the report, and must not block.
+    /// Makes what `report` gives part of the cache's report, under `name`: for a backend that can
+    /// tell more than the chain counts. It is called whenever somebody asks for the report, and
+    /// must not block.
     pub fn backend_report<R: Serialize>(
         mut self,
         name: impl Into<String>,
@@ -286,8 +291,8 @@ impl CacheBuilder {
         self
     }
 
-    /// Makes the node's report part of the cache's, under `peers`, and the node what [`Cache::peers`]
-    /// gives. It adds no tier: that is the node itself, or a seal around it.
+    /// Makes the node's report part of the cache's, under `peers`, and the node what
+    /// [`Cache::peers`] gives. It adds no tier: that is the node itself, or a seal around it.
     #[cfg(feature = "libp2p")]
     pub fn peers(mut self, peers: Peers) -> Self {
         let node = peers.clone();
@@ -307,8 +312,8 @@ impl Cache {
 
 #[cfg(feature = "storacha")]
 impl CacheBuilder {
-    /// Makes the report of the Storacha space part of the cache's, under `storacha`. The tier itself is given
-    /// by [`CacheBuilder::tier`]; the cache does not close it.
+    /// Makes the report of the Storacha space part of the cache's, under `storacha`. The tier
+    /// itself is given by [`CacheBuilder::tier`]; the cache does not close it.
     pub fn storacha(self, space: Arc<peercache_storacha::Storacha>) -> Self {
         self.backend_report("storacha", move || space.report())
     }
@@ -316,8 +321,8 @@ impl CacheBuilder {
 
 #[cfg(feature = "redis")]
 impl CacheBuilder {
-    /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given sealed. The
-    /// tier itself is given by [`CacheBuilder::tier`], as always.
+    /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given
+    /// sealed. The tier itself is given by [`CacheBuilder::tier`], as always.
     pub fn redis(self, server: Arc<peercache_redis::Redis>) -> Self {
         self.backend_report("redis", move || server.report())
     }
@@ -325,8 +330,8 @@ impl CacheBuilder {
 
 #[cfg(feature = "ipfs")]
 impl CacheBuilder {
-    /// Makes the report of the IPFS node part of the cache's, under `ipfs`. The tier itself is given by
-    /// [`CacheBuilder::tier`], as always.
+    /// Makes the report of the IPFS node part of the cache's, under `ipfs`. The tier itself is
+    /// given by [`CacheBuilder::tier`], as always.
     pub fn ipfs(self, node: Arc<peercache_ipfs::Ipfs>) -> Self {
         self.backend_report("ipfs", move || node.report())
     }
@@ -341,7 +346,7 @@ impl CacheBuilder {
     }
 }
 
-/// What the journal's key is derived for; `docs/sealing.md` names it.
+/// What the journal's key is derived for; `docs/reference/sealed-format.md` names it.
 #[cfg(feature = "seal")]
 const PURPOSE: &str = "peercache journal 1";
 
@@ -365,19 +370,19 @@ impl Journalled {
 }
 
 impl CacheBuilder {
-    /// Keeps what waits to be written to shared tiers in this directory as well, so that it outlives
-    /// this process; the next one with the same directory delivers it. Keys and values lie there as they
-    /// are; see [`Journal`]. Default: none.
+    /// Keeps what waits to be written to shared tiers in this directory as well, so that it
+    /// outlives this process; the next one with the same directory delivers it. Keys and values lie
+    /// there as they are; see [`Journal`]. Default: none.
     pub fn journal(mut self, dir: impl Into<PathBuf>) -> Self {
         self.journal = Some(Journalled::InClear(dir.into()));
         self
     }
 
-    /// As [`CacheBuilder::journal`], with every record sealed for those who have the full secret. What
-    /// somebody else left there, or nobody sealed, is not delivered.
+    /// As [`CacheBuilder::journal`], with every record sealed for those who have the full secret.
+    /// What somebody else left there, or nobody sealed, is not delivered.
     ///
-    /// With a read-only secret there is no journal: who has it does not write to sealed tiers, and must
-    /// not be able to have others write in its stead.
+    /// With a read-only secret there is no journal: who has it does not write to sealed tiers, and
+    /// must not be able to have others write in its stead.
     #[cfg(feature = "seal")]
     pub fn sealed_journal(mut self, dir: impl Into<PathBuf>, keyring: &Keyring) -> Self {
         let seal = LocalSeal::new(keyring, PURPOSE).map(|seal| Arc::new(WritersOnly(seal)) as _);

@@ -71,8 +71,9 @@ impl Job {
 }
 
 impl Cache {
-    /// Serves from the cache or loads. Where `background` is set, it starts the refresh that it is given
-    /// for a value that is served stale; where it is not, such a value is loaded while the caller waits.
+    /// Serves from the cache or loads. Where `background` is set, it starts the refresh that it is
+    /// given for a value that is served stale; where it is not, such a value is loaded while the
+    /// caller waits.
     pub(super) async fn serve_or_load<F, E, L, Fut>(
         &self,
         job: Job,
@@ -196,8 +197,8 @@ impl Cache {
         self.loads().failures.find(&job.scoped, self.chain().clock().monotonic())
     }
 
-    /// Runs `load`, or waits for the loader of this key that runs already. A failure of the loader is in
-    /// the inner result.
+    /// Runs `load`, or waits for the loader of this key that runs already. A failure of the loader
+    /// is in the inner result.
     async fn load<F, E, L, Fut>(
         &self,
         job: &Job,
@@ -233,7 +234,8 @@ impl Cache {
             add_one(&loads.joined);
         }
         match (own, result) {
-            // Also where it cannot be encoded: the value is there, and only others have to do without.
+            // Also where it cannot be encoded: the value is there, and only others have to do
+            // without.
             (Some((value, from)), _) => Ok(Ok(Fetched::loaded(value, from))),
             (None, Ok(loaded)) => match form.decode(Stored::loaded(&loaded)) {
                 Ok(value) => Ok(Ok(Fetched::loaded(value, FetchedFrom::Joined))),
@@ -244,8 +246,8 @@ impl Cache {
         }
     }
 
-    /// What the caller does whose loader runs: a last look, a lease, the load itself, and storing. The
-    /// value goes to `own`, its bytes to those who wait.
+    /// What the caller does whose loader runs: a last look, a lease, the load itself, and storing.
+    /// The value goes to `own`, its bytes to those who wait.
     async fn lead<F, E, L, Fut>(
         &self,
         job: &Job,
@@ -326,8 +328,8 @@ impl Cache {
         }
     }
 
-    /// Stores a value that a loader gave. One that cannot be kept is given to the callers all the same;
-    /// one that is too large for that also ends what it replaces.
+    /// Stores a value that a loader gave. One that cannot be kept is given to the callers all the
+    /// same; one that is too large for that also ends what it replaces.
     ///
     /// Ends the lease, with the value if it is for other machines too.
     async fn store_loaded(

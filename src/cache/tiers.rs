@@ -1,4 +1,5 @@
-//! The tiers of a cache as they are given to its builder, before it is known by which clock it goes.
+//! The tiers of a cache as they are given to its builder, before it is known by which clock it
+//! goes.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -107,8 +108,8 @@ impl Tier {
 
 impl Known {
     /// # Errors
-    /// [`ErrorKind::Config`] when the tier goes by another clock: what the cache stores would be expired for
-    /// it, or live on.
+    /// [`ErrorKind::Config`] when the tier goes by another clock: what the cache stores would be
+    /// expired for it, or live on.
     pub(super) fn check_clock(&self, clock: &dyn Clock) -> Result<(), Error> {
         let (name, time): (_, Timestamp) = match self {
             #[cfg(feature = "memory")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// How long a value may be served: fresh for a while, then stale for a while.
 ///
 /// `Ttl::default()` stands for the default of the cache that it is given to
-/// ([`crate::CacheBuilder::default_ttl`], `CACHE_DEFAULT_TTL`). Fresh and stale time together are at
-/// most [`crate::backend::MAX_LIFETIME`].
+/// ([`crate::CacheBuilder::default_ttl`], `CACHE_DEFAULT_TTL`). Fresh and stale time together are
+/// at most [`crate::backend::MAX_LIFETIME`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ttl {
     fresh: Option<Duration>,

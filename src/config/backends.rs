@@ -39,8 +39,8 @@ struct Backend {
     needs: Option<(Name, &'static str)>,
 }
 
-/// In the order in which `auto` reads them. To add a backend, add a line here, its settings to the table, a
-/// file that opens it, and its arm in `open.rs`.
+/// In the order in which `auto` reads them. To add a backend, add a line here, its settings to the
+/// table, a file that opens it, and its arm in `open.rs`.
 const BACKENDS: [Backend; 7] = [
     Backend { name: BackendName::Memory, names: &["memory"], built: cfg!(feature = "memory"), needs: None },
     Backend { name: BackendName::Disk, names: &["disk"], built: cfg!(feature = "disk"), needs: None },
@@ -198,9 +198,9 @@ fn not_built(raw: &Raw, backend: BackendName) -> ConfigError {
 
 /// The tiers of these settings. `auto` has those whose settings are given: local ones need none.
 ///
-/// In a library, a variable that other software reads too, such as `AWS_S3_BUCKET`, is no reason to use the
-/// store that it names: it is the application's. There `CACHE_BACKEND` or a variable of this cache asks for
-/// it. The `command` takes every variable.
+/// In a library, a variable that other software reads too, such as `AWS_S3_BUCKET`, is no reason to
+/// use the store that it names: it is the application's. There `CACHE_BACKEND` or a variable of
+/// this cache asks for it. The `command` takes every variable.
 pub(super) fn backends(
     values: &Values,
     sources: &Sources<'_>,

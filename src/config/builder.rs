@@ -21,7 +21,8 @@ const MAX_APPLICATION_BYTES: usize = 64;
 /// The longest namespace, in bytes.
 const MAX_NAMESPACE_BYTES: usize = 128;
 
-/// Gives settings in code; what is not given comes from the environment, then the file, then defaults.
+/// Gives settings in code; what is not given comes from the environment, then the file, then
+/// defaults.
 ///
 /// `Debug` shows which settings are given, not their values.
 ///
@@ -41,7 +42,8 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// No settings yet, for the program called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
+    /// No settings yet, for the program called `application`: 1 to 64 letters, digits, `-`, `_` and
+    /// `.`.
     pub fn new(application: impl Into<String>) -> Self {
         Self { application: application.into(), file: Choice::default(), given: BTreeMap::new() }
     }
@@ -148,8 +150,8 @@ impl ConfigBuilder {
         })
     }
 
-    /// Puts the application into the namespace: two programs never read each other's entries, also where
-    /// one environment gives both a directory and a namespace.
+    /// Puts the application into the namespace: two programs never read each other's entries, also
+    /// where one environment gives both a directory and a namespace.
     fn name_the_application(&self, values: &mut Values, sources: &Sources<'_>) -> Result<(), ConfigError> {
         if self.application == COMMAND {
             return Ok(());

@@ -48,8 +48,8 @@ impl File {
     }
 
     /// Reads the file that code or `CACHE_CONFIG` names, else the one at the usual place for
-    /// configuration if there is one. Never one in the working directory: that may be the checkout of
-    /// somebody who must not be able to say where the cache is.
+    /// configuration if there is one. Never one in the working directory: that may be the checkout
+    /// of somebody who must not be able to say where the cache is.
     pub(super) fn find(choice: &Choice, env: &Env<'_>) -> Result<Self, ConfigError> {
         match choice {
             Choice::None => return Ok(Self::none(Origin::Code)),

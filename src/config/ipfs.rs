@@ -17,8 +17,8 @@ use super::settings::{Group, Name};
 use super::value::{Given, Raw};
 
 impl Config {
-    /// The node that these settings name, without a seal: for what is not an entry, such as collecting its
-    /// garbage. Nothing is sent to it.
+    /// The node that these settings name, without a seal: for what is not an entry, such as
+    /// collecting its garbage. Nothing is sent to it.
     ///
     /// # Errors
     /// Settings that cannot be used, in terms of the one to change.

@@ -1,4 +1,5 @@
-//! The kinds of values that settings take: how a value is parsed, shown, given in code and described.
+//! The kinds of values that settings take: how a value is parsed, shown, given in code and
+//! described.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -865,8 +866,8 @@ impl Kind for PeerIds {
     }
 }
 
-/// The texts of a list. Blank ones are left out, as a workflow makes them of what does not exist; every
-/// other that is of no use is named.
+/// The texts of a list. Blank ones are left out, as a workflow makes them of what does not exist;
+/// every other that is of no use is named.
 fn checked(raw: &Raw, check: fn(&str) -> Result<(), check::Wrong>) -> Result<Vec<String>, ConfigError> {
     let texts: Vec<_> = raw.given.parts().into_iter().filter(|text| !text.is_empty()).collect();
     let wrong: Vec<_> =

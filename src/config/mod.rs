@@ -57,45 +57,47 @@ pub use settings::{Group, SettingInfo, known_settings};
 pub use show::Setting;
 pub use value::Origin;
 
-/// The application name of the command `peercache`. It uses the usual directory and the namespace as they
-/// are, and takes every variable that names a store.
+/// The application name of the command `peercache`. It uses the usual directory and the namespace
+/// as they are, and takes every variable that names a store.
 pub const COMMAND: &str = "peercache";
 
 /// The settings of a cache.
 ///
 /// What code gives ([`ConfigBuilder`]) wins over the environment, that over the file, that over the
-/// default. [`known_settings`] lists every setting with its variable, its key in the file, its kind and its
-/// default; `docs/settings.md` shows the same list.
+/// default. [`known_settings`] lists every setting with its variable, its key in the file, its kind
+/// and its default; `docs/reference/settings.md` shows the same list.
 ///
 /// The file is a TOML file: the one that `CACHE_CONFIG` names (`none` for none), else
-/// `$XDG_CONFIG_HOME/peercache/config.toml`, else `~/.config/peercache/config.toml`, if there is one. A file
-/// in the working directory is never read: a checkout must not decide where the cache is. The file has at
-/// most [`MAX_CONFIG_FILE_BYTES`]. A key that is no setting is a mistake.
+/// `$XDG_CONFIG_HOME/peercache/config.toml`, else `~/.config/peercache/config.toml`, if there is
+/// one. A file in the working directory is never read: a checkout must not decide where the cache
+/// is. The file has at most [`MAX_CONFIG_FILE_BYTES`]. A key that is no setting is a mistake.
 ///
 /// Each program names itself, as `Config::from_env("my-app")`. Its directory is then
-/// `my-app/peercache` at the usual place for caches, and its namespace has the name in it: two programs
-/// never read each other's entries. A name that belongs to the command, [`COMMAND`], shares the command's.
+/// `my-app/peercache` at the usual place for caches, and its namespace has the name in it: two
+/// programs never read each other's entries. A name that belongs to the command, [`COMMAND`],
+/// shares the command's.
 ///
 /// `auto`, the default of `CACHE_BACKEND`, takes memory, disk, and every tier of this build whose
-/// settings are given. In a program other than the command, a variable that other software reads too,
-/// such as `AWS_S3_BUCKET` or `REDIS_URL`, does not ask for a tier: name the backend in `CACHE_BACKEND`, or
-/// give a variable that only this cache has, such as `CACHE_S3_BUCKET`.
+/// settings are given. In a program other than the command, a variable that other software reads
+/// too, such as `AWS_S3_BUCKET` or `REDIS_URL`, does not ask for a tier: name the backend in
+/// `CACHE_BACKEND`, or give a variable that only this cache has, such as `CACHE_S3_BUCKET`.
 ///
-/// Where a tier is shared with other machines and may be written, what waits to be written to it is kept
-/// in `journal` in the directory too, if there is a disk tier or the directory was given; see
+/// Where a tier is shared with other machines and may be written, what waits to be written to it is
+/// kept in `journal` in the directory too, if there is a disk tier or the directory was given; see
 /// [`CacheBuilder::journal`](crate::CacheBuilder::journal).
 ///
-/// With a secret the disk tier is sealed, and so is what goes to shared tiers: encrypted, signed, under
-/// blinded keys. What lay there in clear before, or under another secret, is a miss. With a read-only
-/// secret it is read and not written. Memory is not sealed. Without a secret shared tiers are a mistake,
-/// unless `CACHE_INSECURE_PLAINTEXT` says otherwise.
+/// With a secret the disk tier is sealed, and so is what goes to shared tiers: encrypted, signed,
+/// under blinded keys. What lay there in clear before, or under another secret, is a miss. With a
+/// read-only secret it is read and not written. Memory is not sealed. Without a secret shared tiers
+/// are a mistake, unless `CACHE_INSECURE_PLAINTEXT` says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     application: String,
     file: Set<Option<String>>,
     values: Values,
     secrets: secret::Secrets,
-    /// Whether an event that an outsider can cause started this job, and nothing says that it may write.
+    /// Whether an event that an outsider can cause started this job, and nothing says that it may
+    /// write.
     untrusted: bool,
     /// Whether this process does one thing and ends.
     one_shot: bool,
@@ -107,8 +109,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// The settings in the environment of this process, and in the file that it names, for the program
-    /// called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
+    /// The settings in the environment of this process, and in the file that it names, for the
+    /// program called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
     ///
     /// # Errors
     /// The first mistake found. A secret is looked at by [`Config::open`] and [`Config::settings`].
@@ -153,8 +155,8 @@ impl Config {
         self
     }
 
-    /// The same settings with this backend alone, and without a journal: to try one tier without the
-    /// others.
+    /// The same settings with this backend alone, and without a journal: to try one tier without
+    /// the others.
     #[must_use]
     pub fn only(&self, name: BackendName) -> Self {
         let mut only = self.clone();
@@ -169,8 +171,8 @@ impl Config {
         self.values.listen_port.value
     }
 
-    /// Whether this job was started by an event that an outsider can cause, and no setting says that it may
-    /// write.
+    /// Whether this job was started by an event that an outsider can cause, and no setting says
+    /// that it may write.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
         self.untrusted
@@ -187,8 +189,8 @@ impl Config {
         Ok(self.secrets.ring()?.map(|ring| ring.keyring.clone()))
     }
 
-    /// What was noticed while the settings were read: those that have no effect, names that are nearly
-    /// right, secrets that others can read. One line each.
+    /// What was noticed while the settings were read: those that have no effect, names that are
+    /// nearly right, secrets that others can read. One line each.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings

@@ -115,7 +115,7 @@ pub(super) mod check {
     }
 
     fn wrong(error: &Error) -> Wrong {
-        let remedy = error.help().unwrap_or("see docs/settings.md").to_owned();
+        let remedy = error.help().unwrap_or("see docs/reference/settings.md").to_owned();
         Wrong { problem: error.message().to_owned(), remedy }
     }
 }

@@ -15,7 +15,8 @@ use super::secret::Ring;
 use super::settings::Name;
 
 impl Config {
-    /// The server that these settings name, without a seal. Nothing is sent to it before the first call.
+    /// The server that these settings name, without a seal. Nothing is sent to it before the first
+    /// call.
     ///
     /// # Errors
     /// No URL, or settings that cannot be used, in terms of the one to change.

@@ -1,5 +1,5 @@
-//! The bucket that the settings name. Credentials, profiles and roles are the AWS SDK's own matter: they are
-//! neither read nor shown here.
+//! The bucket that the settings name. Credentials, profiles and roles are the AWS SDK's own matter:
+//! they are neither read nor shown here.
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use super::value::{Given, Raw};
 
 impl Config {
     /// The bucket that these settings name, without a seal: for what is not an entry, such as its
-    /// lifecycle rules. Nothing is sent to it; on a machine without a region the machine's metadata service is asked.
+    /// lifecycle rules. Nothing is sent to it; on a machine without a region the machine's metadata
+    /// service is asked.
     ///
     /// # Errors
     /// No bucket, or settings that cannot be used, in terms of the one to change.

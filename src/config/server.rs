@@ -24,7 +24,8 @@ pub struct ServerSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GitHubSettings {
-    /// Whether answers about public repositories are shared between tokens; `None` where nothing says so.
+    /// Whether answers about public repositories are shared between tokens; `None` where nothing
+    /// says so.
     pub share_public: Option<bool>,
     /// How old an answer may be that stands in for one that cannot be had.
     pub max_stale: Duration,

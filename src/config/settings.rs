@@ -1,10 +1,10 @@
 //! The one table of settings.
 //!
-//! A row is everything that there is to say about a setting: its text for users, its kind with bounds, its
-//! variables with their aliases, its default. Parsing, the keys of the file, the methods of
-//! [`ConfigBuilder`], `peercache config`, the command's help and completions, the texts of errors and
-//! `docs/settings.md` come from it. To add a setting, add a row and rewrite the document
-//! (`UPDATE=1 cargo test --test config reference`).
+//! A row is everything that there is to say about a setting: its text for users, its kind with
+//! bounds, its variables with their aliases, its default. Parsing, the keys of the file, the
+//! methods of [`ConfigBuilder`], `peercache config`, the command's help and completions, the texts
+//! of errors and `docs/reference/settings.md` come from it. To add a setting, add a row and rewrite
+//! the document (`UPDATE=1 cargo test --test config reference`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -174,8 +174,9 @@ const MIB: u64 = 1 << 20;
 const TEXT: Text = Text { what: "a text of at most 1024 bytes", most: 1024 };
 
 settings! {
-    /// The tiers in reading order, or `auto` for every tier of this build whose settings are given, or `none`
-    /// for a cache that stores nothing. A list without `memory` and `disk` gets both in front.
+    /// The tiers in reading order, or `auto` for every tier of this build whose settings are given,
+    /// or `none` for a cache that stores nothing. A list without `memory` and `disk` gets both in
+    /// front.
     Backend backend: Backends = "auto" {
         kind: Backends,
         variables: ["CACHE_BACKEND", "CACHE_BACKENDS"],
@@ -200,7 +201,8 @@ settings! {
         unset: "",
     }
 
-    /// The most bytes that the disk tier holds. The journal may have another 64 MiB for each process.
+    /// The most bytes that the disk tier holds. The journal may have another 64 MiB for each
+    /// process.
     DiskBytes disk_bytes: Bytes = "1GiB" {
         kind: Bytes { least: 16 * MIB },
         variables: ["CACHE_DISK_BYTES"],
@@ -264,8 +266,8 @@ settings! {
         unset: "entries are stored in clear, on this machine only",
     }
 
-    /// A file that holds the secret, such as one that an engine mounts. Nobody but this user and root may
-    /// be able to write it.
+    /// A file that holds the secret, such as one that an engine mounts. Nobody but this user and
+    /// root may be able to write it.
     SecretFile secret_file: FileOf {
         kind: FileOf(Name::Secret),
         variables: ["CACHE_SECRET_FILE"],
@@ -281,8 +283,8 @@ settings! {
         unset: "none",
     }
 
-    /// Whether shared tiers are used without a secret, in clear: whoever reaches a port of the peers, or may
-    /// write the store, reads and changes everything.
+    /// Whether shared tiers are used without a secret, in clear: whoever reaches a port of the
+    /// peers, or may write the store, reads and changes everything.
     InsecurePlaintext insecure_plaintext: Switch = "false" {
         kind: Switch,
         variables: ["CACHE_INSECURE_PLAINTEXT"],
@@ -322,7 +324,8 @@ settings! {
         unset: "none",
     }
 
-    /// What this node is for others: an anchor can be dialled and stores for others, a leaf only dials out.
+    /// What this node is for others: an anchor can be dialled and stores for others, a leaf only
+    /// dials out.
     Role role: Role = "auto" {
         kind: Role,
         variables: ["CACHE_ROLE"],
@@ -330,7 +333,8 @@ settings! {
         unset: "an anchor where the port is fixed, else a leaf",
     }
 
-    /// Derives the node's identity from the secret and this name. No two nodes of a fleet may have one name.
+    /// Derives the node's identity from the secret and this name. No two nodes of a fleet may have
+    /// one name.
     NodeName node_name: Text {
         kind: Text { what: "a name of 1 to 255 bytes as text", most: 255 },
         variables: ["CACHE_NODE_NAME"],
@@ -564,7 +568,8 @@ settings! {
         unset: "`127.0.0.1:9180`, unless a socket is given",
     }
 
-    /// The Unix socket on which `peercache serve` listens, and which `stats`, `peers` and `explain --url` ask.
+    /// The Unix socket on which `peercache serve` listens, and which `stats`, `peers` and `explain
+    /// --url` ask.
     Socket socket: Path {
         kind: Path,
         variables: ["CACHE_SOCKET"],
@@ -596,7 +601,8 @@ settings! {
         unset: "`true` where the upstream is api.github.com",
     }
 
-    /// How old an answer may be that is given while GitHub fails or the quota is spent, in whole seconds.
+    /// How old an answer may be that is given while GitHub fails or the quota is spent, in whole
+    /// seconds.
     GithubMaxStale github_max_stale: Seconds = "3600" {
         kind: Seconds { what: "an age", least: 0, most: MAX_LIFETIME.as_secs() },
         variables: ["CACHE_GITHUB_MAX_STALE"],
@@ -703,8 +709,8 @@ pub(super) fn cargo_line(version: &str, feature: &str) -> String {
     format!("peercache = {{ version = \"{version}\", features = [\"{feature}\"] }}")
 }
 
-/// The name among `known` that `name` was probably meant to be: at most two letters differ, or its words
-/// stand in another order.
+/// The name among `known` that `name` was probably meant to be: at most two letters differ, or its
+/// words stand in another order.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let words = |name: &str| {
         let mut words: Vec<_> = name.split('_').map(str::to_owned).collect();

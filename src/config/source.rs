@@ -21,8 +21,8 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The value of `name` that counts. What is blank in the environment or the file is not given; in
-    /// code it is. A value that another setting names a file for is read from there.
+    /// The value of `name` that counts. What is blank in the environment or the file is not given;
+    /// in code it is. A value that another setting names a file for is read from there.
     pub(super) fn get(&self, name: Name) -> Result<Option<Raw>, ConfigError> {
         let own = self.given(name);
         let named = name.file().and_then(|file| self.given(file));

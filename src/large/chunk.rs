@@ -23,8 +23,8 @@ fn key(keep_minutes: u32, digest: &Digest) -> Result<Key, Error> {
     Key::new(text)
 }
 
-/// Stores a chunk in every tier that may be written and has room for the `whole` value; newest wins, and
-/// both are equal. `policy` says which shared tiers are waited for.
+/// Stores a chunk in every tier that may be written and has room for the `whole` value; newest
+/// wins, and both are equal. `policy` says which shared tiers are waited for.
 pub(super) async fn store(
     cache: &Cache,
     keep_minutes: u32,
@@ -42,14 +42,15 @@ pub(super) async fn store(
     Ok((digest, cache.write_part(&key(keep_minutes, &digest)?, entry, policy, whole).await))
 }
 
-/// Whether a local tier still has the chunk: one that is smaller than the value evicts its first chunks for its
-/// last ones.
+/// Whether a local tier still has the chunk: one that is smaller than the value evicts its first
+/// chunks for its last ones.
 pub(super) async fn is_held(cache: &Cache, keep_minutes: u32, digest: &Digest) -> bool {
     let Ok(key) = key(keep_minutes, digest) else { return false };
     cache.chain().peek_local(&cache.scope(&key)).await.is_some()
 }
 
-/// How much longer than a small entry a chunk of `len` bytes may take, with as many beside it as there are.
+/// How much longer than a small entry a chunk of `len` bytes may take, with as many beside it as
+/// there are.
 fn patience(len: usize) -> Duration {
     let beside = len as u64 * SHARED_READ_WINDOW as u64;
     Duration::from_millis(beside * 1000 / LEAST_BYTES_PER_SECOND)

@@ -11,7 +11,8 @@ use crate::cache::Ttl;
 /// ```
 /// use peercache::{StreamOptions, Ttl};
 ///
-/// let options = StreamOptions::new(Ttl::from_secs(3600)).content_type("application/zip").tag("release:v1");
+/// let options = StreamOptions::new(Ttl::from_secs(3600));
+/// let options = options.content_type("application/zip").tag("release:v1");
 /// # let _ = options;
 /// ```
 #[derive(Clone, Debug, Default)]

@@ -60,8 +60,8 @@ impl Cache {
         self.found(entry).await.map(|found| found.bytes)
     }
 
-    /// The value that `entry` stands for, put together in memory: one of at most [`MAX_WHOLE_BYTES`], of
-    /// which every chunk is there and as it was.
+    /// The value that `entry` stands for, put together in memory: one of at most
+    /// [`MAX_WHOLE_BYTES`], of which every chunk is there and as it was.
     pub(crate) async fn found(&self, entry: Entry) -> Option<Found> {
         if !is_manifest(&entry) {
             return Some(Found::plain(entry));

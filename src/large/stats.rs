@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// Why large values that were there could not be served. The chain's own counters see each chunk and
-/// each manifest as an entry of its own.
+/// Why large values that were there could not be served. The chain's own counters see each chunk
+/// and each manifest as an entry of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LargeReport {

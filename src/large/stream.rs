@@ -23,11 +23,11 @@ type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, LargeError>> + Send>>;
 /// The bytes of a large value or of a range of it, in order and verified, in pieces of at most one
 /// chunk (a plain entry's value comes in one piece).
 ///
-/// Either all bytes come, or an error does and then nothing: an end without an error is the end of the
-/// value. Two chunks are on their way, four where the first came from a shared tier: 2 or 12 MiB (more
-/// where another cache cut the value into longer chunks, of 4 MiB at most). They are fetched in tasks of the
-/// runtime, which end when it is dropped; dropping it at any point is safe. It must be polled within a tokio
-/// runtime.
+/// Either all bytes come, or an error does and then nothing: an end without an error is the end of
+/// the value. Two chunks are on their way, four where the first came from a shared tier: 2 or 12
+/// MiB (more where another cache cut the value into longer chunks, of 4 MiB at most). They are
+/// fetched in tasks of the runtime, which end when it is dropped; dropping it at any point is safe.
+/// It must be polled within a tokio runtime.
 pub struct LargeStream {
     parts: Parts,
     remaining: u64,
@@ -78,8 +78,8 @@ impl LargeStream {
     }
 }
 
-/// As [`chunk::fetch`], in a task of its own: what one chunk costs the processor (copied out of its body, unsealed,
-/// hashed) does not hold up the others. The task ends with this future.
+/// As [`chunk::fetch`], in a task of its own: what one chunk costs the processor (copied out of its
+/// body, unsealed, hashed) does not hold up the others. The task ends with this future.
 async fn aside(cache: Cache, manifest: Arc<Manifest>, index: u64) -> Result<Bytes, LargeError> {
     let chunks = manifest.chunks();
     let mut task = JoinSet::new();

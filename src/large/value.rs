@@ -72,8 +72,8 @@ impl LargeValue {
     }
 
     /// The bytes of `range`, counted from 0, the end exclusive. What lies beyond the value's end is
-    /// left out; [`LargeStream::remaining`] says how many bytes there are. Reads and verifies only the
-    /// chunks that the range touches.
+    /// left out; [`LargeStream::remaining`] says how many bytes there are. Reads and verifies only
+    /// the chunks that the range touches.
     #[must_use]
     pub fn range(&self, range: Range<u64>) -> LargeStream {
         let end = range.end.min(self.len());

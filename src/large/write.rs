@@ -58,20 +58,20 @@ struct Written {
 }
 
 impl Cache {
-    /// Stores what `source` gives, up to [`MAX_LARGE_BYTES`]. What has at most [`PLAIN_BYTES`] becomes
-    /// a plain entry, what has more becomes chunks and a manifest.
+    /// Stores what `source` gives, up to [`MAX_LARGE_BYTES`]. What has at most [`PLAIN_BYTES`]
+    /// becomes a plain entry, what has more becomes chunks and a manifest.
     ///
     /// The write counts as of this call: a removal or another write that comes while the source is
-    /// being read wins. Readers see the old value until every chunk is stored. Besides what the tiers
-    /// hold, at most 9 MiB of the value are in memory, the source's own piece, and 32 bytes for each
-    /// chunk.
+    /// being read wins. Readers see the old value until every chunk is stored. Besides what the
+    /// tiers hold, at most 9 MiB of the value are in memory, the source's own piece, and 32 bytes
+    /// for each chunk.
     ///
-    /// Beyond the first 15 MiB the source is read no faster than shared tiers take the value, whatever
-    /// the [`WritePolicy`], so that what waits for them keeps within its bounds; one that is away is not
-    /// waited for.
+    /// Beyond the first 15 MiB the source is read no faster than shared tiers take the value,
+    /// whatever the [`WritePolicy`], so that what waits for them keeps within its bounds; one that
+    /// is away is not waited for.
     ///
-    /// Cancel-safe: dropped before its end, it leaves the old value; chunks that were written already
-    /// expire by themselves.
+    /// Cancel-safe: dropped before its end, it leaves the old value; chunks that were written
+    /// already expire by themselves.
     ///
     /// # Errors
     /// The source's own; or that the value, the lifetime or the metadata is out of bounds, which is
@@ -108,8 +108,9 @@ impl Cache {
         self.put_stream(key, source::pieces(reader), options).await
     }
 
-    /// Stores a value that is in memory already, as chunks where it is above [`PLAIN_BYTES`]. It counts
-    /// as written with `version`. `absent` says that it is the cache's own mark of an absence.
+    /// Stores a value that is in memory already, as chunks where it is above [`PLAIN_BYTES`]. It
+    /// counts as written with `version`. `absent` says that it is the cache's own mark of an
+    /// absence.
     pub(crate) async fn store_whole(
         &self,
         key: &Key,
@@ -200,8 +201,9 @@ impl Cache {
         Ok(PutStreamOutcome { len, chunks: count, stored, outcome })
     }
 
-    /// Whether what was written can be read back: it is in a shared tier or on its way to one, or every
-    /// chunk is still in a local one. Of more than [`CHECKED_CHUNKS`] that many are looked at.
+    /// Whether what was written can be read back: it is in a shared tier or on its way to one, or
+    /// every chunk is still in a local one. Of more than [`CHECKED_CHUNKS`] that many are looked
+    /// at.
     async fn is_held(&self, written: &Written, keep_minutes: u32) -> bool {
         if self.is_shared() && written.outcome.as_ref().is_some_and(|outcome| self.shares(outcome)) {
             return true;
@@ -218,11 +220,12 @@ impl Cache {
         true
     }
 
-    /// Writes the chunks until the end, or until one is taken by no tier, as when none has room for what the
-    /// value has become; says which.
+    /// Writes the chunks until the end, or until one is taken by no tier, as when none has room for
+    /// what the value has become; says which.
     ///
-    /// The first ones wait for shared tiers as the chain's policy says, the others for the first attempt of each:
-    /// what is read faster than a shared tier takes it would push the value's own chunks out of the queue.
+    /// The first ones wait for shared tiers as the chain's policy says, the others for the first
+    /// attempt of each: what is read faster than a shared tier takes it would push the value's own
+    /// chunks out of the queue.
     async fn write_chunks<E>(
         &self,
         chunks: impl Stream<Item = Result<Bytes, E>>,

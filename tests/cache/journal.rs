@@ -58,7 +58,8 @@ fn cache(world: &World, dir: &Path, ring: Option<&Keyring>, far: Option<&Arc<Mem
     builder.build().unwrap()
 }
 
-/// What a process with this ring makes of the journal: what it reports, and whether it took over the write.
+/// What a process with this ring makes of the journal: what it reports, and whether it took over
+/// the write.
 async fn next(world: &World, dir: &Path, ring: Option<&Keyring>) -> (Option<JournalReport>, Option<String>) {
     let far = world.memory();
     let cache = cache(world, dir, ring, Some(&far));

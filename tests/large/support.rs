@@ -70,7 +70,8 @@ fn manifest(bytes: &[u8]) -> (u32, Vec<u8>) {
     (minutes, digests)
 }
 
-/// The manifest of a value of `len` bytes whose chunks are all the first of `like`, another manifest.
+/// The manifest of a value of `len` bytes whose chunks are all the first of `like`, another
+/// manifest.
 pub(crate) fn repeated(like: &[u8], len: usize) -> Vec<u8> {
     let (minutes, digests) = manifest(like);
     let mut bytes = b"\x89PCM\x02".to_vec();
@@ -147,7 +148,7 @@ impl Drawer {
     }
 
     /// The keys of the chunks of the value under `key`, in order, read from the manifest as
-    /// `docs/large-values.md` describes it.
+    /// `docs/design/large-values.md` describes it.
     pub(crate) fn chunk_keys(&self, key: &Key) -> Vec<String> {
         let (minutes, digests) = manifest(&self.entry(key.as_str()).into_value());
         let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();

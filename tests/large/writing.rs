@@ -192,10 +192,12 @@ async fn few_chunks_are_in_flight_either_way() {
     assert!(drawer.most_busy() <= 4, "{} at once", drawer.most_busy());
 }
 
-/// Writes do not wait for shared tiers, and more than the queue holds does not get lost on its way there.
+/// Writes do not wait for shared tiers, and more than the queue holds does not get lost on its way
+/// there.
 #[tokio::test]
 async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
-    /// 96 MiB, more than waits for a tier by default; of these 15 MiB without waiting, and what is in flight.
+    /// 96 MiB, more than waits for a tier by default; of these 15 MiB without waiting, and what is
+    /// in flight.
     const CHUNKS: usize = (96 << 20) / SHARED_CHUNK_BYTES;
     const AHEAD: usize = (15 << 20) / SHARED_CHUNK_BYTES;
     let clock = Arc::new(ManualClock::default());

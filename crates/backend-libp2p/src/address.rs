@@ -62,9 +62,9 @@ pub(crate) enum Host {
 
 /// Where a peer can be dialled: a libp2p multiaddress of the kinds that this network uses.
 ///
-/// `/ip4/…/tcp/PORT`, `/ip6/…/tcp/PORT`, `/dns4/…/tcp/PORT`, `/dns6/…/tcp/PORT`, `/dns/…/tcp/PORT` or
-/// `/dnsaddr/…`, with `/p2p/ID` at the end where the peer's name is known. With it, only that peer is
-/// talked to; without it, any member of the network that answers there.
+/// `/ip4/…/tcp/PORT`, `/ip6/…/tcp/PORT`, `/dns4/…/tcp/PORT`, `/dns6/…/tcp/PORT`, `/dns/…/tcp/PORT`
+/// or `/dnsaddr/…`, with `/p2p/ID` at the end where the peer's name is known. With it, only that
+/// peer is talked to; without it, any member of the network that answers there.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PeerAddress {
     pub(crate) host: Host,
@@ -174,8 +174,9 @@ impl fmt::Debug for PeerAddress {
     }
 }
 
-/// Whether a node is ever dialled there, whoever says that it is: not where no host can be, and not at
-/// link-local addresses, among which clouds keep the credentials of the machine (169.254.169.254).
+/// Whether a node is ever dialled there, whoever says that it is: not where no host can be, and not
+/// at link-local addresses, among which clouds keep the credentials of the machine
+/// (169.254.169.254).
 pub(crate) fn may_dial(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {

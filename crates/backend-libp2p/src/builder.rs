@@ -45,11 +45,12 @@ pub enum RoleChoice {
 pub struct Limits {
     /// The most connections. Default: 2048 for an anchor, 16 for a leaf.
     pub connections: Option<usize>,
-    /// The most connections opened by others that have not proved yet that they have the key. When there
-    /// is no room for one more, an old one from the address with the most of them is closed. Default: 256.
+    /// The most connections opened by others that have not proved yet that they have the key. When
+    /// there is no room for one more, an old one from the address with the most of them is closed.
+    /// Default: 256.
     pub negotiating: usize,
-    /// The same for one IPv4 address, or one IPv6 network of 64 bits. When there is no room for one more,
-    /// an old one from the same address is closed. Default: 64.
+    /// The same for one IPv4 address, or one IPv6 network of 64 bits. When there is no room for one
+    /// more, an old one from the same address is closed. Default: 64.
     pub negotiating_per_address: usize,
     /// The most bytes of large values that wait to be sent to one peer. Default: 32 MiB.
     pub send_bytes_per_peer: usize,
@@ -61,11 +62,11 @@ pub struct Limits {
     pub read_deadline: Duration,
     /// How long a write may take. Default: 5 s.
     pub write_deadline: Duration,
-    /// How long [`PeersBuilder::start`] waits for the first peer, where it has bootstrap addresses or looks
-    /// by multicast DNS. Default: 1.5 s.
+    /// How long [`PeersBuilder::start`] waits for the first peer, where it has bootstrap addresses
+    /// or looks by multicast DNS. Default: 1.5 s.
     pub connect_wait: Duration,
-    /// How long [`CacheBackend::close`](peercache_api::CacheBackend::close) takes at most to send what
-    /// waits. Default: 2 s.
+    /// How long [`CacheBackend::close`](peercache_api::CacheBackend::close) takes at most to send
+    /// what waits. Default: 2 s.
     pub close_wait: Duration,
 }
 
@@ -144,24 +145,25 @@ impl PeersBuilder {
         self
     }
 
-    /// The addresses of this machine to listen at. Default: all, of IPv4 and, where there is any, IPv6. An
-    /// address that cannot be listened on is an error if it is the first one, else a message.
+    /// The addresses of this machine to listen at. Default: all, of IPv4 and, where there is any,
+    /// IPv6. An address that cannot be listened on is an error if it is the first one, else a
+    /// message.
     #[must_use]
     pub fn listen_ips(mut self, ips: Vec<IpAddr>) -> Self {
         self.listen_ips = ips;
         self
     }
 
-    /// Peers to connect with. They are dialled for ever, names are looked up anew each time, and none of
-    /// them has to be there.
+    /// Peers to connect with. They are dialled for ever, names are looked up anew each time, and
+    /// none of them has to be there.
     #[must_use]
     pub fn bootstrap(mut self, addresses: Vec<PeerAddress>) -> Self {
         self.bootstrap = addresses;
         self
     }
 
-    /// Where others should dial this node, instead of the addresses of this machine: for a port that is
-    /// published by a container or a router.
+    /// Where others should dial this node, instead of the addresses of this machine: for a port
+    /// that is published by a container or a router.
     #[must_use]
     pub fn announce(mut self, addresses: Vec<PeerAddress>) -> Self {
         self.announce = addresses;
@@ -218,12 +220,12 @@ impl PeersBuilder {
     }
 
     /// Starts the node. Waits up to [`Limits::connect_wait`] for the first peer, so that a
-    /// process that runs for a second finds its peers; where none answers it starts without, and goes on
-    /// trying. Must be called within a tokio runtime.
+    /// process that runs for a second finds its peers; where none answers it starts without, and
+    /// goes on trying. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// Only what a user has to mend: [`ErrorKind::Config`] for a port that is in use or an anchor that does
-    /// not listen, [`ErrorKind::Unavailable`] where the system has no random bytes.
+    /// Only what a user has to mend: [`ErrorKind::Config`] for a port that is in use or an anchor
+    /// that does not listen, [`ErrorKind::Unavailable`] where the system has no random bytes.
     pub async fn start(self) -> Result<Peers, Error> {
         let role = self.chosen_role();
         if role == Role::Anchor && self.listen_port.is_none() && self.announce.is_empty() {

@@ -21,13 +21,14 @@ pub fn message(data: &[u8]) {
     let (head, body) = message.encode();
     let written = Bytes::from([head, body].concat());
     assert_eq!(written.len(), bytes.len());
-    // Flags and a number that the kind does not have are ignored, so that a later release can use them.
+    // Flags and a number that the kind does not have are ignored, so that a later release can use
+    // them.
     assert_eq!((written[0], &written[HEADER..]), (bytes[0], &bytes[HEADER..]));
     assert_eq!(Message::decode(written), Ok(Some(message)));
 }
 
-/// A node that three peers tell whatever `data` says, an anchor or a leaf. Each message has a length of
-/// two bytes, the peer that sends it, and the milliseconds that pass before.
+/// A node that three peers tell whatever `data` says, an anchor or a leaf. Each message has a
+/// length of two bytes, the peer that sends it, and the milliseconds that pass before.
 pub fn node(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
     let role = if first & 1 == 0 { Role::Anchor } else { Role::Leaf };

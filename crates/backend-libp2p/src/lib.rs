@@ -2,9 +2,9 @@
 //! nothing when peers vanish.
 //!
 //! Two layers. `core` decides and does no I/O: it is told what happened and says what to do, so a
-//! seeded simulator runs the same code with ten thousand nodes in virtual time. `driver` moves bytes:
-//! libp2p with TCP, Noise and Yamux, two long-lived lanes per connection. `wire` is what nodes say to
-//! each other. `docs/peers.md` has the protocol and the reasons.
+//! seeded simulator runs the same code with ten thousand nodes in virtual time. `driver` moves
+//! bytes: libp2p with TCP, Noise and Yamux, two long-lived lanes per connection. `wire` is what
+//! nodes say to each other. `docs/design/peers.md` has the protocol and the reasons.
 
 mod address;
 mod builder;

@@ -19,7 +19,8 @@ pub struct PeersReport {
     pub name: PeerName,
     /// `anchor` or `leaf`.
     pub role: &'static str,
-    /// Where others can dial this node, with its name at the end; empty for one that only dials out.
+    /// Where others can dial this node, with its name at the end; empty for one that only dials
+    /// out.
     pub addresses: Vec<String>,
     /// Whether it can prove that it may write.
     pub writer: bool,
@@ -89,8 +90,8 @@ pub struct BootstrapReport {
     pub found: bool,
     /// Whether who was found there is connected.
     pub connected: bool,
-    /// Why the last try failed: nobody answered, or the one that did and this node refused one another. In
-    /// words, without secrets. `None` while it is connected or was not tried yet.
+    /// Why the last try failed: nobody answered, or the one that did and this node refused one
+    /// another. In words, without secrets. `None` while it is connected or was not tried yet.
     pub trouble: Option<String>,
 }
 

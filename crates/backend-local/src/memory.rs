@@ -206,7 +206,8 @@ impl MemoryBuilder {
         let lifecycle = KeepNewest { evicted: Arc::clone(&evicted) };
         let cache = match options.build() {
             Ok(options) => Cache::with_options(options, ByBytes, BuildHasherDefault::default(), lifecycle),
-            // Both settings that it asks for are set above; the other constructor takes them as arguments.
+            // Both settings that it asks for are set above; the other constructor takes them as
+            // arguments.
             Err(_) => Cache::with(
                 estimated_items,
                 capacity as u64,

@@ -21,9 +21,9 @@ use crate::version::Version;
 ///
 /// # Rules for implementations
 /// - **Newest wins.** With [`Capabilities::ordered_writes`], a [`put`](Self::put) takes effect only
-///   if [`Entry::supersedes`] says so; otherwise it succeeds and changes nothing. A removal is a put
-///   of a tombstone ([`Entry::tombstone`], [`CacheBackendExt::remove`]), and a backend stores and
-///   returns it like any entry: that is how a tier that was away is kept from raising the dead.
+///   if [`Entry::supersedes`] says so; otherwise it succeeds and changes nothing. A removal is a
+///   put of a tombstone ([`Entry::tombstone`], [`CacheBackendExt::remove`]), and a backend stores
+///   and returns it like any entry: that is how a tier that was away is kept from raising the dead.
 /// - **Never lie.** `get` returns what was put under this key, whole, or nothing. What cannot be
 ///   verified is an error of kind `Corrupt`, and better removed than kept.
 /// - **Absence is an answer.** `Ok(None)` is for "not here" and "expired"; a failure is an `Err`.
@@ -52,8 +52,8 @@ pub trait CacheBackend: fmt::Debug + Send + Sync {
     /// is not an error.
     async fn close(&self) -> Result<(), Error>;
 
-    /// What coordinates the machines that share this backend: leases, and notices of removals. `None`
-    /// for a backend that coordinates nothing, which is most. Constant for its lifetime.
+    /// What coordinates the machines that share this backend: leases, and notices of removals.
+    /// `None` for a backend that coordinates nothing, which is most. Constant for its lifetime.
     fn fleet(&self) -> Option<&dyn Fleet>;
 }
 

@@ -91,7 +91,8 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     fn now(&self) -> Timestamp {
-        // A clock set before 1970 reads as the epoch: everything is then in the future, which is a miss.
+        // A clock set before 1970 reads as the epoch: everything is then in the future, which is a
+        // miss.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(whole_millis(since))
     }

@@ -116,9 +116,10 @@ impl VersionClock {
 
     /// A version greater than every one that this clock made or observed before.
     ///
-    /// Stays true when the wall clock is set back by [`MAX_CLOCK_SKEW`] or less: the counter then carries
-    /// the order. When it is set back further, the versions made before claim to come from the future,
-    /// nobody uses them, and versions go on from `now`; see [`VersionClock::corrections`].
+    /// Stays true when the wall clock is set back by [`MAX_CLOCK_SKEW`] or less: the counter then
+    /// carries the order. When it is set back further, the versions made before claim to come from
+    /// the future, nobody uses them, and versions go on from `now`; see
+    /// [`VersionClock::corrections`].
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Version {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,8 +136,8 @@ impl VersionClock {
         Version { wall: last.0, counter: last.1, node: self.node }
     }
 
-    /// How often the wall clock was found set back so far that versions went on from an earlier time.
-    /// What this process wrote in between is not used by anybody, itself included.
+    /// How often the wall clock was found set back so far that versions went on from an earlier
+    /// time. What this process wrote in between is not used by anybody, itself included.
     #[must_use]
     pub fn corrections(&self) -> u64 {
         self.corrections.get()

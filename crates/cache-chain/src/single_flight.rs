@@ -57,8 +57,8 @@ impl<T: Clone> SingleFlight<T> {
         (loaded, Flight::Led)
     }
 
-    /// Lets nobody else join the flight that is under way for `key`, if there is one: the next caller
-    /// starts another. Those who wait already still get its result.
+    /// Lets nobody else join the flight that is under way for `key`, if there is one: the next
+    /// caller starts another. Those who wait already still get its result.
     pub fn forget(&self, key: &Key) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }

@@ -1,4 +1,5 @@
-//! The fleet behind a sealed backend: leases on blinded keys, and removals told by their real names.
+//! The fleet behind a sealed backend: leases on blinded keys, and removals told by their real
+//! names.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -14,13 +15,14 @@ use crate::keys::Keys;
 use crate::sealed::Sealed;
 use crate::stats::{Counters, Rejection};
 
-/// Leases are taken under the current secret: members that write with another one load for themselves.
+/// Leases are taken under the current secret: members that write with another one load for
+/// themselves.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<B: CacheBackend> Fleet for Sealed<B> {
     /// # Errors
-    /// Also of kind `Denied` with a read-only secret, which cannot make the value that ends a lease, and of
-    /// kind `Corrupt` when what another member loaded does not verify.
+    /// Also of kind `Denied` with a read-only secret, which cannot make the value that ends a
+    /// lease, and of kind `Corrupt` when what another member loaded does not verify.
     async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error> {
         let keys = &self.ring.current;
         let Some(fleet) = self.inner.fleet() else {
@@ -70,8 +72,8 @@ impl<B: CacheBackend> Fleet for Sealed<B> {
 
 /// Tells a watcher of removals by the digests of the keys themselves.
 ///
-/// A sealed tombstone holds its key's digest, encrypted and signed. So nothing has to be remembered to turn
-/// a blinded name back, and nobody without the secret to write can have a key forgotten.
+/// A sealed tombstone holds its key's digest, encrypted and signed. So nothing has to be remembered
+/// to turn a blinded name back, and nobody without the secret to write can have a key forgotten.
 pub(crate) struct Unsealing {
     ring: Vec<Arc<Keys>>,
     clock: Arc<dyn Clock>,

@@ -47,7 +47,8 @@ pub(crate) enum Command {
     Exec(crate::exec::ExecArgs),
     /// Make the certificate authority of this machine's forward proxy, or show it
     Ca(crate::ca::CaArgs),
-    /// Show what the cache saves: 20 CI jobs with a token each, without, with a cache per token, and with peercache
+    /// Show what the cache saves: 20 CI jobs with a token each, without, with a cache per token,
+    /// and with peercache
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Print the value under a key
@@ -87,7 +88,8 @@ pub(crate) enum Command {
 #[cfg(feature = "demo")]
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Recorded exchanges whose reads are mixed in, one in JSON a line [default: @octokit/fixtures from npm]
+    /// Recorded exchanges whose reads are mixed in, one in JSON a line [default: @octokit/fixtures
+    /// from npm]
     #[arg(long, value_name = "FILE")]
     pub(crate) corpus: Option<PathBuf>,
 
@@ -112,8 +114,8 @@ pub(crate) struct IpfsArgs {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum IpfsCommand {
-    /// Remove what has expired or is too much, then let the node drop every block that nothing links and nothing
-    /// pins, also those of others
+    /// Remove what has expired or is too much, then let the node drop every block that nothing
+    /// links and nothing pins, also those of others
     Gc,
 }
 
@@ -125,7 +127,8 @@ pub(crate) struct StorachaArgs {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum StorachaCommand {
-    /// Print a WEB3_STORAGE_TOKEN, from what the official command line prints; what it grants goes to standard error
+    /// Print a WEB3_STORAGE_TOKEN, from what the official command line prints; what it grants goes
+    /// to standard error
     Token(StorachaTokenArgs),
     /// Show what WEB3_STORAGE_TOKEN grants, never the key
     Show,
@@ -137,7 +140,8 @@ pub(crate) struct StorachaTokenArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: PathBuf,
 
-    /// The file with the delegation to the agent (`storacha delegation create AGENT --can ... --base64`)
+    /// The file with the delegation to the agent (`storacha delegation create AGENT --can ...
+    /// --base64`)
     #[arg(long, value_name = "FILE")]
     pub(crate) proof: PathBuf,
 
@@ -164,7 +168,8 @@ pub(crate) enum S3Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct LifecycleArgs {
-    /// Days after which an object goes; below 31, what was removed can come back from a machine that was away
+    /// Days after which an object goes; below 31, what was removed can come back from a machine
+    /// that was away
     #[arg(long, default_value_t = peercache::S3::DEFAULT_SWEEP_DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub(crate) days: u16,
 
@@ -281,7 +286,8 @@ pub(crate) struct KeygenArgs {
     #[arg(long, conflicts_with = "read_only")]
     pub(crate) public: bool,
 
-    /// The file that holds the known secret; `-` is standard input [default: CACHE_SECRET, else standard input]
+    /// The file that holds the known secret; `-` is standard input [default: CACHE_SECRET, else
+    /// standard input]
     #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,
 }
@@ -357,5 +363,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn page_of_commands_names_every_command_and_option() {
+        let page = include_str!("../../../docs/reference/commands.md");
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let name = command.get_name();
+            assert!(page.contains(name), "docs/reference/commands.md does not name {name}");
+            for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let option = format!("--{long}");
+                assert!(page.contains(&option), "docs/reference/commands.md does not name {name} {option}");
+            }
+            commands.extend(command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned());
+        }
     }
 }

@@ -20,8 +20,8 @@ use crate::cli::{GetArgs, InvalidateArgs, PutArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Reader};
 
-/// Opens the cache of the environment for a command that does one thing and ends, beside the server of the
-/// same machine: without taking its port or its identity.
+/// Opens the cache of the environment for a command that does one thing and ends, beside the server
+/// of the same machine: without taking its port or its identity.
 pub(crate) async fn open() -> Result<Cache, Failure> {
     Ok(Config::from_env(COMMAND)?.one_shot().open().await?)
 }
@@ -87,9 +87,9 @@ fn unanswered(skip: &Skip) -> Option<String> {
     }
 }
 
-/// Writes the value to what `path` names. A regular file is replaced as a whole, so that a part of a value
-/// never stands there, and keeps its mode; a device or a pipe is written to; a symbolic link stays, and what
-/// it points to is written.
+/// Writes the value to what `path` names. A regular file is replaced as a whole, so that a part of
+/// a value never stands there, and keeps its mode; a device or a pipe is written to; a symbolic
+/// link stays, and what it points to is written.
 async fn save(value: LargeValue, path: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::IsADirectory | io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {

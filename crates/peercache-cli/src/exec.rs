@@ -1,5 +1,5 @@
-//! `peercache exec -- COMMAND`: runs a command whose requests to GitHub go through a proxy of its own, and
-//! says at the end what that saved.
+//! `peercache exec -- COMMAND`: runs a command whose requests to GitHub go through a proxy of its
+//! own, and says at the end what that saved.
 
 use std::ffi::OsString;
 use std::fs;
@@ -201,8 +201,8 @@ fn environment(
     Ok(all)
 }
 
-/// What was asked, what reached GitHub and what was charged, on standard error: standard output is the
-/// command's.
+/// What was asked, what reached GitHub and what was charged, on standard error: standard output is
+/// the command's.
 fn report(stats: &ProxyStats, json: bool) {
     let asked = stats.requests - stats.local;
     let not_sent = stats.fresh + stats.coalesced;

@@ -1,4 +1,5 @@
-//! The command `peercache`: share GitHub API responses between CI runners through a chain of caches.
+//! The command `peercache`: share GitHub API responses between CI runners through a chain of
+//! caches.
 
 mod ask;
 mod ca;

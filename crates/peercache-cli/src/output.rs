@@ -38,7 +38,8 @@ pub(crate) fn write(bytes: &[u8]) -> Result<Reader, Failure> {
     }
 }
 
-/// Prints a line to standard error. Where that cannot be written, the exit code is all that is left.
+/// Prints a line to standard error. Where that cannot be written, the exit code is all that is
+/// left.
 pub(crate) fn error_line(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -69,8 +70,8 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     all.iter().map(line).collect()
 }
 
-/// Without what would move the cursor: values are whatever somebody set, and other members say what they
-/// like.
+/// Without what would move the cursor: values are whatever somebody set, and other members say what
+/// they like.
 pub(crate) fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c }).collect()
 }

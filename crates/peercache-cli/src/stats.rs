@@ -76,8 +76,8 @@ fn list<'a>(stats: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
     stats.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// What does not work as it should, and why: a line for each tier that is not asked, and for each address
-/// of a peer that nobody answers at while no peer is connected.
+/// What does not work as it should, and why: a line for each tier that is not asked, and for each
+/// address of a peer that nobody answers at while no peer is connected.
 fn degraded(stats: &Value) -> Vec<String> {
     let tiers = list(stats, "/cache/tiers").filter(|tier| tier["breaker"]["state"] != "closed").map(|tier| {
         let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();

@@ -27,7 +27,8 @@ pub(super) struct Ask {
 }
 
 impl Node {
-    /// The question that `req` answers, if `peer` was asked it and somebody waits. It is then answered.
+    /// The question that `req` answers, if `peer` was asked it and somebody waits. It is then
+    /// answered.
     fn answered(&mut self, now: Now, peer: PeerKey, req: u64) -> Option<Purpose> {
         let ask = *self.asks.get(&req).filter(|ask| ask.peer == peer)?;
         self.asks.remove(&req);
@@ -116,7 +117,8 @@ impl Node {
         | Message::Lease { req, .. }
         | Message::Summary { req, .. }) = message
         else {
-            // Who waits for an answer has a deadline. A change that was not told is made up for by all of it.
+            // Who waits for an answer has a deadline. A change that was not told is made up for by
+            // all of it.
             if matches!(message, Message::View { .. }) {
                 self.timers.set_before(Timer::TellAll(peer), now.mono + VIEW_RETRY);
             }

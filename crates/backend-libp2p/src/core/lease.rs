@@ -1,8 +1,8 @@
 //! Leases: one load per key and fleet, as far as the fleet can talk to itself.
 //!
-//! The key's first owner grants them. Who comes second waits there and is given the value when it is
-//! stored, or the lease when the holder gives it back, is gone, or took too long. Whoever cannot reach
-//! an owner loads: a lease saves work and is never needed for anything to be right.
+//! The key's first owner grants them. Who comes second waits there and is given the value when it
+//! is stored, or the lease when the holder gives it back, is gone, or took too long. Whoever cannot
+//! reach an owner loads: a lease saves work and is never needed for anything to be right.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -140,8 +140,8 @@ impl Node {
         (!record.tombstone && record.version > than).then(|| record.envelope.clone())
     }
 
-    /// A value was stored under `key`: the lease is over. Those to whom it is of use get what is there now,
-    /// and one of the others loads.
+    /// A value was stored under `key`: the lease is over. Those to whom it is of use get what is
+    /// there now, and one of the others loads.
     pub(super) fn lease_fulfilled(&mut self, now: Now, key: KeyId, actions: &mut Vec<Action>) {
         let Some(lease) = self.leases.remove(&key) else { return };
         self.timers.clear(Timer::LeaseEnds(key));

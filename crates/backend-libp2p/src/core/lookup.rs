@@ -366,8 +366,8 @@ impl Node {
         }
     }
 
-    /// What this node may answer with by itself: an entry of which it is an owner, or that it is about to
-    /// push. What it holds of other owners' keys may be older than theirs.
+    /// What this node may answer with by itself: an entry of which it is an owner, or that it is
+    /// about to push. What it holds of other owners' keys may be older than theirs.
     fn held(&mut self, now: Now, key: KeyId) -> Option<Bytes> {
         let own = !self.is_in_ring() || self.is_owner(key);
         self.stored(now, key).filter(|_| own).map(|(_, envelope)| envelope)
@@ -386,8 +386,8 @@ impl Node {
         self.is_in_ring() && self.is_owner(key) && self.is_settled(now) && !self.hints.contains_key(&key)
     }
 
-    /// Whom to ask for `key`, the best first, and whether they may ask others: those who own it or did so
-    /// lately, or else, where none of them is connected, an anchor that reaches them.
+    /// Whom to ask for `key`, the best first, and whether they may ask others: those who own it or
+    /// did so lately, or else, where none of them is connected, an anchor that reaches them.
     fn candidates(&self, now: Now, key: KeyId) -> (VecDeque<PeerKey>, bool) {
         let ranked = self.ring.ranked::<CANDIDATES>(key);
         let others = ranked.iter().copied().filter(|peer| *peer != self.me);

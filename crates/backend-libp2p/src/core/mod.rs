@@ -1,5 +1,5 @@
-//! What a node decides: whom to ask, where to store, who is a member, who loads. No I/O, no clock, no
-//! threads: [`Node::step`] is told what happened and when, and says what is to be done.
+//! What a node decides: whom to ask, where to store, who is a member, who loads. No I/O, no clock,
+//! no threads: [`Node::step`] is told what happened and when, and says what is to be done.
 //!
 //! The driver and the simulator call it alike.
 
@@ -78,8 +78,8 @@ pub(crate) struct Hello {
 /// What happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// There is a connection with a peer that has proved itself. `dialled`: this node opened it, so the
-    /// peer can be dialled. At most one connection with a peer is told at a time.
+    /// There is a connection with a peer that has proved itself. `dialled`: this node opened it, so
+    /// the peer can be dialled. At most one connection with a peer is told at a time.
     Connected { peer: PeerKey, hello: Hello, dialled: bool },
     /// The connection is gone.
     Disconnected { peer: PeerKey },
@@ -114,7 +114,8 @@ pub(crate) enum Action {
     Done { op: OpId, outcome: Outcome },
     /// Opens a connection to a peer that others told of, once, and says how that ended.
     Dial { peer: PeerKey, addresses: Vec<String> },
-    /// Finds out whether a connected peer can be dialled where it says, without keeping the connection.
+    /// Finds out whether a connected peer can be dialled where it says, without keeping the
+    /// connection.
     Probe { peer: PeerKey, addresses: Vec<String> },
     /// Closes the connection with a peer that breaks the rules.
     Drop { peer: PeerKey, why: &'static str },
@@ -204,7 +205,8 @@ pub(crate) struct Node {
     /// The user's waits for leases: which operation, and the question at the owner.
     lease_waits: BTreeMap<u64, (OpId, Option<u64>)>,
     repair: Repair,
-    /// With whom the latest comparison found nothing missing, and how often the ring had changed by then.
+    /// With whom the latest comparison found nothing missing, and how often the ring had changed by
+    /// then.
     settled_with: BTreeMap<PeerKey, u64>,
     timers: Timers,
     counters: Counters,
@@ -253,7 +255,8 @@ impl Node {
         node
     }
 
-    /// Takes note of `event` and adds what is to be done to `actions`. Never blocks; takes microseconds.
+    /// Takes note of `event` and adds what is to be done to `actions`. Never blocks; takes
+    /// microseconds.
     pub(crate) fn step(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
         match event {
             Event::Connected { peer, hello, dialled } => self.connected(now, peer, hello, dialled, actions),
@@ -390,13 +393,15 @@ impl Node {
         }
     }
 
-    /// A number that this node has not given before: for requests, tokens and whatever needs a name.
+    /// A number that this node has not given before: for requests, tokens and whatever needs a
+    /// name.
     fn next_number(&mut self) -> u64 {
         self.number += 1;
         self.number
     }
 
-    /// Between 0 and 1. SplitMix64 (Steele, Lea and Flood, 2014): enough for jitter, and repeatable.
+    /// Between 0 and 1. SplitMix64 (Steele, Lea and Flood, 2014): enough for jitter, and
+    /// repeatable.
     fn chance(&mut self) -> f64 {
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let word = (self.chance ^ (self.chance >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

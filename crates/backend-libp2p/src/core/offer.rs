@@ -1,7 +1,8 @@
 //! Handing over: what an anchor holds and no longer owns is offered to those who do.
 //!
-//! After a partition both sides have owners of their own for every key. Once the ring is whole again the
-//! newest may lie with one that owns the key no more, where no comparison of owners would find it.
+//! After a partition both sides have owners of their own for every key. Once the ring is whole
+//! again the newest may lie with one that owns the key no more, where no comparison of owners would
+//! find it.
 
 use std::collections::BTreeMap;
 

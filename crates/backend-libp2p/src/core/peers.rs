@@ -1,8 +1,8 @@
 //! Whom a node knows: connections, who can be dialled, who is in the ring.
 //!
 //! An anchor enters the ring when somebody has dialled it, and stays for [`GRACE`] after its last
-//! connection is lost. Each node tells what it sees itself, never what it was told: so an anchor that
-//! is gone is gone everywhere, and nobody keeps a rumour alive.
+//! connection is lost. Each node tells what it sees itself, never what it was told: so an anchor
+//! that is gone is gone everywhere, and nobody keeps a rumour alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +14,8 @@ use super::timers::Timer;
 use super::{Action, Hello, Node, Now, Role};
 use crate::wire::{AnchorInfo, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, Message, PeerKey};
 
-/// How long an anchor that was lost stays in the ring: reads pass it over, keys stay where they are.
+/// How long an anchor that was lost stays in the ring: reads pass it over, keys stay where they
+/// are.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// A peer that has said nothing for so long is asked for a sign of life.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
@@ -22,7 +23,8 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 pub(crate) const SILENT: Duration = Duration::from_secs(6);
 /// How long changes of the view are collected before they are told.
 const VIEW_DELAY: Duration = Duration::from_millis(100);
-/// An anchor that others know is dialled again after so long at first, then twice as long each time.
+/// An anchor that others know is dialled again after so long at first, then twice as long each
+/// time.
 const REDIAL: Duration = Duration::from_millis(500);
 const REDIAL_MOST: Duration = Duration::from_secs(30);
 /// With up to so many anchors, a leaf keeps connections with all of them.
@@ -202,7 +204,8 @@ impl Node {
         self.forget_old_peers();
     }
 
-    /// Takes note of a sign of life. Says whether the peer is connected: what others say is not heard.
+    /// Takes note of a sign of life. Says whether the peer is connected: what others say is not
+    /// heard.
     pub(super) fn heard_from(&mut self, now: Now, peer: PeerKey) -> bool {
         let link = self.peers.known.get_mut(&peer).and_then(|peer| peer.link.as_mut());
         link.map(|link| link.heard = now.mono).is_some()
@@ -401,7 +404,8 @@ impl Node {
         self.timers.set_before(Timer::Dial(peer), now.mono + wait);
     }
 
-    /// Whether this is a leaf that reaches the other anchors well enough through those it is connected with.
+    /// Whether this is a leaf that reaches the other anchors well enough through those it is
+    /// connected with.
     fn has_enough_links(&self) -> bool {
         let enough = if self.ring.anchors().len() <= SMALL_RING { SMALL_RING } else { LEAF_LINKS };
         let dialling = self.peers.known.values().filter(|peer| peer.dialling).count();

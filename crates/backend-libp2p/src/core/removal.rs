@@ -44,7 +44,8 @@ impl Node {
         }
         let forwarded = match self.role {
             Role::Anchor => true,
-            // With all anchors connected, each tells its own leaves; else they have to tell each other.
+            // With all anchors connected, each tells its own leaves; else they have to tell each
+            // other.
             Role::Leaf => self.ring.anchors().iter().all(|(anchor, _)| self.peers.link(*anchor).is_some()),
         };
         self.tell(entry, forwarded, |_, _| true, actions);
@@ -83,8 +84,8 @@ impl Node {
         }
     }
 
-    /// Takes note of a tombstone that came from elsewhere, and tells the user and the leaves if it is
-    /// news. Says whether it is.
+    /// Takes note of a tombstone that came from elsewhere, and tells the user and the leaves if it
+    /// is news. Says whether it is.
     pub(super) fn learn_removal(
         &mut self,
         now: Now,

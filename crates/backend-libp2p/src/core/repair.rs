@@ -1,10 +1,10 @@
 //! Anchors that own the same keys compare what they hold, and give each other what is missing.
 //!
-//! Each anchor walks over its store and sums up, for every other anchor, what both own: 256 digests.
-//! Of a pair the one with the smaller key sends its digests, the other lists the versions in buckets
-//! that differ, and the first one pulls and pushes. Tombstones take part like values, so nobody who
-//! was away brings back what was removed. A ring that changed makes an anchor unsure of what it does
-//! not hold until it has compared with the others: that is how keys are handed over.
+//! Each anchor walks over its store and sums up, for every other anchor, what both own: 256
+//! digests. Of a pair the one with the smaller key sends its digests, the other lists the versions
+//! in buckets that differ, and the first one pulls and pushes. Tombstones take part like values, so
+//! nobody who was away brings back what was removed. A ring that changed makes an anchor unsure of
+//! what it does not hold until it has compared with the others: that is how keys are handed over.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher as _;

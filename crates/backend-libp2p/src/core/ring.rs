@@ -2,8 +2,8 @@
 //!
 //! Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998); weights after
 //! Schindelhauer and Schomaker (2005), in the form `-w / ln(u)`. Keyed, so that nobody outside the
-//! group can choose keys that all fall on one anchor. When an anchor comes or goes, only the keys that
-//! it owns move.
+//! group can choose keys that all fall on one anchor. When an anchor comes or goes, only the keys
+//! that it owns move.
 
 use std::hash::Hasher as _;
 

@@ -1,4 +1,5 @@
-//! Storing an entry on its owners: for this node's own user, and for peers that cannot reach them all.
+//! Storing an entry on its owners: for this node's own user, and for peers that cannot reach them
+//! all.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use crate::wire::{KeyId, Message, PeerKey, PutReply};
 const MAX_WRITES: usize = 16 * 1024;
 /// The most bytes that writes under way hold together.
 const MAX_WRITE_BYTES: usize = 128 << 20;
-/// Values of at least so many bytes are announced before they are sent: they can be asked for meanwhile.
+/// Values of at least so many bytes are announced before they are sent: they can be asked for
+/// meanwhile.
 const ANNOUNCED_BYTES: usize = 64 * 1024;
 /// No write waits longer.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -57,7 +59,8 @@ impl Node {
             return actions.push(failed(Failure::Refused));
         };
         if !entry.is_believed(now.wall) {
-            // Nobody would ever see what claims to be from the future. What is over hides what is older.
+            // Nobody would ever see what claims to be from the future. What is over hides what is
+            // older.
             return actions.push(Action::Done { op, outcome: Outcome::Stored(0) });
         }
         if self.writes.len() >= MAX_WRITES || self.write_bytes + entry.envelope.len() > MAX_WRITE_BYTES {
@@ -123,8 +126,8 @@ impl Node {
         self.send(peer, Message::PutDone { req, reply }, actions);
     }
 
-    /// Passes an entry on to its owners for a peer that does not reach them. Says whether the peer is
-    /// answered once they have it: else a read elsewhere could miss what was acknowledged.
+    /// Passes an entry on to its owners for a peer that does not reach them. Says whether the peer
+    /// is answered once they have it: else a read elsewhere could miss what was acknowledged.
     fn relay(
         &mut self,
         now: Now,
@@ -298,8 +301,9 @@ impl Node {
         actions.push(Action::Done { op, outcome });
     }
 
-    /// Whether what `peer` says of removals is believed. A node that cannot tell who may write believes the
-    /// anchors that it has dialled: they can, and the entries themselves are signed where they are sealed.
+    /// Whether what `peer` says of removals is believed. A node that cannot tell who may write
+    /// believes the anchors that it has dialled: they can, and the entries themselves are signed
+    /// where they are sealed.
     pub(super) fn may_remove(&self, peer: PeerKey) -> bool {
         let anchor = |peer: &super::peers::Peer| {
             peer.dialable && peer.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor)

@@ -1,8 +1,9 @@
-//! `/dnsaddr/NAME`: each text record of `_dnsaddr.NAME` that begins with `dnsaddr=` holds an address, which may
-//! be another `/dnsaddr` (multiaddr specification, `protocols/DNSADDR.md`).
+//! `/dnsaddr/NAME`: each text record of `_dnsaddr.NAME` that begins with `dnsaddr=` holds an
+//! address, which may be another `/dnsaddr` (multiaddr specification, `protocols/DNSADDR.md`).
 //!
-//! Records are data of strangers: how many are read, how deep they lead and how long that takes is bounded,
-//! and what they say is judged like any address that is given. Nothing is kept between two look-ups.
+//! Records are data of strangers: how many are read, how deep they lead and how long that takes is
+//! bounded, and what they say is judged like any address that is given. Nothing is kept between two
+//! look-ups.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -84,8 +85,8 @@ impl TextRecords {
     }
 }
 
-/// The addresses that the records of `name` lead to, other than `/dnsaddr`; with a `peer`, those of that peer
-/// alone. Why there is none, in words. Takes up to [`LIMIT`]. May be cancelled.
+/// The addresses that the records of `name` lead to, other than `/dnsaddr`; with a `peer`, those of
+/// that peer alone. Why there is none, in words. Takes up to [`LIMIT`]. May be cancelled.
 pub(super) async fn look_up(
     records: &TextRecords,
     name: &str,
@@ -123,8 +124,8 @@ async fn follow(records: &TextRecords, name: &str, peer: Option<PeerId>) -> Resu
     if addresses.is_empty() { Err(why) } else { Ok(addresses) }
 }
 
-/// The address in one record, if it may be that of `peer`. A record that names nobody may: there, only `peer`
-/// is talked to.
+/// The address in one record, if it may be that of `peer`. A record that names nobody may: there,
+/// only `peer` is talked to.
 fn told(text: &str, peer: Option<PeerId>) -> Option<PeerAddress> {
     let mut address: PeerAddress = text.strip_prefix(PREFIX)?.parse().ok()?;
     if peer.is_some() && address.peer.is_some_and(|told| Some(told) != peer) {

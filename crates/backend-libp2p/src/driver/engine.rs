@@ -1,8 +1,8 @@
 //! Where the core meets the world: whoever has news calls the core, and does what it says.
 //!
-//! One lock guards the core, the links and the operations that wait. It is held for microseconds and
-//! never across an await. Lanes hand over what came together, so a hundred small messages take the lock
-//! once and leave in one write.
+//! One lock guards the core, the links and the operations that wait. It is held for microseconds
+//! and never across an await. Lanes hand over what came together, so a hundred small messages take
+//! the lock once and leave in one write.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -269,8 +269,8 @@ impl Engine {
         }
     }
 
-    /// Whether this node should greet a peer that it has dialled. If so, [`Engine::greeted`] is to be
-    /// called when that has ended.
+    /// Whether this node should greet a peer that it has dialled. If so, [`Engine::greeted`] is to
+    /// be called when that has ended.
     pub(crate) fn greets(&self, peer: PeerKey) -> bool {
         let now = self.origin.elapsed();
         let mut state = self.lock();

@@ -12,7 +12,8 @@ use crate::wire::{MAX_ADDRESS_BYTES, MAX_ADDRESSES, PeerKey};
 
 /// The version of the protocol that this build speaks. A node refuses another one.
 pub(crate) const PROTOCOL_VERSION: u8 = 1;
-/// The longest HELLO, in bytes. Ours are shorter; a later release may say more behind what it says now.
+/// The longest HELLO, in bytes. Ours are shorter; a later release may say more behind what it says
+/// now.
 pub(crate) const MAX_HELLO_BYTES: usize = 4096;
 /// Flags, a proof of membership, a proof of the right to write or zeros.
 pub(crate) const PROOF_BYTES: usize = 1 + 32 + 32;
@@ -44,7 +45,8 @@ pub(crate) enum Refused {
     /// It is not on the list of allowed peers.
     #[error("it is not on the list of allowed peers")]
     NotAllowed,
-    /// It ended the connection and said nothing, as a node does that lets no more in, or not this one.
+    /// It ended the connection and said nothing, as a node does that lets no more in, or not this
+    /// one.
     #[error(
         "it ended the connection and said nothing: this node may not be on its list of allowed peers, or it has too many connections"
     )]
@@ -182,15 +184,16 @@ pub(crate) struct Party<'a> {
     pub(crate) hello: &'a [u8],
 }
 
-/// Everything that was said before, of which the proofs are made: a proof fits one connection between
-/// these two peers, in one direction, and no other.
+/// Everything that was said before, of which the proofs are made: a proof fits one connection
+/// between these two peers, in one direction, and no other.
 pub(crate) struct Transcript<'k> {
     key: &'k OneKey,
     digest: [u8; 32],
 }
 
 impl<'k> Transcript<'k> {
-    /// `None` when the two have no key in common. Of several, the first in the dialler's order is used.
+    /// `None` when the two have no key in common. Of several, the first in the dialler's order is
+    /// used.
     pub(crate) fn new(
         ring: &'k NetworkKey,
         dialler: &Party<'_>,

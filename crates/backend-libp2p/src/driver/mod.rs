@@ -1,8 +1,8 @@
 //! The driver: moves the bytes that the core speaks of, over libp2p.
 //!
-//! One task owns the swarm: it listens, dials and closes. Each connection has a task that greets the
-//! peer ([`greet`]) and two that read and write its lanes ([`lane`]); they call the core themselves, so
-//! that no message passes through the swarm's loop.
+//! One task owns the swarm: it listens, dials and closes. Each connection has a task that greets
+//! the peer ([`greet`]) and two that read and write its lanes ([`lane`]); they call the core
+//! themselves, so that no message passes through the swarm's loop.
 
 mod behaviour;
 mod budget;

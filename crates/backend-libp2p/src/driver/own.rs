@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Both ends of a call to oneself are seen within this time.
 const APART: Duration = Duration::from_secs(3);
 
-/// Calls with this node's own identity that were not matched yet: of one to itself, both ends are seen.
+/// Calls with this node's own identity that were not matched yet: of one to itself, both ends are
+/// seen.
 #[derive(Debug, Default)]
 pub(crate) struct OwnCalls {
     made: Option<Duration>,

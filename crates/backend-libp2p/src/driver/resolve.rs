@@ -14,8 +14,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(2);
 /// The most addresses that are tried for one that was given.
 const MOST: usize = 8;
 
-/// Where to dial for `address`; why not, in words. Takes up to [`LIMIT`], and [`dnsaddr::LIMIT`] more
-/// where records lead to names.
+/// Where to dial for `address`; why not, in words. Takes up to [`LIMIT`], and [`dnsaddr::LIMIT`]
+/// more where records lead to names.
 pub(crate) async fn resolve(
     records: &TextRecords,
     address: &PeerAddress,

@@ -143,7 +143,8 @@ impl SwarmTask {
                 Ok(()) => listens = true,
                 Err(error) => {
                     tracing::debug!(%ip, port, %error, "this address cannot be listened on");
-                    // A machine without IPv6 is no error, and a port in use says so for IPv4 as well.
+                    // A machine without IPv6 is no error, and a port in use says so for IPv4 as
+                    // well.
                     failed.get_or_insert(StartError::Listen(*ip, *port, error));
                 }
             }
@@ -456,9 +457,9 @@ impl SwarmTask {
     }
 }
 
-/// Fails where another process listens: libp2p shares ports between processes (SO_REUSEPORT), and would not
-/// notice. IPv6 is asked about alone, as libp2p listens: otherwise this node's own IPv4 port would be in the
-/// way.
+/// Fails where another process listens: libp2p shares ports between processes (SO_REUSEPORT), and
+/// would not notice. IPv6 is asked about alone, as libp2p listens: otherwise this node's own IPv4
+/// port would be in the way.
 fn check_free(ip: IpAddr, port: u16) -> io::Result<()> {
     let address = SocketAddr::new(ip, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

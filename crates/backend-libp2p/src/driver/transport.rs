@@ -1,5 +1,5 @@
-//! Sets up libp2p: TCP, Noise for this network, Yamux, and lazy negotiation, which saves a round trip
-//! for each stream.
+//! Sets up libp2p: TCP, Noise for this network, Yamux, and lazy negotiation, which saves a round
+//! trip for each stream.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -271,7 +271,8 @@ impl World {
 
     fn op(&mut self, at: usize) -> OpId {
         self.nodes[at].ops += 1;
-        // Above what an earlier incarnation can have used and the core still remembers: it remembers none.
+        // Above what an earlier incarnation can have used and the core still remembers: it
+        // remembers none.
         let op = OpId(self.nodes[at].ops);
         self.began.insert((at, op), self.now);
         op

@@ -27,8 +27,9 @@ pub(crate) enum WireError {
 }
 
 impl Message {
-    /// The message in `bytes`; an envelope in it is a slice of them, and not looked at. `None` for a
-    /// kind that this build does not know: a newer peer may say more, and is understood in the rest.
+    /// The message in `bytes`; an envelope in it is a slice of them, and not looked at. `None` for
+    /// a kind that this build does not know: a newer peer may say more, and is understood in the
+    /// rest.
     ///
     /// # Errors
     /// Anything that is not exactly one message.

@@ -66,7 +66,8 @@ pub(crate) enum PutReply {
     NotAnAnchor,
 }
 
-/// One message. `req` pairs an answer with its question; it is the asker's, and unique per connection.
+/// One message. `req` pairs an answer with its question; it is the asker's, and unique per
+/// connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// Asks for the entry under a key.

@@ -41,11 +41,12 @@ impl Writer {
         Self { slots, clock, policy, puts: Count::default(), puts_stored: Count::default() }
     }
 
-    /// Writes `entry` to every tier that may be written and says how each took it: local tiers before
-    /// this returns, shared ones in the background, except for as many as `policy` asks for. A tier without
-    /// room for a value of `whole` bytes, which the entry is a part of, is left out.
+    /// Writes `entry` to every tier that may be written and says how each took it: local tiers
+    /// before this returns, shared ones in the background, except for as many as `policy` asks for.
+    /// A tier without room for a value of `whole` bytes, which the entry is a part of, is left out.
     ///
-    /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is unknown.
+    /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is
+    /// unknown.
     pub(crate) async fn write(&self, key: &Key, entry: Entry, policy: WritePolicy, whole: u64) -> PutOutcome {
         self.puts.add(1);
         let places = || self.slots.iter().enumerate();
@@ -91,8 +92,8 @@ impl Writer {
         outcome
     }
 
-    /// Waits until `wanted` of the tiers have the write, or it is known of all how the first attempt
-    /// went, or each has had its deadline.
+    /// Waits until `wanted` of the tiers have the write, or it is known of all how the first
+    /// attempt went, or each has had its deadline.
     async fn wait_for(&self, wanted: usize, receivers: Vec<(usize, Receiver)>, puts: &mut [TierPut]) {
         let started = Instant::now();
         let mut answers: FuturesUnordered<_> = receivers

@@ -103,9 +103,9 @@ fn refuse_what_is_no_passphrase(text: &str) -> Result<(), Error> {
     refuse_weak(text)
 }
 
-/// The fewest guesses, as a power of ten, that an estimate of the passphrase's strength has to come to.
-/// Each guess costs an attacker 64 MiB and a fraction of a second, and one table of guesses serves
-/// against every fleet.
+/// The fewest guesses, as a power of ten, that an estimate of the passphrase's strength has to come
+/// to. Each guess costs an attacker 64 MiB and a fraction of a second, and one table of guesses
+/// serves against every fleet.
 pub const MIN_PASSPHRASE_GUESSES_LOG10: f64 = 12.0;
 
 fn refuse_weak(text: &str) -> Result<(), Error> {
@@ -115,7 +115,8 @@ fn refuse_weak(text: &str) -> Result<(), Error> {
         ))
         .with_help(KEYGEN));
     }
-    // The estimate takes time that grows with the square of the length, and looks at the start alone.
+    // The estimate takes time that grows with the square of the length, and looks at the start
+    // alone.
     let start: Zeroizing<String> = Zeroizing::new(text.chars().take(MAX_ESTIMATED_CHARS).collect());
     let strength = zxcvbn::zxcvbn(&start, &["peercache", "cache", "github", "secret"]);
     if strength.guesses_log10() < MIN_PASSPHRASE_GUESSES_LOG10 {

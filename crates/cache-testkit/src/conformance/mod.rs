@@ -1,12 +1,13 @@
 //! The conformance suite: it judges every [`CacheBackend`], yours as well as ours.
 //!
-//! Implement [`Harness`] (or use [`from_fn`]) to say how a store is opened and which clock it reads,
-//! then call [`assert_conforms`] from a test, or [`run`] to look at the [`Report`] yourself. The suite
-//! picks its cases by the [`Capabilities`] that the backend declares and says why it left one out.
+//! Implement [`Harness`] (or use [`from_fn`]) to say how a store is opened and which clock it
+//! reads, then call [`assert_conforms`] from a test, or [`run`] to look at the [`Report`] yourself.
+//! The suite picks its cases by the [`Capabilities`] that the backend declares and says why it left
+//! one out.
 //!
-//! It is never destructive: every case writes fresh keys under a random prefix, and reads no others.
-//! It leaves what it wrote behind, to expire within the hour. A bounded store needs room for 5 MiB,
-//! or it evicts what a case still looks for.
+//! It is never destructive: every case writes fresh keys under a random prefix, and reads no
+//! others. It leaves what it wrote behind, to expire within the hour. A bounded store needs room
+//! for 5 MiB, or it evicts what a case still looks for.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -15,22 +16,31 @@
 //! # #[derive(Debug)]
 //! # struct MyBackend(BackendInfo, std::sync::atomic::AtomicBool);
 //! # impl MyBackend {
-//! #     fn new(_: Arc<dyn Clock>) -> Self { Self(BackendInfo::new("mine", Capabilities::local().with_read_only()), false.into()) }
+//! #     fn new(_: Arc<dyn Clock>) -> Self {
+//! #         Self(BackendInfo::new("mine", Capabilities::local().with_read_only()), false.into())
+//! #     }
 //! #     fn open(&self, operation: Operation) -> Result<(), Error> {
-//! #         if self.1.load(std::sync::atomic::Ordering::SeqCst) { return Err(Error::new(ErrorKind::Unavailable, operation, "closed")) }
+//! #         if self.1.load(std::sync::atomic::Ordering::SeqCst) {
+//! #             return Err(Error::new(ErrorKind::Unavailable, operation, "closed"))
+//! #         }
 //! #         Ok(())
 //! #     }
 //! # }
 //! # #[async_trait]
 //! # impl CacheBackend for MyBackend {
 //! #     fn info(&self) -> &BackendInfo { &self.0 }
-//! #     async fn get(&self, _: &Key) -> Result<Option<Entry>, Error> { self.open(Operation::Get).map(|()| None) }
+//! #     async fn get(&self, _: &Key) -> Result<Option<Entry>, Error> {
+//! #         self.open(Operation::Get).map(|()| None)
+//! #     }
 //! #     async fn put(&self, _: &Key, _: Entry) -> Result<(), Error> {
 //! #         self.open(Operation::Put)?;
 //! #         Err(Error::new(ErrorKind::Denied, Operation::Put, "read-only"))
 //! #     }
 //! #     async fn probe(&self) -> Result<(), Error> { self.open(Operation::Probe) }
-//! #     async fn close(&self) -> Result<(), Error> { self.1.store(true, std::sync::atomic::Ordering::SeqCst); Ok(()) }
+//! #     async fn close(&self) -> Result<(), Error> {
+//! #         self.1.store(true, std::sync::atomic::Ordering::SeqCst);
+//! #         Ok(())
+//! #     }
 //! #     fn fleet(&self) -> Option<&dyn Fleet> { None }
 //! # }
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -45,7 +55,8 @@
 //! ```
 //!
 //! Run it on a multi-threaded tokio runtime: the cases about concurrency then meet real threads. Do
-//! not pause tokio's clock; a case that does not end within [`CASE_DEADLINE`] is reported as failed.
+//! not pause tokio's clock; a case that does not end within [`CASE_DEADLINE`] is reported as
+//! failed.
 
 mod basics;
 mod concurrency;

@@ -1,8 +1,9 @@
-//! `peercache demo`: the same CI jobs without a cache, with a cache per token, and with peercache, counted and
-//! judged by the origin itself.
+//! `peercache demo`: the same CI jobs without a cache, with a cache per token, and with peercache,
+//! counted and judged by the origin itself.
 //!
-//! The jobs have a token each, as in GitHub Actions, and work on public and private repositories that change
-//! meanwhile. The host and each job's runner are processes of their own; the jobs talk HTTP to them.
+//! The jobs have a token each, as in GitHub Actions, and work on public and private repositories
+//! that change meanwhile. The host and each job's runner are processes of their own; the jobs talk
+//! HTTP to them.
 
 mod corpus;
 mod fleet;
@@ -54,7 +55,8 @@ pub(crate) struct Side {
     /// Bodies that the origin would not have given that token at that time.
     leaks: u64,
     too_old: u64,
-    /// Errors that the origin would not have given, bodies that it never had, requests without an answer.
+    /// Errors that the origin would not have given, bodies that it never had, requests without an
+    /// answer.
     wrong: u64,
     p50_us: f64,
     p99_us: f64,

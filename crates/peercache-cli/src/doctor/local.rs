@@ -1,4 +1,5 @@
-//! The local store: where it is, on what, how much room there is, and whether a value survives in it.
+//! The local store: where it is, on what, how much room there is, and whether a value survives in
+//! it.
 
 use std::path::Path;
 

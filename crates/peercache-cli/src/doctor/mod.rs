@@ -1,8 +1,8 @@
 //! `peercache doctor`: what works, what does not, why, and the line that mends it.
 //!
-//! Each check does what it names with the parts that the other commands use: it opens the tier, stores a
-//! value and reads it again, dials the peer, asks the origin. A check whose subject cannot be reached
-//! because another check failed is not run, so that one fault has one finding.
+//! Each check does what it names with the parts that the other commands use: it opens the tier,
+//! stores a value and reads it again, dials the peer, asks the origin. A check whose subject cannot
+//! be reached because another check failed is not run, so that one fault has one finding.
 
 mod clients;
 mod container;

@@ -23,12 +23,14 @@ fn what_one_machine_puts_another_gets() {
     let got = json(&other.run(&["--json", "get", "k"], b""));
     assert_eq!((&got["value"], &got["tier"]), (&"from one".into(), &"sealed(peers)".into()));
 
-    // Whoever comes later than the one that put it is gone finds it too; large values travel in parts.
+    // Whoever comes later than the one that put it is gone finds it too; large values travel in
+    // parts.
     let large: Vec<u8> = (0..9_000_000_u32).map(|n| (n / 251 + n % 251) as u8).collect();
     assert_eq!(stderr(&one.run(&["put", "large", "--ttl", "600"], &large)), "");
     assert!(Machine::leaf(&anchor).run(&["get", "large"], b"").stdout == large);
 
-    // On the anchor's own machine, the same settings as the server's: neither its port nor its name is taken.
+    // On the anchor's own machine, the same settings as the server's: neither its port nor its name
+    // is taken.
     let beside = json(&anchor.run(&["--json", "get", "k"], b""));
     assert_eq!(beside["value"], "from one");
     assert_eq!(stderr(&anchor.run(&["put", "k2", "--ttl", "600"], b"from the host")), "");
@@ -148,7 +150,7 @@ fn a_server_without_peers_says_what_to_set() {
     let server = Server::serve(plain.path(), NOWHERE, &[]);
     let output = run(peercache(&["peers", "--url", &server.url]), b"");
     assert_eq!(output.status.code(), Some(2));
-    assert_snapshot!(stderr(&output), @"peercache: that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/settings.md) and start it again");
+    assert_snapshot!(stderr(&output), @"peercache: that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/reference/settings.md) and start it again");
     assert_eq!(server.printed.len(), 1, "{:?}", server.printed);
 }
 
