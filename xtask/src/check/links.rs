@@ -37,6 +37,11 @@ pub(crate) fn check() -> Result<(), Failure> {
             println!("{}:{}: {} leads nowhere", file.display(), link.line, link.target);
         }
     }
+    let page = std::fs::read_to_string(checkout().join(TESTS)).unwrap_or_default();
+    for name in tests_named(&page).into_iter().filter(|name| !functions.contains(&name.target)) {
+        broken += 1;
+        println!("{TESTS}:{}: there is no test {}", name.line, name.target);
+    }
     if broken == 0 {
         return Ok(());
     }
