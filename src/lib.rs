@@ -3,19 +3,22 @@
 mod cache;
 #[cfg(feature = "config")]
 pub mod config;
+mod entries;
 mod large;
 #[cfg(feature = "libp2p")]
 mod network;
+mod ttl;
 
 pub use cache::{
     By, Cache, CacheBuilder, CacheReport, FetchError, Fetched, FetchedFrom, IntoKey, LoadContext, Policy,
-    Refresh, Ttl, Typed,
+    Refresh, Typed,
 };
 #[cfg(feature = "config")]
 pub use config::{Config, ConfigError};
 pub use peercache_api::{Bytes, CacheBackend, Clock, Entry, Error, ErrorKind, Key};
 pub use peercache_blob::BlobStore;
 pub use peercache_chain::{Lookup, PutOutcome};
+pub use ttl::Ttl;
 
 #[cfg(feature = "ipfs")]
 pub use peercache_ipfs::Ipfs;

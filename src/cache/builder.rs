@@ -1,7 +1,5 @@
 //! Composing a cache in code: tiers, journal, and what backends report of themselves.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,13 +17,14 @@ use peercache_libp2p::Peers;
 #[cfg(feature = "seal")]
 use peercache_seal::{KeyId, Keyring, LocalSeal};
 use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
+use super::details::Details;
 use super::loads::Loads;
 use super::tiers::{self, Known, Tier};
 use super::{Cache, Inner};
-use crate::large::LargeStats;
+use crate::entries::Entries;
+use crate::large::LargeValues;
 
 /// The longest namespace, in bytes.
 const MAX_NAMESPACE_BYTES: usize = 128;
@@ -170,17 +169,14 @@ impl CacheBuilder {
         }
         let (chain, loads) = (chain.build(), Loads::new());
         loads.watch(&chain);
+        let entries = Entries::new(chain, VersionClock::new(node), self.namespace, self.default_ttl);
         Ok(Cache {
             inner: Arc::new(Inner {
-                chain,
-                versions: VersionClock::new(node),
-                namespace: self.namespace,
-                default_ttl: self.default_ttl,
+                large: LargeValues::new(entries.clone(), shared),
+                entries,
                 loads,
                 decode_errors: AtomicU64::new(0),
                 invalid_keys: AtomicU64::new(0),
-                large: LargeStats::default(),
-                shared,
                 details: self.details,
             }),
         })
@@ -253,28 +249,6 @@ impl Cache {
     }
 }
 
-type Report = Arc<dyn Fn() -> Value + Send + Sync>;
-
-/// Reports by name, made when they are asked for, and handles on the backends of this workspace.
-#[derive(Clone, Default)]
-pub(crate) struct Details {
-    reports: BTreeMap<String, Report>,
-    #[cfg(feature = "libp2p")]
-    peers: Option<Peers>,
-}
-
-impl Details {
-    pub(crate) fn read(&self) -> BTreeMap<String, Value> {
-        self.reports.iter().map(|(name, report)| (name.clone(), report())).collect()
-    }
-}
-
-impl fmt::Debug for Details {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.reports.keys()).finish()
-    }
-}
-
 impl CacheBuilder {
     /// Makes what `report` gives part of the cache's report, under `name`: for a backend that can
     /// tell more than the chain counts. It is called whenever somebody asks for the report, and
@@ -284,10 +258,7 @@ impl CacheBuilder {
         name: impl Into<String>,
         report: impl Fn() -> R + Send + Sync + 'static,
     ) -> Self {
-        let report = move || {
-            serde_json::to_value(report()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
-        };
-        self.details.reports.insert(name.into(), Arc::new(report));
+        self.details.add(name.into(), report);
         self
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peercache_api::Metadata;
 
-use super::found::Found;
-use super::ttl::Ttl;
+use crate::large::Found;
+use crate::ttl::Ttl;
 
 /// Why a loader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

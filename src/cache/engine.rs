@@ -13,10 +13,9 @@ use super::fetch_error::{FetchError, LoadFailure};
 use super::fetch_options::{Policy, Refresh, check_tags};
 use super::fetched::{Fetched, FetchedFrom};
 use super::form::{Form, Stored};
-use super::found::{Found, Loaded};
 use super::loads::{Broken, add_one};
 use super::nested::Circle;
-use crate::large::StreamOptions;
+use crate::large::{Found, Loaded, StreamOptions};
 
 /// What is to be loaded, and how its value is kept. Its bounds are checked.
 #[derive(Clone, Debug)]
@@ -65,7 +64,7 @@ impl Job {
         refresh: Refresh,
     ) -> Result<Self, peercache_api::Error> {
         policy.check(cache.default_ttl())?;
-        let scoped = cache.scope(&key);
+        let scoped = cache.entries().scope(&key);
         Ok(Self { key, scoped, policy, refresh })
     }
 }
@@ -112,7 +111,7 @@ impl Cache {
         let nothing = Seen { reason: LoadReason::Miss, stale: None, lease, newest };
         let Some(entry) = entry else { return Looked::Load(Seen { reason: reason(job, false), ..nothing }) };
         let fresh_for = entry.metadata().fresh_for;
-        let Some(found) = self.found(entry).await else {
+        let Some(found) = self.large().found(entry).await else {
             return Looked::Load(Seen { reason: reason(job, false), ..nothing });
         };
         let policy = &job.policy;
@@ -269,7 +268,7 @@ impl Cache {
         if reason != LoadReason::Forced
             && let Some(entry) = self.chain().peek_local(&job.scoped).await
             && replaced.is_none_or(|replaced| entry.version() > replaced)
-            && let Some(found) = self.found(entry).await
+            && let Some(found) = self.large().found(entry).await
             && let Ok(value) = form.decode(Stored::found(&found))
         {
             *own = Some((value, FetchedFrom::Cache));
@@ -284,7 +283,7 @@ impl Cache {
             Leased::Granted(lease) => Some(lease),
             Leased::Alone => None,
             Leased::Found(entry) => {
-                if let Some(found) = self.found(entry).await
+                if let Some(found) = self.large().found(entry).await
                     && let Ok(value) = form.decode(Stored::found(&found))
                 {
                     form.remember(&value, &found);

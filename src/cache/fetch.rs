@@ -16,7 +16,7 @@ use super::fetch_options::{Policy, Refresh};
 use super::fetched::Fetched;
 use super::form::{Coded, Form, Optional, Raw};
 use super::key::IntoKey;
-use super::ttl::Ttl;
+use crate::ttl::Ttl;
 
 /// A value that is wanted: from the cache, or from a loader. [`Cache::fetch`] starts it, one of the
 /// `load` methods ends it.

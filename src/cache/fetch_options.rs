@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peercache_api::{Error, ErrorKind, Key, MAX_LIFETIME, MAX_TAG_BYTES, MAX_TAGS, Operation, Version};
 
-use super::ttl::Ttl;
+use crate::ttl::Ttl;
 
 /// How long the absence of a value is kept, unless it is set.
 const NEGATIVE: Duration = Duration::from_secs(10);

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 
 use super::failures::Failures;
 use super::fetch_error::LoadFailure;
-use super::found::Loaded;
 use super::nested::Waits;
 use super::report::RefreshReport;
+use crate::large::Loaded;
 
 /// The most refreshes in the background at a time. A value that finds no room is served as it is,
 /// and the next caller tries again.

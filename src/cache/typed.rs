@@ -88,7 +88,7 @@ where
         {
             return Some(value);
         }
-        let found = self.cache.found(entry).await?;
+        let found = self.cache.large().found(entry).await?;
         self.cache.decoded(&Shared::new(self.codec.clone()), &found)
     }
 

@@ -106,6 +106,11 @@ pub(super) fn without_help(error: &Error) -> String {
     text.strip_suffix(&advice).unwrap_or(&text).to_owned()
 }
 
+/// The line of `Cargo.toml` that switches `feature` on.
+pub(super) fn cargo_line(version: &str, feature: &str) -> String {
+    format!("peercache = {{ version = \"{version}\", features = [\"{feature}\"] }}")
+}
+
 /// Enough of a value to recognise it by: an error is one line.
 pub(super) fn shortened(value: &str) -> String {
     const MOST: usize = 80;

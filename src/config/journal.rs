@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Config;
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::secret::Ring;
 use super::value::Origin;
 use crate::cache::CacheBuilder;

@@ -8,9 +8,9 @@ use peercache_chain::{Mode, TierOptions};
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
 #[cfg(feature = "disk")]
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::error::ConfigError;
 #[cfg(feature = "disk")]
 use super::error::without_help;

@@ -1,7 +1,8 @@
 //! Variables that look like a misspelt setting: ignored in silence, they would seem to work.
 
-use super::settings::{Name, nearest};
+use super::name::Name;
 use super::source::Sources;
+use super::spelling::nearest;
 
 /// Names that other parts of this project read.
 const OTHERS: [&str; 1] = ["CACHE_CONFIG"];

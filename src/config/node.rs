@@ -14,13 +14,13 @@ use zeroize::Zeroizing;
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
+use super::name::Name;
 use super::open::opened_tier;
-use super::peers::NodeRole;
+use super::role::NodeRole;
 use super::secret::Ring;
-use super::settings::Name;
 
 /// How long a process that does one thing waits for the first peer.
 const CONNECT_WITHIN: Duration = Duration::from_millis(1500);

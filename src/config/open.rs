@@ -8,8 +8,8 @@ use peercache_chain::{TierOptions, WriteBehind, WritePolicy};
 
 use crate::cache::{Cache, CacheBuilder};
 
-use super::Config;
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
 use super::secret::Ring;
 
@@ -122,7 +122,7 @@ impl Config {
     /// The deadlines of a tier.
     fn tier_options(&self, name: BackendName) -> TierOptions {
         let given =
-            |deadlines: &Option<super::kind::Deadlines>| deadlines.as_ref().and_then(|of| of.of(name));
+            |deadlines: &Option<super::kinds::Deadlines>| deadlines.as_ref().and_then(|of| of.of(name));
         let is_local = matches!(name, BackendName::Memory | BackendName::Disk);
         let mut options = TierOptions::default();
         options.read_deadline = given(&self.values.read_timeout.value)

@@ -29,9 +29,10 @@ use peercache_seal::{KeyId, Keyring, Secret};
 use crate::cache::CacheBuilder;
 
 use super::error::ConfigError;
-use super::kind::SecretText;
-use super::settings::{Name, Values};
+use super::kinds::SecretText;
+use super::name::Name;
 use super::value::{Given, Origin, Raw, Set};
+use super::values::Values;
 
 /// The secrets as they were given, and what they turned out to be once somebody asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

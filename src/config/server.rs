@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
+use super::configuration::Config;
 
 /// Where a server listens, what it caches, and where commands find it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 mod chunk;
 mod digest;
 mod error;
+mod found;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod lifetime;
@@ -21,6 +22,7 @@ mod source;
 mod stats;
 mod stream;
 mod value;
+mod values;
 mod write;
 
 pub use error::LargeError;
@@ -30,8 +32,11 @@ pub use stats::LargeReport;
 pub use stream::{LargeReader, LargeStream};
 pub use value::LargeValue;
 
-pub(crate) use reserved::{is_manifest, refusal, refused};
-pub(crate) use stats::LargeStats;
+pub(crate) use found::{ABSENT_TYPE, Found, Loaded};
+pub(crate) use reserved::{refusal, refused};
+pub(crate) use source::pieces;
+pub(crate) use values::LargeValues;
+pub(crate) use write::Failure;
 
 /// The largest value that is stored as one plain entry: 4 MiB.
 pub const PLAIN_BYTES: usize = 4 << 20;

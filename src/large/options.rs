@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::Ttl;
+use crate::ttl::Ttl;
 
 /// What a value that is streamed in is kept with. A [`Ttl`] alone is enough for most.
 ///

@@ -56,7 +56,7 @@ where
 }
 
 /// What `reader` gives, in pieces of at most 64 KiB.
-pub(super) fn pieces(reader: impl AsyncRead) -> impl Stream<Item = io::Result<Bytes>> {
+pub(crate) fn pieces(reader: impl AsyncRead) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold(Some(Box::pin(reader)), async |reader| {
         let mut reader = reader?;
         let mut piece = BytesMut::zeroed(READ_BYTES);

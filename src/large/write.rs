@@ -1,33 +1,31 @@
 //! Writing values of any size: chunks first, then the manifest that names them.
 
 use std::convert::Infallible;
-use std::error::Error as StdError;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use peercache_api::{Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Timestamp, Version};
 use peercache_chain::{PutOutcome, WritePolicy};
-use tokio::io::AsyncRead;
 
 use super::lifetime::keep_minutes;
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
-use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge, refuse_as_too_large};
+use super::outcome::{PutStreamOutcome, is_taken, merge, refuse_as_too_large};
+use super::values::LargeValues;
 use super::{
     AHEAD_CHUNKS, CHECKED_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, SHARED_CHUNK_BYTES,
     SHARED_WRITE_WINDOW, WRITE_WINDOW, chunk, reserved, source,
 };
-use crate::cache::{Cache, IntoKey};
 
 /// Which write this is, and since when its value is true: as of the call, not of the last byte.
 #[derive(Clone, Copy)]
-struct Moment {
-    version: Version,
+pub(crate) struct Moment {
+    pub(crate) version: Version,
     created: Timestamp,
 }
 
 /// What stopped a write, with the source's error as it came.
-enum Failure<E> {
+pub(crate) enum Failure<E> {
     Source(E),
     Entry(Error),
 }
@@ -57,55 +55,10 @@ struct Written {
     outcome: Option<PutOutcome>,
 }
 
-impl Cache {
-    /// Stores what `source` gives, up to [`MAX_LARGE_BYTES`]. What has at most [`PLAIN_BYTES`]
-    /// becomes a plain entry, what has more becomes chunks and a manifest.
-    ///
-    /// The write counts as of this call: a removal or another write that comes while the source is
-    /// being read wins. Readers see the old value until every chunk is stored. Besides what the
-    /// tiers hold, at most 9 MiB of the value are in memory, the source's own piece, and 32 bytes
-    /// for each chunk.
-    ///
-    /// Beyond the first 15 MiB the source is read no faster than shared tiers take the value,
-    /// whatever the [`WritePolicy`], so that what waits for them keeps within its bounds; one that
-    /// is away is not waited for.
-    ///
-    /// Cancel-safe: dropped before its end, it leaves the old value; chunks that were written
-    /// already expire by themselves.
-    ///
-    /// # Errors
-    /// The source's own; or that the value, the lifetime or the metadata is out of bounds, which is
-    /// found before the source is read as far as it can be. Never because a backend failed: the
-    /// outcome says which tiers took it.
-    pub async fn put_stream<S, E>(
-        &self,
-        key: impl IntoKey,
-        source: S,
-        options: impl Into<StreamOptions>,
-    ) -> Result<PutStreamOutcome, PutStreamError>
-    where
-        S: Stream<Item = Result<Bytes, E>>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        let key = &key.into_key()?;
-        let moment = Moment { version: self.next_version(), created: self.now() };
-        self.store_stream(key, source, options.into(), moment).await.map_err(|failure| match failure {
-            Failure::Source(error) => PutStreamError::Source(error.into()),
-            Failure::Entry(error) => PutStreamError::Entry(error),
-        })
-    }
-
-    /// As [`Cache::put_stream`], from a reader.
-    ///
-    /// # Errors
-    /// As [`Cache::put_stream`].
-    pub async fn put_reader(
-        &self,
-        key: impl IntoKey,
-        reader: impl AsyncRead,
-        options: impl Into<StreamOptions>,
-    ) -> Result<PutStreamOutcome, PutStreamError> {
-        self.put_stream(key, source::pieces(reader), options).await
+impl LargeValues {
+    /// Which write begins now.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { version: self.entries.next_version(), created: self.entries.now() }
     }
 
     /// Stores a value that is in memory already, as chunks where it is above [`PLAIN_BYTES`]. It
@@ -119,7 +72,7 @@ impl Cache {
         version: Version,
         absent: bool,
     ) -> Result<PutOutcome, Error> {
-        let moment = Moment { version, created: self.now() };
+        let moment = Moment { version, created: self.entries.now() };
         if !absent {
             reserved::check(options.content_type.as_deref())?;
         }
@@ -139,7 +92,8 @@ impl Cache {
         }
     }
 
-    async fn store_stream<S, E>(
+    /// Stores what `source` gives, as of `moment`.
+    pub(crate) async fn store_stream<S, E>(
         &self,
         key: &Key,
         source: S,
@@ -155,7 +109,7 @@ impl Cache {
         let lifetime = probe.metadata().fresh_for.saturating_add(probe.metadata().stale_for);
         let keep_minutes = keep_minutes(lifetime);
 
-        let (chunk_bytes, window) = match self.is_shared() {
+        let (chunk_bytes, window) = match self.entries.is_shared() {
             true => (SHARED_CHUNK_BYTES, SHARED_WRITE_WINDOW),
             false => (CHUNK_BYTES, WRITE_WINDOW),
         };
@@ -170,7 +124,7 @@ impl Cache {
         }
         if head_len <= PLAIN_BYTES {
             let entry = self.described(joined(head, head_len), &options, moment).build()?;
-            let outcome = self.put_entry(key, entry).await;
+            let outcome = self.write_entry(key, entry).await;
             let stored = is_taken(&outcome);
             return Ok(PutStreamOutcome { len: head_len as u64, chunks: 0, stored, outcome });
         }
@@ -205,7 +159,7 @@ impl Cache {
     /// every chunk is still in a local one. Of more than [`CHECKED_CHUNKS`] that many are looked
     /// at.
     async fn is_held(&self, written: &Written, keep_minutes: u32) -> bool {
-        if self.is_shared() && written.outcome.as_ref().is_some_and(|outcome| self.shares(outcome)) {
+        if self.entries.is_shared() && written.outcome.as_ref().is_some_and(|outcome| self.shares(outcome)) {
             return true;
         }
         let chunks = written.digests.len() / DIGEST_BYTES;
@@ -213,7 +167,7 @@ impl Cache {
         // The last one too, and the first one in any case: it is what makes room first.
         for index in (0..chunks).step_by(step).chain(chunks.checked_sub(1)) {
             let Some(digest) = written.digests[index * DIGEST_BYTES..].first_chunk() else { return false };
-            if !chunk::is_held(self, keep_minutes, digest).await {
+            if !chunk::is_held(&self.entries, keep_minutes, digest).await {
                 return false;
             }
         }
@@ -235,13 +189,14 @@ impl Cache {
         let stores = chunks
             .enumerate()
             .map(|(index, chunk)| {
-                let cache = self.clone();
-                let policy = if index < AHEAD_CHUNKS { self.policy() } else { WritePolicy::All };
+                let entries = self.entries.clone();
+                let policy = if index < AHEAD_CHUNKS { self.entries.policy() } else { WritePolicy::All };
                 async move {
                     let chunk = chunk.map_err(Failure::Source)?;
                     let len = chunk.len() as u64;
                     let whole = expected_len.max(index as u64 * chunk_bytes as u64 + len);
-                    let (digest, outcome) = chunk::store(&cache, keep_minutes, chunk, policy, whole).await?;
+                    let (digest, outcome) =
+                        chunk::store(&entries, keep_minutes, chunk, policy, whole).await?;
                     Ok::<_, Failure<E>>((len, digest, outcome))
                 }
             })
@@ -264,9 +219,13 @@ impl Cache {
         Ok((written, true))
     }
 
+    async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
+        self.entries.write(key, entry, self.entries.policy()).await
+    }
+
     fn described(&self, value: Bytes, options: &StreamOptions, moment: Moment) -> EntryBuilder {
         let mut entry = Entry::builder(value, moment.version, moment.created)
-            .fresh_for(options.ttl.fresh_or(self.default_ttl()))
+            .fresh_for(options.ttl.fresh_or(self.entries.default_ttl()))
             .stale_for(options.ttl.stale());
         if let Some(content_type) = &options.content_type {
             entry = entry.content_type(content_type);

@@ -171,11 +171,11 @@ const ROWS: [Row; 50] = [
         code: |builder| builder.bootstrap_peers(["/dns4/a/tcp/1", "/ip6/fd00::1/tcp/2"]),
         variables: &["CACHE_BOOTSTRAP_PEERS", "CACHE_P2P_BOOTSTRAP"],
         environment: "/dns4/mcp-server/tcp/9100, ,/ip4/172.17.0.1/tcp/9100",
-        file: "['/dnsaddr/peers.example.org']",
+        file: "['/dns/peers.example.org/tcp/9100']",
         shown: [
             "/dns4/a/tcp/1,/ip6/fd00::1/tcp/2",
             "/dns4/mcp-server/tcp/9100,/ip4/172.17.0.1/tcp/9100",
-            "/dnsaddr/peers.example.org",
+            "/dns/peers.example.org/tcp/9100",
             "not set",
         ],
     },

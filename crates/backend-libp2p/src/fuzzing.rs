@@ -36,7 +36,6 @@ pub fn node(data: &[u8]) {
     let settings = Settings {
         me: PeerKey([9; 32]),
         role,
-        weight: 100,
         placement: [1; 16],
         capacity: CAPACITY,
         checks_writers: first & 2 == 0,
@@ -45,8 +44,7 @@ pub fn node(data: &[u8]) {
     let mut node = Node::new(settings, now);
     let mut actions = Vec::new();
     for (number, role) in [(1, Role::Anchor), (2, Role::Leaf), (3, Role::Anchor)] {
-        let hello =
-            Hello { role, weight: 100, writer: number != 2, addresses: Vec::new(), removals_since: None };
+        let hello = Hello { role, writer: number != 2, addresses: Vec::new(), removals_since: None };
         let peer = PeerKey([number; 32]);
         node.step(now, Event::Connected { peer, hello, dialled: number == 1 }, &mut actions);
     }

@@ -14,10 +14,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::address::PeerName;
-use crate::builder::{Limits, PeersBuilder};
 use crate::core::{Event, Failure, OpId, Outcome, Role};
 use crate::driver::Engine;
-use crate::network_key::NetworkKey;
+use crate::limits::Limits;
 use crate::report::{PeersReport, members, role_name};
 use crate::wire::KeyId;
 
@@ -45,12 +44,6 @@ struct Inner {
 }
 
 impl Peers {
-    /// Sets up a node of the network of `key`.
-    #[must_use]
-    pub fn builder(key: NetworkKey) -> PeersBuilder {
-        PeersBuilder::new(key)
-    }
-
     pub(crate) fn new(
         name: PeerName,
         engine: Arc<Engine>,

@@ -19,7 +19,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConn
 use base64::Engine as _;
 use peercache_api::{Error, ErrorKind, Operation};
 
-use crate::credentials::Origin;
+use crate::credentials::{Origin, flaw_of_key};
 
 /// The longest that making a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -185,20 +185,6 @@ pub(crate) fn check_keys(variable: impl Fn(&str) -> Option<String>) -> Result<()
 
 /// The variables of keys.
 const KEYS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-
-/// Why this cannot be a key, in words that do not repeat it. The SDK panics over some of these.
-pub(crate) fn flaw_of_key(key: &str) -> Option<&'static str> {
-    if key.chars().any(char::is_control) {
-        return Some("has a line break or another control character in it");
-    }
-    if key.chars().any(|c| !c.is_ascii_graphic()) {
-        return Some("has a space or a character beyond ASCII in it");
-    }
-    if key.starts_with(['"', '\'']) {
-        return Some("begins with a quotation mark");
-    }
-    None
-}
 
 /// The error for a credential that is set and empty.
 fn empty(name: &'static str) -> Error {

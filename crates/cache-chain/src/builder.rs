@@ -14,10 +14,10 @@ use crate::chain::Chain;
 use crate::invalidation::Invalidation;
 use crate::lease::Leases;
 use crate::read::{DEFAULT_BUDGET, Reader};
-use crate::slot::{Slot, queues};
 use crate::tier::{Tier, TierOptions};
 use crate::write::journal::Journal;
 use crate::write::queue::{WriteBehind, WriteQueue, replay};
+use crate::write::slot::{Slot, queues};
 use crate::write::{WritePolicy, Writer};
 
 /// Builds a [`Chain`] from the fastest tier to the slowest.

@@ -16,9 +16,9 @@ use crate::outcome::{Lookup, LookupOptions, PutOutcome, TierPut};
 use crate::read::Reader;
 use crate::read::explain::{self, Explanation};
 use crate::report::{Report, tier_report};
-use crate::slot::{Slot, queues};
 use crate::write::journal::Journal;
 use crate::write::queue::{replay, worker};
+use crate::write::slot::{Slot, queues};
 use crate::write::{WritePolicy, Writer};
 
 /// Several backends that answer as one.

@@ -18,7 +18,6 @@ mod outcome;
 mod read;
 mod report;
 mod single_flight;
-mod slot;
 mod tier;
 mod write;
 

@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::invalidation::{RemovalReport, TagReport};
 use crate::lease::LeaseReport;
 use crate::read::PromotionReport;
-use crate::slot::Slot;
 use crate::tier::{BreakerReport, LatencyReport};
 use crate::write::journal::JournalReport;
 use crate::write::queue::QueueReport;
+use crate::write::slot::Slot;
 
 /// A chain's counters since it was built.
 ///

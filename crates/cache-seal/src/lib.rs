@@ -49,6 +49,7 @@ mod local;
 mod sealed;
 mod secret;
 mod stats;
+mod unsealing;
 mod xaes;
 
 pub use canary::{CANARY_LIFETIME, Canary};

@@ -11,12 +11,12 @@ use peercache_api::{
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::fleet::Unsealing;
 use crate::format::{self, MAX_OVERHEAD_BYTES};
 use crate::keyring::Keyring;
 use crate::keys::{Keys, Place};
 use crate::secret::KeyId;
 use crate::stats::{Counters, Rejection, SealStats};
+use crate::unsealing::Unsealing;
 
 /// From this many bytes on, the work moves off the runtime's own threads: it takes a good part of a
 /// millisecond, which others must not wait for.

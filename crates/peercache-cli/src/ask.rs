@@ -8,7 +8,7 @@ use peercache::Config;
 use peercache::config::COMMAND;
 use serde_json::Value;
 
-use crate::cli::ServerArgs;
+use crate::args::ServerArgs;
 use crate::exit::Failure;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:9180";

@@ -16,7 +16,7 @@ use peercache::{
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 
-use crate::cli::{GetArgs, InvalidateArgs, PutArgs};
+use crate::args::{GetArgs, InvalidateArgs, PutArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Reader};
 

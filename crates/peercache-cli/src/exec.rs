@@ -59,7 +59,7 @@ pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
         builder = builder.upstream(url);
     }
     for route in &args.route {
-        let (host, url) = crate::cli::parse_route(route)?;
+        let (host, url) = crate::args::parse_route(route)?;
         builder = builder.route(host, url);
     }
     let proxy = builder.rewrite_bodies(RewriteBodies::Auto).build().map_err(Failure::config)?;

@@ -8,7 +8,7 @@ use peercache::config::COMMAND;
 use peercache::seal::Secret;
 use serde_json::json;
 
-use crate::cli::KeygenArgs;
+use crate::args::KeygenArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
 

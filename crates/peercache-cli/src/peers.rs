@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::args::PeersArgs;
 use crate::ask;
-use crate::cli::PeersArgs;
 use crate::exit::{Exit, Failure};
 use crate::id::without_id;
-use crate::output::{self, on_one_line};
+use crate::output;
+use crate::plain::on_one_line;
 
 /// Prints the node's own line, its members, and the addresses that it dials.
 pub(crate) async fn run(args: PeersArgs, json: bool) -> Result<Exit, Failure> {

@@ -14,7 +14,7 @@ use peercache_github::{AccessRecord, RewriteBodies, Server, TlsIdentity};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{parse_mode, parse_route, parse_seconds};
+use crate::args::{parse_mode, parse_route, parse_seconds};
 use crate::exit::{Exit, Failure};
 use crate::id::{bootstrap, without_id};
 use crate::peers::counted;

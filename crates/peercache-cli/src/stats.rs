@@ -6,10 +6,11 @@ use peercache::config::COMMAND;
 use peercache::{Config, Disk};
 use serde_json::{Value, json};
 
+use crate::args::StatsArgs;
 use crate::ask;
-use crate::cli::StatsArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::{self, on_one_line};
+use crate::output;
+use crate::plain::on_one_line;
 
 /// Prints the statistics.
 pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {

@@ -2,29 +2,14 @@
 
 use std::time::Duration;
 
+use super::event::{Action, Failure, Now};
+use super::node::Node;
+use super::state::Purpose;
 use super::timers::Timer;
-use super::{Action, Failure, Node, Now};
 use crate::wire::{Message, PeerKey, PutReply};
 
 /// After how long the view is sent again to a peer whose queue had no room for it.
 const VIEW_RETRY: Duration = Duration::from_secs(1);
-
-/// What an operation or a question belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Lookup(u64),
-    Write(u64),
-    Lease(u64),
-    Repair,
-}
-
-/// One question.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ask {
-    pub(super) peer: PeerKey,
-    pub(super) purpose: Purpose,
-    pub(super) sent: Duration,
-}
 
 impl Node {
     /// The question that `req` answers, if `peer` was asked it and somebody waits. It is then

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use peercache_api::Version;
 
-use super::asks::{Ask, Purpose};
-use super::lookup::Origin;
+use super::event::{Action, Failure, Now, OpId, Outcome};
+use super::node::Node;
+use super::state::{Ask, Lease, Origin, Purpose, Waiter};
 use super::store::Checked;
 use super::timers::Timer;
-use super::{Action, Failure, Node, Now, OpId, Outcome};
 use crate::wire::{KeyId, Message, PeerKey};
 
 /// The most keys that are leased at one time. Beyond it, everyone loads.
@@ -25,21 +25,6 @@ const MAX_WAITERS: usize = 1024;
 const WAY: Duration = Duration::from_millis(100);
 /// No lease lasts longer.
 const LONGEST: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-pub(super) struct Lease {
-    holder: Origin,
-    token: u64,
-    waiters: VecDeque<Waiter>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    origin: Origin,
-    until: Duration,
-    ttl: Duration,
-    newer_than: Version,
-}
 
 impl Node {
     /// The user is about to load `key`.

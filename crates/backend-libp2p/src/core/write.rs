@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use peercache_api::Version;
 
-use super::asks::{Ask, Purpose};
+use super::event::{Action, Failure, Now, OpId, Outcome, Role};
+use super::node::Node;
+use super::state::{Ask, Peer, Purpose, Write};
 use super::store::Checked;
 use super::timers::Timer;
-use super::{Action, Failure, Node, Now, OpId, Outcome, Role};
-use crate::wire::{KeyId, Message, PeerKey, PutReply};
+use crate::wire::{Message, PeerKey, PutReply};
 
 /// The most writes under way.
 const MAX_WRITES: usize = 16 * 1024;
@@ -25,23 +25,6 @@ const LONGEST: Duration = Duration::from_secs(60);
 const RELAY_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a write looks for other owners when those it chose are gone.
 const MOST_TRIES: u32 = 3;
-
-#[derive(Debug)]
-pub(super) struct Write {
-    /// None for what is passed on for others.
-    op: Option<OpId>,
-    /// The peer for whom it is passed on, and its request: answered when the owners have it.
-    relayed_for: Option<(PeerKey, u64)>,
-    key: KeyId,
-    version: Version,
-    envelope: Bytes,
-    /// The questions that are not answered.
-    asked: Vec<u64>,
-    copies: u8,
-    refused: bool,
-    failure: Failure,
-    tries: u32,
-}
 
 impl Node {
     /// The user's own write.
@@ -305,7 +288,7 @@ impl Node {
     /// believes the anchors that it has dialled: they can, and the entries themselves are signed
     /// where they are sealed.
     pub(super) fn may_remove(&self, peer: PeerKey) -> bool {
-        let anchor = |peer: &super::peers::Peer| {
+        let anchor = |peer: &Peer| {
             peer.dialable && peer.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor)
         };
         self.may_write(peer) || !self.checks_writers && self.peers.known.get(&peer).is_some_and(anchor)

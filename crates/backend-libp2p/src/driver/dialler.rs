@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
+use super::bootstrap::BootstrapReport;
 use crate::address::PeerAddress;
-use crate::report::BootstrapReport;
 
 /// The first wait after a failure; it doubles with each.
 const FIRST: Duration = Duration::from_millis(250);

@@ -60,7 +60,6 @@ pub(crate) enum Refused {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Greeting {
     pub(crate) role: Role,
-    pub(crate) weight: u16,
     /// Random, so that no proof is ever of use twice.
     pub(crate) nonce: [u8; 32],
     /// Random for each process: tells a node that came back from one that is connected twice.
@@ -78,7 +77,6 @@ impl Greeting {
         bytes.put_u8(PROTOCOL_VERSION);
         let role = if self.role == Role::Anchor { ANCHOR } else { 0 };
         bytes.put_u8(role | if self.removals_since.is_some() { HAS_SINCE } else { 0 });
-        bytes.put_u16(self.weight);
         bytes.put_slice(&self.nonce);
         bytes.put_u64(self.instance);
         bytes.put_u64(self.removals_since.map_or(0, Timestamp::as_millis));
@@ -104,7 +102,6 @@ impl Greeting {
             return Err(Refused::Version(version));
         }
         let flags = rest.try_get_u8().map_err(short)?;
-        let weight = rest.try_get_u16().map_err(short)?;
         let mut nonce = [0; 32];
         rest.try_copy_to_slice(&mut nonce).map_err(short)?;
         let instance = rest.try_get_u64().map_err(short)?;
@@ -119,7 +116,6 @@ impl Greeting {
             (0..bounded(rest, MAX_ADDRESSES)?).map(|_| address(rest)).collect::<Result<_, _>>()?;
         Ok(Self {
             role: if flags & ANCHOR == 0 { Role::Leaf } else { Role::Anchor },
-            weight,
             nonce,
             instance,
             removals_since: (flags & HAS_SINCE != 0).then_some(Timestamp::from_millis(since)),
@@ -129,13 +125,7 @@ impl Greeting {
     }
 
     pub(crate) fn into_hello(self, writer: bool) -> Hello {
-        Hello {
-            role: self.role,
-            weight: self.weight,
-            writer,
-            addresses: self.addresses,
-            removals_since: self.removals_since,
-        }
+        Hello { role: self.role, writer, addresses: self.addresses, removals_since: self.removals_since }
     }
 }
 
@@ -256,10 +246,9 @@ mod tests {
         let keys = prop::collection::vec(any::<[u8; 8]>(), 0..=MAX_NETWORK_KEYS);
         let addresses = prop::collection::vec("[ -~]{0,60}", 0..=MAX_ADDRESSES);
         let since = prop::option::of(any::<u64>());
-        (any::<bool>(), any::<u16>(), any::<[u8; 32]>(), any::<u64>(), since, keys, addresses).prop_map(
-            |(anchor, weight, nonce, instance, since, keys, addresses)| Greeting {
+        (any::<bool>(), any::<[u8; 32]>(), any::<u64>(), since, keys, addresses).prop_map(
+            |(anchor, nonce, instance, since, keys, addresses)| Greeting {
                 role: if anchor { Role::Anchor } else { Role::Leaf },
-                weight,
                 nonce,
                 instance,
                 removals_since: since.map(Timestamp::from_millis),

@@ -1,31 +1,29 @@
 //! The task that owns the swarm: listens, dials, and gives each connection its task.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use libp2p::PeerId;
 use libp2p::core::transport::TransportError;
 use libp2p::core::{ConnectedPoint, Multiaddr};
-use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, Swarm, SwarmEvent};
-use libp2p::{PeerId, noise};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::behaviour::{Behaviour, BehaviourEvent, ConnectionLimits, remote};
+use super::behaviour::{Behaviour, BehaviourEvent, remote};
 use super::connection::{Connection, serve};
 use super::dialler::{Dialler, Target};
-use super::dnsaddr::TextRecords;
 use super::engine::{Addresses, Command, Engine};
 use super::fault::{Reason, explain, reason};
 use super::hello::{Refused, Side};
-use super::own::OwnCalls;
+use super::plan::{Plan, StartError};
 use super::resolve::{resolve, resolve_all};
 use super::transport::build;
 use crate::address::{Host, PeerAddress};
@@ -40,32 +38,6 @@ const MAX_RESOLVING: usize = 256;
 /// How often a look is taken at what no event tells of.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// What the swarm needs to know.
-pub(crate) struct Plan {
-    pub(crate) keypair: Keypair,
-    /// Where to listen, the port included; empty for a node that only dials.
-    pub(crate) listen: Vec<(IpAddr, u16)>,
-    pub(crate) bootstrap: Vec<PeerAddress>,
-    /// Told to others instead of the addresses of this machine.
-    pub(crate) announce: Vec<PeerAddress>,
-    pub(crate) allowed: HashSet<PeerId>,
-    pub(crate) limits: ConnectionLimits,
-    pub(crate) mdns: bool,
-    pub(crate) records: TextRecords,
-}
-
-/// Why a swarm could not be started.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error("Noise could not be set up")]
-    Noise(#[from] noise::Error),
-    #[error("this address cannot be listened on")]
-    Listen(IpAddr, u16, #[source] io::Error),
-    #[cfg(feature = "mdns")]
-    #[error("multicast DNS could not be set up")]
-    Mdns(#[source] io::Error),
-}
-
 /// The swarm with its listeners, ready to run.
 pub(crate) struct SwarmTask {
     swarm: Swarm<Behaviour>,
@@ -77,11 +49,9 @@ pub(crate) struct SwarmTask {
     /// For whom a connection was asked.
     dials: HashMap<ConnectionId, Purpose>,
     resolving: JoinSet<(Purpose, Result<Vec<PeerAddress>, String>)>,
-    records: TextRecords,
     /// Dials of one target that are under way.
     tries: HashMap<Target, usize>,
     connections: JoinSet<Ended>,
-    own: OwnCalls,
     origin: Instant,
     me: PeerId,
 }
@@ -123,10 +93,8 @@ impl SwarmTask {
             listening: BTreeSet::new(),
             dials: HashMap::new(),
             resolving: JoinSet::new(),
-            records: plan.records,
             tries: HashMap::new(),
             connections: JoinSet::new(),
-            own: OwnCalls::default(),
             origin: Instant::now(),
             me,
         };
@@ -158,7 +126,7 @@ impl SwarmTask {
 
     fn listen_at(&mut self, ip: IpAddr, port: u16) -> io::Result<()> {
         check_free(ip, port)?;
-        let address = PeerAddress::at(ip, port).listener();
+        let address = PeerAddress::at(ip, port).to_multiaddr();
         self.swarm.listen_on(address).map(|_| ()).map_err(|error| match error {
             TransportError::Other(error) => error,
             TransportError::MultiaddrNotSupported(_) => io::ErrorKind::Unsupported.into(),
@@ -191,12 +159,6 @@ impl SwarmTask {
                 }
                 _ = pulse.tick() => {
                     self.tell_targets();
-                    if self.own.somebody_else(self.origin.elapsed()) {
-                        tracing::warn!(
-                            me = %self.me,
-                            "another node uses this node's identity: give each its own name or identity file"
-                        );
-                    }
                 }
             }
         }
@@ -208,8 +170,7 @@ impl SwarmTask {
         self.dialler.observe(now, connected, chance());
         for (target, address) in self.dialler.due(now) {
             let purpose = Purpose::Bootstrap(target);
-            let records = self.records.clone();
-            self.resolving.spawn(async move { (purpose, resolve(&records, &address).await) });
+            self.resolving.spawn(async move { (purpose, resolve(&address).await) });
         }
     }
 
@@ -223,8 +184,7 @@ impl SwarmTask {
             return self.not_dialled(&purpose, "too many names are being looked up".to_owned());
         }
         let addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
-        let records = self.records.clone();
-        self.resolving.spawn(async move { (purpose, resolve_all(&records, addresses).await) });
+        self.resolving.spawn(async move { (purpose, resolve_all(addresses).await) });
     }
 
     fn on_resolved(&mut self, purpose: Purpose, addresses: Result<Vec<PeerAddress>, String>) {
@@ -395,7 +355,6 @@ impl SwarmTask {
         let now = self.origin.elapsed();
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.engine.tally.own.up();
-            self.own.called(now);
         }
         let why = explain(error);
         tracing::debug!(peer = ?peer.map(|peer| peer.to_string()), why, "a dial failed");
@@ -418,9 +377,7 @@ impl SwarmTask {
     fn on_refused(&mut self, from: &Multiaddr, error: &ListenError) {
         let tally = &self.engine.tally;
         let why = match error {
-            ListenError::LocalPeerId { .. } => {
-                return self.own.was_called(self.origin.elapsed());
-            }
+            ListenError::LocalPeerId { .. } => return,
             // Counted where it was denied.
             ListenError::Denied { .. } => return,
             ListenError::Transport(TransportError::Other(error)) => reason(error),

@@ -49,8 +49,6 @@ impl fmt::Debug for KeyId {
 pub(crate) struct AnchorInfo {
     /// Who it is.
     pub(crate) peer: PeerKey,
-    /// Its share of the keys, relative to others; 100 is usual.
-    pub(crate) weight: u16,
     /// Where it can be dialled, as multiaddr texts; at most 8 of at most 256 bytes.
     pub(crate) addresses: Vec<String>,
 }

@@ -33,8 +33,8 @@ fn bytes() -> impl Strategy<Value = Bytes> {
 }
 
 fn anchor() -> impl Strategy<Value = AnchorInfo> {
-    (digest(), any::<u16>(), prop::collection::vec("[ -~]{0,60}", 0..=MAX_ADDRESSES))
-        .prop_map(|(peer, weight, addresses)| AnchorInfo { peer: PeerKey(peer), weight, addresses })
+    (digest(), prop::collection::vec("[ -~]{0,60}", 0..=MAX_ADDRESSES))
+        .prop_map(|(peer, addresses)| AnchorInfo { peer: PeerKey(peer), addresses })
 }
 
 fn message() -> impl Strategy<Value = Message> {

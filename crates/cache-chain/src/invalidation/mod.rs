@@ -24,8 +24,8 @@ pub(crate) use self::removed_keys::Removal;
 use self::removed_keys::RemovedKeys;
 pub use self::tags::TagReport;
 use self::tags::{Due, Seen, Tags};
-use crate::slot::Slot;
 use crate::tier::Call;
+use crate::write::slot::Slot;
 
 /// The longest that a hit waits for a look at the namespace's horizon: the first hit in a local
 /// tier and the first one in a shared tier wait, and for the local tiers one hit each second.

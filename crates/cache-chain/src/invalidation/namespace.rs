@@ -13,7 +13,7 @@ use peercache_api::{Key, Timestamp};
 use tokio::sync::OnceCell;
 
 use super::removed_keys::Removal;
-use crate::slot::Slot;
+use crate::write::slot::Slot;
 
 /// For how long what the local tiers say is used.
 const NEAR_SECONDS: u64 = 1;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use peercache_api::Clock;
 use tokio::time::Instant;
 
-use crate::slot::Slot;
 use crate::tier::Tier;
+use crate::write::slot::Slot;
 
 /// The budget of a chain with shared tiers, unless it is given another.
 pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_secs(1);

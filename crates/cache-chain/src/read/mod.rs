@@ -22,8 +22,8 @@ use self::scan::Scan;
 pub(crate) use self::scan::Sources;
 use crate::invalidation::Invalidation;
 use crate::outcome::{Lookup, LookupOptions, Outcome};
-use crate::slot::Slot;
 use crate::tier::{Call, CancelGuard};
+use crate::write::slot::Slot;
 
 /// Reads the tiers of a chain.
 #[derive(Debug)]

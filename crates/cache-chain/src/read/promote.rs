@@ -9,8 +9,8 @@ use peercache_api::{Clock, Entry, Key};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::slot::Slot;
 use crate::write::queue::worker::pump;
+use crate::write::slot::Slot;
 
 /// The most that may wait to be written to slower local tiers, in KiB of values: 64 MiB. What does
 /// not fit is not promoted, and counted; the next hit tries again.

@@ -9,8 +9,8 @@ use peercache_api::{
 use super::budget::Budget;
 use crate::invalidation::{Invalidation, Verdict};
 use crate::outcome::{Skip, TierTrace};
-use crate::slot::Slot;
 use crate::tier::{Call, CancelGuard, PartlyAnswered};
+use crate::write::slot::Slot;
 
 /// What every read of a chain works with.
 #[derive(Debug)]

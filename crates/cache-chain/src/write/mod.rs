@@ -3,6 +3,7 @@
 pub(crate) mod journal;
 mod policy;
 pub(crate) mod queue;
+pub(crate) mod slot;
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 pub use self::policy::WritePolicy;
 use self::queue::worker::pump;
 use self::queue::{Offer, WriteQueue};
+use self::slot::Slot;
 use crate::outcome::{PutOutcome, PutResult, TierPut};
-use crate::slot::Slot;
 use crate::tier::{Taken, Tier};
 
 /// Gets the result of a write that waits for a shared tier.

@@ -118,29 +118,6 @@ impl Secret {
         Ok(Self::from_root(root))
     }
 
-    /// The secret in `text`; white space around it does not count. Four forms are accepted:
-    ///
-    /// - `pc-secret-1-…`, a full secret as [`Secret::to_text`] writes it. Carries a checksum, so a
-    ///   character that was lost in copying is noticed here and not as a cache that never hits.
-    /// - `pc-readonly-1-…`, a read-only secret.
-    /// - `pc-public-1-…`, a public one.
-    /// - anything else of at least [`MIN_PASSPHRASE_CHARS`] characters is a passphrase. It goes
-    ///   through Argon2id with 64 MiB and 3 passes (RFC 9106, section 4, second recommended
-    ///   option), which takes a fraction of a second: do it once, and not on a thread that must not
-    ///   wait. The salt is a constant, because all runners must come to the same keys from the text
-    ///   alone; one table of guesses therefore serves against every fleet, and a generated secret
-    ///   is better. A long-lived GitHub token (`ghp_…`, `github_pat_…`, `gho_…`) is taken as a
-    ///   passphrase.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], which never repeats the text: it is empty, a passphrase that is too
-    /// weak, a placeholder that nobody filled in, in quotes, damaged, or a GitHub token that
-    /// expires. The token of an Actions job (`ghs_…`) is another one in every job, so no two
-    /// runners could read each other.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        text::parse(text)
-    }
-
     /// The form that opens every entry, verifies who wrote it, and cannot make one. The public form
     /// stays as it is.
     #[must_use]
@@ -173,12 +150,6 @@ impl Secret {
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         !matches!(self.keys, Half::Full { .. })
-    }
-
-    /// The text that [`Secret::parse`] takes. Whoever sees it has the secret.
-    #[must_use]
-    pub fn to_text(&self) -> Zeroizing<String> {
-        text::write(self)
     }
 
     /// Which secret this is, in a form that may be shown.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use peercache_api::{Entry, Freshness, Timestamp, Version};
 
-use super::{Queue, Taken, TierSpec};
+use super::spec::{Queue, Taken, TierSpec};
 
 /// The least that a tier holds: a version itself, or a removal of all that is older than it.
 pub(super) type Floor = (Version, Held);

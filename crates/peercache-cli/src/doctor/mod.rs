@@ -19,9 +19,10 @@ use serde_json::json;
 
 use self::container::Container;
 use self::finding::{Finding, Status};
-use crate::cli::DoctorArgs;
+use crate::args::DoctorArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::{self, on_one_line};
+use crate::output;
+use crate::plain::on_one_line;
 
 /// Runs every check. Exit code 0 if none failed, 1 if one did.
 pub(crate) async fn run(args: DoctorArgs, json: bool) -> Result<Exit, Failure> {

@@ -194,7 +194,7 @@ fn mistake(machine: &Machine, args: &[&str]) -> String {
 fn mistakes_say_what_to_do() {
     let serve = ["serve", "--listen", "127.0.0.1:0"];
     assert_snapshot!(mistake(&Machine::new(&[("CACHE_ROLE", "server")]), &serve), @r#"peercache: CACHE_ROLE="server": there is no such role; give anchor, leaf or auto"#);
-    assert_snapshot!(mistake(&Machine::new(&[("CACHE_BOOTSTRAP_PEERS", "172.17.0.1:9100")]), &serve), @r#"peercache: CACHE_BOOTSTRAP_PEERS="172.17.0.1:9100": not usable: "172.17.0.1:9100" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
+    assert_snapshot!(mistake(&Machine::new(&[("CACHE_BOOTSTRAP_PEERS", "172.17.0.1:9100")]), &serve), @r#"peercache: CACHE_BOOTSTRAP_PEERS="172.17.0.1:9100": not usable: "172.17.0.1:9100" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end"#);
     assert_snapshot!(mistake(&Machine::new(&[("CACHE_SECRET", ""), ("CACHE_ENABLE_P2P", "true")]), &serve), @"peercache: CACHE_SECRET: peers share entries with other machines, and there is no secret to seal them with; make one with `peercache keygen` and give it to every machine as CACHE_SECRET, or set CACHE_BACKEND=memory,disk to do without peers (CACHE_INSECURE_PLAINTEXT=true shares in clear, with whoever can reach the port)");
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

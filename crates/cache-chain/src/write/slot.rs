@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use peercache_api::{Entry, Key};
 
+use super::queue::WriteQueue;
 use crate::tier::Tier;
-use crate::write::queue::WriteQueue;
 
 /// One place in a chain.
 #[derive(Clone, Debug)]
