@@ -209,7 +209,7 @@ mod tests {
         let (clock, marks) = marks();
         let key = Key::new("scope").unwrap();
         marks.write(std::slice::from_ref(&key)).await;
-        let earlier = clock.now().as_millis() - 600_000;
+        let earlier = marks.cache.now().as_millis() - 600_000;
         clock.set_wall(Timestamp::from_millis(earlier));
         let sent = marks.sending();
         clock.advance(Duration::from_millis(200));
