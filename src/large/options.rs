@@ -9,7 +9,8 @@ use crate::ttl::Ttl;
 /// What a value that is streamed in is kept with. A [`Ttl`] alone is enough for most.
 ///
 /// ```
-/// use peercache::{StreamOptions, Ttl};
+/// use peercache::Ttl;
+/// use peercache::stream::StreamOptions;
 ///
 /// let options = StreamOptions::new(Ttl::from_secs(3600));
 /// let options = options.content_type("application/zip").tag("release:v1");

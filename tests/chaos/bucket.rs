@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use peercache::{BackendInfo, CacheBackend, Clock, Entry, Error, Fleet, Key, S3};
+use peercache::backend::{BackendInfo, Fleet};
+use peercache::{CacheBackend, Clock, Entry, Error, Key, S3};
 use peercache_testkit::ManualClock;
 use peercache_testkit::servers::SeaweedFs;
 use tokio::runtime::{Handle, Runtime};

@@ -14,7 +14,8 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use peercache::{Cache, Key, StreamOptions, Ttl};
+use peercache::stream::StreamOptions;
+use peercache::{Cache, Key, Ttl};
 use subtle::ConstantTimeEq;
 
 use crate::arrival::Arrival;

@@ -14,7 +14,8 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use peercache::{CacheReport, Lease, Leased};
+use peercache::CacheReport;
+use peercache::chain::{Lease, Leased};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;

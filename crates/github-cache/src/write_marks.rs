@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use futures_util::future::join_all;
-use peercache::{Cache, Entry, Key, NodeId, Outcome, Timestamp, Version};
+use peercache::backend::{NodeId, Timestamp, Version};
+use peercache::chain::Outcome;
+use peercache::{Cache, Entry, Key};
 
 /// For how long a mark is good without looking at the shared tiers again. A machine that is not told of
 /// removals sees another's write after this at the latest.

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use futures_util::StreamExt as _;
+use peercache::chain::{Outcome, Skip, TierPut};
 use peercache::config::COMMAND;
-use peercache::{
-    Cache, Config, Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError,
-    Skip, StreamOptions, TierPut, Ttl,
-};
+use peercache::stream::{LargeError, LargeValue, MAX_WHOLE_BYTES, PutStreamError, StreamOptions};
+use peercache::{Cache, Config, Key, Lookup, PutOutcome, Ttl};
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 

@@ -113,7 +113,7 @@ async fn disk() -> Result<Value, Failure> {
     Ok(json!({ "disk": stats_json(&stats, config.disk_bytes()) }))
 }
 
-fn stats_json(stats: &peercache::local::DiskStats, capacity: u64) -> Value {
+fn stats_json(stats: &peercache::backend::local::DiskStats, capacity: u64) -> Value {
     json!({
         "entries": stats.entries,
         "bytes": stats.bytes,
