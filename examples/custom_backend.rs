@@ -19,10 +19,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
 
-use peercache::{
-    Blob, BlobBackend, BlobStore, BlobStoreInfo, Bytes, Condition, Error, ErrorKind, Naming, Operation,
-    Written, async_trait,
+use peercache::backend::{
+    Blob, BlobBackend, BlobStoreInfo, Condition, Naming, Operation, Written, async_trait,
 };
+use peercache::{BlobStore, Bytes, Error, ErrorKind};
 
 #[derive(Debug)]
 struct Files(PathBuf, BlobStoreInfo);

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opendal::{Buffer, Operator, services};
-use peercache::{
-    Blob, BlobBackend, BlobStore, BlobStoreInfo, Bytes, CacheBackend, Clock, Condition, Conditions, Error,
-    ErrorKind, Operation, Revision, Written, async_trait,
+use peercache::backend::{
+    Blob, BlobBackend, BlobStoreInfo, Condition, Conditions, Operation, Revision, Written, async_trait,
 };
+use peercache::{BlobStore, Bytes, CacheBackend, Clock, Error, ErrorKind};
 use peercache_testkit::ManualClock;
 use peercache_testkit::conformance::{self, Time};
 

@@ -11,9 +11,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use peercache::peers::{Peers, RoleChoice};
+use peercache::backend::network_key;
+use peercache::backend::peers::{Peers, RoleChoice};
+use peercache::chain::WritePolicy;
 use peercache::seal::{Keyring, Sealed, Secret};
-use peercache::{Cache, Error, Key, Memory, Ttl, WritePolicy, network_key};
+use peercache::{Cache, Error, Key, Memory, Ttl};
 
 /// A cache over memory and a node, whose entries leave this process sealed.
 fn over(node: &Peers, secret: &Secret) -> Result<Cache, Error> {

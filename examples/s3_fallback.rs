@@ -13,9 +13,11 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use peercache::peers::{Peers, RoleChoice};
+use peercache::backend::network_key;
+use peercache::backend::peers::{Peers, RoleChoice};
+use peercache::chain::WritePolicy;
 use peercache::seal::{Keyring, Sealed, Secret};
-use peercache::{Cache, CacheBackend, Key, S3, Ttl, WritePolicy, network_key};
+use peercache::{Cache, CacheBackend, Key, S3, Ttl};
 
 /// Where `key` is found now.
 async fn found(cache: &Cache, key: &Key) -> String {

@@ -73,6 +73,18 @@ impl Entries {
         self.write_scoped(&self.scope(key), entry, policy).await
     }
 
+    /// Writes a part of a value of at least `whole` bytes, to the tiers that have room for all of
+    /// it.
+    pub(crate) async fn write_part(
+        &self,
+        key: &Key,
+        entry: Entry,
+        policy: WritePolicy,
+        whole: u64,
+    ) -> PutOutcome {
+        self.inner.chain.write_part(&self.scope(key), entry, policy, whole).await
+    }
+
     /// A version above every one that this cache has made or seen.
     pub(crate) fn next_version(&self) -> Version {
         let before = self.inner.versions.corrections();

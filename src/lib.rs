@@ -110,10 +110,3 @@ pub mod stream {
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use large::fuzzing;
-
-// Names that are at the root no longer. The line goes with their last users.
-#[cfg(feature = "config")]
-#[doc(hidden)]
-pub use config::{BackendName, ConfigBuilder};
-#[doc(hidden)]
-pub use {backend::*, chain::*, fetch::*, report::*, stream::*};

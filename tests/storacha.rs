@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache::backend::storacha::Token;
+use peercache::chain::{BreakerOptions, Outcome, Skip, TierOptions, WriteBehind};
+use peercache::report::TierReport;
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BreakerOptions, Cache, CacheBackend, Config, ErrorKind, Key, Memory, Outcome, Skip, Storacha,
-    TierOptions, TierReport, Ttl, WriteBehind,
-};
+use peercache::{Cache, CacheBackend, Config, ConfigError, ErrorKind, Key, Memory, Storacha, Ttl};
 use peercache_testkit::chaos::{Chaos, Plan};
 use peercache_testkit::servers::{FaultProxy, Mode, StorachaService, StorachaSpace};
 
@@ -208,7 +207,7 @@ async fn chain_over_a_space_on_a_bad_day_gives_no_error_and_no_wrong_byte() {
 }
 
 /// What the settings make of these variables, beside those that every one of them has.
-fn settings(more: Vec<(&'static str, String)>) -> Result<Config, peercache::config::ConfigError> {
+fn settings(more: Vec<(&'static str, String)>) -> Result<Config, ConfigError> {
     let secret = Secret::generate().unwrap().to_text().to_string();
     Config::from_vars("peercache", move |name| {
         let given = more.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());

@@ -10,12 +10,11 @@ use std::time::Duration;
 use aes_gcm::aead::KeyInit;
 use aes_gcm::{AeadInOut, Aes256Gcm};
 use futures_util::future::join_all;
-use peercache::Fleet;
+use peercache::backend::Fleet;
+use peercache::backend::{BackendInfo, Capabilities, Operation, async_trait};
+use peercache::chain::{BreakerOptions, SingleFlight, TierOptions, WriteBehind};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BackendInfo, BreakerOptions, Bytes, Cache, CacheBackend, Capabilities, Entry, Error, ErrorKind, Key,
-    Memory, Operation, SingleFlight, TierOptions, WriteBehind, async_trait,
-};
+use peercache::{Bytes, Cache, CacheBackend, Entry, Error, ErrorKind, Key, Memory};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
 

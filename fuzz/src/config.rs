@@ -9,7 +9,8 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 
 use peercache::config::Setting;
-use peercache::{Config, ConfigBuilder, ConfigError};
+use peercache::{Config, ConfigError};
+use peercache::config::ConfigBuilder;
 
 /// Part of every secret. Longer than any key that an error repeats.
 const CANARY: &str = "kQ7wZ9xV3mB5tR1yN8pL6sD2fG4hJ0cXqW5eU7iO3aK9";

@@ -159,9 +159,9 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
-        let (mut room, mut shared) = (Some(Room::default()), Vec::new());
+        let mut shared = Vec::new();
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
-            self = self.add(tier, name, &mut room, &mut shared)?;
+            self = self.add(tier, name, &mut shared)?;
         }
         let mut chain = self.chain.clock(self.clock).namespace(self.namespace.clone()).watch_namespace(true);
         if let Some(journal) = self.journal {
@@ -172,7 +172,7 @@ impl CacheBuilder {
         let entries = Entries::new(chain, VersionClock::new(node), self.namespace, self.default_ttl);
         Ok(Cache {
             inner: Arc::new(Inner {
-                large: LargeValues::new(entries.clone(), room.map(|room| room.bytes), shared),
+                large: LargeValues::new(entries.clone(), shared),
                 entries,
                 loads,
                 decode_errors: AtomicU64::new(0),
@@ -185,16 +185,9 @@ impl CacheBuilder {
 
 impl CacheBuilder {
     /// Opens `tier` and puts it into the chain, as `name`.
-    fn add(
-        mut self,
-        tier: Tier,
-        name: Option<String>,
-        room: &mut Option<Room>,
-        shared: &mut Vec<bool>,
-    ) -> Result<Self, Error> {
+    fn add(mut self, tier: Tier, name: Option<String>, shared: &mut Vec<bool>) -> Result<Self, Error> {
         let (backend, options, known) = tier.open(&self.clock)?;
         known.check_clock(&*self.clock)?;
-        *room = room.zip(known.capacity()).map(|(room, bytes)| Room { bytes: room.bytes.max(bytes) });
         shared.push(backend.info().capabilities.scope == Scope::Shared);
         let report = name.clone().unwrap_or_else(|| backend.info().name.to_string());
         let backend = match name {
@@ -216,12 +209,6 @@ impl CacheBuilder {
             Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
         })
     }
-}
-
-/// The bytes of the largest tier.
-#[derive(Clone, Copy, Debug, Default)]
-struct Room {
-    bytes: u64,
 }
 
 /// A chain arms timers and runs tasks of its own, which panics without a runtime that has both.
@@ -263,9 +250,8 @@ impl Cache {
 }
 
 impl CacheBuilder {
-    /// Makes what `report` gives part of the cache's report, under `name`: for a backend that can
-    /// tell more than the chain counts. It is called whenever somebody asks for the report, and
-    /// must not block.
+    /// Adds what `report` returns to the cache's report, under `name`: for a backend that counts
+    /// more than the chain does. It is called for each report and must not block.
     pub fn backend_report<R: Serialize>(
         mut self,
         name: impl Into<String>,
@@ -363,10 +349,10 @@ impl CacheBuilder {
     }
 
     /// As [`CacheBuilder::journal`], with every record sealed for those who have the full secret.
-    /// What somebody else left there, or nobody sealed, is not delivered.
+    /// Records that another secret sealed, or that are in clear, are not delivered.
     ///
-    /// With a read-only secret there is no journal: who has it does not write to sealed tiers, and
-    /// must not be able to have others write in its stead.
+    /// With a read-only secret there is no journal: its holder does not write to sealed tiers, and
+    /// must not be able to make others write in its place.
     #[cfg(feature = "seal")]
     pub fn sealed_journal(mut self, dir: impl Into<PathBuf>, keyring: &Keyring) -> Self {
         let seal = LocalSeal::new(keyring, PURPOSE).map(|seal| Arc::new(WritersOnly(seal)) as _);

@@ -193,8 +193,8 @@ impl Cache {
         leased
     }
 
-    /// Whether a tier coordinates loads with other machines and was not found unwell by `lookup`.
-    /// Where none does, [`Cache::lease`] need not be asked.
+    /// Whether a tier coordinates loads with other machines and did not fail in `lookup`. If none
+    /// does, calling [`Cache::lease`] is of no use.
     #[must_use]
     pub fn coordinates_after(&self, lookup: &Lookup) -> bool {
         self.chain().coordinates_after(lookup)
@@ -309,7 +309,7 @@ impl Cache {
         &self.inner.large
     }
 
-    /// Waits until what was written and carried up so far has reached every tier that is well; see
+    /// Waits until all writes and promotions so far have reached every healthy tier; see
     /// [`Chain::settle`].
     pub async fn settle(&self) {
         self.chain().settle().await;

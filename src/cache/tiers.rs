@@ -107,17 +107,6 @@ impl Tier {
 }
 
 impl Known {
-    /// The most bytes that it holds, where that is known.
-    pub(super) fn capacity(&self) -> Option<u64> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(memory) => Some(memory.stats().capacity),
-            #[cfg(feature = "disk")]
-            Self::Disk(disk) => Some(disk.capacity()),
-            _ => None,
-        }
-    }
-
     /// # Errors
     /// [`ErrorKind::Config`] when the tier goes by another clock: what the cache stores would be
     /// expired for it, or live on.

@@ -37,7 +37,7 @@ const MAX_NAMESPACE_BYTES: usize = 128;
 /// `Debug` shows which settings are given, not their values.
 ///
 /// ```
-/// use peercache::ConfigBuilder;
+/// use peercache::config::ConfigBuilder;
 ///
 /// let config = ConfigBuilder::new("my-app").memory_bytes(8 << 20).read_vars(|_| None)?;
 /// assert_eq!(config.settings()?[3].to_string(), "memory_bytes = 8MiB (code)");

@@ -50,7 +50,8 @@ mod tests {
 
     use peercache_api::{BackendInfo, CacheBackend, Capabilities, Entry, Error, Key, async_trait};
 
-    use crate::{Cache, ConfigBuilder};
+    use crate::Cache;
+    use crate::config::ConfigBuilder;
 
     /// A shared tier that is always empty.
     #[derive(Debug)]

@@ -191,7 +191,7 @@ impl Config {
     /// The key of the private network: of the secret, or of nothing where that was asked for.
     fn network_key(&self, ring: Option<&Ring>) -> Result<NetworkKey, ConfigError> {
         match ring {
-            Some(ring) => Ok(crate::network_key(&ring.keyring)),
+            Some(ring) => Ok(crate::network::network_key(&ring.keyring)),
             None if self.values.insecure_plaintext.value => Ok(network_key_of_nobody(self.namespace())),
             None => Err(ConfigError::of_variable(
                 Name::Secret.variables()[0],

@@ -24,13 +24,14 @@ fn key(keep_minutes: u32, digest: &Digest) -> Result<Key, Error> {
     Key::new(text)
 }
 
-/// Stores a chunk in every tier that may be written; newest wins, and both are equal. `policy` says
-/// which shared tiers are waited for.
+/// Stores a chunk in every tier that may be written and has room for the `whole` value; newest
+/// wins, and both are equal. `policy` says which shared tiers are waited for.
 pub(super) async fn store(
     entries: &Entries,
     keep_minutes: u32,
     chunk: Bytes,
     policy: WritePolicy,
+    whole: u64,
 ) -> Result<(Digest, PutOutcome), Error> {
     let digest = digest(&chunk).await;
     let version = entries.next_version();
@@ -39,7 +40,7 @@ pub(super) async fn store(
     let entry = Entry::builder(chunk, version, version.wall)
         .fresh_for(Duration::from_secs(60 * u64::from(keep_minutes)))
         .build()?;
-    Ok((digest, entries.write(&key(keep_minutes, &digest)?, entry, policy).await))
+    Ok((digest, entries.write_part(&key(keep_minutes, &digest)?, entry, policy, whole).await))
 }
 
 /// Whether a local tier still has the chunk: one that is smaller than the value evicts its first
@@ -78,7 +79,7 @@ pub(super) async fn fetch(
     };
     let expected = manifest.digest(index).ok_or_else(missing)?;
     let key = key(manifest.keep_minutes, expected).map_err(|_| missing())?;
-    let options = LookupOptions::new().extra_time(patience(manifest.chunk_len(index)));
+    let options = LookupOptions::new().extra_time(patience(manifest.chunk_len(index))).part_of(manifest.len);
     let lookup = values.entries.lookup_with(&key, options).await;
     let shared = lookup.shared;
     let chunk = lookup.hit().ok_or_else(missing)?.into_value();

@@ -17,16 +17,14 @@ pub(crate) struct LargeValues {
 #[derive(Debug)]
 struct Inner {
     stats: LargeStats,
-    room: Option<u64>,
     /// Which of the tiers are shared with other machines.
     shared: Vec<bool>,
 }
 
 impl LargeValues {
-    /// `room` is the most bytes that a value can have to fit into any tier, where that is known;
     /// `shared` says of each tier whether it is shared with other machines.
-    pub(crate) fn new(entries: Entries, room: Option<u64>, shared: Vec<bool>) -> Self {
-        Self { entries, inner: Arc::new(Inner { stats: LargeStats::default(), room, shared }) }
+    pub(crate) fn new(entries: Entries, shared: Vec<bool>) -> Self {
+        Self { entries, inner: Arc::new(Inner { stats: LargeStats::default(), shared }) }
     }
 
     pub(crate) fn report(&self) -> LargeReport {
@@ -35,11 +33,6 @@ impl LargeValues {
 
     pub(super) fn stats(&self) -> &LargeStats {
         &self.inner.stats
-    }
-
-    /// Whether a value of `len` bytes fits into any tier, as far as that is known.
-    pub(super) fn has_room_for(&self, len: u64) -> bool {
-        self.inner.room.is_none_or(|room| len <= room)
     }
 
     /// Whether a shared tier took a write, or is going to.

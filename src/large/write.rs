@@ -36,6 +36,17 @@ impl<E> From<Error> for Failure<E> {
     }
 }
 
+/// How chunks are written.
+#[derive(Clone, Copy)]
+struct Stores {
+    chunk_bytes: usize,
+    /// How many at a time.
+    window: usize,
+    keep_minutes: u32,
+    /// What the caller expects the value to have in all.
+    expected_len: u64,
+}
+
 /// The chunks that were written.
 #[derive(Default)]
 struct Written {
@@ -72,6 +83,7 @@ impl LargeValues {
             }
             return Ok(self.write_entry(key, entry).await);
         }
+        let options = options.expected_len(value.len() as u64);
         let source = stream::iter([Ok::<_, Infallible>(value)]);
         // Boxed, so that small writes do not carry the room for it about.
         match Box::pin(self.store_stream(key, source, options, moment)).await {
@@ -118,10 +130,8 @@ impl LargeValues {
         }
 
         let chunks = stream::iter(head.into_iter().map(Ok)).chain(chunks);
-        let (mut written, complete) = self.write_chunks(chunks, window, keep_minutes).await?;
-        if !self.has_room_for(written.len) {
-            written.outcome.iter_mut().for_each(refuse_as_too_large);
-        }
+        let stores = Stores { chunk_bytes, window, keep_minutes, expected_len: options.expected_len };
+        let (written, complete) = self.write_chunks(chunks, stores).await?;
         let (len, count) = (written.len, (written.digests.len() / DIGEST_BYTES) as u64);
         let held = complete && self.is_held(&written, keep_minutes).await;
         let mut outcome = written.outcome;
@@ -164,8 +174,8 @@ impl LargeValues {
         true
     }
 
-    /// Writes the chunks, `window` at a time, until the end, or until one is taken by no tier or
-    /// the value has become larger than every tier; says which.
+    /// Writes the chunks until the end, or until one is taken by no tier, as when none has room for
+    /// what the value has become; says which.
     ///
     /// The first ones wait for shared tiers as the chain's policy says, the others for the first
     /// attempt of each: what is read faster than a shared tier takes it would push the value's own
@@ -173,9 +183,9 @@ impl LargeValues {
     async fn write_chunks<E>(
         &self,
         chunks: impl Stream<Item = Result<Bytes, E>>,
-        window: usize,
-        keep_minutes: u32,
+        stores: Stores,
     ) -> Result<(Written, bool), Failure<E>> {
+        let Stores { chunk_bytes, window, keep_minutes, expected_len } = stores;
         let stores = chunks
             .enumerate()
             .map(|(index, chunk)| {
@@ -184,7 +194,9 @@ impl LargeValues {
                 async move {
                     let chunk = chunk.map_err(Failure::Source)?;
                     let len = chunk.len() as u64;
-                    let (digest, outcome) = chunk::store(&entries, keep_minutes, chunk, policy).await?;
+                    let whole = expected_len.max(index as u64 * chunk_bytes as u64 + len);
+                    let (digest, outcome) =
+                        chunk::store(&entries, keep_minutes, chunk, policy, whole).await?;
                     Ok::<_, Failure<E>>((len, digest, outcome))
                 }
             })
@@ -198,7 +210,7 @@ impl LargeValues {
                 return Err(too_large().into());
             }
             written.digests.extend_from_slice(&digest);
-            let taken = is_taken(&outcome) && self.has_room_for(written.len);
+            let taken = is_taken(&outcome);
             merge(&mut written.outcome, outcome);
             if !taken {
                 return Ok((written, false));

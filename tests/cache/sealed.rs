@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::backend::Operation;
 use peercache::seal::{Sealed, Secret};
-use peercache::{Cache, Memory, Operation, Ttl};
+use peercache::{Cache, Memory, Ttl};
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 
 use crate::support::{World, key};

@@ -9,7 +9,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use peercache::{BackendInfo, CacheBackend, Entry, Error, Fleet, Key};
+use peercache::backend::{BackendInfo, Fleet};
+use peercache::{CacheBackend, Entry, Error, Key};
 use tokio::runtime::Handle;
 
 /// A tier on a runtime of its own.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use peercache::config::{BackendName, ConfigBuilder};
 use peercache::config::{NodeRole, Setting};
-use peercache::{BackendName, ConfigBuilder};
 
 const SECRETS: [&str; 4] = [
     "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug",

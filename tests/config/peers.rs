@@ -1,9 +1,10 @@
 //! The settings of the peers: when they count, what they open, and what their mistakes say.
 
 use insta::assert_snapshot;
+use peercache::config::ConfigBuilder;
 use peercache::config::NodeRole;
 use peercache::seal::Secret;
-use peercache::{Config, ConfigBuilder, Key, Ttl};
+use peercache::{Config, Key, Ttl};
 
 use crate::read;
 

@@ -5,10 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::chain::{WriteBehind, WritePolicy};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    Cache, CacheBackend, Memory, PLAIN_BYTES, S3, SHARED_CHUNK_BYTES, Ttl, WriteBehind, WritePolicy,
-};
+use peercache::stream::{PLAIN_BYTES, SHARED_CHUNK_BYTES};
+use peercache::{Cache, CacheBackend, Memory, S3, Ttl};
 use peercache_testkit::servers::{Credentials, FaultProxy, Log, SeaweedFs};
 
 use crate::memory_use::{alone, in_and_out, mib};

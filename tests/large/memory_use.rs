@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use peercache::{Bytes, CHUNK_BYTES, Cache, Disk, Memory, Ttl};
+use peercache::stream::CHUNK_BYTES;
+use peercache::{Bytes, Cache, Disk, Memory, Ttl};
 use peercache_testkit::memory::{peak_kib, resident_kib};
 use tokio::io::AsyncReadExt as _;
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use peercache::backend::{BackendInfo, NodeId, Operation, Scope, async_trait};
+use peercache::chain::{WriteBehind, WritePolicy};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BackendInfo, Bytes, Cache, CacheBackend, Clock, Disk, Entry, Error, ErrorKind, Key, LargeError, Memory,
-    NodeId, Operation, SHARED_CHUNK_BYTES, Scope, Ttl, WriteBehind, WritePolicy, async_trait,
-};
+use peercache::stream::{LargeError, SHARED_CHUNK_BYTES};
+use peercache::{Bytes, Cache, CacheBackend, Clock, Disk, Entry, Error, ErrorKind, Key, Memory, Ttl};
 use peercache_testkit::ManualClock;
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 use tokio::io::AsyncReadExt as _;
@@ -49,7 +49,7 @@ impl<B: CacheBackend> CacheBackend for Remote<B> {
         &self.info
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         self.inner.fleet()
     }
 

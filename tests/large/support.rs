@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use peercache::{
-    BackendInfo, Bytes, CHUNK_BYTES, Cache, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key,
-    LargeError, LargeStream, NodeId, Operation, TierOptions, async_trait,
-};
+use peercache::backend::{BackendInfo, Capabilities, NodeId, Operation, async_trait};
+use peercache::chain::TierOptions;
+use peercache::stream::{CHUNK_BYTES, LargeError, LargeStream};
+use peercache::{Bytes, Cache, CacheBackend, Clock, Entry, Error, ErrorKind, Key};
 use peercache_testkit::ManualClock;
 
 pub(crate) fn key(text: &str) -> Key {
@@ -262,7 +262,7 @@ impl CacheBackend for Drawer {
         Ok(())
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         None
     }
 }

@@ -8,10 +8,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use peercache::{
-    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, Memory, PLAIN_BYTES, PutStreamError,
-    SHARED_CHUNK_BYTES, StreamOptions, TierOptions, Ttl,
-};
+use peercache::backend::MAX_LIFETIME;
+use peercache::chain::TierOptions;
+use peercache::stream::{CHUNK_BYTES, PLAIN_BYTES, PutStreamError, SHARED_CHUNK_BYTES, StreamOptions};
+use peercache::{Bytes, Cache, ErrorKind, Memory, Ttl};
 use peercache_testkit::ManualClock;
 
 use crate::support::{Drawer, bytes, drain, key, pieces, world};

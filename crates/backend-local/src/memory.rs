@@ -221,7 +221,8 @@ impl MemoryBuilder {
         let capabilities = Capabilities::local()
             .with_ordered_writes()
             .with_native_expiry()
-            .with_max_value_bytes(room.saturating_sub(MAX_CHARGE).min(MAX_VALUE_BYTES));
+            .with_max_value_bytes(room.saturating_sub(MAX_CHARGE).min(MAX_VALUE_BYTES))
+            .with_capacity_bytes(cache.capacity());
         Memory {
             info: BackendInfo::new("memory", capabilities),
             clock: self.clock,

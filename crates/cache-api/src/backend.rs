@@ -97,6 +97,9 @@ pub struct Capabilities {
     pub writable: bool,
     /// The largest value that it takes, in bytes; more is refused with kind `TooLarge`.
     pub max_value_bytes: usize,
+    /// How many bytes it keeps before it evicts; `None` where there is no such bound, or none that is
+    /// known. A value that is stored in parts goes only where all of them together leave room for others.
+    pub capacity_bytes: Option<u64>,
 }
 
 impl Capabilities {
@@ -110,6 +113,7 @@ impl Capabilities {
             durable: false,
             writable: true,
             max_value_bytes: MAX_VALUE_BYTES,
+            capacity_bytes: None,
         }
     }
 
@@ -147,6 +151,22 @@ impl Capabilities {
     #[must_use]
     pub const fn with_max_value_bytes(self, bytes: usize) -> Self {
         Self { max_value_bytes: bytes, ..self }
+    }
+
+    /// Declares how many bytes it keeps before it evicts.
+    #[must_use]
+    pub const fn with_capacity_bytes(self, bytes: u64) -> Self {
+        Self { capacity_bytes: Some(bytes), ..self }
+    }
+
+    /// Whether a value of `bytes` in all, stored in parts, fits without taking the place of everything
+    /// else: it may have three quarters of what is kept here.
+    #[must_use]
+    pub const fn has_room_for(&self, bytes: u64) -> bool {
+        match self.capacity_bytes {
+            Some(capacity) => bytes <= capacity - capacity / 4,
+            None => true,
+        }
     }
 }
 

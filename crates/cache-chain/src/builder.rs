@@ -233,7 +233,12 @@ fn combined(slots: &[Slot]) -> Capabilities {
         all = all.with_read_only();
     }
     let largest = writers.by_ref().map(|capabilities| capabilities.max_value_bytes).max();
-    all.with_max_value_bytes(largest.unwrap_or(MAX_VALUE_BYTES))
+    let largest = largest.unwrap_or(MAX_VALUE_BYTES);
+    let capacities = tiers().filter(|tier| tier.writes()).map(|tier| tier.info().capabilities.capacity_bytes);
+    match capacities.collect::<Option<Vec<_>>>().and_then(|known| known.into_iter().max()) {
+        Some(most) => all.with_max_value_bytes(largest).with_capacity_bytes(most),
+        None => all.with_max_value_bytes(largest),
+    }
 }
 
 impl Chain {

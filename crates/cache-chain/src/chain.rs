@@ -97,12 +97,19 @@ impl Chain {
     /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is
     /// unknown.
     pub async fn write(&self, key: &Key, entry: Entry) -> PutOutcome {
-        self.writer.write(key, entry, self.writer.policy).await
+        self.writer.write(key, entry, self.writer.policy, 0).await
     }
 
     /// As [`Chain::write`], with a policy of its own.
     pub async fn write_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
-        self.writer.write(key, entry, policy).await
+        self.writer.write(key, entry, policy, 0).await
+    }
+
+    /// As [`Chain::write_with`], for one part of a value of `whole` bytes: a tier that has no room for all
+    /// of them ([`Capabilities::has_room_for`](peercache_api::Capabilities::has_room_for)) is left out as
+    /// [`TierPut::TooLarge`], so that the value does not push everything else out of it for nothing.
+    pub async fn write_part(&self, key: &Key, entry: Entry, policy: WritePolicy, whole: u64) -> PutOutcome {
+        self.writer.write(key, entry, policy, whole).await
     }
 
     /// Removes every entry that carries `tag` and is not newer than `version`, by one small write
@@ -136,8 +143,8 @@ impl Chain {
         self.write(&key, tombstone).await
     }
 
-    /// The digest of the key under which [`Chain::invalidate_all`] is stored: a watcher that is
-    /// told of its removal is told that everything was removed.
+    /// The digest of the key under which [`Chain::invalidate_all`] is stored. A notice of its
+    /// removal means that everything was removed.
     #[must_use]
     pub fn namespace_digest(&self) -> [u8; 32] {
         self.invalidation.namespace_digest()

@@ -110,6 +110,9 @@ pub struct LookupOptions {
     /// By how much each tier, and the whole read, may take longer than usual: for values that are
     /// known to be large. A chain as a tier keeps its own deadlines. Default: not at all.
     pub extra_time: Duration,
+    /// The bytes of the whole value that the entry is a part of: a hit is promoted only to tiers that have
+    /// room for all of it. Default: 0, the entry stands for itself.
+    pub part_of: u64,
 }
 
 impl LookupOptions {
@@ -123,6 +126,13 @@ impl LookupOptions {
     #[must_use]
     pub const fn extra_time(mut self, extra_time: Duration) -> Self {
         self.extra_time = extra_time;
+        self
+    }
+
+    /// The entry is a part of a value of `bytes` in all.
+    #[must_use]
+    pub const fn part_of(mut self, bytes: u64) -> Self {
+        self.part_of = bytes;
         self
     }
 }
@@ -140,8 +150,8 @@ pub struct Lookup {
     pub tier: Option<Cow<'static, str>>,
     /// The place in the chain of that tier, counted from 0.
     pub tier_index: Option<usize>,
-    /// Whether that tier is this process's own memory, so that nobody else can have written there;
-    /// false for a miss.
+    /// Whether that tier is this process's own memory, where no other process can write; false for
+    /// a miss.
     pub in_process: bool,
     /// Whether that tier is shared with other machines; false for a miss.
     pub shared: bool,

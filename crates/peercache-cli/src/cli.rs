@@ -25,8 +25,9 @@ Exit codes:
   3  it should have worked and did not
   exec ends with the code of its command
 
-Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from the file that
-CACHE_CONFIG names; `peercache config` shows each and where it came from. Logs go to standard error; RUST_LOG=debug or -v shows more.";
+Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from
+the file that CACHE_CONFIG names; `peercache config` shows each and where it came from.
+Logs go to standard error; RUST_LOG=debug or -v shows more.";
 
 /// Share GitHub API responses between CI runners through a chain of caches.
 #[derive(Debug, Parser)]

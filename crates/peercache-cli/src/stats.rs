@@ -52,7 +52,7 @@ fn summary(stats: &Value) -> String {
     let _ = writeln!(
         text,
         "not sent {}, confirmed by a 304 {}, fetched {}, passed through {}, failed {}",
-        count("fresh") + count("coalesced"),
+        count("fresh") + count("shared") + count("coalesced"),
         count("revalidated"),
         count("miss"),
         count("bypass"),
@@ -113,7 +113,7 @@ async fn disk() -> Result<Value, Failure> {
     Ok(json!({ "disk": stats_json(&stats, config.disk_bytes()) }))
 }
 
-fn stats_json(stats: &peercache::local::DiskStats, capacity: u64) -> Value {
+fn stats_json(stats: &peercache::backend::local::DiskStats, capacity: u64) -> Value {
     json!({
         "entries": stats.entries,
         "bytes": stats.bytes,

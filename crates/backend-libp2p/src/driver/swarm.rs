@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use libp2p::core::transport::TransportError;
 use libp2p::core::{ConnectedPoint, Multiaddr};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, Swarm, SwarmEvent};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -124,9 +125,7 @@ impl SwarmTask {
     }
 
     fn listen_at(&mut self, ip: IpAddr, port: u16) -> io::Result<()> {
-        // libp2p shares ports between processes (SO_REUSEPORT), and would not notice that it is
-        // taken.
-        drop(std::net::TcpListener::bind((ip, port))?);
+        check_free(ip, port)?;
         let address = PeerAddress::at(ip, port).to_multiaddr();
         self.swarm.listen_on(address).map(|_| ()).map_err(|error| match error {
             TransportError::Other(error) => error,
@@ -415,6 +414,21 @@ impl SwarmTask {
     }
 }
 
+/// Fails where another process listens: libp2p shares ports between processes (SO_REUSEPORT), and
+/// would not notice. IPv6 is asked about alone, as libp2p listens: otherwise this node's own IPv4
+/// port would be in the way.
+fn check_free(ip: IpAddr, port: u16) -> io::Result<()> {
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port that was listened on a moment ago is free.
+    socket.set_reuse_address(cfg!(unix))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
 fn without_peer(address: &Multiaddr) -> Multiaddr {
     address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect()
 }
@@ -422,4 +436,24 @@ fn without_peer(address: &Multiaddr) -> Multiaddr {
 /// Between 0 and 1, to spread what many nodes would do at once.
 fn chance() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_port_of_ipv4_is_free_for_ipv6_and_taken_for_ipv4() {
+        let ipv4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = ipv4.local_addr().unwrap().port();
+        let taken = check_free(Ipv4Addr::UNSPECIFIED.into(), port).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        match check_free(Ipv6Addr::UNSPECIFIED.into(), port) {
+            Ok(()) => {}
+            // A machine without IPv6 cannot say more.
+            Err(error) => assert_ne!(error.kind(), io::ErrorKind::AddrInUse, "{error}"),
+        }
+    }
 }

@@ -261,7 +261,8 @@ impl DiskBuilder {
             .with_ordered_writes()
             .with_native_expiry()
             .with_durable()
-            .with_max_value_bytes(room.min(MAX_VALUE_BYTES));
+            .with_max_value_bytes(room.min(MAX_VALUE_BYTES))
+            .with_capacity_bytes(self.capacity);
         // A relative path would follow the process when it changes its directory; a symbolic link
         // is followed now, and not again.
         let root = std::fs::canonicalize(&self.dir).or_else(|_| std::path::absolute(&self.dir));

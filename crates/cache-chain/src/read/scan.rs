@@ -39,6 +39,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) trace: Vec<TierTrace>,
     /// The greatest version of a tag that removed an entry.
     pub(crate) tagged: Option<Version>,
+    /// The bytes of the whole value that the entry is a part of, or 0.
+    pub(crate) part_of: u64,
 }
 
 impl<'a> Scan<'a> {
@@ -58,6 +60,7 @@ impl<'a> Scan<'a> {
             unknown: Vec::new(),
             trace: Vec::new(),
             tagged: None,
+            part_of: 0,
         };
         scan.apply_known_removal();
         scan

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use peercache::{BackendName, Config};
+use peercache::Config;
+use peercache::config::BackendName;
 
 use super::finding::Finding;
 use super::{settings, tiers};

@@ -14,7 +14,8 @@ mod server;
 mod settings;
 mod tiers;
 
-use peercache::{BackendName, Config};
+use peercache::Config;
+use peercache::config::BackendName;
 use serde_json::json;
 
 use self::container::Container;

@@ -4,7 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use peercache::{BackendName, Config};
+use peercache::Config;
+use peercache::config::BackendName;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
