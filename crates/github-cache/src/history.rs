@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use peercache::Timestamp;
+use peercache::backend::Timestamp;
 use serde::Serialize;
 
 /// How many minutes are remembered.

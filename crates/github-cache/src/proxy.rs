@@ -7,8 +7,7 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue,
-    ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
