@@ -27,6 +27,11 @@ pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
     if json {
         output::json(&stats)?;
     } else {
+        let mut stats = stats;
+        // A point for each minute is for the status page.
+        if let Some(fields) = stats.as_object_mut() {
+            fields.shift_remove("history");
+        }
         let text = if args.disk || args.all { render(&stats) } else { summary(&stats) };
         output::write(text.as_bytes())?;
     }
