@@ -36,7 +36,9 @@ pub(crate) async fn run(args: ReportArgs, json: bool) -> Result<Exit, Failure> {
             .open(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?,
-        None if !json => output::write(text.as_bytes())?,
+        None if !json => {
+            output::write(text.as_bytes())?;
+        }
         None => {}
     }
     Ok(Exit::Ok)
