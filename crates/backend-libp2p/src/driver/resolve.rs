@@ -16,7 +16,7 @@ const MOST: usize = 8;
 /// Where to dial for any of `addresses`, which a peer told of.
 pub(crate) async fn resolve_all(addresses: Vec<PeerAddress>) -> Result<Vec<PeerAddress>, String> {
     if addresses.is_empty() {
-        return Err("it told of no address that can be dialled".to_owned());
+        return Err("it has no address that can be dialled".to_owned());
     }
     any_of(join_all(addresses.iter().map(resolve)).await)
 }

@@ -250,7 +250,7 @@ impl SwarmTask {
         condition: PeerCondition,
     ) {
         let Some(id) = peer.to_peer_id().filter(|id| *id != self.me) else {
-            return self.not_dialled(&purpose, "it is this node itself, or nobody".to_owned());
+            return self.not_dialled(&purpose, "it is this node's own address, or has none".to_owned());
         };
         let at = addresses.iter().map(|address| PeerAddress { peer: None, ..address.clone() }.to_multiaddr());
         let opts =
