@@ -152,7 +152,7 @@ impl fmt::Debug for PeerAddress {
     }
 }
 
-/// Whether a node is ever dialled there, whoever says that it is: not where no host can be, and not
+/// Whether a node may be dialled at this address: not where no host can be, and not
 /// at link-local addresses, among which clouds keep the credentials of the machine
 /// (169.254.169.254).
 pub(crate) fn may_dial(ip: IpAddr) -> bool {
@@ -164,7 +164,7 @@ pub(crate) fn may_dial(ip: IpAddr) -> bool {
     }
 }
 
-/// At most the first 80 characters of what somebody wrote.
+/// At most the first 80 characters of `text`.
 fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }

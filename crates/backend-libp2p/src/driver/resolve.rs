@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// The most addresses that are tried for one that was given.
 const MOST: usize = 8;
 
-/// Where to dial for any of `addresses`, which a peer told of.
+/// Where to dial for any of `addresses`, which a peer announced.
 pub(crate) async fn resolve_all(addresses: Vec<PeerAddress>) -> Result<Vec<PeerAddress>, String> {
     if addresses.is_empty() {
         return Err("it has no address that can be dialled".to_owned());

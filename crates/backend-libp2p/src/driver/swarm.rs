@@ -35,7 +35,7 @@ mod discovery;
 
 /// The most look-ups at one time, of bootstrap addresses and of peers.
 const MAX_RESOLVING: usize = 256;
-/// How often a look is taken at what no event tells of.
+/// How often state is polled that causes no event.
 const PULSE: Duration = Duration::from_secs(1);
 
 /// The swarm with its listeners, ready to run.
