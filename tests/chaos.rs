@@ -2,8 +2,8 @@
 //! count that does not add up. All in paused time.
 //!
 //! `PEERCACHE_CHAOS_SEEDS=100000` tries more seeds, `PEERCACHE_CHAOS_SEED=42` one alone, and
-//! `PEERCACHE_CHAOS_S3_SEEDS=1000` or `PEERCACHE_CHAOS_STORACHA_SEEDS=100` more of those that write to a
-//! real server.
+//! `PEERCACHE_CHAOS_S3_SEEDS=1000` or `PEERCACHE_CHAOS_STORACHA_SEEDS=100` more of those that write
+//! to a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
 #[cfg(feature = "s3")]

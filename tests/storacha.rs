@@ -1,5 +1,5 @@
-//! A cache with a space of the real upload service below its memory: a service that goes away and comes
-//! back, one that fails at random, settings, and a token of the service that was closed.
+//! A cache with a space of the real upload service below its memory: a service that goes away and
+//! comes back, one that fails at random, settings, and a token of the service that was closed.
 #![cfg(all(feature = "memory", feature = "storacha", feature = "config"))]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
@@ -46,7 +46,8 @@ struct Machine {
 }
 
 impl Machine {
-    /// Over a space that is wrapped: by a seal if there is a secret, and by what `wrap` makes of it.
+    /// Over a space that is wrapped: by a seal if there is a secret, and by what `wrap` makes of
+    /// it.
     fn over(
         space: Arc<Storacha>,
         secret: Option<&Secret>,

@@ -26,7 +26,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Starts it, for the scenarios that run while it is held. `None` where its program is missing, which was said.
+    /// Starts it, for the scenarios that run while it is held. `None` where its program is missing,
+    /// which was said.
     pub(crate) fn start() -> Option<Arc<Self>> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();

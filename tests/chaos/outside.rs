@@ -1,8 +1,9 @@
 //! Tiers over real servers, asked outside of paused time.
 //!
 //! A chain runs in paused time on a runtime of one thread. Requests take real time, on a runtime of
-//! their own; while one is under way the paused time stands still, as tokio has it while a blocking call
-//! runs. So to the chain each takes no time, and what chaos adds is all there is to see of time.
+//! their own; while one is under way the paused time stands still, as tokio has it while a blocking
+//! call runs. So to the chain each takes no time, and what chaos adds is all there is to see of
+//! time.
 
 use std::fmt;
 use std::future::Future;

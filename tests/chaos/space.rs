@@ -28,8 +28,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts it, for the scenarios that run while it is held. `None` where its packages are missing,
-    /// which was said.
+    /// Starts it, for the scenarios that run while it is held. `None` where its packages are
+    /// missing, which was said.
     pub(crate) fn start() -> Option<Arc<Self>> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();

@@ -1,5 +1,5 @@
-//! The upload service of Storacha for the tests: npm packages at the versions of a lock file, and a server of our own
-//! around them, both in `xtask/storacha`.
+//! The upload service of Storacha for the tests: npm packages at the versions of a lock file, and a
+//! server of our own around them, both in `xtask/storacha`.
 
 use std::fs;
 use std::path::Path;
