@@ -250,9 +250,8 @@ impl Cache {
 }
 
 impl CacheBuilder {
-    /// Makes what `report` gives part of the cache's report, under `name`: for a backend that can
-    /// tell more than the chain counts. It is called whenever somebody asks for the report, and
-    /// must not block.
+    /// Adds what `report` returns to the cache's report, under `name`: for a backend that counts
+    /// more than the chain does. It is called for each report and must not block.
     pub fn backend_report<R: Serialize>(
         mut self,
         name: impl Into<String>,
@@ -350,10 +349,10 @@ impl CacheBuilder {
     }
 
     /// As [`CacheBuilder::journal`], with every record sealed for those who have the full secret.
-    /// What somebody else left there, or nobody sealed, is not delivered.
+    /// Records that another secret sealed, or that are in clear, are not delivered.
     ///
-    /// With a read-only secret there is no journal: who has it does not write to sealed tiers, and
-    /// must not be able to have others write in its stead.
+    /// With a read-only secret there is no journal: its holder does not write to sealed tiers, and
+    /// must not be able to make others write in its place.
     #[cfg(feature = "seal")]
     pub fn sealed_journal(mut self, dir: impl Into<PathBuf>, keyring: &Keyring) -> Self {
         let seal = LocalSeal::new(keyring, PURPOSE).map(|seal| Arc::new(WritersOnly(seal)) as _);

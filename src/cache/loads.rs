@@ -163,7 +163,7 @@ impl Loads {
         }
     }
 
-    /// Lets nobody else join the loader that runs for `key`.
+    /// Keeps further callers from joining the loader that runs for `key`.
     pub(crate) fn forget(&self, key: &Key) {
         self.flights.forget(key);
     }

@@ -172,7 +172,7 @@ pub(super) fn secret_in(text: &str) -> bool {
     })
 }
 
-/// `text` without what nobody may learn from a message: secrets, tokens of GitHub, the user and
+/// `text` without what must not be in a message: secrets, tokens of GitHub, the user and
 /// password of a URL, and the values of parameters such as `access_token`. Each is replaced with
 /// `…`.
 ///

@@ -53,8 +53,9 @@ impl StreamOptions {
         self
     }
 
-    /// How many bytes are going to come, where that is known, as of a file: a tier without room for so
-    /// many is left out from the first byte on, where it would find out only on the way. Not checked.
+    /// How many bytes are going to come, where that is known, as of a file: a tier without room for
+    /// so many is left out from the first byte on, where it would find out only on the way. Not
+    /// checked.
     pub fn expected_len(mut self, bytes: u64) -> Self {
         self.expected_len = bytes;
         self

@@ -25,8 +25,8 @@ pub struct PutStreamOutcome {
     pub outcome: PutOutcome,
 }
 
-/// Why a value could not be streamed in. No failure of a backend is among the reasons:
-/// [`PutStreamOutcome`] tells of those.
+/// Why a value could not be streamed in. Failures of backends are not among the reasons; they are
+/// in [`PutStreamOutcome`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PutStreamError {

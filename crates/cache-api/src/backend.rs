@@ -97,8 +97,9 @@ pub struct Capabilities {
     pub writable: bool,
     /// The largest value that it takes, in bytes; more is refused with kind `TooLarge`.
     pub max_value_bytes: usize,
-    /// How many bytes it keeps before it evicts; `None` where there is no such bound, or none that is
-    /// known. A value that is stored in parts goes only where all of them together leave room for others.
+    /// How many bytes it keeps before it evicts; `None` where there is no such bound, or none that
+    /// is known. A value that is stored in parts goes only where all of them together leave room
+    /// for others.
     pub capacity_bytes: Option<u64>,
 }
 
@@ -159,8 +160,8 @@ impl Capabilities {
         Self { capacity_bytes: Some(bytes), ..self }
     }
 
-    /// Whether a value of `bytes` in all, stored in parts, fits without taking the place of everything
-    /// else: it may have three quarters of what is kept here.
+    /// Whether a value of `bytes` in all, stored in parts, fits without taking the place of
+    /// everything else: it may have three quarters of what is kept here.
     #[must_use]
     pub const fn has_room_for(&self, bytes: u64) -> bool {
         match self.capacity_bytes {

@@ -15,8 +15,8 @@ use crate::version::Version;
 pub const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
 /// The longest that an entry may live, fresh and stale time together: 30 days.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a tombstone is kept. It outlives every entry that it can bury, even one whose writer's
-/// clock ran ahead, so nothing that was removed comes back when the tombstone goes.
+/// How long a tombstone is kept. It outlives every entry that it can hide, even one whose writer's
+/// clock ran ahead, so a removed value does not come back when the tombstone expires.
 pub const TOMBSTONE_LIFETIME: Duration =
     Duration::from_secs(MAX_LIFETIME.as_secs() + 2 * MAX_CLOCK_SKEW.as_secs());
 /// The most tags on one entry.
@@ -46,7 +46,7 @@ pub enum EntryKind {
 #[non_exhaustive]
 pub enum Class {
     /// Only members that are trusted with everything. Stores that strangers can read refuse it
-    /// unless they are told otherwise.
+    /// unless a setting allows it.
     #[default]
     Private,
     /// Every member, jobs of untrusted pull requests included: what its origin shows to everybody.

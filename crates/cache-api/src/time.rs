@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How far another machine's clock may run ahead of ours before what it wrote is not believed.
+/// How far another machine's clock may be ahead of ours before its entries are ignored.
 ///
 /// An entry or version further in the future than this is never served and never wins against an
 /// honest write, so one runner with a wrong clock cannot pin a value for everybody.

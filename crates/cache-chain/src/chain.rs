@@ -105,9 +105,10 @@ impl Chain {
         self.writer.write(key, entry, policy, 0).await
     }
 
-    /// As [`Chain::write_with`], for one part of a value of `whole` bytes: a tier that has no room for all
-    /// of them ([`Capabilities::has_room_for`](peercache_api::Capabilities::has_room_for)) is left out as
-    /// [`TierPut::TooLarge`], so that the value does not push everything else out of it for nothing.
+    /// As [`Chain::write_with`], for one part of a value of `whole` bytes: a tier that has no room
+    /// for all of them ([`Capabilities::has_room_for`](peercache_api::Capabilities::has_room_for))
+    /// is left out as [`TierPut::TooLarge`], so that the value does not push everything else out of
+    /// it for nothing.
     pub async fn write_part(&self, key: &Key, entry: Entry, policy: WritePolicy, whole: u64) -> PutOutcome {
         self.writer.write(key, entry, policy, whole).await
     }
@@ -143,8 +144,8 @@ impl Chain {
         self.write(&key, tombstone).await
     }
 
-    /// The digest of the key under which [`Chain::invalidate_all`] is stored: a watcher that is
-    /// told of its removal is told that everything was removed.
+    /// The digest of the key under which [`Chain::invalidate_all`] is stored. A notice of its
+    /// removal means that everything was removed.
     #[must_use]
     pub fn namespace_digest(&self) -> [u8; 32] {
         self.invalidation.namespace_digest()

@@ -110,8 +110,8 @@ pub struct LookupOptions {
     /// By how much each tier, and the whole read, may take longer than usual: for values that are
     /// known to be large. A chain as a tier keeps its own deadlines. Default: not at all.
     pub extra_time: Duration,
-    /// The bytes of the whole value that the entry is a part of: a hit is promoted only to tiers that have
-    /// room for all of it. Default: 0, the entry stands for itself.
+    /// The bytes of the whole value that the entry is a part of: a hit is promoted only to tiers
+    /// that have room for all of it. Default: 0, the entry stands for itself.
     pub part_of: u64,
 }
 
@@ -150,8 +150,8 @@ pub struct Lookup {
     pub tier: Option<Cow<'static, str>>,
     /// The place in the chain of that tier, counted from 0.
     pub tier_index: Option<usize>,
-    /// Whether that tier is this process's own memory, so that nobody else can have written there;
-    /// false for a miss.
+    /// Whether that tier is this process's own memory, where no other process can write; false for
+    /// a miss.
     pub in_process: bool,
     /// Whether that tier is shared with other machines; false for a miss.
     pub shared: bool,

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::build_cache::BuildCache;
 use crate::coalesce::Flights;
+use crate::history::History;
 use crate::hosts::Hosts;
 use crate::limits::RateLimits;
 use crate::route_table::RouteTable;
@@ -38,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) rate_limits: RateLimits,
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) history: History,
     pub(crate) build_cache: BuildCache,
 }
 
@@ -74,6 +76,7 @@ impl Shared {
             rate_limits: RateLimits::new(),
             tasks: TaskTracker::new(),
             stats,
+            history: History::default(),
             build_cache,
         }
     }

@@ -177,6 +177,16 @@ pub(crate) struct StatsArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+
+    /// Append it to the summary of the GitHub Actions job instead of printing it
+    #[arg(long)]
+    pub(crate) github_step_summary: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     /// The key
     pub(crate) key: String,

@@ -12,7 +12,7 @@ use crate::args::ServerArgs;
 use crate::exit::Failure;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:9180";
-const PATH: &str = "/-/peercache/stats";
+const PATH: &str = "/-/stats";
 const WITHIN: Duration = Duration::from_secs(10);
 /// The most that a stats answer may have, in bytes. A real one has a few KiB.
 const MAX_ANSWER_BYTES: usize = 4 << 20;

@@ -11,7 +11,7 @@ use peercache_fakehub::FakeHubArgs;
 use crate::args::DemoArgs;
 use crate::args::{
     CompletionsArgs, ConfigArgs, DoctorArgs, ExplainArgs, GetArgs, InvalidateArgs, IpfsArgs, KeygenArgs,
-    PeersArgs, PutArgs, S3Args, Shell, StatsArgs, StorachaArgs,
+    PeersArgs, PutArgs, ReportArgs, S3Args, Shell, StatsArgs, StorachaArgs,
 };
 use crate::ca::CaArgs;
 use crate::exec::ExecArgs;
@@ -25,8 +25,9 @@ Exit codes:
   3  it should have worked and did not
   exec ends with the code of its command
 
-Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from the file that
-CACHE_CONFIG names; `peercache config` shows each and where it came from. Logs go to standard error; RUST_LOG=debug or -v shows more.";
+Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from
+the file that CACHE_CONFIG names; `peercache config` shows each and where it came from.
+Logs go to standard error; RUST_LOG=debug or -v shows more.";
 
 /// Share GitHub API responses between CI runners through a chain of caches.
 #[derive(Debug, Parser)]
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     Invalidate(InvalidateArgs),
     /// Show what a running `peercache serve` saved, or what the disk tier holds
     Stats(StatsArgs),
+    /// Print what a running `peercache serve` did as Markdown, for the summary of a CI job
+    Report(ReportArgs),
     /// Show the peers that a running `peercache serve` knows: role, round trip, bytes, state
     Peers(PeersArgs),
     /// Print this node's peer id, and what others put into CACHE_BOOTSTRAP_PEERS to find it

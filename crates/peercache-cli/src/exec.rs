@@ -205,7 +205,7 @@ fn environment(
 /// the command's.
 fn report(stats: &ProxyStats, json: bool) {
     let asked = stats.requests - stats.local;
-    let not_sent = stats.fresh + stats.coalesced;
+    let not_sent = stats.fresh + stats.shared + stats.coalesced;
     let charged = stats.upstream_requests.saturating_sub(stats.upstream_not_modified);
     let saved = asked.saturating_sub(charged);
     if json {

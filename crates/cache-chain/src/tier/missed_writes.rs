@@ -27,7 +27,7 @@ pub(crate) struct MissedWrites {
 #[derive(Debug, Default)]
 struct Writes {
     by_key: HashMap<[u8; 32], Version>,
-    /// Nothing older than this is believed, whatever its key.
+    /// Entries older than this are ignored, whatever their key.
     below: Version,
 }
 

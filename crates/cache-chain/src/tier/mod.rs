@@ -194,7 +194,7 @@ impl Tier {
     /// Reads `key`. `deadline` says how long to wait, and is asked only if the tier does not answer
     /// at once: an answer from memory arms no timer.
     ///
-    /// Records how long it took and tells the breaker, unless it is dropped first.
+    /// Records how long it took and feeds the breaker, unless it is dropped first.
     pub(crate) async fn get(
         &self,
         key: &Key,

@@ -122,8 +122,8 @@ impl Journal {
 
     /// As [`Journal::open`], with every record sealed by `seal`.
     ///
-    /// What lies there in clear, or was sealed with a key that `seal` does not know, is neither
-    /// read nor delivered; it is left to who can, and counted in the report.
+    /// Segments in clear, and those sealed with a key that `seal` does not have, are neither read
+    /// nor delivered. They stay for a process that can read them, and are counted in the report.
     ///
     /// # Errors
     /// As [`Journal::open`].
@@ -181,7 +181,7 @@ impl Journal {
                 Ok(Some(orphan)) => orphans.push(orphan),
                 Ok(None) => {}
                 // One file that cannot be read is no reason to leave the others.
-                Err(error) => tracing::warn!(%error, "a journal segment is left alone"),
+                Err(error) => tracing::warn!(%error, "a journal segment is not taken over"),
             }
         }
         Ok(orphans)
@@ -224,7 +224,7 @@ impl Journal {
         if left.refused > 0 {
             tracing::warn!(
                 records = left.refused,
-                "a journal segment holds records that nobody with the key has made: they are not delivered"
+                "a journal segment holds records that do not verify: they are not delivered"
             );
         }
         Ok(Some(Orphan { left, log, lock_path, _lock: lock }))
@@ -272,7 +272,7 @@ impl Journal {
         }
     }
 
-    /// Brings the file up to date, and leaves it to whoever opens the directory next. An empty one
+    /// Brings the file up to date for the next process that opens the directory. An empty one
     /// is removed.
     pub(crate) fn close(&self) -> Result<(), Error> {
         let Some(mut segment) = self.segment().take() else { return Ok(()) };
@@ -305,7 +305,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether what nobody has read can be removed: even a removal is not tried for longer than that.
+/// Whether a segment that no process has read can be removed: even a removal is not retried longer.
 fn is_of_no_use(log: &File) -> io::Result<bool> {
     // One that claims to be written in the future is as young as can be.
     let age = log.metadata()?.modified()?.elapsed().unwrap_or_default();

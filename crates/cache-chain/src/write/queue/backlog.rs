@@ -195,7 +195,7 @@ impl Backlog {
         keys.filter_map(|key| self.slots.get_key_value(key)).find(|(_, slot)| !slot.tried)
     }
 
-    /// An attempt at `key` begins: nobody else tries it until it has ended.
+    /// An attempt at `key` begins: no other attempt starts until it has ended.
     pub(super) fn begin(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.in_flight = true;

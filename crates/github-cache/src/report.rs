@@ -1,0 +1,121 @@
+//! The one report, from which every number of the server comes.
+
+use std::collections::BTreeMap;
+
+use peercache::CacheReport;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::history::Sample;
+use crate::stats::ProxyStats;
+use crate::validator::RuleCheck;
+
+/// What `/-/stats` answers.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct StatsReport {
+    /// What the proxy saved.
+    pub saved: SavedReport,
+    /// What does not work as intended, a line for each tier that is not asked.
+    pub degraded: Vec<String>,
+    /// The proxy's own counters.
+    pub proxy: ProxyStats,
+    /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ..., `anonymous`,
+    /// `other`.
+    pub entity_tags: BTreeMap<&'static str, RuleCheck>,
+    /// Those of the cache below it.
+    pub cache: CacheReport,
+    /// What was saved minute by minute: the latest three hours in which something was asked.
+    pub history: Vec<Sample>,
+}
+
+/// How many requests a rate limit was spared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SavedReport {
+    /// Requests of clients, those for the proxy's own endpoints left out.
+    pub asked: u64,
+    /// Of these, answered without a request upstream.
+    pub not_sent: u64,
+    /// Requests upstream that count against a rate limit: all but those answered with a 304.
+    pub charged: u64,
+    /// `asked` less `charged`; 0 where more was charged than asked.
+    pub saved: u64,
+}
+
+impl SavedReport {
+    pub(crate) fn of(stats: &ProxyStats) -> Self {
+        let asked = stats.requests.saturating_sub(stats.local);
+        let charged = stats.upstream_requests.saturating_sub(stats.upstream_not_modified);
+        let not_sent = stats.fresh + stats.shared + stats.coalesced;
+        Self { asked, not_sent, charged, saved: asked.saturating_sub(charged) }
+    }
+
+    /// The share of `asked` that was saved, in whole percent.
+    pub(crate) fn percent(&self) -> u64 {
+        (self.saved * 100).checked_div(self.asked).unwrap_or_default()
+    }
+}
+
+/// What does not work as it should, and why: a line for each tier that is not asked, for a disk tier that
+/// was left out, and for each address of a peer that nobody answers at while no peer is connected.
+pub(crate) fn degraded(cache: &CacheReport) -> Vec<String> {
+    let tiers = cache.chain.tiers.iter().filter(|tier| tier.breaker.state != "closed").map(|tier| {
+        let cause = tier.breaker.last_cause.as_deref().unwrap_or("no cause is known");
+        format!("{} is not asked (breaker {}): {cause}", tier.name, tier.breaker.state)
+    });
+    tiers.chain(degraded_backends(&cache.backends)).collect()
+}
+
+fn degraded_backends(backends: &BTreeMap<String, Value>) -> impl Iterator<Item = String> {
+    let peers = backends.get("peers").filter(|peers| peers["connected"] == 0);
+    let targets = peers.and_then(|peers| peers["bootstrap"].as_array()).into_iter().flatten().map(|target| {
+        let address = target["address"].as_str().unwrap_or("?");
+        format!("no peer at {address}: {}", target["trouble"].as_str().unwrap_or("being dialled"))
+    });
+    let disk = backends.get("disk").and_then(|disk| disk["left_out"].as_str());
+    let disk = disk.map(|reason| format!("the disk tier is left out: {reason}"));
+    targets.chain(disk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_304_is_not_charged_and_own_endpoints_are_not_asked() {
+        let stats = ProxyStats {
+            requests: 105,
+            local: 5,
+            fresh: 50,
+            shared: 10,
+            coalesced: 5,
+            upstream_requests: 35,
+            upstream_not_modified: 15,
+            ..ProxyStats::default()
+        };
+        let saved = SavedReport::of(&stats);
+        assert_eq!(saved, SavedReport { asked: 100, not_sent: 65, charged: 20, saved: 80 });
+        assert_eq!(saved.percent(), 80);
+        assert_eq!(SavedReport::default().percent(), 0);
+    }
+
+    #[test]
+    fn peers_that_are_alone_and_a_disk_that_was_left_out_are_degraded() {
+        let backends = serde_json::json!({
+            "disk": { "left_out": "the disk is full" },
+            "peers": { "connected": 0, "bootstrap": [
+                { "address": "/dns4/a/tcp/1", "trouble": "no such host" },
+                { "address": "/dns4/b/tcp/1", "trouble": null },
+            ] },
+        });
+        let backends = serde_json::from_value(backends).unwrap();
+        let expected = [
+            "no peer at /dns4/a/tcp/1: no such host",
+            "no peer at /dns4/b/tcp/1: being dialled",
+            "the disk tier is left out: the disk is full",
+        ];
+        assert_eq!(degraded_backends(&backends).collect::<Vec<_>>(), expected);
+        assert_eq!(degraded_backends(&BTreeMap::new()).count(), 0);
+    }
+}
