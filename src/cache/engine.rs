@@ -119,7 +119,7 @@ impl Cache {
         job: Job,
         form: F,
         load: L,
-        background: Option<fn(&Cache, Background<F, L>)>,
+        background: Option<StartRefresh<F, L>>,
     ) -> Result<Fetched<F::Value>, FetchError<E>>
     where
         F: Form,
@@ -407,6 +407,9 @@ pub(super) fn reason(job: &Job, stale: bool) -> LoadReason {
         _ => LoadReason::Miss,
     }
 }
+
+/// Starts a refresh in the background.
+type StartRefresh<F, L> = fn(&Cache, Background<F, L>);
 
 /// A refresh that is to be started.
 pub(super) struct Background<F, L> {

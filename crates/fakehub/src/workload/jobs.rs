@@ -5,9 +5,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::model::{Grant, Job, Options, Step};
 use super::steps::{Script, Use};
 use super::world::{Repository, World};
-use super::{Grant, Job, Options, Step};
 use crate::access::TokenKind;
 use crate::random::Random;
 

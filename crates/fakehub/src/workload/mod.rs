@@ -1,129 +1,39 @@
-//! Traffic of a fleet of CI jobs: what each job asks for and when, which tokens there are, and how the world
-//! changes meanwhile. Everything depends on the seed alone.
+//! Traffic of a fleet of CI jobs: what each job asks for and when, which tokens there are, and how
+//! the world changes meanwhile. Everything depends on the seed alone.
 //!
-//! No public trace of what runners ask of the API is known, so the model is made of parts that are: the calls that
-//! published actions and `gh` make (read from their sources), bodies in recorded shapes and sizes, recorded
-//! exchanges where a corpus of them is given, and rates of change as measured on polled resources. Vary
-//! [`Options`] to see how much an outcome depends on the model; one number proves little.
+//! No public trace of what runners ask of the API is known, so the model is made of parts that are:
+//! the calls that published actions and `gh` make (read from their sources), bodies in recorded
+//! shapes and sizes, recorded exchanges where a corpus of them is given, and rates of change as
+//! measured on polled resources. Vary [`Options`] to see how much an outcome depends on the model;
+//! one number proves little.
 //!
-//! - Pushes come at random; each starts workflows, each a matrix of jobs, and jobs of a matrix ask for the same.
-//! - A job's steps are those of `setup-*`, tool installers, `gh release download`, `paths-filter`, `labeler`,
-//!   `github-script`, sticky comments, `gh run view` and `watch`, `gh pr checks --watch`, changelog makers.
+//! - Pushes come at random; each starts workflows, each a matrix of jobs, and jobs of a matrix ask
+//!   for the same.
+//! - A job's steps are those of `setup-*`, tool installers, `gh release download`, `paths-filter`,
+//!   `labeler`, `github-script`, sticky comments, `gh run view` and `watch`, `gh pr checks
+//!   --watch`, changelog makers.
 //! - Third-party repositories are chosen by Zipf's law.
 //! - An autoscaler polls every repository, and one nightly job in twenty reads a long tail once.
 
+mod answered;
 mod client;
 mod jobs;
+mod model;
 mod per_token;
 mod run;
 mod steps;
 mod tally;
 mod world;
 
-use std::time::Duration;
-
+pub use self::answered::Answered;
 pub use self::client::ClientError;
+use self::model::{Change, Grant};
+pub use self::model::{Job, Options, Step};
 pub use self::per_token::PerTokenCache;
-pub use self::run::{Answered, run, run_job};
+pub use self::run::{run, run_job};
 pub use self::tally::{Rule, Tally};
-use crate::access::TokenKind;
 use crate::corpus::Corpus;
 use crate::handle::{FakeHub, FakeHubBuilder};
-
-/// What a workload is made by. `Options::default()` is 40 jobs with a token each, over 40 seconds.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// Decides everything that is random.
-    pub seed: u64,
-    /// Jobs besides the poller.
-    pub jobs: u32,
-    /// Jobs of one workflow run.
-    pub matrix: u32,
-    /// Own repositories, at most 8.
-    pub repositories: u32,
-    /// Of those, the private ones.
-    pub private: u32,
-    /// The exponent of Zipf's law by which tools are chosen.
-    pub zipf: f64,
-    /// How long the fleet runs.
-    pub duration: Duration,
-    /// Factor on every rate of change.
-    pub change_rate: f64,
-    /// `Job`: a new token for each job. Otherwise one token for all.
-    pub tokens: TokenKind,
-    /// Recorded exchanges whose reads are mixed in; may be empty.
-    pub recorded: Corpus,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            seed: 2026,
-            jobs: 40,
-            matrix: 4,
-            repositories: 4,
-            private: 2,
-            zipf: 1.0,
-            duration: Duration::from_secs(40),
-            change_rate: 1.0,
-            tokens: TokenKind::Job,
-            recorded: Corpus::default(),
-        }
-    }
-}
-
-/// One request of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Wait for this long before it.
-    pub pause: Duration,
-    /// `GET` or `POST`.
-    pub method: &'static str,
-    /// Path and query.
-    pub target: String,
-    /// The client's `Accept`.
-    pub accept: String,
-    /// What is sent; empty for `GET`.
-    pub body: String,
-    /// `token` or `bearer`, before the token: clients of one job differ in it.
-    pub scheme: &'static str,
-}
-
-/// One job: its token, and what it asks for one after another.
-#[derive(Clone)]
-pub struct Job {
-    /// When it starts.
-    pub start: Duration,
-    /// Its token, in clear.
-    pub token: String,
-    /// Its requests.
-    pub steps: Vec<Step>,
-}
-
-impl std::fmt::Debug for Job {
-    /// Without the token.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("start", &self.start).field("steps", &self.steps).finish_non_exhaustive()
-    }
-}
-
-/// A token, its kind and the private repositories that it may see.
-#[derive(Clone)]
-pub(crate) struct Grant {
-    token: String,
-    kind: TokenKind,
-    bucket: (String, u64),
-    repositories: Vec<String>,
-}
-
-/// A resource that changes by itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    url: String,
-    seed: u64,
-    mean: Duration,
-}
 
 /// A fleet's traffic and the world that it runs in.
 #[derive(Clone)]
@@ -145,8 +55,8 @@ impl Workload {
         Self { grants, private: world.private(options), changes, jobs, corpus: world.into_corpus() }
     }
 
-    /// `jobs` jobs with a token each, at most `parallel` at a time, that all ask for one manifest of a public
-    /// repository, as a large matrix of `setup-node` does.
+    /// `jobs` jobs with a token each, at most `parallel` at a time, that all ask for one manifest
+    /// of a public repository, as a large matrix of `setup-node` does.
     #[must_use]
     pub fn one_manifest(seed: u64, jobs: u32, parallel: u32) -> Self {
         let options = Options { seed, jobs, ..Options::default() };
@@ -179,8 +89,8 @@ impl Workload {
         &self.private
     }
 
-    /// An origin for this workload: its world, tokens and changes. Limits are counted and not enforced, so that
-    /// answers do not depend on how many calls a cache makes.
+    /// An origin for this workload: its world, tokens and changes. Limits are counted and not
+    /// enforced, so that answers do not depend on how many calls a cache makes.
     #[must_use]
     pub fn origin(&self) -> FakeHubBuilder {
         let mut builder = FakeHub::builder(self.corpus.clone()).unlimited(true);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::run::Answered;
+use super::answered::Answered;
 use crate::handle::FakeHubHandle;
 use crate::judge::Verdict;
 
