@@ -313,7 +313,7 @@ mod tests {
             "seaweedfs-4.48",
             "moto-5.2.5",
             "kubo-0.43.1-libp2p-0.50.0",
-            "storacha-2.8.4-r1",
+            "storacha-2.8.4-r3",
             "redis-7.0.15-1~deb12u10",
             "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",
