@@ -38,6 +38,9 @@ struct Args {
     /// Only the first point, and the manifest
     #[arg(long)]
     quick: bool,
+    /// What reached the origin by route, too
+    #[arg(long)]
+    routes: bool,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -85,6 +88,9 @@ async fn measure(args: &Args) -> Result<bool, Failure> {
         );
         let rows = run_all(&contenders, &workload, point.etag).await?;
         right &= table::print(&rows);
+        if args.routes {
+            table::print_routes(&rows);
+        }
     }
     if args.only.as_deref().is_none_or(|only| "manifest".contains(only)) {
         println!("\n## manifest: 300 jobs with a token each ask for one manifest of a public repository\n");
@@ -126,6 +132,7 @@ fn points(args: &Args, recorded: &Corpus) -> Vec<Point> {
             point("matrix of 16", &|options| options.matrix = 16),
             point("changes a tenth as often", &|options| options.change_rate = 0.1),
             point("changes ten times as often", &|options| options.change_rate = 10.0),
+            point("clients accept gzip", &|options| options.gzip = true),
             point("all repositories public", &|options| options.private = 0),
             point("all own repositories private", &|options| options.private = options.repositories),
         ]);

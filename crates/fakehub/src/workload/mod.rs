@@ -11,6 +11,9 @@
 //!   `github-script`, sticky comments, `gh run view` and `watch`, `gh pr checks --watch`, changelog makers.
 //! - Third-party repositories are chosen by Zipf's law.
 //! - An autoscaler polls every repository, and one nightly job in twenty reads a long tail once.
+//! - Foreign tokens, good ones that may not see any private repository, ask for what the jobs of private
+//!   repositories ask for, all the time: an answer that a cache gives to the wrong token is seen. Their requests
+//!   are judged like all others, and are not counted among those that a cache may save.
 
 mod client;
 mod jobs;
@@ -25,7 +28,7 @@ use std::time::Duration;
 pub use self::client::ClientError;
 pub use self::per_token::PerTokenCache;
 pub use self::run::{Answered, run, run_job};
-pub use self::tally::{Rule, Tally};
+pub use self::tally::{RouteCount, Rule, Tally};
 use crate::access::TokenKind;
 use crate::corpus::Corpus;
 use crate::handle::{FakeHub, FakeHubBuilder};
@@ -54,6 +57,10 @@ pub struct Options {
     pub tokens: TokenKind,
     /// Recorded exchanges whose reads are mixed in; may be empty.
     pub recorded: Corpus,
+    /// Tokens that may see no private repository and keep asking for what is in them.
+    pub foreign: u32,
+    /// Whether clients accept compressed answers. Some caches cannot derive an entity tag from those.
+    pub gzip: bool,
 }
 
 impl Default for Options {
@@ -69,6 +76,8 @@ impl Default for Options {
             change_rate: 1.0,
             tokens: TokenKind::Job,
             recorded: Corpus::default(),
+            foreign: 3,
+            gzip: false,
         }
     }
 }
@@ -99,6 +108,10 @@ pub struct Job {
     pub token: String,
     /// Its requests.
     pub steps: Vec<Step>,
+    /// Whether it asks for what its token may not see, and its requests are not to be counted as the fleet's.
+    pub foreign: bool,
+    /// Whether its clients accept compressed answers.
+    pub gzip: bool,
 }
 
 impl std::fmt::Debug for Job {
@@ -161,16 +174,16 @@ impl Workload {
         }
     }
 
-    /// The jobs, by start.
+    /// The jobs and the foreign tokens, by start.
     #[must_use]
     pub fn jobs(&self) -> &[Job] {
         &self.jobs
     }
 
-    /// How many requests all jobs make.
+    /// How many requests all jobs make, those of foreign tokens left out.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.jobs.iter().map(|job| job.steps.len()).sum()
+        self.jobs.iter().filter(|job| !job.foreign).map(|job| job.steps.len()).sum()
     }
 
     /// The private repositories, as `OWNER/REPO`.
