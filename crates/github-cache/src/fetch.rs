@@ -162,13 +162,18 @@ impl Fetch {
         self.land(Landing::Stored);
     }
 
-    /// Proves that the repository is public, where other tokens ask for it and this answer is not covered yet.
+    /// Proves that the repository is public, where other tokens ask for it and there is no proof. One that is
+    /// older than this answer is renewed when somebody would be given the answer, not before.
     /// Only a token that was answered does so: who is refused must not notice that others are not.
     async fn prove_if_wanted(&self, sent: &Sent, validated: &[u8; 32]) {
         let (store, place) = (&self.shared.store, &self.place);
         let Some(repository) = &self.repository else { return };
-        let is_due = store.public.is_proof_due(&place.token, &place.scope, store.now());
-        if is_due && !store.public_proof(place).await.is_some_and(|proof| proof.covers(sent.version)) {
+        if store.public.may_be_hidden(&place.scope, store.now()) {
+            return;
+        }
+        let is_awaited = self.variant_leader.as_ref().is_some_and(Leader::is_awaited);
+        let is_due = store.public.is_proof_due(&place.token, &place.scope, is_awaited, store.now());
+        if is_due && store.public_proof(place).await.is_none() {
             let authorization = self.request.get(AUTHORIZATION);
             Box::pin(prove(&self.shared, repository, place, authorization, self.client)).await;
             store.publish(place, validated, sent.version).await;

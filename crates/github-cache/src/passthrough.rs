@@ -66,6 +66,9 @@ impl Passing {
         };
         if let Some(token) = &self.token {
             shared.rate_limits.note(token, answer.headers());
+            if answer.status().is_success() {
+                shared.store.public.note_valid(token, shared.store.now());
+            }
         }
         let (writer, reader) = pipe();
         let mut response = Response::new(ResponseBody::pipe(reader));

@@ -25,7 +25,7 @@ use crate::body_rewrite::BodyUrls;
 use crate::build_cache::PREFIX;
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
-use crate::candidates::Candidate;
+use crate::candidates::{Candidate, Validation};
 use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
@@ -33,6 +33,7 @@ use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
+use crate::public::Proof;
 use crate::request_headers::{of_client, to_send};
 use crate::rewrite::Rewrite;
 use crate::route_table::{Rule, Share};
@@ -400,7 +401,9 @@ impl GitHubCache {
         let store = &self.shared.store;
         self.shared.share_public
             && Store::is_shared(&ask.place, rule)
-            && candidates.first().is_some_and(|newest| newest.shareable && newest.kind == ask.place.kind)
+            && candidates.first().is_some_and(|newest| {
+                newest.shareable && newest.validations.iter().any(|one| one.kind == ask.place.kind)
+            })
             && store.public.is_in_good_standing(&ask.place.token, store.now())
     }
 
@@ -416,40 +419,49 @@ impl GitHubCache {
         let place = &ask.place;
         let now = store.now();
         let newest = candidates.first()?;
-        let usable = self.may_share(ask, rule, candidates)
-            && read.believes(newest.version)
-            && newest.freshness.satisfies(&ask.directives, now);
-        if !usable {
+        if !self.may_share(ask, rule, candidates) {
             return None;
         }
-        if rule.share == Share::Repository && !self.is_proven(ask, rule, newest).await {
-            return None;
-        }
+        let fresh: Vec<&Validation> = newest
+            .validations
+            .iter()
+            .filter(|one| one.kind == place.kind && read.believes(one.version))
+            .filter(|one| one.freshness.satisfies(&ask.directives, now))
+            .collect();
+        let validation = match rule.share {
+            Share::Repository => self.proven(ask, rule, &fresh).await?,
+            Share::Everyone | Share::None => **fresh.first()?,
+        };
         let in_use = self.shared.self_check.is_in_use(place.kind);
         let sent = to_send(&ask.headers);
         let etag = |body: &[u8]| quoted(&derive(&sent, [body]), newest.weak).filter(|_| in_use);
-        let found = store.share(newest, etag).await?;
+        let found = store.share(newest, &validation, etag).await?;
         if rule.share == Share::Repository {
-            store.publish(place, &newest.representation, newest.version).await;
+            store.publish(place, &newest.representation, validation.version).await;
         }
         self.shared.stats.shared.add(1);
         let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(Some("public"));
         Some(self.serve(ask, &found, &status))
     }
 
-    /// Whether the repository was public when this was validated. A proof that is older is renewed.
-    async fn is_proven(&self, ask: &Ask, rule: &Rule, newest: &Candidate) -> bool {
+    /// The newest of these validations at which the repository is known to have been public. A proof that is
+    /// older than all of them is renewed.
+    async fn proven(&self, ask: &Ask, rule: &Rule, fresh: &[&Validation]) -> Option<Validation> {
         let (store, place) = (&self.shared.store, &ask.place);
-        match store.public_proof(place).await {
-            // Whether others ask is no secret where everybody may have it.
-            Some(proof) if newest.version > proof.until && !ask.directives.only_if_cached => {}
-            Some(proof) => return proof.covers(newest.version),
-            None => return false,
+        let covered = |proof: Proof| fresh.iter().find(|one| proof.covers(one.version)).map(|one| **one);
+        let proof = store.public_proof(place).await?;
+        if let Some(validation) = covered(proof) {
+            return Some(validation);
         }
-        let Some(repository) = self.repository(ask, rule) else { return false };
+        // Whether others ask is no secret where everybody may have it.
+        let is_outdated = fresh.iter().any(|one| one.version > proof.until);
+        if !is_outdated || ask.directives.only_if_cached {
+            return None;
+        }
+        let repository = self.repository(ask, rule)?;
         match self.shared.proof_flights.join(&place.public_key()) {
             Seat::Lead(leader) => {
-                if store.public.is_proof_due(&place.token, &place.scope, store.now()) {
+                if store.public.is_proof_due(&place.token, &place.scope, true, store.now()) {
                     let authorization = ask.headers.get(AUTHORIZATION);
                     prove(&self.shared, &repository, place, authorization, ask.client).await;
                 }
@@ -460,7 +472,7 @@ impl GitHubCache {
                     timeout(self.shared.upstream.limits().coalesce, follower.landing()).await;
             }
         }
-        store.public_proof(place).await.is_some_and(|proof| proof.covers(newest.version))
+        covered(store.public_proof(place).await?)
     }
 
     /// The request for the repository itself, where its answers may be shared.

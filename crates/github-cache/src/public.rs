@@ -24,7 +24,7 @@ use crate::write_marks::{Sent, decode_version, encode_version};
 /// For how long a proof counts, from the moment that the request which gave it was sent.
 pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
 /// The least time between two requests for a proof of one repository.
-const PROOF_INTERVAL: Duration = Duration::from_secs(1);
+const PROOF_INTERVAL: Duration = Duration::from_millis(250);
 /// How far GitHub's clock may be behind this machine's when a change of a repository is compared with a request.
 const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 /// For how long a token counts as good after GitHub last answered it with success.
@@ -94,12 +94,21 @@ pub(crate) fn proves_public(kind: TokenKind, headers: &HeaderMap) -> bool {
     kind == TokenKind::Anonymous && CacheControl::of_response(headers).public
 }
 
-/// Whether a body is free of what depends on the token's rights: a draft is shown to those who may publish it,
-/// and `permissions` are the token's own.
+/// What a body has in it where it depends on the token's rights: a draft is shown to those who may publish it,
+/// `permissions` are the token's own, and something private of another repository, or an issue of one, is shown to
+/// those who may see that.
+const OF_RIGHTS: [&[u8]; 6] = [
+    b"\"draft\":true",
+    b"\"draft\": true",
+    b"\"permissions\":",
+    b"\"private\":true",
+    b"\"private\": true",
+    b"\"parent_issue_url\":\"",
+];
+
+/// Whether a body is free of what depends on the token's rights.
 pub(crate) fn is_shareable(body: &[u8]) -> bool {
-    !contains(body, b"\"draft\":true")
-        && !contains(body, b"\"draft\": true")
-        && !contains(body, b"\"permissions\":")
+    OF_RIGHTS.iter().all(|part| !contains(body, part))
 }
 
 fn contains(body: &[u8], wanted: &[u8]) -> bool {
@@ -139,6 +148,11 @@ impl PublicProofs {
         self.standing.insert((token.clone(), Some(scope.clone())), sent);
     }
 
+    /// Notes that GitHub accepted this token for something.
+    pub(crate) fn note_valid(&self, token: &TokenId, now: Timestamp) {
+        self.standing.insert((token.clone(), None), now);
+    }
+
     /// Notes that GitHub does not accept this token.
     pub(crate) fn note_refused(&self, token: &TokenId, scope: Option<&Scope>) {
         self.standing.remove(&(token.clone(), scope.cloned()));
@@ -161,6 +175,11 @@ impl PublicProofs {
     /// Notes that a repository is not public, or may not be.
     pub(crate) fn note_hidden(&self, scope: &Scope, sent: Timestamp) {
         self.hidden.insert(scope.clone(), sent);
+    }
+
+    /// Notes that a repository says that it is public.
+    pub(crate) fn note_shown(&self, scope: &Scope) {
+        self.hidden.remove(scope);
     }
 
     /// Whether there is reason to think that a repository is private.
@@ -188,13 +207,19 @@ impl PublicProofs {
     }
 
     /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given something:
-    /// several tokens were, and no proof was attempted within [`PROOF_INTERVAL`].
-    pub(crate) fn is_proof_due(&self, token: &TokenId, scope: &Scope, now: Timestamp) -> bool {
+    /// several tokens were, or others wait for it, and no proof was attempted within [`PROOF_INTERVAL`].
+    pub(crate) fn is_proof_due(
+        &self,
+        token: &TokenId,
+        scope: &Scope,
+        is_awaited: bool,
+        now: Timestamp,
+    ) -> bool {
         let mut demand = self.demand.get(scope).unwrap_or_default();
         if !demand.tokens.contains(token) && demand.tokens.len() < TOKENS_BEFORE_PROOF {
             demand.tokens.push(token.clone());
         }
-        let wanted = demand.tokens.len() >= TOKENS_BEFORE_PROOF;
+        let wanted = is_awaited || demand.tokens.len() >= TOKENS_BEFORE_PROOF;
         let recent =
             demand.attempted.is_some_and(|at| at <= now && now.saturating_since(at) < PROOF_INTERVAL);
         let due = wanted && !recent;
@@ -239,5 +264,8 @@ mod tests {
         assert!(!is_shareable(br#"[{"draft": true}]"#));
         assert!(!is_shareable(br#"{"draft":true}"#));
         assert!(!is_shareable(br#"{"permissions":{"push":true}}"#));
+        assert!(!is_shareable(br#"{"head":{"repo":{"private":true}}}"#));
+        assert!(!is_shareable(br#"{"parent_issue_url":"https://api.github.com/repos/o/secret/issues/1"}"#));
+        assert!(is_shareable(br#"{"parent_issue_url":null,"private":false}"#));
     }
 }

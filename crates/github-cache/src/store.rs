@@ -12,7 +12,7 @@ use peercache::{Cache, Entry, Key, Leased, MAX_LIFETIME, PutOutcome, Timestamp, 
 use tokio::time::timeout;
 
 use crate::cache_control::CacheControl;
-use crate::candidates::{self, Candidate, common_headers};
+use crate::candidates::{self, Candidate, Validation, common_headers};
 use crate::freshness::Freshness;
 use crate::grant::{Grant, granted_headers, merge_304};
 use crate::key::{
@@ -365,8 +365,8 @@ impl Store {
 
     /// The floor of a place: nothing at or below it is believed; nothing at all without one.
     async fn floor(&self, place: &Place) -> Option<Version> {
+        let token = self.marks.recent_floor(&place.token_mark).await;
         let scope = self.marks.floor(&place.scope_mark).await;
-        let token = self.marks.floor(&place.token_mark).await;
         Some(scope?.max(token?)).filter(|_| place.settled)
     }
 
@@ -499,6 +499,7 @@ impl Store {
     pub(crate) async fn share(
         &self,
         candidate: &Candidate,
+        validation: &Validation,
         etag: impl FnOnce(&[u8]) -> Option<HeaderValue>,
     ) -> Option<Found> {
         let (loaded, tier) = self.load(&candidate.representation).await?;
@@ -508,12 +509,12 @@ impl Store {
         }
         let grant = Grant {
             representation: candidate.representation,
-            freshness: candidate.freshness,
+            freshness: validation.freshness,
             headers,
             without: candidate.without.clone(),
             full_page: candidate.full_page,
         };
-        let held = Arc::new(hold(grant, candidate.version, loaded));
+        let held = Arc::new(hold(grant, validation.version, loaded));
         Some(Found { held, believed: true, tier })
     }
 
@@ -722,16 +723,18 @@ impl Store {
         let mut list = self.all_candidates(place).await;
         let one = Candidate {
             representation: grant.representation,
-            freshness: grant.freshness,
-            version: sent.version,
-            kind: place.kind,
+            validations: vec![Validation {
+                freshness: grant.freshness,
+                version: sent.version,
+                kind: place.kind,
+            }],
             headers: common_headers(&grant.headers),
             weak: grant.headers.get(ETAG).is_some_and(|tag| tag.as_bytes().starts_with(b"W/")),
             full_page: grant.full_page,
             shareable: is_shareable(&loaded.body),
             without: grant.without.clone(),
         };
-        candidates::put_first(&mut list, one);
+        candidates::put_first(&mut list, one, self.now());
         if let Some(bytes) = candidates::encode(&list) {
             let entry = Entry::builder(bytes, sent.version, self.cache.now()).fresh_for(MAX_LIFETIME).build();
             if let Ok(entry) = entry {
@@ -768,6 +771,7 @@ impl Store {
             self.public.note_hidden(&scope, sent.at);
             self.public.disprove(&key, sent.version).await;
         } else {
+            self.public.note_shown(&scope);
             self.public.prove(&key, Proof::of(facts.updated, sent), sent.at).await;
         }
     }

@@ -12,6 +12,7 @@
 //! Versions are taken at the time of writing. A mark that lies below the horizon of an `invalidate --all` is
 //! replaced by the next request, and a version from a clock that was ahead is not taken for a floor.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,11 @@ use peercache::{Cache, Entry, Key, NodeId, Outcome, Timestamp, Version};
 const MARK_LIFETIME: Duration = Duration::from_secs(60);
 /// For how long after that a mark whose tiers were all asked, and know of no write since, is renewed as it is.
 const MARK_RENEWED_FOR: Duration = Duration::from_secs(600);
+/// For how long a floor that was read is good for the next request without a look into the store. A write of this
+/// process ends it at once, one of another machine is seen this much later.
+const RECENT: Duration = Duration::from_millis(250);
+/// How many floors are remembered for that.
+const MAX_RECENT: usize = 10_000;
 /// Wall clock, counter and node of a version.
 const FLOOR_BYTES: usize = 20;
 
@@ -41,12 +47,41 @@ pub(crate) struct WriteMarks {
     /// The version of the last write that this process noted, anywhere; at first, of its start. What is
     /// older is not believed where no mark says otherwise: a mark may have been evicted.
     last_write: Mutex<Version>,
+    recent: quick_cache::sync::Cache<[u8; 32], Recent>,
+    /// Counts the beginnings and ends of writes.
+    writes: AtomicU64,
+}
+
+/// A floor that was read a moment ago.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    floor: Version,
+    at: Timestamp,
+    /// What `writes` was before it was read.
+    writes: u64,
 }
 
 impl WriteMarks {
     pub(crate) fn new(cache: Cache) -> Self {
         let last_write = Mutex::new(cache.next_version());
-        Self { cache, last_write }
+        let recent = quick_cache::sync::Cache::new(MAX_RECENT);
+        Self { cache, last_write, recent, writes: AtomicU64::new(0) }
+    }
+
+    /// As [`Self::floor`], with one look into the store for all requests of a moment.
+    pub(crate) async fn recent_floor(&self, key: &Key) -> Option<Version> {
+        let writes = self.writes.load(Ordering::Acquire);
+        let at = self.cache.now();
+        if let Some(recent) = self.recent.get(key.digest())
+            && recent.writes == writes
+            && recent.at <= at
+            && at.saturating_since(recent.at) < RECENT
+        {
+            return Some(recent.floor);
+        }
+        let floor = self.floor(key).await?;
+        self.recent.insert(*key.digest(), Recent { floor, at, writes });
+        Some(floor)
     }
 
     /// To be called just before a request is sent.
@@ -102,6 +137,8 @@ impl WriteMarks {
 
     /// Notes a write: what is stored below these marks has to be revalidated, on every machine.
     pub(crate) async fn write(&self, keys: &[Key]) {
+        // Before and after: what is read in between may be from before or after.
+        self.writes.fetch_add(1, Ordering::AcqRel);
         let version = self.cache.next_version();
         let now = self.cache.now();
         {
@@ -109,6 +146,7 @@ impl WriteMarks {
             *last = if last.is_from_future(now) { version } else { version.max(*last) };
         }
         join_all(keys.iter().map(|key| self.cache.put_entry(key, Entry::tombstone(version, now)))).await;
+        self.writes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// A version of a clock that was ahead would never be reached again: it is replaced by one of now.
@@ -179,6 +217,24 @@ mod tests {
         marks.begin(&key).await;
         let floor = marks.floor(&key).await.unwrap();
         assert!(before.version < floor && floor < after.version, "{floor:?}");
+    }
+
+    #[tokio::test]
+    async fn recent_floor_is_read_once_for_a_moment_and_ended_by_a_write() {
+        let (clock, marks) = marks();
+        let key = Key::new("token").unwrap();
+        assert_eq!(marks.recent_floor(&key).await, None);
+        marks.begin(&key).await;
+        let floor = marks.recent_floor(&key).await.unwrap();
+        // Another machine's write is in the store at once.
+        let _outcome = marks.cache.remove(&key).await;
+        assert_eq!(marks.recent_floor(&key).await, Some(floor));
+        clock.advance(RECENT);
+        assert_eq!(marks.recent_floor(&key).await, None);
+        marks.begin(&key).await;
+        assert!(marks.recent_floor(&key).await.is_some());
+        marks.write(std::slice::from_ref(&key)).await;
+        assert_eq!(marks.recent_floor(&key).await, None, "one of this process is seen at once");
     }
 
     #[tokio::test]
