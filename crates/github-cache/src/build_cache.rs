@@ -92,7 +92,8 @@ impl BuildCache {
         }
     }
 
-    fn authorize(
+    /// What a client of another machine gets that does not show the client token.
+    pub(crate) fn authorize(
         &self,
         headers: &HeaderMap,
         arrival: &Arrival,

@@ -30,6 +30,7 @@ use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::stats::NotStored;
 use crate::store::{Base, Found, Place, Received, Sent, Store};
+use crate::token::other_schemes;
 use crate::upstream::{Answer, Lane, Outgoing, UpstreamError, end_to_end};
 use crate::validator::{derive, is_derived, quoted};
 
@@ -223,11 +224,10 @@ impl Fetch {
         }
         if let Some(known) = &self.known
             && let Some(tag) = known.etag()
+            && is_of_another_form(headers, tag, known.body())
         {
-            // It was received for another form of the same token, perhaps.
             let derived = derive(headers, [&known.body()[..]]);
-            let tag =
-                quoted(&derived, tag.as_bytes().starts_with(b"W/")).filter(|_| !is_derived(tag, &derived));
+            let tag = quoted(&derived, tag.as_bytes().starts_with(b"W/"));
             guesses.extend(tag.map(|tag| Guess { tag, base: known.base(), received: false }));
         }
         let own = self.known.as_ref().map(Found::representation);
@@ -556,6 +556,20 @@ struct Kept {
     headers: HeaderMap,
     /// The headers that it was asked for with, on which its tag depends.
     asked_with: HeaderMap,
+}
+
+/// Whether a tag was received for the same body and token with another scheme before the token. One that the rule
+/// does not explain at all is sent alone.
+fn is_of_another_form(headers: &HeaderMap, tag: &HeaderValue, body: &[u8]) -> bool {
+    let Some(value) = headers.get(AUTHORIZATION) else { return false };
+    if is_derived(tag, &derive(headers, [body])) {
+        return false;
+    }
+    other_schemes(value).any(|other| {
+        let mut headers = headers.clone();
+        headers.insert(AUTHORIZATION, other);
+        is_derived(tag, &derive(&headers, [body]))
+    })
 }
 
 /// The value of `If-None-Match` for these guesses.

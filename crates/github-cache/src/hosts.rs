@@ -220,6 +220,11 @@ impl Hosts {
         Arc::clone(&self.first)
     }
 
+    /// All of them.
+    pub(crate) fn apis(&self) -> &[Arc<ApiHost>] {
+        &self.apis
+    }
+
     /// Whether every upstream is github.com's API.
     pub(crate) fn is_public_api(&self) -> bool {
         self.apis.iter().all(|api| api.is_public())

@@ -49,6 +49,7 @@ mod grant;
 mod gunzip;
 mod hex;
 mod hosts;
+mod invalidation;
 mod iso_date;
 mod key;
 mod limits;

@@ -31,6 +31,7 @@ use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
+use crate::invalidation::{INVALIDATE, WEBHOOK};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::public::Proof;
@@ -209,6 +210,14 @@ impl GitHubCache {
                     self.shared.stats.local.add(1);
                     let (build, limits) = (&self.shared.build_cache, self.shared.upstream.limits());
                     build.answer(self.shared.store.cache(), limits, &parts, body, key, &arrival).await
+                }
+                None if path == WEBHOOK => {
+                    self.shared.stats.local.add(1);
+                    self.deliver(&parts, body).await
+                }
+                None if path == INVALIDATE => {
+                    self.shared.stats.local.add(1);
+                    self.invalidate_by_hand(&parts, &arrival).await
                 }
                 None => self.own(&parts, &path),
             },

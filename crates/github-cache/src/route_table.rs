@@ -271,9 +271,28 @@ mod tests {
     #[test]
     fn no_endpoint_about_rights_or_secrets_is_shared() {
         const PRIVATE: [&str; 22] = [
-            "secret", "variables", "hooks", "keys", "collaborators", "protection", "invitations", "traffic",
-            "alerts", "runners", "permissions", "installation", "subscription", "teams", "environments",
-            "code-scanning", "advisories", "codespaces", "copilot", "rulesets", "reviews", "attestations",
+            "secret",
+            "variables",
+            "hooks",
+            "keys",
+            "collaborators",
+            "protection",
+            "invitations",
+            "traffic",
+            "alerts",
+            "runners",
+            "permissions",
+            "installation",
+            "subscription",
+            "teams",
+            "environments",
+            "code-scanning",
+            "advisories",
+            "codespaces",
+            "copilot",
+            "rulesets",
+            "reviews",
+            "attestations",
         ];
         for known in MAP.lines().filter(|known| !known.starts_with('#')) {
             let shared = known.contains(" repository ") || known.contains(" everyone ");
@@ -300,7 +319,11 @@ mod tests {
         let is_known = |path: &str| MAP.lines().any(|known| known.split_whitespace().last() == Some(path));
         let missing: Vec<String> =
             read.iter().filter(|path| !is_known(path)).map(|path| line(&table, path)).collect();
-        assert!(missing.is_empty(), "check these lines and put them into route-map.txt:\n{}", missing.join("\n"));
+        assert!(
+            missing.is_empty(),
+            "check these lines and put them into route-map.txt:\n{}",
+            missing.join("\n")
+        );
         assert!(read.len() > 600);
     }
 

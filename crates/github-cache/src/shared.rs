@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::build_cache::BuildCache;
 use crate::coalesce::Flights;
 use crate::hosts::Hosts;
+use crate::invalidation::Webhook;
 use crate::limits::RateLimits;
 use crate::route_table::RouteTable;
 use crate::stats::Stats;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
     pub(crate) build_cache: BuildCache,
+    pub(crate) webhook: Webhook,
 }
 
 /// What a builder decides about the semantics.
@@ -46,6 +48,7 @@ pub(crate) struct Semantics {
     pub(crate) routes: RouteTable,
     pub(crate) max_stale: Duration,
     pub(crate) share_public: bool,
+    pub(crate) webhook: Webhook,
 }
 
 impl Shared {
@@ -75,6 +78,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             stats,
             build_cache,
+            webhook: semantics.webhook,
         }
     }
 }

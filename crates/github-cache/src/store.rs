@@ -550,6 +550,26 @@ impl Store {
         self.stats.invalidations.add(1);
     }
 
+    /// Notes that something happened to a repository: what is stored of it has to be revalidated, for every token
+    /// of the fleet. Where it may be seen by others now (`about_rights`), it has to be proven public again, too.
+    pub(crate) async fn invalidate_repository(
+        &self,
+        authority: &str,
+        name: &str,
+        id: Option<u64>,
+        about_rights: bool,
+    ) {
+        let mut keys: Vec<Key> =
+            id.map(|id| scope_mark_key(authority, &Scope::RepositoryId(id))).into_iter().collect();
+        if about_rights {
+            self.add_marks_of(authority, &format!("/repos/{name}"), &mut keys).await;
+        } else {
+            keys.push(scope_mark_key(authority, &Scope::Repository(name.to_owned())));
+        }
+        self.marks.write(&keys).await;
+        self.stats.invalidations.add(1);
+    }
+
     /// Notes, on every machine, that this token lost a right when this was sent. What it lost may be more than
     /// what was refused, so everything that it holds has to be revalidated, and nothing from before is served
     /// while GitHub cannot be asked.

@@ -70,6 +70,20 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
     }
 }
 
+/// The other spellings of an `Authorization` value that stand for the same token, as clients send them.
+pub(crate) fn other_schemes(value: &HeaderValue) -> impl Iterator<Item = HeaderValue> {
+    let token = match credentials(value.as_bytes()) {
+        Credentials::Token(token) => Some(token),
+        Credentials::Other(_) => None,
+    };
+    let spelled = |scheme: &'static [u8]| {
+        let mut other = HeaderValue::from_bytes(&[scheme, b" ", token?].concat()).ok()?;
+        other.set_sensitive(true);
+        (other != *value).then_some(other)
+    };
+    [&b"token"[..], b"Bearer", b"bearer"].into_iter().filter_map(spelled).collect::<Vec<_>>().into_iter()
+}
+
 /// What sort of credentials a request has, by the token's prefix. GitHub answers some requests of different
 /// kinds with different bodies, so nothing is shared between kinds without a proof for the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,6 +205,14 @@ mod tests {
         for form in ["Bearer a.b.c", "bearer  a.b.c", "TOKEN a.b.c", " token a.b.c "] {
             assert_eq!(id(1, Some(form)), id(1, Some("token a.b.c")), "{form}");
         }
+    }
+
+    #[test]
+    fn other_spellings_of_a_token_are_those_of_clients() {
+        let of = |value: &'static str| other_schemes(&HeaderValue::from_static(value)).collect::<Vec<_>>();
+        assert_eq!(of("token a"), ["Bearer a", "bearer a"]);
+        assert_eq!(of("TOKEN a"), ["token a", "Bearer a", "bearer a"]);
+        assert!(of("Basic a").is_empty());
     }
 
     #[test]

@@ -32,6 +32,9 @@ struct Args {
     /// Jobs with a token each
     #[arg(long, default_value_t = 40)]
     jobs: u32,
+    /// The chance that a read of one step is made by another step of the same job, too
+    #[arg(long)]
+    repeats: Option<f64>,
     /// Only the points whose name has this in it
     #[arg(long)]
     only: Option<String>,
@@ -112,6 +115,7 @@ fn points(args: &Args, recorded: &Corpus) -> Vec<Point> {
         options.jobs = args.jobs;
         options.duration = Duration::from_secs(args.seconds);
         options.recorded = recorded.clone();
+        options.repeats = args.repeats.unwrap_or(options.repeats);
         options
     };
     let point = |name: &str, change: &dyn Fn(&mut Options)| {
@@ -132,6 +136,7 @@ fn points(args: &Args, recorded: &Corpus) -> Vec<Point> {
             point("matrix of 16", &|options| options.matrix = 16),
             point("changes a tenth as often", &|options| options.change_rate = 0.1),
             point("changes ten times as often", &|options| options.change_rate = 10.0),
+            point("no read is repeated", &|options| options.repeats = 0.0),
             point("clients accept gzip", &|options| options.gzip = true),
             point("all repositories public", &|options| options.private = 0),
             point("all own repositories private", &|options| options.private = options.repositories),

@@ -75,9 +75,11 @@ pub(crate) fn print(rows: &[(String, Tally)]) -> bool {
 /// Prints what reached the origin by route: requests, and of those the charged ones.
 pub(crate) fn print_routes(rows: &[(String, Tally)]) {
     let routes: BTreeSet<&String> = rows.iter().flat_map(|(_, tally)| tally.routes.keys()).collect();
-    println!("\n{:<44}{}", "upstream/charged", rows.iter().fold(String::new(), |line, (name, _)| {
-        format!("{line} {:>16.16}", name)
-    }));
+    println!(
+        "\n{:<44}{}",
+        "upstream/charged",
+        rows.iter().fold(String::new(), |line, (name, _)| { format!("{line} {:>16.16}", name) })
+    );
     for route in routes {
         let counts = rows.iter().fold(String::new(), |line, (_, tally)| {
             let count = tally.routes.get(route).copied().unwrap_or_default();

@@ -99,7 +99,13 @@ pub(super) fn jobs(options: &Options, world: &World) -> (Vec<Job>, Vec<Grant>) {
                 if random.chance(0.05) {
                     nightly(&mut script, world, &mut random);
                 }
-                jobs.push(Job { start, token, steps: script.into_steps(), foreign: false, gzip: options.gzip });
+                jobs.push(Job {
+                    start,
+                    token,
+                    steps: script.into_steps(),
+                    foreign: false,
+                    gzip: options.gzip,
+                });
             }
         }
     }
@@ -152,6 +158,19 @@ fn workflow_of(options: &Options, world: &World, own: &Repository, workflow: u64
     if random.chance(0.5) {
         uses.push(Use::Recorded { first: random.below(64), count: 3 + random.below(5) });
     }
+    let is_read = |step: &&Use| {
+        !matches!(
+            step,
+            Use::StickyComment
+                | Use::Status { .. }
+                | Use::Watch { .. }
+                | Use::Checks { .. }
+                | Use::GhRelease(_)
+        )
+    };
+    let again: Vec<Use> =
+        uses.iter().filter(is_read).filter(|_| random.chance(options.repeats)).cloned().collect();
+    uses.extend(again);
     uses
 }
 

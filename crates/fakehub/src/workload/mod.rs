@@ -59,6 +59,9 @@ pub struct Options {
     pub recorded: Corpus,
     /// Tokens that may see no private repository and keep asking for what is in them.
     pub foreign: u32,
+    /// The chance that a read of one step is made by another step of the same job, too: several actions of a job
+    /// look at the same pull request, tool or manifest.
+    pub repeats: f64,
     /// Whether clients accept compressed answers. Some caches cannot derive an entity tag from those.
     pub gzip: bool,
 }
@@ -77,6 +80,7 @@ impl Default for Options {
             tokens: TokenKind::Job,
             recorded: Corpus::default(),
             foreign: 3,
+            repeats: 0.4,
             gzip: false,
         }
     }

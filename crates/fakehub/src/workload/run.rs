@@ -85,7 +85,15 @@ pub async fn run_job(job: &Job, hub: &FakeHubHandle, address: SocketAddr) -> Vec
                 (Some(answer.status), None, verdict, answer.cache_status)
             }
         };
-        answers.push(Answered { step: step.clone(), status, error, verdict, took, cache_status, foreign: job.foreign });
+        answers.push(Answered {
+            step: step.clone(),
+            status,
+            error,
+            verdict,
+            took,
+            cache_status,
+            foreign: job.foreign,
+        });
     }
     answers
 }
