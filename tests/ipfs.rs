@@ -1,16 +1,15 @@
-//! A cache with a real Kubo node below its memory: a node that dies and comes back, one that fails at random, and
-//! several that share.
+//! A cache with a real Kubo node below its memory: a node that dies and comes back, one that fails
+//! at random, and several that share.
 #![cfg(all(feature = "memory", feature = "ipfs"))]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::chain::{BreakerOptions, Outcome, Skip, TierOptions, WriteBehind};
+use peercache::report::TierReport;
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BreakerOptions, By, Cache, CacheBackend, Config, ErrorKind, Ipfs, Key, Memory, Outcome, Skip,
-    TierOptions, TierReport, Ttl, WriteBehind,
-};
+use peercache::{By, Cache, CacheBackend, Config, ErrorKind, Ipfs, Key, Memory, Ttl};
 use peercache_testkit::chaos::{Chaos, Plan};
 use peercache_testkit::servers::{Kubo, KuboOptions};
 
@@ -54,7 +53,8 @@ impl Machine {
         Self::over(Arc::new(ipfs), secret, |backend| backend)
     }
 
-    /// A machine whose node is wrapped: by a seal if there is a secret, and by what `wrap` makes of it.
+    /// A machine whose node is wrapped: by a seal if there is a secret, and by what `wrap` makes of
+    /// it.
     fn over(
         ipfs: Arc<Ipfs>,
         secret: Option<&Secret>,

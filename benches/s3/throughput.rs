@@ -1,4 +1,5 @@
-//! Large values through the `Cache`, beside the SDK's own ways and those of `object_store`, with as much in flight.
+//! Large values through the `Cache`, beside the SDK's own ways and those of `object_store`, with as
+//! much in flight.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -9,7 +10,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, WriteMultipart};
-use peercache::{Cache, Key, SHARED_CHUNK_BYTES, TierOptions, Ttl, WritePolicy};
+use peercache::chain::{TierOptions, WritePolicy};
+use peercache::stream::SHARED_CHUNK_BYTES;
+use peercache::{Cache, Key, Ttl};
 use peercache_testkit::servers::SeaweedFs;
 
 use crate::clients::{Clients, tier};

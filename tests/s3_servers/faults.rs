@@ -1,10 +1,11 @@
-//! Each fault while a machine is at work: it answers from what it has, within the deadline of the chain and not of the
-//! bucket, says why, and is whole again by itself once the fault is over.
+//! Each fault while a machine is at work: it answers from what it has, within the deadline of the
+//! chain and not of the bucket, says why, and is whole again by itself once the fault is over.
 
 use std::time::Duration;
 
+use peercache::ErrorKind;
+use peercache::chain::{Outcome, Skip};
 use peercache::seal::Secret;
-use peercache::{ErrorKind, Outcome, Skip};
 use peercache_testkit::servers::{Answer, FaultProxy, Mode, SeaweedFs};
 
 use crate::support::{Fleet, Machine, key, large, passed};

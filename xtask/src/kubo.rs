@@ -11,6 +11,7 @@ use crate::go::WrapperModule;
 
 /// Names the folder: Kubo and the libp2p that it is built with.
 pub(crate) const VERSION: &str = "0.43.1-libp2p-0.50.0";
+
 /// Builds it into `dir`. Takes some minutes, 550 MB of downloads and, while it runs, 1.4 GB of disk.
 pub(crate) fn build(dir: &Path) -> Result<(), Failure> {
     WrapperModule {

@@ -1,9 +1,10 @@
 //! Loads credentials once for all who ask, and keeps them.
 //!
-//! The SDK loads within the request that needs them. A chain gives a lookup half a second; the first load may
-//! take longer (a token is exchanged, a metadata service asked), would be dropped with the lookup and begun anew by the
-//! next one, for ever. So it runs in a task of its own here. And the SDK never asks again for credentials that
-//! the store has refused, while files and metadata services do get new ones.
+//! The SDK loads within the request that needs them. A chain gives a lookup half a second; the
+//! first load may take longer (a token is exchanged, a metadata service asked), would be dropped
+//! with the lookup and begun anew by the next one, for ever. So it runs in a task of its own here.
+//! And the SDK never asks again for credentials that the store has refused, while files and
+//! metadata services do get new ones.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -18,8 +19,6 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use peercache_api::Clock;
-
-use crate::connect::flaw_of_key;
 
 /// A load that takes longer than this is warned of: lookups wait for it meanwhile.
 const SLOW_LOAD: Duration = Duration::from_secs(1);
@@ -188,6 +187,20 @@ impl Loader {
         state.last = Some((loaded.clone(), self.clock.monotonic()));
         loaded
     }
+}
+
+/// Why this cannot be a key, in words that do not repeat it. The SDK panics over some of these.
+pub(crate) fn flaw_of_key(key: &str) -> Option<&'static str> {
+    if key.chars().any(char::is_control) {
+        return Some("has a line break or another control character in it");
+    }
+    if key.chars().any(|c| !c.is_ascii_graphic()) {
+        return Some("has a space or a character beyond ASCII in it");
+    }
+    if key.starts_with(['"', '\'']) {
+        return Some("begins with a quotation mark");
+    }
+    None
 }
 
 /// Refuses credentials that no request can carry: the SDK panics over them.

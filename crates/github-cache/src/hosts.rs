@@ -766,7 +766,7 @@ mod tests {
             }
         }
         assert!(over_unix(DOTCOM, "ghe.corp.example", "/api/v3/x").is_err());
-        assert!(matches!(over_unix(DOTCOM, "peercache", "/-/peercache/stats"), Ok(Route::Own(_))));
+        assert!(matches!(over_unix(DOTCOM, "peercache", "/-/stats"), Ok(Route::Own(_))));
     }
 
     #[test]
@@ -883,12 +883,9 @@ mod tests {
     #[test]
     fn own_endpoints_are_not_on_hosts_of_github() {
         assert!(
-            matches!(route(DOTCOM, "localhost", "/-/peercache/health"), Ok(Route::Own(rest)) if rest == "-/peercache/health")
+            matches!(route(DOTCOM, "localhost", "/-/health/live"), Ok(Route::Own(rest)) if rest == "-/health/live")
         );
-        assert_eq!(
-            api(DOTCOM, "api.github.com", "/-/peercache/health").0,
-            "https://api.github.com/-/peercache/health"
-        );
+        assert_eq!(api(DOTCOM, "api.github.com", "/-/health/live").0, "https://api.github.com/-/health/live");
     }
 
     #[test]

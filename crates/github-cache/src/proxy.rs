@@ -1,6 +1,5 @@
 //! The decisions: what a request is, whether the store answers it, who asks upstream.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,14 +7,12 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE,
-    HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use peercache::{CacheReport, Lease, Leased};
-use serde::Serialize;
+use peercache::chain::{Lease, Leased};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -31,21 +28,27 @@ use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
+<<<<<<< HEAD
 use crate::invalidation::{INVALIDATE, WEBHOOK};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::public::Proof;
+=======
+use crate::own;
+use crate::passthrough::{Passed, Passing, Written};
+use crate::policy::{Plan, plan};
+use crate::report::{SavedReport, StatsReport, degraded};
+>>>>>>> main
 use crate::request_headers::{of_client, to_send};
 use crate::rewrite::Rewrite;
 use crate::route_table::{Rule, Share};
 use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
-use crate::stats::ProxyStats;
 use crate::store::{Found, Place, Read, Store};
 use crate::token::TokenKind;
 use crate::upstream::{Lane, Outgoing, Upload, UpstreamError, forwarded};
-use crate::validator::{RuleCheck, derive, quoted};
+use crate::validator::{derive, quoted};
 
 /// The methods that are passed on.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
@@ -93,18 +96,6 @@ impl fmt::Debug for GitHubCache {
     }
 }
 
-/// What `/-/peercache/stats` answers.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct StatsReport {
-    /// The proxy's own counters.
-    pub proxy: ProxyStats,
-    /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ..., `anonymous`, `other`.
-    pub entity_tags: BTreeMap<&'static str, RuleCheck>,
-    /// Those of the cache below it.
-    pub cache: CacheReport,
-}
-
 impl GitHubCache {
     /// Answers a request. Never fails: what goes wrong is a response in GitHub's shape, and every
     /// response has a `Cache-Status` (RFC 9211).
@@ -117,7 +108,12 @@ impl GitHubCache {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (parts, body) = request.into_parts();
-        self.shared.stats.requests.add(1);
+        let shared = &self.shared;
+        shared.stats.requests.add(1);
+        shared.history.note(shared.store.cache().now(), || {
+            let saved = SavedReport::of(&shared.stats.read());
+            (saved.asked, saved.charged)
+        });
         match self.answer(parts, body).await {
             Ok(response) => response,
             Err(problem) => {
@@ -130,10 +126,14 @@ impl GitHubCache {
     /// The counters so far.
     #[must_use]
     pub fn stats(&self) -> StatsReport {
+        let (proxy, cache) = (self.shared.stats.read(), self.shared.store.cache().report());
         StatsReport {
-            proxy: self.shared.stats.read(),
+            saved: SavedReport::of(&proxy),
+            degraded: degraded(&cache),
+            proxy,
             entity_tags: self.shared.self_check.report(),
-            cache: self.shared.store.cache().report(),
+            cache,
+            history: self.shared.history.samples(),
         }
     }
 
@@ -678,26 +678,16 @@ impl GitHubCache {
         if parts.headers.contains_key(ORIGIN) {
             return Err(Problem::other_origin());
         }
-        let mut media = "application/json; charset=utf-8";
-        let text = match path {
-            "-/peercache/health" => serde_json::json!({ "status": "ok" }).to_string(),
-            "-/peercache/stats" => serde_json::to_string(&self.stats()).map_err(|_| Problem::internal())?,
-            "metrics" => {
-                let report = serde_json::to_value(self.stats()).map_err(|_| Problem::internal())?;
-                media = "text/plain; version=0.0.4; charset=utf-8";
-                crate::metrics::text(&report)
-            }
-            _ => return Err(Problem::no_such_endpoint()),
-        };
+        if !matches!(path, "-/health/live" | "-/stats" | "metrics") {
+            return Err(Problem::no_such_endpoint());
+        }
+        // Counted first: a report would else count the request for it as one for the API.
         self.shared.stats.local.add(1);
-        let mut response = Response::new(ResponseBody::empty());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-        CacheStatus::local("local").append_to(headers);
-        if parts.method == Method::GET {
-            *response.body_mut() = ResponseBody::full(Bytes::from(text));
+        let mut response = own::answer(path, || self.stats())?;
+        self.shared.stats.local.add(1);
+        CacheStatus::local("local").append_to(response.headers_mut());
+        if parts.method == Method::HEAD {
+            *response.body_mut() = ResponseBody::empty();
         }
         Ok(response)
     }

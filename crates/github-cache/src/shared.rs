@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::build_cache::BuildCache;
 use crate::coalesce::Flights;
+use crate::history::History;
 use crate::hosts::Hosts;
 use crate::invalidation::Webhook;
 use crate::limits::RateLimits;
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) rate_limits: RateLimits,
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) history: History,
     pub(crate) build_cache: BuildCache,
     pub(crate) webhook: Webhook,
 }
@@ -77,6 +79,7 @@ impl Shared {
             rate_limits: RateLimits::new(),
             tasks: TaskTracker::new(),
             stats,
+            history: History::default(),
             build_cache,
             webhook: semantics.webhook,
         }

@@ -1,16 +1,21 @@
 //! The command line: what can be said, and its help.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use peercache::config::known_settings;
 #[cfg(feature = "demo")]
 use peercache_fakehub::FakeHubArgs;
 
-use crate::exit::Failure;
+#[cfg(feature = "demo")]
+use crate::args::DemoArgs;
+use crate::args::{
+    CompletionsArgs, ConfigArgs, DoctorArgs, ExplainArgs, GetArgs, InvalidateArgs, IpfsArgs, KeygenArgs,
+    PeersArgs, PutArgs, S3Args, Shell, StatsArgs, StorachaArgs,
+};
+use crate::ca::CaArgs;
+use crate::exec::ExecArgs;
+use crate::serve::ServeArgs;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -20,8 +25,9 @@ Exit codes:
   3  it should have worked and did not
   exec ends with the code of its command
 
-Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from the file that
-CACHE_CONFIG names; `peercache config` shows each and where it came from. Logs go to standard error; RUST_LOG=debug or -v shows more.";
+Settings come from the environment (CACHE_BACKEND, CACHE_DIR, CACHE_SECRET, ...), then from
+the file that CACHE_CONFIG names; `peercache config` shows each and where it came from.
+Logs go to standard error; RUST_LOG=debug or -v shows more.";
 
 /// Share GitHub API responses between CI runners through a chain of caches.
 #[derive(Debug, Parser)]
@@ -42,12 +48,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Answer GitHub API requests from the cache, for gh, octokit, curl and anything else
-    Serve(crate::serve::ServeArgs),
+    Serve(ServeArgs),
     /// Run a command with a proxy of its own, and say what that saved
-    Exec(crate::exec::ExecArgs),
+    Exec(ExecArgs),
     /// Make the certificate authority of this machine's forward proxy, or show it
-    Ca(crate::ca::CaArgs),
-    /// Show what the cache saves: 20 CI jobs with a token each, without, with a cache per token, and with peercache
+    Ca(CaArgs),
+    /// Show what the cache saves: 20 CI jobs with a token each, without, with a cache per token,
+    /// and with peercache
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Print the value under a key
@@ -84,6 +91,7 @@ pub(crate) enum Command {
     Fakehub(FakeHubArgs),
 }
 
+<<<<<<< HEAD
 #[cfg(feature = "demo")]
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
@@ -308,6 +316,8 @@ pub(crate) enum Shell {
     Zsh,
 }
 
+=======
+>>>>>>> main
 /// The completions for `shell`.
 pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let shell = match shell {
@@ -322,13 +332,6 @@ pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     script
 }
 
-/// The keys of every setting, and `config` for the file itself.
-fn keys() -> PossibleValuesParser {
-    let known =
-        known_settings().into_iter().map(|setting| PossibleValue::new(setting.key).help(setting.help));
-    PossibleValuesParser::new(std::iter::once(PossibleValue::new("config")).chain(known))
-}
-
 /// The variables, for the end of `--help`.
 fn variables() -> String {
     let mut text = String::from("Settings, by variable (`peercache config --list` says more):\n");
@@ -339,24 +342,6 @@ fn variables() -> String {
     text
 }
 
-pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse().map(Duration::from_secs).map_err(|_| "give whole seconds".to_owned())
-}
-
-pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o777)
-        .ok_or_else(|| "give an octal file mode such as 600 or 666".to_owned())
-}
-
-/// Host and URL of a route. What does not parse is not repeated: it may hold a password.
-pub(crate) fn parse_route(text: &str) -> Result<(&str, &str), Failure> {
-    text.split_once('=').filter(|(host, url)| !host.is_empty() && !url.is_empty()).ok_or_else(|| {
-        Failure::config("--route: give HOST=URL, such as codeload.github.com=http://127.0.0.1:8080")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,5 +349,20 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn page_of_commands_names_every_command_and_option() {
+        let page = include_str!("../../../docs/reference/commands.md");
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let name = command.get_name();
+            assert!(page.contains(name), "docs/reference/commands.md does not name {name}");
+            for long in command.get_arguments().filter_map(clap::Arg::get_long) {
+                let option = format!("--{long}");
+                assert!(page.contains(&option), "docs/reference/commands.md does not name {name} {option}");
+            }
+            commands.extend(command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned());
+        }
     }
 }

@@ -4,7 +4,7 @@
 -- channel of leases, the id of the writer.
 -- Answers 1 if it was stored, 0 if the condition does not hold.
 -- A user who may not publish writes all the same, so a refused PUBLISH is no error.
--- The offsets are those of the envelope's header (docs/format.md); a unit test compares them.
+-- The offsets are those of the envelope's header (docs/reference/format.md); a unit test compares them.
 
 -- Strings are compared byte by byte: `<` would follow the server's locale.
 local function later(a, b)

@@ -8,7 +8,7 @@ async fn foreign_hosts_are_421_and_no_token_leaves() {
     let proxy = Proxy::start(&origin.url).await;
     let token = "Authorization: Bearer T\r\nCookie: c\r\n";
     for host in ["evil.example:9180", "ghe.corp.example", "api.octocorp.ghe.com", "169.254.169.254"] {
-        let answer = proxy.ask("GET /-/peercache/stats", &format!("Host: {host}\r\n{token}")).await;
+        let answer = proxy.ask("GET /-/stats", &format!("Host: {host}\r\n{token}")).await;
         assert_eq!(status(answer.as_bytes()), 421, "{host}: {answer}");
         assert!(answer.contains("Cache-Status: peercache; detail=unknown-host\r\n"), "{answer}");
         let absolute = proxy.ask(&format!("GET http://{host}/x"), token).await;
@@ -21,7 +21,7 @@ async fn foreign_hosts_are_421_and_no_token_leaves() {
 async fn own_endpoints_only_look_and_do_not_answer_pages() {
     let origin = Origin::fixed(OK).await;
     let proxy = Proxy::start(&origin.url).await;
-    for path in ["/-/peercache/stats", "/-/peercache/health"] {
+    for path in ["/-/stats", "/-/health/live"] {
         for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
             let answer = proxy.ask(&format!("{method} {path}"), "").await;
             assert_eq!(status(answer.as_bytes()), 405, "{method}: {answer}");

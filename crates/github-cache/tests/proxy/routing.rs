@@ -1,5 +1,7 @@
 //! Base URLs, transparent hosts, links.
 
+use std::collections::BTreeSet;
+
 use crate::support::{HIT, Origin, Rig, STORED, hub};
 
 const NEXT: &str = "/repositories/1/x?page=2>; rel=\"next\"";
@@ -117,16 +119,64 @@ async fn own_endpoints_tell_how_it_is() {
     let (_, origin, rig) = hub().await;
     rig.get("/x", &[]).await;
     rig.get("/x", &[]).await;
-    let health = rig.get("/-/peercache/health", &[]).await;
+    let health = rig.get("/-/health/live", &[]).await;
     health.expect(200, "peercache; detail=local");
-    let stats = rig.get("/-/peercache/stats", &[]).await;
+    let stats = rig.get("/-/stats", &[]).await;
     let json: serde_json::Value = serde_json::from_slice(&stats.body).unwrap();
     assert_eq!((&json["proxy"]["fresh"], &json["proxy"]["miss"]), (&1.into(), &1.into()));
     assert!(json["cache"]["lookups"].as_u64().unwrap() > 0);
-    rig.get("/-/peercache/nothing", &[]).await.expect(404, "peercache; detail=local");
+    assert_eq!(json["saved"], serde_json::json!({ "asked": 2, "not_sent": 1, "charged": 1, "saved": 1 }));
+    let ready = rig.get("/-/health/ready", &[]).await;
+    assert_eq!(String::from_utf8_lossy(&ready.body), r#"{"status":"ready","degraded":[]}"#);
+    let page = rig.get("/-/", &[]).await;
+    page.expect(200, "peercache; detail=local");
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(page.contains("saved 1 of 2 (50 %)") && page.contains(">memory</th>"), "{page}");
+    assert!(!page.contains("src=") && !page.contains("http://"), "no outside asset: {page}");
+    rig.get("/-/nothing", &[]).await.expect(404, "peercache; detail=local");
     assert_eq!(origin.count(), 1);
     let read = rig.stats();
     let classes =
         read.fresh + read.coalesced + read.revalidated + read.miss + read.bypass + read.error + read.local;
     assert_eq!(read.requests, classes, "every request is in one class");
+}
+
+/// The lines of the exposition, checked by the rules of OpenMetrics 1.0.0 that a scraper relies on.
+#[tokio::test]
+async fn metrics_are_in_the_openmetrics_format_and_equal_the_report() {
+    let (_, _, rig) = hub().await;
+    rig.get("/x", &[]).await;
+    rig.get("/x", &[]).await;
+    let answer = rig.get("/-/metrics", &[]).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert_eq!(rig.get("/metrics", &[]).await.status, 200, "under its usual name too");
+    let mut lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.pop(), Some("# EOF"));
+    let (mut family, mut kind, mut seen) = (String::new(), String::new(), BTreeSet::new());
+    let mut families = BTreeSet::new();
+    for line in lines {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split(' ').next().unwrap().to_owned();
+            assert!(families.insert(family.clone()), "a family is in one piece: {line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            kind = rest.rsplit(' ').next().unwrap().to_owned();
+        } else if let Some(unit) = line.strip_prefix("# UNIT ") {
+            assert!(family.ends_with(unit.rsplit(' ').next().unwrap()), "{line}");
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let expected = if kind == "counter" { format!("{family}_total") } else { family.clone() };
+            assert_eq!(name, expected, "{line}");
+            assert!(value.parse::<f64>().unwrap() >= 0.0, "{line}");
+            assert!(seen.insert(series.to_owned()), "a series has one value: {line}");
+        }
+    }
+    for line in [
+        "peercache_requests_total{result=\"fresh\"} 1.0",
+        "peercache_requests_total{result=\"miss\"} 1.0",
+        "peercache_saved_requests_total 1.0",
+        "peercache_tier_up{place=\"1\",tier=\"memory\"} 1.0",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} is missing in:\n{text}");
+    }
 }

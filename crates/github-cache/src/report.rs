@@ -1,0 +1,91 @@
+//! The one report, from which every number of the server comes.
+
+use std::collections::BTreeMap;
+
+use peercache::CacheReport;
+use serde::Serialize;
+
+use crate::history::Sample;
+use crate::stats::ProxyStats;
+use crate::validator::RuleCheck;
+
+/// What `/-/stats` answers.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct StatsReport {
+    /// What the proxy saved.
+    pub saved: SavedReport,
+    /// What does not work as intended, a line for each tier that is not asked.
+    pub degraded: Vec<String>,
+    /// The proxy's own counters.
+    pub proxy: ProxyStats,
+    /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ..., `anonymous`,
+    /// `other`.
+    pub entity_tags: BTreeMap<&'static str, RuleCheck>,
+    /// Those of the cache below it.
+    pub cache: CacheReport,
+    /// What was saved minute by minute: the latest three hours in which something was asked.
+    pub history: Vec<Sample>,
+}
+
+/// How many requests a rate limit was spared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SavedReport {
+    /// Requests of clients, those for the proxy's own endpoints left out.
+    pub asked: u64,
+    /// Of these, answered without a request upstream.
+    pub not_sent: u64,
+    /// Requests upstream that count against a rate limit: all but those answered with a 304.
+    pub charged: u64,
+    /// `asked` less `charged`; 0 where more was charged than asked.
+    pub saved: u64,
+}
+
+impl SavedReport {
+    pub(crate) fn of(stats: &ProxyStats) -> Self {
+        let asked = stats.requests.saturating_sub(stats.local);
+        let charged = stats.upstream_requests.saturating_sub(stats.upstream_not_modified);
+        let not_sent = stats.fresh + stats.shared + stats.coalesced;
+        Self { asked, not_sent, charged, saved: asked.saturating_sub(charged) }
+    }
+
+    /// The share of `asked` that was saved, in whole percent.
+    pub(crate) fn percent(&self) -> u64 {
+        (self.saved * 100).checked_div(self.asked).unwrap_or_default()
+    }
+}
+
+/// A line for each tier that is not used as intended.
+pub(crate) fn degraded(cache: &CacheReport) -> Vec<String> {
+    let tiers = cache.chain.tiers.iter().filter(|tier| tier.breaker.state != "closed");
+    tiers
+        .map(|tier| {
+            let cause = tier.breaker.last_cause.as_deref().unwrap_or("no cause is known");
+            format!("{} is not asked (breaker {}): {cause}", tier.name, tier.breaker.state)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_304_is_not_charged_and_own_endpoints_are_not_asked() {
+        let stats = ProxyStats {
+            requests: 105,
+            local: 5,
+            fresh: 50,
+            shared: 10,
+            coalesced: 5,
+            upstream_requests: 35,
+            upstream_not_modified: 15,
+            ..ProxyStats::default()
+        };
+        let saved = SavedReport::of(&stats);
+        assert_eq!(saved, SavedReport { asked: 100, not_sent: 65, charged: 20, saved: 80 });
+        assert_eq!(saved.percent(), 80);
+        assert_eq!(SavedReport::default().percent(), 0);
+    }
+}
