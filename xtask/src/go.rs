@@ -1,4 +1,5 @@
-//! Programs that are built with Go from a wrapper module of ours, which pins them and all that they need.
+//! Programs that are built with Go from a wrapper module of ours, which pins them and all that they
+//! need.
 
 use std::fs;
 use std::path::{Path, PathBuf};

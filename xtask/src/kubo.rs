@@ -1,8 +1,9 @@
 //! Kubo, the IPFS node of the tests: built with Go from the wrapper module in `xtask/kubo`.
 //!
-//! `go install` refuses Kubo, whose `go.mod` has a `replace`. The wrapper pins Kubo 0.43.1 with go-libp2p
-//! 0.50.0: the fork that Kubo names is on no module proxy, and what it builds is that pair and not the
-//! official binary.
+//! `go install` refuses Kubo, whose `go.mod` has a `replace`. The wrapper pins Kubo 0.43.1 with
+//! go-libp2p
+//! 0.50.0: the fork that Kubo names is on no module proxy, and what it builds is that pair and not
+//! the official binary.
 
 use std::path::Path;
 
@@ -12,7 +13,8 @@ use crate::go::WrapperModule;
 /// Names the folder: Kubo and the libp2p that it is built with.
 pub(crate) const VERSION: &str = "0.43.1-libp2p-0.50.0";
 
-/// Builds it into `dir`. Takes some minutes, 550 MB of downloads and, while it runs, 1.4 GB of disk.
+/// Builds it into `dir`. Takes some minutes, 550 MB of downloads and, while it runs, 1.4 GB of
+/// disk.
 pub(crate) fn build(dir: &Path) -> Result<(), Failure> {
     WrapperModule {
         folder: "kubo",

@@ -83,7 +83,8 @@ pub(crate) enum Part {
     PyLibp2p,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
     Nginx,
-    /// The GitHub cache of Prow, for the bench beside it. Needs Go 1.26, compiled: takes some minutes, once
+    /// The GitHub cache of Prow, for the bench beside it. Needs Go 1.26, compiled: takes some
+    /// minutes, once
     Ghproxy,
     /// Checks licences, sources and bans. Compiled: takes some minutes, once
     CargoDeny,

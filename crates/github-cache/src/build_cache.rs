@@ -1,4 +1,5 @@
-//! `/-/cache/{key}`: values of any kind, for ccache, sccache (WebDAV), Bazel, Gradle and scripts. `GET` and
+//! `/-/cache/{key}`: values of any kind, for ccache, sccache (WebDAV), Bazel, Gradle and scripts.
+//! `GET` and
 //! `HEAD` read, `PUT` stores, `DELETE` removes; bodies are streamed both ways.
 
 use std::time::Duration;

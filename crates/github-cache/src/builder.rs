@@ -168,7 +168,8 @@ impl GitHubCacheBuilder {
         self
     }
 
-    /// The secret of GitHub's webhooks, which are delivered to `/-/webhook`. Without one they are refused.
+    /// The secret of GitHub's webhooks, which are delivered to `/-/webhook`. Without one they are
+    /// refused.
     pub fn webhook_secret(mut self, secret: impl Into<String>) -> Self {
         self.webhook_secret = Some(secret.into());
         self

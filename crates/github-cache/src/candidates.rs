@@ -1,8 +1,9 @@
 //! The latest representations of one request, whoever fetched them.
 //!
-//! Answers to tokens of different kinds may differ, so there are several. They hold nothing of a token: the
-//! headers are those that do not depend on who asks. Knowing one gives no token anything: it is served only
-//! after GitHub has confirmed it for that token, or by the rules of [`crate::public`].
+//! Answers to tokens of different kinds may differ, so there are several. They hold nothing of a
+//! token: the headers are those that do not depend on who asks. Knowing one gives no token
+//! anything: it is served only after GitHub has confirmed it for that token, or by the rules of
+//! [`crate::public`].
 
 use std::time::Duration;
 
@@ -17,8 +18,9 @@ use crate::token::TokenKind;
 
 /// How many representations of one request are remembered.
 pub(crate) const MAX_CANDIDATES: usize = 4;
-/// How many validations of one representation are remembered for each kind of token: the newest, and the oldest
-/// that is still fresh. A proof that covers the older one is good although the newer one came after it.
+/// How many validations of one representation are remembered for each kind of token: the newest,
+/// and the oldest that is still fresh. A proof that covers the older one is good although the newer
+/// one came after it.
 const MAX_VALIDATIONS_OF_KIND: usize = 2;
 
 const FORMAT: u8 = 1;
@@ -199,8 +201,9 @@ fn candidate(stored: Stored) -> Option<Candidate> {
     })
 }
 
-/// Puts a representation that was validated now in front and forgets the oldest beyond [`MAX_CANDIDATES`].
-/// Earlier validations of the same representation are kept while they are fresh.
+/// Puts a representation that was validated now in front and forgets the oldest beyond
+/// [`MAX_CANDIDATES`]. Earlier validations of the same representation are kept while they are
+/// fresh.
 pub(crate) fn put_first(list: &mut Vec<Candidate>, mut one: Candidate, now: Timestamp) {
     if let Some(at) = list.iter().position(|other| other.representation == one.representation) {
         let earlier = list.remove(at).validations;

@@ -32,7 +32,8 @@ const MAX_DELIVERY_BYTES: usize = 25 * 1024 * 1024;
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
 /// How many deliveries are remembered, so that one that is delivered again does nothing.
 const MAX_DELIVERIES: usize = 10_000;
-/// An event may come before what it tells of is seen by every read: it is marked once more after this.
+/// An event may come before what it tells of is seen by every read: it is marked once more after
+/// this.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How many repositories wait to be marked again; further ones are marked once.
 const MAX_AGAIN: usize = 10_000;
@@ -202,11 +203,12 @@ impl Event {
 }
 
 impl GitHubCache {
-    /// Makes everything of a repository, `OWNER/REPO`, be asked for again before it is served, for every token and
-    /// on every machine that shares the store. Nothing is removed: what did not change is confirmed free of charge.
+    /// Makes everything of a repository, `OWNER/REPO`, be asked for again before it is served, for
+    /// every token and on every machine that shares the store. Nothing is removed: what did not
+    /// change is confirmed free of charge.
     ///
-    /// Returns `false`, and does nothing, for what is no name of a repository. Completes when the local tiers
-    /// have it; cancelled, it may have happened or not.
+    /// Returns `false`, and does nothing, for what is no name of a repository. Completes when the
+    /// local tiers have it; cancelled, it may have happened or not.
     pub async fn invalidate_repository(&self, name: &str) -> bool {
         let Some(name) = RepositoryName::new(name) else { return false };
         mark(&self.shared, &name, None, true).await;
@@ -241,8 +243,8 @@ impl GitHubCache {
         }
     }
 
-    /// Answers a delivery of an event. What it is about is marked before the answer is sent, and once more after
-    /// [`AGAIN_AFTER`].
+    /// Answers a delivery of an event. What it is about is marked before the answer is sent, and
+    /// once more after [`AGAIN_AFTER`].
     pub(crate) async fn deliver<B>(&self, parts: &Parts, body: B) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + 'static,

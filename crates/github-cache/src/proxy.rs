@@ -53,7 +53,8 @@ use crate::validator::{derive, quoted};
 /// The methods that are passed on.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// How often a request waits for those of other tokens: for the answer, and for the proof that it may have it.
+/// How often a request waits for those of other tokens: for the answer, and for the proof that it
+/// may have it.
 const MAX_ROUNDS: u32 = 2;
 
 /// The headers that let pages of other origins read an answer.
@@ -74,15 +75,15 @@ static CROSS_ORIGIN: [HeaderName; 6] = [
 ///
 /// # What is bounded
 /// Requests to upstream ([`Limits`](crate::Limits)), the body of a stored response
-/// ([`MAX_REPRESENTATION_BYTES`](crate::MAX_REPRESENTATION_BYTES); while one is fetched, that much is held
-/// twice at most), bytes on the way to a client (256 KiB when nothing is collected for the store),
-/// decoded grants (4,096) and rate limits remembered (10,000).
+/// ([`MAX_REPRESENTATION_BYTES`](crate::MAX_REPRESENTATION_BYTES); while one is fetched, that much
+/// is held twice at most), bytes on the way to a client (256 KiB when nothing is collected for the
+/// store), decoded grants (4,096) and rate limits remembered (10,000).
 ///
 /// # What it does not do
 /// - `max-stale` of a request is ignored: nothing stale is served.
-/// - A write marks the path it went to and the paths above it, for the token that wrote. What another
-///   token changed is seen when the lifetime ends (usually 60 s). A GraphQL mutation marks nothing, and
-///   neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
+/// - A write marks the path it went to and the paths above it, for the token that wrote. What
+/// another token changed is seen when the lifetime ends (usually 60 s). A GraphQL mutation marks
+/// nothing, and neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
 #[derive(Clone)]
 pub struct GitHubCache {
     pub(crate) shared: Arc<Shared>,
@@ -137,7 +138,8 @@ impl GitHubCache {
         }
     }
 
-    /// Waits until every request that was sent upstream has ended, also those whose client went away.
+    /// Waits until every request that was sent upstream has ended, also those whose client went
+    /// away.
     pub async fn settle(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
@@ -371,7 +373,8 @@ impl GitHubCache {
             }
             match followed {
                 Some(variant) => break (variant, read, candidates),
-                // What is known now may be confirmed at once. What may be shared soon is waited for again.
+                // What is known now may be confirmed at once. What may be shared soon is waited for
+                // again.
                 None if rounds > 0 || !self.may_share(&ask, &rule, &candidates) => {
                     break (None, read, candidates);
                 }
@@ -394,8 +397,9 @@ impl GitHubCache {
         self.fetch(ask, known, why, leads).await
     }
 
-    /// Whether a token may wait for another one's request. Who waits notices that somebody asks, so only those
-    /// wait that may see the repository anyway, or where there is no reason to think that it is private.
+    /// Whether a token may wait for another one's request. Who waits notices that somebody asks, so
+    /// only those wait that may see the repository anyway, or where there is no reason to think
+    /// that it is private.
     async fn may_wait(&self, place: &Place, rule: &Rule) -> bool {
         let store = &self.shared.store;
         rule.share == Share::Everyone
@@ -416,7 +420,8 @@ impl GitHubCache {
             && store.public.is_in_good_standing(&ask.place.token, store.now())
     }
 
-    /// Answers a token that has no grant with what another token had validated, where everybody may have it.
+    /// Answers a token that has no grant with what another token had validated, where everybody may
+    /// have it.
     async fn share(
         &self,
         ask: &Ask,
@@ -453,8 +458,8 @@ impl GitHubCache {
         Some(self.serve(ask, &found, &status))
     }
 
-    /// The newest of these validations at which the repository is known to have been public. A proof that is
-    /// older than all of them is renewed.
+    /// The newest of these validations at which the repository is known to have been public. A
+    /// proof that is older than all of them is renewed.
     async fn proven(&self, ask: &Ask, rule: &Rule, fresh: &[&Validation]) -> Option<Validation> {
         let (store, place) = (&self.shared.store, &ask.place);
         let covered = |proof: Proof| fresh.iter().find(|one| proof.covers(one.version)).map(|one| **one);
@@ -637,7 +642,8 @@ impl GitHubCache {
         Outgoing { lane, client, method: parts.method, url, headers: forwarded(&parts.headers), body }
     }
 
-    /// Passes a request through, in a task of its own: a write must be noted whatever its client does.
+    /// Passes a request through, in a task of its own: a write must be noted whatever its client
+    /// does.
     async fn pass(&self, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
         let status = passing.status.clone();
         let api = passing.api.clone();
@@ -693,8 +699,8 @@ impl GitHubCache {
     }
 }
 
-/// Leads a client that uses a base URL back to it, and gives pages of other origins no right to read what
-/// GitHub lets every page read.
+/// Leads a client that uses a base URL back to it, and gives pages of other origins no right to
+/// read what GitHub lets every page read.
 fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
     let Some(to) = &api.base else { return };
     let status = response.status();

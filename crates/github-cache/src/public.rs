@@ -1,13 +1,14 @@
 //! Which repositories are known to be public, and which tokens are known to work.
 //!
-//! A stored answer is given to a token that did not fetch it only if the repository is proven public within
-//! [`PROOF_LIFETIME`], and the token itself had a successful answer within [`STANDING_LIFETIME`].
+//! A stored answer is given to a token that did not fetch it only if the repository is proven
+//! public within [`PROOF_LIFETIME`], and the token itself had a successful answer within
+//! [`STANDING_LIFETIME`].
 //!
-//! A proof is about a span of time, and it has to cover the moment at which the answer was validated: a
-//! repository that is made private tells nobody, and what is fetched from then on by those who may see it must
-//! not be given away by the proof from before. The span ends with the request that gave the proof. It begins
-//! when the repository was last changed, as its own answer says (`updated_at`), so that what was fetched before
-//! it was made public is not covered either.
+//! A proof is about a span of time, and it has to cover the moment at which the answer was
+//! validated: a repository that is made private tells nobody, and what is fetched from then on by
+//! those who may see it must not be given away by the proof from before. The span ends with the
+//! request that gave the proof. It begins when the repository was last changed, as its own answer
+//! says (`updated_at`), so that what was fetched before it was made public is not covered either.
 
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use crate::write_marks::{Sent, decode_version, encode_version};
 pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
 /// The least time between two requests for a proof of one repository.
 const PROOF_INTERVAL: Duration = Duration::from_millis(250);
-/// How far GitHub's clock may be behind this machine's when a change of a repository is compared with a request.
+/// How far GitHub's clock may be behind this machine's when a change of a repository is compared
+/// with a request.
 const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 /// For how long a token counts as good after GitHub last answered it with success.
 pub(crate) const STANDING_LIFETIME: Duration = Duration::from_secs(3600);
@@ -95,9 +97,10 @@ pub(crate) fn proves_public(kind: TokenKind, headers: &HeaderMap) -> bool {
     kind == TokenKind::Anonymous && CacheControl::of_response(headers).public
 }
 
-/// What a body has in it where it depends on the token's rights: a draft is shown to those who may publish it,
-/// `permissions` are the token's own, and something private of another repository, or an issue of one, is shown to
-/// those who may see that.
+/// What a body has in it where it depends on the token's rights: a draft is shown to those who may
+/// publish it,
+/// `permissions` are the token's own, and something private of another repository, or an issue of
+/// one, is shown to those who may see that.
 const OF_RIGHTS: [&[u8]; 6] = [
     b"\"draft\":true",
     b"\"draft\": true",
@@ -123,7 +126,8 @@ struct Demand {
     attempted: Option<Timestamp>,
 }
 
-/// What is known about repositories and tokens. The proofs are in the cache, the rest is this process's.
+/// What is known about repositories and tokens. The proofs are in the cache, the rest is this
+/// process's.
 #[derive(Debug)]
 pub(crate) struct PublicProofs {
     cache: Cache,
@@ -207,8 +211,9 @@ impl PublicProofs {
         let _outcome = self.cache.put_entry(key, Entry::tombstone(version, self.cache.now())).await;
     }
 
-    /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given something:
-    /// several tokens were, or others wait for it, and no proof was attempted within [`PROOF_INTERVAL`].
+    /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given
+    /// something: several tokens were, or others wait for it, and no proof was attempted within
+    /// [`PROOF_INTERVAL`].
     pub(crate) fn is_proof_due(
         &self,
         token: &TokenId,

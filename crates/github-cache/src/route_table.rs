@@ -226,7 +226,8 @@ mod tests {
         assert!(!table.rule("/rate_limit").store && !table.rule("/app/installations").store);
     }
 
-    /// Every endpoint that can be read, by GitHub's OpenAPI description, with what the table says about it.
+    /// Every endpoint that can be read, by GitHub's OpenAPI description, with what the table says
+    /// about it.
     const MAP: &str = include_str!("../tests/route-map.txt");
 
     fn line(table: &RouteTable, path: &str) -> String {
@@ -301,7 +302,8 @@ mod tests {
         }
     }
 
-    /// With the description at hand, nothing in it is missing from the map: a new endpoint is classed by hand.
+    /// With the description at hand, nothing in it is missing from the map: a new endpoint is
+    /// classed by hand.
     #[test]
     fn route_map_has_every_endpoint_of_the_openapi_description() {
         let Some(file) = std::env::var_os("PEERCACHE_TEST_OPENAPI").filter(|file| !file.is_empty()) else {

@@ -1,16 +1,18 @@
 //! Marks: since when what is stored about a part of the API has to be revalidated.
 //!
-//! A mark is an entry that holds a **floor**: a version at or below which nothing is believed. A grant
-//! carries the version that was minted when its request was *sent*, and is believed only above the floor. So
-//! a read that was under way while a write happened is not believed, in whatever order they end.
+//! A mark is an entry that holds a **floor**: a version at or below which nothing is believed. A
+//! grant carries the version that was minted when its request was *sent*, and is believed only
+//! above the floor. So a read that was under way while a write happened is not believed, in
+//! whatever order they end.
 //!
-//! A write *removes* the mark. The tombstone reaches the other machines like every removal, at once where
-//! tiers tell of removals, and its version is the next floor. Where there is no mark nothing is believed, so
-//! an evicted mark costs a revalidation and never a stale answer. The first request that is sent for a part
-//! without a mark puts one there.
+//! A write *removes* the mark. The tombstone reaches the other machines like every removal, at once
+//! where tiers tell of removals, and its version is the next floor. Where there is no mark nothing
+//! is believed, so an evicted mark costs a revalidation and never a stale answer. The first request
+//! that is sent for a part without a mark puts one there.
 //!
-//! Versions are taken at the time of writing. A mark that lies below the horizon of an `invalidate --all` is
-//! replaced by the next request, and a version from a clock that was ahead is not taken for a floor.
+//! Versions are taken at the time of writing. A mark that lies below the horizon of an `invalidate
+//! --all` is replaced by the next request, and a version from a clock that was ahead is not taken
+//! for a floor.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,13 +24,14 @@ use peercache::backend::{NodeId, Timestamp, Version};
 use peercache::chain::Outcome;
 use peercache::{Cache, Entry, Key};
 
-/// For how long a mark is good without looking at the shared tiers again. A machine that is not told of
-/// removals sees another's write after this at the latest.
+/// For how long a mark is good without looking at the shared tiers again. A machine that is not
+/// told of removals sees another's write after this at the latest.
 const MARK_LIFETIME: Duration = Duration::from_secs(60);
-/// For how long after that a mark whose tiers were all asked, and know of no write since, is renewed as it is.
+/// For how long after that a mark whose tiers were all asked, and know of no write since, is
+/// renewed as it is.
 const MARK_RENEWED_FOR: Duration = Duration::from_secs(600);
-/// For how long a floor that was read is good for the next request without a look into the store. A write of this
-/// process ends it at once, one of another machine is seen this much later.
+/// For how long a floor that was read is good for the next request without a look into the store. A
+/// write of this process ends it at once, one of another machine is seen this much later.
 const RECENT: Duration = Duration::from_millis(250);
 /// How many floors are remembered for that.
 const MAX_RECENT: usize = 10_000;
@@ -46,8 +49,8 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) struct WriteMarks {
     cache: Cache,
-    /// The version of the last write that this process noted, anywhere; at first, of its start. What is
-    /// older is not believed where no mark says otherwise: a mark may have been evicted.
+    /// The version of the last write that this process noted, anywhere; at first, of its start.
+    /// What is older is not believed where no mark says otherwise: a mark may have been evicted.
     last_write: Mutex<Version>,
     recent: quick_cache::sync::Cache<[u8; 32], Recent>,
     /// Counts the beginnings and ends of writes.
@@ -93,8 +96,8 @@ impl WriteMarks {
         Sent { version: self.cache.next_version(), at: self.cache.now() }
     }
 
-    /// The floor under this mark; nothing if there is no mark. One that has to be looked for in the shared tiers
-    /// again is renewed if every tier was asked and none has a write above it.
+    /// The floor under this mark; nothing if there is no mark. One that has to be looked for in the
+    /// shared tiers again is renewed if every tier was asked and none has a write above it.
     pub(crate) async fn floor(&self, key: &Key) -> Option<Version> {
         // Before the look for a tombstone, as in `begin`.
         let version = self.cache.next_version();
@@ -125,8 +128,8 @@ impl WriteMarks {
 
     /// Puts a mark where there is none.
     ///
-    /// Its version is minted before the look for a tombstone: a write that happens after that look has a
-    /// tombstone above it, which this mark cannot hide.
+    /// Its version is minted before the look for a tombstone: a write that happens after that look
+    /// has a tombstone above it, which this mark cannot hide.
     pub(crate) async fn begin(&self, key: &Key) {
         let version = self.cache.next_version();
         let lookup = self.cache.lookup(key).await;
@@ -153,7 +156,8 @@ impl WriteMarks {
         self.writes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A version of a clock that was ahead would never be reached again: it is replaced by one of now.
+    /// A version of a clock that was ahead would never be reached again: it is replaced by one of
+    /// now.
     fn last_write(&self, now: Timestamp) -> Version {
         let mut last = self.last_write.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_from_future(now) {

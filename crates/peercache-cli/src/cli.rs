@@ -95,7 +95,8 @@ pub(crate) enum Command {
 #[cfg(feature = "demo")]
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Recorded exchanges whose reads are mixed in, one in JSON a line [default: @octokit/fixtures from npm]
+    /// Recorded exchanges whose reads are mixed in, one in JSON a line [default: @octokit/fixtures
+    /// from npm]
     #[arg(long, value_name = "FILE")]
     pub(crate) corpus: Option<PathBuf>,
 
@@ -120,8 +121,8 @@ pub(crate) struct IpfsArgs {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum IpfsCommand {
-    /// Remove what has expired or is too much, then let the node drop every block that nothing links and nothing
-    /// pins, also those of others
+    /// Remove what has expired or is too much, then let the node drop every block that nothing
+    /// links and nothing pins, also those of others
     Gc,
 }
 
@@ -133,7 +134,8 @@ pub(crate) struct StorachaArgs {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum StorachaCommand {
-    /// Print a WEB3_STORAGE_TOKEN, from what the official command line prints; what it grants goes to standard error
+    /// Print a WEB3_STORAGE_TOKEN, from what the official command line prints; what it grants goes
+    /// to standard error
     Token(StorachaTokenArgs),
     /// Show what WEB3_STORAGE_TOKEN grants, never the key
     Show,
@@ -145,7 +147,8 @@ pub(crate) struct StorachaTokenArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: PathBuf,
 
-    /// The file with the delegation to the agent (`storacha delegation create AGENT --can ... --base64`)
+    /// The file with the delegation to the agent (`storacha delegation create AGENT --can ...
+    /// --base64`)
     #[arg(long, value_name = "FILE")]
     pub(crate) proof: PathBuf,
 
@@ -172,7 +175,8 @@ pub(crate) enum S3Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct LifecycleArgs {
-    /// Days after which an object goes; below 31, what was removed can come back from a machine that was away
+    /// Days after which an object goes; below 31, what was removed can come back from a machine
+    /// that was away
     #[arg(long, default_value_t = peercache::S3::DEFAULT_SWEEP_DAYS, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub(crate) days: u16,
 
@@ -219,7 +223,8 @@ pub(crate) struct InvalidateArgs {
     #[arg(long, conflicts_with = "keys")]
     pub(crate) all: bool,
 
-    /// What is known of a repository on GitHub: it is asked for again before it is served; repeatable
+    /// What is known of a repository on GitHub: it is asked for again before it is served;
+    /// repeatable
     #[arg(long, value_name = "OWNER/REPO", conflicts_with_all = ["keys", "all"])]
     pub(crate) github: Vec<String>,
 
@@ -296,7 +301,8 @@ pub(crate) struct KeygenArgs {
     #[arg(long, conflicts_with = "read_only")]
     pub(crate) public: bool,
 
-    /// The file that holds the known secret; `-` is standard input [default: CACHE_SECRET, else standard input]
+    /// The file that holds the known secret; `-` is standard input [default: CACHE_SECRET, else
+    /// standard input]
     #[arg(long, value_name = "FILE")]
     pub(crate) from: Option<PathBuf>,
 }

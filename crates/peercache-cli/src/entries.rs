@@ -265,7 +265,8 @@ pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit,
     Ok(Exit::Ok)
 }
 
-/// Lets the running server do it, which then asks GitHub at once; without one it is noted in the store.
+/// Lets the running server do it, which then asks GitHub at once; without one it is noted in the
+/// store.
 async fn invalidate_repositories(args: &InvalidateArgs, json: bool) -> Result<Exit, Failure> {
     let wrong = |name: &str| {
         Failure::config(format!(

@@ -93,7 +93,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TOKEN")]
     client_token: Option<String>,
 
-    /// The secret of GitHub's webhooks, which are delivered to /-/webhook; @FILE reads it [default: CACHE_WEBHOOK_SECRET]
+    /// The secret of GitHub's webhooks, which are delivered to /-/webhook; @FILE reads it [default:
+    /// CACHE_WEBHOOK_SECRET]
     #[arg(long, value_name = "SECRET")]
     webhook_secret: Option<String>,
 

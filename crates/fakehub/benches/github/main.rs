@@ -1,8 +1,10 @@
-//! What a fleet of CI jobs saves: the same jobs against the same origin, without a cache and with several.
+//! What a fleet of CI jobs saves: the same jobs against the same origin, without a cache and with
+//! several.
 //!
-//! `cargo xtask bench github` runs the sweep; `-- --help` lists what can be chosen. Calls are counted by the
-//! origin, and every answer that a job got is judged by the origin. Each contender has an origin of its own with
-//! the same seeds, and all of them run at the same time, so that none has the machine to itself.
+//! `cargo xtask bench github` runs the sweep; `-- --help` lists what can be chosen. Calls are
+//! counted by the origin, and every answer that a job got is judged by the origin. Each contender
+//! has an origin of its own with the same seeds, and all of them run at the same time, so that none
+//! has the machine to itself.
 
 mod contender;
 mod table;

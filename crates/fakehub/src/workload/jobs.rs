@@ -202,8 +202,9 @@ fn poller(options: &Options, world: &World, token: String, millis: u64, random: 
     Job { start, token, steps, foreign: false, gzip: options.gzip }
 }
 
-/// Job tokens of a repository of somebody else's. Each reads something public, so that it is a token that works,
-/// and in between what the jobs of private repositories read, in the same form and spelled as they do.
+/// Job tokens of a repository of somebody else's. Each reads something public, so that it is a
+/// token that works, and in between what the jobs of private repositories read, in the same form
+/// and spelled as they do.
 fn foreign(options: &Options, world: &World, jobs: &[Job], grants: &mut Vec<Grant>) -> Vec<Job> {
     let mut random = Random::of(options.seed, "foreign");
     let secret: Vec<String> = world

@@ -1,19 +1,24 @@
-//! Traffic of a fleet of CI jobs: what each job asks for and when, which tokens there are, and how the world
-//! changes meanwhile. Everything depends on the seed alone.
+//! Traffic of a fleet of CI jobs: what each job asks for and when, which tokens there are, and how
+//! the world changes meanwhile. Everything depends on the seed alone.
 //!
-//! No public trace of what runners ask of the API is known, so the model is made of parts that are: the calls that
-//! published actions and `gh` make (read from their sources), bodies in recorded shapes and sizes, recorded
-//! exchanges where a corpus of them is given, and rates of change as measured on polled resources. Vary
-//! [`Options`] to see how much an outcome depends on the model; one number proves little.
+//! No public trace of what runners ask of the API is known, so the model is made of parts that are:
+//! the calls that published actions and `gh` make (read from their sources), bodies in recorded
+//! shapes and sizes, recorded exchanges where a corpus of them is given, and rates of change as
+//! measured on polled resources. Vary [`Options`] to see how much an outcome depends on the model;
+//! one number proves little.
 //!
-//! - Pushes come at random; each starts workflows, each a matrix of jobs, and jobs of a matrix ask for the same.
-//! - A job's steps are those of `setup-*`, tool installers, `gh release download`, `paths-filter`, `labeler`,
-//!   `github-script`, sticky comments, `gh run view` and `watch`, `gh pr checks --watch`, changelog makers.
+//! - Pushes come at random; each starts workflows, each a matrix of jobs, and jobs of a matrix ask
+//! for the same.
+//! - A job's steps are those of `setup-*`, tool installers, `gh release download`, `paths-filter`,
+//! `labeler`,
+//! `github-script`, sticky comments, `gh run view` and `watch`, `gh pr checks --watch`, changelog
+//! makers.
 //! - Third-party repositories are chosen by Zipf's law.
 //! - An autoscaler polls every repository, and one nightly job in twenty reads a long tail once.
-//! - Foreign tokens, good ones that may not see any private repository, ask for what the jobs of private
-//!   repositories ask for, all the time: an answer that a cache gives to the wrong token is seen. Their requests
-//!   are judged like all others, and are not counted among those that a cache may save.
+//! - Foreign tokens, good ones that may not see any private repository, ask for what the jobs of
+//! private repositories ask for, all the time: an answer that a cache gives to the wrong token is
+//! seen. Their requests are judged like all others, and are not counted among those that a cache
+//! may save.
 
 mod client;
 mod jobs;
@@ -59,10 +64,11 @@ pub struct Options {
     pub recorded: Corpus,
     /// Tokens that may see no private repository and keep asking for what is in them.
     pub foreign: u32,
-    /// The chance that a read of one step is made by another step of the same job, too: several actions of a job
-    /// look at the same pull request, tool or manifest.
+    /// The chance that a read of one step is made by another step of the same job, too: several
+    /// actions of a job look at the same pull request, tool or manifest.
     pub repeats: f64,
-    /// Whether clients accept compressed answers. Some caches cannot derive an entity tag from those.
+    /// Whether clients accept compressed answers. Some caches cannot derive an entity tag from
+    /// those.
     pub gzip: bool,
 }
 
@@ -112,7 +118,8 @@ pub struct Job {
     pub token: String,
     /// Its requests.
     pub steps: Vec<Step>,
-    /// Whether it asks for what its token may not see, and its requests are not to be counted as the fleet's.
+    /// Whether it asks for what its token may not see, and its requests are not to be counted as
+    /// the fleet's.
     pub foreign: bool,
     /// Whether its clients accept compressed answers.
     pub gzip: bool,
@@ -162,8 +169,8 @@ impl Workload {
         Self { grants, private: world.private(options), changes, jobs, corpus: world.into_corpus() }
     }
 
-    /// `jobs` jobs with a token each, at most `parallel` at a time, that all ask for one manifest of a public
-    /// repository, as a large matrix of `setup-node` does.
+    /// `jobs` jobs with a token each, at most `parallel` at a time, that all ask for one manifest
+    /// of a public repository, as a large matrix of `setup-node` does.
     #[must_use]
     pub fn one_manifest(seed: u64, jobs: u32, parallel: u32) -> Self {
         let options = Options { seed, jobs, ..Options::default() };
@@ -196,8 +203,8 @@ impl Workload {
         &self.private
     }
 
-    /// An origin for this workload: its world, tokens and changes. Limits are counted and not enforced, so that
-    /// answers do not depend on how many calls a cache makes.
+    /// An origin for this workload: its world, tokens and changes. Limits are counted and not
+    /// enforced, so that answers do not depend on how many calls a cache makes.
     #[must_use]
     pub fn origin(&self) -> FakeHubBuilder {
         let mut builder = FakeHub::builder(self.corpus.clone()).unlimited(true);

@@ -1,4 +1,5 @@
-//! What an ordinary proxy does for a fleet: each answer is kept for a minute, for the token that asked for it.
+//! What an ordinary proxy does for a fleet: each answer is kept for a minute, for the token that
+//! asked for it.
 //!
 //! It stands for nginx's `proxy_cache` with the token in the key, where no nginx is at hand.
 
@@ -54,8 +55,8 @@ impl PerTokenCache {
         Self::listen(origin, true).await
     }
 
-    /// As [`PerTokenCache::start`], but one answer is given to every token: it leaks, and shows that leaks are
-    /// counted.
+    /// As [`PerTokenCache::start`], but one answer is given to every token: it leaks, and shows
+    /// that leaks are counted.
     ///
     /// # Errors
     /// When no port can be listened on.

@@ -1,4 +1,5 @@
-//! What a run came to: counted by the origin where it concerns calls, judged by it where it concerns answers.
+//! What a run came to: counted by the origin where it concerns calls, judged by it where it
+//! concerns answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use super::run::Answered;
 use crate::handle::FakeHubHandle;
 use crate::judge::Verdict;
 
-/// How late an answer may still be when its rule is to ask each time: it was under way, or joined one that was.
+/// How late an answer may still be when its rule is to ask each time: it was under way, or joined
+/// one that was.
 const UNDER_WAY: Duration = Duration::from_millis(1500);
 /// The lifetime that GitHub gives its answers.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -96,8 +98,8 @@ pub struct Tally {
     pub foreign_leaks: u64,
     /// Requests with a job's token that reached the origin, by route.
     pub routes: BTreeMap<String, RouteCount>,
-    /// Answers that their token should never have got, and those got longer after access was lost than
-    /// [`Rule::bound`] allows.
+    /// Answers that their token should never have got, and those got longer after access was lost
+    /// than [`Rule::bound`] allows.
     pub leaks: u64,
     /// Answers given within the bound after access was lost.
     pub lost_within_rule: u64,

@@ -1,5 +1,6 @@
-//! No token learns of another's requests: by time, by a guessed validator, by a remembered refusal, by a
-//! repository's old name, or by what one answer says another depends on. `leaks` has the bodies themselves.
+//! No token learns of another's requests: by time, by a guessed validator, by a remembered refusal,
+//! by a repository's old name, or by what one answer says another depends on. `leaks` has the
+//! bodies themselves.
 
 use std::fmt::Write as _;
 use std::time::Duration;
