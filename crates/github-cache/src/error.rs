@@ -39,13 +39,8 @@ impl Problem {
     pub(crate) const fn no_such_endpoint() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-<<<<<<< HEAD
-            "peercache: no such endpoint; there are /-/peercache/health, /-/peercache/stats, \
-             /-/peercache/invalidate, /-/webhook, /metrics and /-/cache/KEY",
-=======
             "peercache: no such endpoint; there are /-/ (the status page), /-/stats, /-/metrics, \
              /-/health/live, /-/health/ready and /-/cache/KEY",
->>>>>>> main
             "local",
         )
     }

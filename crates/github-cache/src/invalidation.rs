@@ -24,7 +24,7 @@ use crate::shared::Shared;
 /// Where GitHub delivers events, without the slash at the start.
 pub(crate) const WEBHOOK: &str = "-/webhook";
 /// Where a repository is invalidated by hand.
-pub(crate) const INVALIDATE: &str = "-/peercache/invalidate";
+pub(crate) const INVALIDATE: &str = "-/invalidate";
 
 /// The largest delivery: GitHub sends at most 25 MB.
 const MAX_DELIVERY_BYTES: usize = 25 * 1024 * 1024;
@@ -215,7 +215,7 @@ impl GitHubCache {
         true
     }
 
-    /// Answers `POST /-/peercache/invalidate?repository=OWNER/REPO`.
+    /// Answers `POST /-/invalidate?repository=OWNER/REPO`.
     pub(crate) async fn invalidate_by_hand(
         &self,
         parts: &Parts,

@@ -28,17 +28,12 @@ use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
-<<<<<<< HEAD
 use crate::invalidation::{INVALIDATE, WEBHOOK};
-use crate::passthrough::{Passed, Passing, Written};
-use crate::policy::{Plan, plan};
-use crate::public::Proof;
-=======
 use crate::own;
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
+use crate::public::Proof;
 use crate::report::{SavedReport, StatsReport, degraded};
->>>>>>> main
 use crate::request_headers::{of_client, to_send};
 use crate::rewrite::Rewrite;
 use crate::route_table::{Rule, Share};

@@ -279,7 +279,7 @@ async fn invalidate_repositories(args: &InvalidateArgs, json: bool) -> Result<Ex
         if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte)) {
             return Err(wrong(name));
         }
-        let path = format!("/-/peercache/invalidate?repository={name}");
+        let path = format!("/-/invalidate?repository={name}");
         let (asked, answer) = ask::post(&args.server, &path).await?;
         match answer {
             Ok(()) => by = Some(asked),

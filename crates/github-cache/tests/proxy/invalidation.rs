@@ -106,14 +106,14 @@ async fn repository_is_invalidated_by_hand_from_this_machine_only() {
     let github = GitHub::start(false).await;
     let path = github.path("/issues/1");
     github.get(A, &path).await.expect(200, STORED);
-    let target = format!("/-/peercache/invalidate?repository={}", github.name.to_ascii_uppercase());
+    let target = format!("/-/invalidate?repository={}", github.name.to_ascii_uppercase());
     let page = github.rig.send("POST", &target, &[("origin", "https://evil.example")], "").await;
     assert_eq!(page.status, 403);
     github.get(A, &path).await.expect(200, HIT);
     assert_eq!(github.rig.send("POST", &target, &[], "").await.status, 204);
     github.get(A, &path).await.expect(200, REVALIDATED);
     for wrong in ["", "?repository=", "?repository=o", "?repository=o/..", "?x=o/r"] {
-        let target = format!("/-/peercache/invalidate{wrong}");
+        let target = format!("/-/invalidate{wrong}");
         assert_eq!(github.rig.send("POST", &target, &[], "").await.status, 400, "{wrong}");
     }
     assert_eq!(github.rig.send("GET", &target, &[], "").await.status, 405);
