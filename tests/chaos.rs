@@ -2,7 +2,8 @@
 //! count that does not add up. All in paused time.
 //!
 //! `PEERCACHE_CHAOS_SEEDS=100000` tries more seeds, `PEERCACHE_CHAOS_SEED=42` one alone, and
-//! `PEERCACHE_CHAOS_S3_SEEDS=1000` more of those that write to a real server.
+//! `PEERCACHE_CHAOS_S3_SEEDS=1000` or `PEERCACHE_CHAOS_STORACHA_SEEDS=100` more of those that write
+//! to a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
 #[cfg(feature = "s3")]
@@ -10,12 +11,18 @@
 mod bucket;
 #[path = "chaos/coverage.rs"]
 mod coverage;
+#[cfg(any(feature = "s3", feature = "storacha"))]
+#[path = "chaos/outside.rs"]
+mod outside;
 #[path = "chaos/rng.rs"]
 mod rng;
 #[path = "chaos/run.rs"]
 mod run;
 #[path = "chaos/scenario.rs"]
 mod scenario;
+#[cfg(feature = "storacha")]
+#[path = "chaos/space.rs"]
+mod space;
 #[path = "chaos/step.rs"]
 mod step;
 #[path = "chaos/tally.rs"]
@@ -37,6 +44,10 @@ const SEEDS: u64 = 10_000;
 /// write replace a newer one.
 #[cfg(feature = "s3")]
 const SERVER_SEEDS: u64 = 150;
+/// The same of those with a real upload service, of which each takes some seconds:
+/// `PEERCACHE_CHAOS_STORACHA_SEEDS`.
+#[cfg(feature = "storacha")]
+const SPACE_SEEDS: u64 = 4;
 /// From so many seeds on, everything that can happen must have happened.
 const ENOUGH_SEEDS: u64 = 1_000;
 /// How many failures are worth reading.
@@ -56,6 +67,8 @@ fn explain(seed: u64, world: World, wrong: &str) -> String {
         World::Shared => "shared_tiers",
         #[cfg(feature = "s3")]
         World::Bucket => "seaweedfs",
+        #[cfg(feature = "storacha")]
+        World::Space => "upload_service",
     };
     format!(
         "seed {seed}: {wrong}\n  reproduce: PEERCACHE_CHAOS_SEED={seed} cargo test -p peercache --test chaos {test}\n  \
@@ -81,12 +94,22 @@ fn buckets_on_seaweedfs_never_give_a_wrong_answer_or_a_wrong_count() {
     store.check();
 }
 
+#[cfg(feature = "storacha")]
+#[test]
+fn spaces_of_an_upload_service_never_give_a_wrong_answer_or_a_wrong_count() {
+    let Some(service) = space::Service::start() else { return };
+    try_seeds(World::Space);
+    service.check();
+}
+
 /// How many seeds are tried of this world.
 fn seeds(world: World) -> u64 {
     match world {
         World::Local | World::Shared => number_from("PEERCACHE_CHAOS_SEEDS").unwrap_or(SEEDS),
         #[cfg(feature = "s3")]
         World::Bucket => number_from("PEERCACHE_CHAOS_S3_SEEDS").unwrap_or(SERVER_SEEDS),
+        #[cfg(feature = "storacha")]
+        World::Space => number_from("PEERCACHE_CHAOS_STORACHA_SEEDS").unwrap_or(SPACE_SEEDS),
     }
 }
 

@@ -8,8 +8,9 @@ if [ ! -f "$dir/pid" ]; then
   exit 0
 fi
 if saved="$(peercache stats --socket "$dir/peercache.sock" 2>&1)"; then
-  { echo "### peercache"; echo '```'; echo "$saved"; echo '```'; } >> "$GITHUB_STEP_SUMMARY"
   echo "$saved"
+  peercache report --github-step-summary --socket "$dir/peercache.sock" ||
+    echo "::warning::peercache could not write the summary of the job"
 else
   echo "::warning::peercache does not answer: $saved"
 fi

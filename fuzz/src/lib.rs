@@ -15,6 +15,7 @@ mod journal;
 mod manifest;
 mod peers;
 mod sealed;
+mod storacha;
 
 pub use config::config;
 pub use envelope::envelope;
@@ -22,3 +23,4 @@ pub use journal::journal;
 pub use manifest::manifest;
 pub use peers::peers;
 pub use sealed::sealed;
+pub use storacha::{storacha_car, storacha_cbor, storacha_receipt, storacha_token};

@@ -315,7 +315,7 @@ async fn first_peer(peers: &Peers, targets: usize, mdns: bool) {
             (true, true) => "multicast DNS found none, and CACHE_BOOTSTRAP_PEERS names none".to_owned(),
             (true, false) => "CACHE_BOOTSTRAP_PEERS names none".to_owned(),
         };
-        tracing::warn!("no peer is connected, this goes on without: {why}");
+        tracing::warn!("no peer is connected, going on without peers: {why}");
     }
 }
 

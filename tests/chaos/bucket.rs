@@ -1,21 +1,15 @@
 //! Tiers whose entries lie in a bucket of a real server.
-//!
-//! A chain runs in paused time on a runtime of one thread. Requests take real time, on a runtime of
-//! their own; while one is under way the paused time stands still, as tokio has it while a blocking
-//! call runs. So to the chain each takes no time, and what chaos adds is all there is to see of
-//! time.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use peercache::backend::{BackendInfo, Fleet};
-use peercache::{CacheBackend, Clock, Entry, Error, Key, S3};
+use peercache::{CacheBackend, Clock, S3};
 use peercache_testkit::ManualClock;
 use peercache_testkit::servers::SeaweedFs;
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
+
+use crate::outside::Outside;
 
 /// The store of the test that runs. The test holds it, so that the server ends with it.
 static STORE: Mutex<Weak<Store>> = Mutex::new(Weak::new());
@@ -66,9 +60,16 @@ impl Store {
             .request_timeout(Duration::from_secs(60))
             .clock(Arc::clone(clock) as Arc<dyn Clock>);
         [builder.clone(), builder].map(|builder| {
-            let inner = Arc::new(self.runtime.block_on(builder.open()).unwrap());
-            let info = BackendInfo::new(name, inner.info().capabilities);
-            Arc::new(Bucket { info, inner, store: Arc::clone(self) }) as Arc<dyn CacheBackend>
+            let bucket = self.runtime.block_on(builder.open()).unwrap();
+            let store = Arc::clone(self);
+            let ended = Box::new(move |bucket: &S3| {
+                let report = bucket.report();
+                store.gets.fetch_add(report.requests.get, Ordering::Relaxed);
+                store.puts.fetch_add(report.requests.put, Ordering::Relaxed);
+                store.conflicts.fetch_add(report.conflicts, Ordering::Relaxed);
+            });
+            let runtime = self.runtime.handle().clone();
+            Arc::new(Outside::new(name, bucket, runtime, ended)) as Arc<dyn CacheBackend>
         })
     }
 
@@ -81,66 +82,5 @@ impl Store {
             println!("{what} in buckets: {times}");
             assert!(times > 0, "no bucket met any {what}");
         }
-    }
-}
-
-/// A bucket, asked outside of paused time.
-#[derive(Debug)]
-struct Bucket {
-    info: BackendInfo,
-    inner: Arc<S3>,
-    store: Arc<Store>,
-}
-
-impl Bucket {
-    async fn outside<T, F, Fut>(&self, call: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(Arc<S3>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<T, Error>>,
-    {
-        let (inner, runtime): (_, Handle) = (Arc::clone(&self.inner), self.store.runtime.handle().clone());
-        let call = tokio::task::spawn_blocking(move || runtime.block_on(call(inner)));
-        // Also a panic in there is one of this run.
-        call.await.unwrap()
-    }
-}
-
-impl Drop for Bucket {
-    fn drop(&mut self) {
-        let report = self.inner.report();
-        self.store.gets.fetch_add(report.requests.get, Ordering::Relaxed);
-        self.store.puts.fetch_add(report.requests.put, Ordering::Relaxed);
-        self.store.conflicts.fetch_add(report.conflicts, Ordering::Relaxed);
-    }
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl CacheBackend for Bucket {
-    fn info(&self) -> &BackendInfo {
-        &self.info
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
-        let key = key.clone();
-        self.outside(move |bucket| async move { bucket.get(&key).await }).await
-    }
-
-    async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
-        let key = key.clone();
-        self.outside(move |bucket| async move { bucket.put(&key, entry).await }).await
-    }
-
-    async fn probe(&self) -> Result<(), Error> {
-        self.outside(|bucket| async move { bucket.probe().await }).await
-    }
-
-    async fn close(&self) -> Result<(), Error> {
-        self.inner.close().await
-    }
-
-    fn fleet(&self) -> Option<&dyn Fleet> {
-        self.inner.fleet()
     }
 }

@@ -30,6 +30,11 @@ pub(crate) enum Kind {
     Bucket {
         sealed: bool,
     },
+    /// The Storacha tier of the product, over the real upload service.
+    #[cfg(feature = "storacha")]
+    Space {
+        sealed: bool,
+    },
     Nested(Vec<TierPlan>),
 }
 
@@ -83,6 +88,9 @@ pub(crate) enum World {
     /// As the above, and some of them are buckets of a real server.
     #[cfg(feature = "s3")]
     Bucket,
+    /// As the above, with spaces of the real upload service.
+    #[cfg(feature = "storacha")]
+    Space,
 }
 
 /// The bounds of what waits for the shared tiers.
@@ -202,6 +210,8 @@ impl TierPlan {
             Kind::Memory | Kind::Sealed => true,
             #[cfg(feature = "s3")]
             Kind::Bucket { .. } => true,
+            #[cfg(feature = "storacha")]
+            Kind::Space { .. } => true,
         };
         within && self.weather == Weather::Fair
     }
@@ -214,6 +224,8 @@ impl TierPlan {
             Kind::Memory | Kind::Sealed => true,
             #[cfg(feature = "s3")]
             Kind::Bucket { .. } => true,
+            #[cfg(feature = "storacha")]
+            Kind::Space { .. } => true,
         }
     }
 
@@ -228,6 +240,10 @@ impl TierPlan {
     pub(crate) fn is_sealed(&self) -> bool {
         #[cfg(feature = "s3")]
         if let Kind::Bucket { sealed } = self.kind {
+            return sealed;
+        }
+        #[cfg(feature = "storacha")]
+        if let Kind::Space { sealed } = self.kind {
             return sealed;
         }
         matches!(self.kind, Kind::Sealed)
@@ -248,7 +264,11 @@ impl Scenario {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         #[cfg(feature = "s3")]
         if world == World::Bucket {
-            return Self::of(seed, World::Shared).on_buckets(&mut rng);
+            return Self::of(seed, World::Shared).on_server(&mut rng, |sealed| Kind::Bucket { sealed });
+        }
+        #[cfg(feature = "storacha")]
+        if world == World::Space {
+            return Self::of(seed, World::Shared).on_server(&mut rng, |sealed| Kind::Space { sealed });
         }
         let chain = if world == World::Shared { ChainPlan::random(&mut rng) } else { ChainPlan::USUAL };
         let tiers = 1 + rng.below(4);
@@ -276,13 +296,13 @@ impl Scenario {
         self
     }
 
-    /// The same, but one of the tiers is a bucket, and perhaps others are too.
-    #[cfg(feature = "s3")]
-    fn on_buckets(mut self, rng: &mut Rng) -> Self {
+    /// The same, but one of the tiers is on a real server, and perhaps others are too.
+    #[cfg(any(feature = "s3", feature = "storacha"))]
+    fn on_server(mut self, rng: &mut Rng, kind: fn(bool) -> Kind) -> Self {
         let certain = rng.below(self.tiers.len());
         for (index, tier) in self.tiers.iter_mut().enumerate() {
             if index == certain || rng.percent(25) {
-                (tier.kind, tier.shared) = (Kind::Bucket { sealed: rng.percent(50) }, true);
+                (tier.kind, tier.shared) = (kind(rng.percent(50)), true);
             }
         }
         self

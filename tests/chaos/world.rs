@@ -183,6 +183,11 @@ fn backend(
             let [ours, theirs] = crate::bucket::Store::get().pair(name, clock);
             return (ours, theirs);
         }
+        #[cfg(feature = "storacha")]
+        Kind::Space { .. } => {
+            let [ours, theirs] = crate::space::Service::get().pair(name, clock);
+            return (ours, theirs);
+        }
         // Room for the seal.
         Kind::Sealed => {
             map(&TierPlan { most: 1 << 16, ..plan.clone() }, name, clock, true, true, false, true)

@@ -16,13 +16,14 @@ const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
 /// The bench that runs the command itself, and the variable that tells it where that is.
 const GITHUB: (&str, &str) = ("github", "PEERCACHE_BENCH_PEERCACHE");
 /// What benches need; those that are not here need nothing.
-const PARTS: [(&str, &[Part]); 6] = [
+const PARTS: [(&str, &[Part]); 7] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
     (GITHUB.0, &[Part::Nginx, Part::Ghproxy, Part::Corpus]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
     ("redis", &[Part::Redis]),
     ("s3", &[Part::Seaweedfs]),
+    ("storacha", &[Part::Storacha]),
 ];
 
 /// Runs the bench called `name`, with its parts as far as they can be had; `args` go to it as they

@@ -27,13 +27,17 @@ struct Target {
     words: Option<&'static str>,
 }
 
-const TARGETS: [Target; 6] = [
+const TARGETS: [Target; 10] = [
     Target { name: "envelope", seeds: &["crates/cache-api/tests/golden/v1"], words: None },
     Target { name: "manifest", seeds: &[], words: None },
     Target { name: "config", seeds: &["fuzz/seeds/config"], words: Some("fuzz/config.dict") },
     Target { name: "journal", seeds: &["crates/cache-api/tests/golden/v1"], words: None },
     Target { name: "sealed", seeds: &["crates/cache-seal/tests/golden"], words: None },
     Target { name: "peers", seeds: &[], words: None },
+    Target { name: "storacha_car", seeds: &["fuzz/seeds/storacha"], words: None },
+    Target { name: "storacha_cbor", seeds: &["fuzz/seeds/storacha"], words: None },
+    Target { name: "storacha_token", seeds: &["fuzz/seeds/storacha"], words: None },
+    Target { name: "storacha_receipt", seeds: &["fuzz/seeds/storacha"], words: None },
 ];
 
 /// Runs the fuzzers of these names, or all of them, for `seconds` each, one after the other.

@@ -9,7 +9,7 @@ use crate::run::{self, Run, checkout};
 
 /// Names the folder: the version of `@storacha/upload-api`, and how often the server around it was
 /// changed.
-pub(crate) const VERSION: &str = "2.8.4-r1";
+pub(crate) const VERSION: &str = "2.8.4-r3";
 const FILES: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
 
 /// Installs it into `dir`. Nothing of the packages is run.

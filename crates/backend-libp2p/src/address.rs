@@ -131,7 +131,7 @@ impl FromStr for PeerAddress {
         let parsed =
             Self::from_multiaddr(&address).ok_or_else(|| wrong("this kind of address is not used here"))?;
         match &parsed.host {
-            Host::Ip(ip) if !may_dial(*ip) => Err(wrong("nobody can be dialled at this address")),
+            Host::Ip(ip) if !may_dial(*ip) => Err(wrong("this address cannot be dialled")),
             Host::Dns(name) | Host::Dns4(name) | Host::Dns6(name) if name.is_empty() || name.len() > 253 => {
                 Err(wrong("a host's name has 1 to 253 bytes"))
             }
@@ -152,7 +152,7 @@ impl fmt::Debug for PeerAddress {
     }
 }
 
-/// Whether a node is ever dialled there, whoever says that it is: not where no host can be, and not
+/// Whether a node may be dialled at this address: not where no host can be, and not
 /// at link-local addresses, among which clouds keep the credentials of the machine
 /// (169.254.169.254).
 pub(crate) fn may_dial(ip: IpAddr) -> bool {
@@ -164,7 +164,7 @@ pub(crate) fn may_dial(ip: IpAddr) -> bool {
     }
 }
 
-/// At most the first 80 characters of what somebody wrote.
+/// At most the first 80 characters of `text`.
 fn short(text: &str) -> String {
     text.chars().take(80).collect()
 }
@@ -222,7 +222,7 @@ mod tests {
         let error = "172.17.0.1:9100".parse::<PeerAddress>().unwrap_err();
         insta::assert_snapshot!(error, @"peers: configure failed (configuration): this is no address of a peer [value=172.17.0.1:9100]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end");
         let error = "/ip4/169.254.169.254/tcp/80".parse::<PeerAddress>().unwrap_err();
-        insta::assert_snapshot!(error, @"peers: configure failed (configuration): nobody can be dialled at this address [value=/ip4/169.254.169.254/tcp/80]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end");
+        insta::assert_snapshot!(error, @"peers: configure failed (configuration): this address cannot be dialled [value=/ip4/169.254.169.254/tcp/80]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::wire::PeerKey;
 const MIB: usize = 1024 * 1024;
 /// Dials and probes that the core may ask for faster than they are begun.
 const COMMANDS: usize = 256;
-/// How long a node waits to learn where it listens, before it tells.
+/// How long a node waits to learn where it listens, before it announces that.
 const LISTEN_WAIT: Duration = Duration::from_millis(500);
 
 /// What a node is to be for others.

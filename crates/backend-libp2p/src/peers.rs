@@ -93,7 +93,7 @@ impl Peers {
         {
             tracing::warn!(
                 waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                "no peer answered yet; this node starts without and goes on trying"
+                "no peer has answered yet; this node starts without peers and keeps dialling"
             );
         }
     }

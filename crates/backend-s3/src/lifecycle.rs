@@ -64,7 +64,7 @@ impl LifecycleRule {
 }
 
 impl S3 {
-    /// After how many days an object may go unless told otherwise: no entry lives for longer than
+    /// After how many days an object may go by default: no entry lives for longer than
     /// 30, and no tombstone for more than minutes beyond that.
     pub const DEFAULT_SWEEP_DAYS: u16 = 31;
 

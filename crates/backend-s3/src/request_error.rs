@@ -70,7 +70,7 @@ pub(crate) struct Answer {
 pub(crate) enum Extent {
     /// It concerns this request.
     Request,
-    /// Every request would meet it until somebody mends something.
+    /// Every request would fail with it until the cause is removed.
     All,
     /// As [`Extent::All`], and the credentials are the cause.
     Credentials,

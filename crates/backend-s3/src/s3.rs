@@ -34,7 +34,7 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// How long an operation may take unless told otherwise.
+    /// How long an operation may take by default.
     pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
     pub(crate) fn bucket(&self) -> &Bucket {

@@ -76,9 +76,11 @@ impl fmt::Debug for StorachaBuilder {
     }
 }
 
-impl StorachaBuilder {
-    pub(crate) fn new(token: Token) -> Self {
-        Self {
+// Here and not beside the type: the builder makes the tier, and the tier knows no builder.
+impl Storacha {
+    /// Starts with the credentials.
+    pub fn builder(token: Token) -> StorachaBuilder {
+        StorachaBuilder {
             url: None,
             did: None,
             receipts: None,
@@ -91,7 +93,9 @@ impl StorachaBuilder {
             token,
         }
     }
+}
 
+impl StorachaBuilder {
     /// Where the service is and who it is: a URL of `https`, or `http` on this machine, and a DID. The key
     /// behind a `did:web:HOST` is asked from the service itself, or given as `did:web:HOST=did:key:KEY`.
     pub fn service(self, url: impl Into<String>, did: impl Into<String>) -> Self {
@@ -278,7 +282,7 @@ fn config(message: &'static str, variable: &'static str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::tests::printed;
+    use crate::ucan::sample::printed;
 
     fn builder(abilities: &[&str], expires: Option<u64>) -> StorachaBuilder {
         let (key, proof) = printed(abilities, expires);

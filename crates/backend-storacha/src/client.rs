@@ -147,8 +147,11 @@ impl Client {
         let mut car = Car::default();
         let mut invocations = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let capability =
-                Capability { can: task.can.into(), with: self.token.space.to_string(), nb: task.nb.clone() };
+            let capability = Capability {
+                can: task.can.into(),
+                with: self.token.space.to_string(),
+                nb: Some(task.nb.clone()),
+            };
             invocations.push(self.invocation(capability, true, &mut car)?);
         }
         self.send(invocations, car).await
@@ -165,7 +168,7 @@ impl Client {
         let capability = Capability {
             can: "ucan/conclude".into(),
             with: self.agent.to_string(),
-            nb: map([("receipt", Ipld::Link(receipt))]),
+            nb: Some(map([("receipt", Ipld::Link(receipt))])),
         };
         let invocation = self.invocation(capability, false, &mut car)?;
         for outcome in self.send(vec![invocation], car).await? {
@@ -208,7 +211,7 @@ impl Client {
             .header(reqwest::header::ACCEPT, CONTENT_TYPE)
             .body(body)
             .send();
-        let answer = body_of(sent.await.map_err(of_reqwest)?, MAX_CAR_BYTES).await?;
+        let answer = self.message_of(sent.await.map_err(of_reqwest)?).await?;
         let answer = Arc::new(self.checked(message::receipts(&answer))?);
         let key = self.key_of_service().await?;
         let mut outcomes = Vec::with_capacity(invocations.len());
@@ -235,23 +238,15 @@ impl Client {
         })
     }
 
-    /// Stores bytes as a blob of the space. What `beside` asks for goes with the first message; its outcomes
-    /// are given.
-    pub(crate) async fn upload(
-        &self,
-        envelope: &Bytes,
-        digest: [u8; 32],
-        beside: &[Task],
-    ) -> Result<(Pending, Vec<Outcome>), RequestError> {
+    /// Announces bytes as a blob of the space; [`Client::finish`] sends them.
+    pub(crate) async fn upload(&self, envelope: &Bytes, digest: [u8; 32]) -> Result<Pending, RequestError> {
         let size = Ipld::Integer(envelope.len() as i128);
         let blob = map([("digest", Ipld::Bytes(multihash(digest))), ("size", size)]);
-        let mut tasks = vec![Task { can: "space/blob/add", nb: map([("blob", blob)]) }];
-        tasks.extend_from_slice(beside);
-        let mut outcomes = self.invoke(&tasks).await?;
-        let added = outcomes.remove(0);
+        let task = Task { can: "space/blob/add", nb: map([("blob", blob)]) };
+        let added = self.invoke(&[task]).await?.remove(0);
         added.ok()?;
         let effects = self.checked(Effects::read(&added.receipt, &added.answer.car))?;
-        Ok((Pending { effects }, outcomes))
+        Ok(Pending { effects })
     }
 
     /// Sends the bytes to where the service wants them, and gives their address.
@@ -288,12 +283,16 @@ impl Client {
         }
         count(&self.counters.requests);
         let answered = request.send().await.map_err(|error| RequestError::StorageNode(innermost(&error)))?;
-        match answered.status().is_success() {
-            true => Ok(()),
-            false => {
-                Err(RequestError::StorageNode(format!("it answers {} to a PUT", answered.status().as_u16())))
-            }
+        match answered.status() {
+            status if status.is_success() => Ok(()),
+            status if status.is_redirection() => Err(self.redirected()),
+            status => Err(RequestError::StorageNode(format!("it answers {} to a PUT", status.as_u16()))),
         }
+    }
+
+    fn redirected(&self) -> RequestError {
+        count(&self.counters.locations_refused);
+        RequestError::Location("it redirects to another address")
     }
 
     /// Waits for one of the places for requests.
@@ -343,6 +342,7 @@ impl Client {
                 return Ok(Outcome { receipt, answer });
             }
             if asked.elapsed() >= self.receipt_within {
+                count(&self.counters.timeouts);
                 return Err(RequestError::NoReceipt);
             }
             tokio::time::sleep(wait).await;
@@ -358,7 +358,16 @@ impl Client {
         if response.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        body_of(response, MAX_CAR_BYTES).await.map(Some)
+        self.message_of(response).await.map(Some)
+    }
+
+    /// The body, which has to be as short as messages are.
+    async fn message_of(&self, response: reqwest::Response) -> Result<Bytes, RequestError> {
+        let body = body_of(response, MAX_CAR_BYTES).await;
+        if matches!(body, Err(RequestError::TooLong(_))) {
+            count(&self.counters.receipts_refused);
+        }
+        body
     }
 
     /// The address in the claim that an accepted blob comes with.
@@ -371,7 +380,7 @@ impl Client {
         let claim = self.checked(Delegation::read(car, site))?;
         let capability = claim.capabilities.first().filter(|capability| capability.can == "assert/location");
         let parts = self.checked(
-            capability.ok_or(Malformed("a site is no claim of a location")).and_then(|c| fields(&c.nb)),
+            capability.ok_or(Malformed("a site is no claim of a location")).and_then(Capability::parameters),
         )?;
         let named = match parts.get("content") {
             Some(Ipld::Link(cid)) => Some(cid.hash().to_bytes()),
@@ -384,7 +393,10 @@ impl Client {
         }
         match list(parts, "location").first() {
             Some(Ipld::String(url)) => self.address(url),
-            _ => Err(RequestError::Location("the claim names no address")),
+            _ => {
+                count(&self.counters.locations_refused);
+                Err(RequestError::Location("the claim names no address"))
+            }
         }
     }
 
@@ -425,8 +437,7 @@ impl Client {
             .await
             .map_err(|error| RequestError::StorageNode(innermost(&error)))?;
         if response.status().is_redirection() {
-            count(&self.counters.locations_refused);
-            return Err(RequestError::Location("it redirects to another address"));
+            return Err(self.redirected());
         }
         if !response.status().is_success() {
             return Err(RequestError::StorageNode(format!(
@@ -434,7 +445,14 @@ impl Client {
                 response.status().as_u16()
             )));
         }
-        let bytes = body_of(response, most).await?;
+        let bytes = match body_of(response, most).await {
+            Err(RequestError::TooLong(_)) => {
+                count(&self.counters.corrupt);
+                return Err(RequestError::Bytes);
+            }
+            Err(RequestError::BrokenOff(why)) => return Err(RequestError::StorageNode(why)),
+            other => other?,
+        };
         if Sha256::digest(&bytes)[..] != digest {
             count(&self.counters.corrupt);
             return Err(RequestError::Bytes);
@@ -554,7 +572,7 @@ impl Effects {
             let task = Delegation::read(car, *cid)?;
             let Some(capability) = task.capabilities.first() else { continue };
             if capability.can == "ucan/conclude" {
-                let of = link(fields(&capability.nb)?, "receipt")
+                let of = link(capability.parameters()?, "receipt")
                     .ok_or(Malformed("a conclusion has no receipt"))?;
                 let of = Receipt::read(car, of)?;
                 concluded.insert(of.ran, of);
@@ -654,7 +672,7 @@ async fn body_of(response: reqwest::Response, most: usize) -> Result<Bytes, Requ
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|error| RequestError::BrokenOff(innermost(&error)))?;
         if body.len() + piece.len() > most {
-            return Err(RequestError::BrokenOff(format!("it is longer than {most} bytes")));
+            return Err(RequestError::TooLong(most));
         }
         body.extend_from_slice(&piece);
     }

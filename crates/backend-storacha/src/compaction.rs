@@ -1,12 +1,11 @@
 //! Takes superseded writes out of a crowded root, without a moment in which a reader finds nothing.
 //!
-//! Every write is in both roots of its key. A root may be compacted in its own slots of the wall clock alone:
-//! even slots for the first, odd ones for the second. So while one root is empty, between its removal and what
-//! is added after it, the other one is whole, for every process whose clock is about right.
+//! Every write is in both roots of its key, and a root is compacted in its own slots alone. So while one
+//! root is empty, between its removal and what is added after it, the other one is whole.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ipld_core::ipld::Ipld;
 use peercache_api::Key;
@@ -17,11 +16,10 @@ use crate::client::{Task, multihash};
 use crate::layout::Roots;
 use crate::report::count;
 use crate::request_error::RequestError;
+use crate::slots::{next_slot, slot_now};
 use crate::store::{CROWDED, Store, add, digests, remove};
 use crate::ucan::map;
 
-/// Length of a slot.
-const SLOT: Duration = Duration::from_secs(4);
 /// A compaction begins in the first part of its slot, so that it ends well before the next one.
 const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 /// How long the removal and the addition after it may take each.
@@ -84,24 +82,6 @@ async fn run(store: Arc<Store>, mut waiting: mpsc::Receiver<Key>) {
         }
         keys.clear();
     }
-}
-
-/// Which root's slot it is, and how long it has lasted.
-fn slot_now() -> (usize, Duration) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let millis = now.as_millis();
-    let slot = SLOT.as_millis();
-    (
-        usize::from((millis / slot) % 2 == 1),
-        Duration::from_millis(u64::try_from(millis % slot).unwrap_or_default()),
-    )
-}
-
-/// Waits for the beginning of the next slot, and says whose it is.
-async fn next_slot() -> usize {
-    let (which, lasted) = slot_now();
-    tokio::time::sleep(SLOT.saturating_sub(lasted)).await;
-    1 - which
 }
 
 async fn compact(store: &Store, key: &Key, which: usize) -> Result<(), RequestError> {

@@ -20,9 +20,15 @@
 mod builder;
 mod client;
 mod compaction;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(test)]
+mod hostile;
 mod layout;
 mod report;
 mod request_error;
+mod slots;
 mod storacha;
 mod store;
 mod token;
@@ -32,6 +38,3 @@ pub use builder::{Preset, StorachaBuilder};
 pub use report::{StorachaCounts, StorachaReport};
 pub use storacha::Storacha;
 pub use token::{Grant, Token};
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub use ucan::fuzzing;

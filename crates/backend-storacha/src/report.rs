@@ -55,7 +55,7 @@ counters! {
     compactions_missed,
     /// Superseded writes that were removed from the space.
     superseded,
-    /// Operations that did not end within their deadline.
+    /// Operations that did not end within their deadline, and receipts of uploads that did not come.
     timeouts,
 }
 

@@ -15,8 +15,10 @@ pub(crate) enum RequestError {
     Unreachable(String),
     /// An HTTP status that no message came with.
     Status(u16),
-    /// The answer ended early, or was longer than any is.
+    /// The answer ended early.
     BrokenOff(String),
+    /// The answer was longer than so many bytes, which none is.
+    TooLong(usize),
     /// What was received is not what the protocol says.
     Malformed(Malformed),
     /// The service said no.
@@ -75,12 +77,14 @@ impl RequestError {
             .with_help("check that STORACHA_SERVICE_URL is the address of a UCAN upload service"),
             Self::BrokenOff(why) => error(ErrorKind::Unavailable, "the answer of the upload service is cut off")
                 .with_context("reason", shortened(&why)),
+            Self::TooLong(most) => error(ErrorKind::Corrupt, "an answer of the upload service is refused")
+                .with_context("reason", format!("it is longer than {most} bytes")),
             Self::Malformed(why) => {
                 error(ErrorKind::Corrupt, "an answer of the upload service is refused").with_context("reason", why)
             }
             Self::NoReceipt => error(ErrorKind::Timeout, "the receipt of the upload did not come")
                 .with_help("check STORACHA_RECEIPTS_URL"),
-            Self::StorageNode(why) => error(ErrorKind::Unavailable, "the storage node that holds the bytes is away")
+            Self::StorageNode(why) => error(ErrorKind::Unavailable, "the storage node that holds the bytes is away or fails")
                 .with_context("reason", shortened(&why)),
             Self::Location(why) => {
                 error(ErrorKind::Corrupt, "the address of the bytes is refused").with_context("reason", why)

@@ -8,12 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use peercache_api::{BackendInfo, CacheBackend, Entry, Error, ErrorKind, Fleet, Key, Operation};
 
-use crate::builder::StorachaBuilder;
 use crate::compaction::Compaction;
 use crate::layout::Roots;
 use crate::report::StorachaReport;
 use crate::store::Store;
-use crate::token::Token;
 
 /// A space of a UCAN upload service, as a tier.
 ///
@@ -23,8 +21,8 @@ use crate::token::Token;
 ///   out in the background; a reader never misses a key meanwhile.
 /// - **Trust.** Every receipt is verified: who signed it, and of what it is. Bytes are what their SHA-256 names,
 ///   or a miss.
-/// - **Time.** A get, put or probe ends within its deadline ([`StorachaBuilder::request_timeout`]).
-/// - **Private entries** are refused with kind `Denied` unless [`StorachaBuilder::allow_private`] is set: what
+/// - **Time.** A get, put or probe ends within its deadline ([`request_timeout`](crate::StorachaBuilder::request_timeout)).
+/// - **Private entries** are refused with kind `Denied` unless [`allow_private`](crate::StorachaBuilder::allow_private) is set: what
 ///   is removed from a space can stay readable.
 /// - **Memory.** 8,192 writes are remembered, about 300 bytes each; at most 1,024 keys wait to be compacted.
 ///
@@ -39,11 +37,6 @@ pub struct Storacha {
 impl Storacha {
     /// What an operation may take unless told otherwise.
     pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-
-    /// Starts with the credentials.
-    pub fn builder(token: Token) -> StorachaBuilder {
-        StorachaBuilder::new(token)
-    }
 
     pub(crate) fn new(info: BackendInfo, store: Arc<Store>) -> Self {
         let compaction = info.capabilities.writable.then(|| Compaction::start(Arc::clone(&store))).flatten();

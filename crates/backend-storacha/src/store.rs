@@ -14,10 +14,11 @@ use quick_cache::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::client::{Client, Task};
+use crate::client::{Client, Outcome, Task};
 use crate::layout::{Roots, shard};
 use crate::report::{Counters, count};
 use crate::request_error::RequestError;
+use crate::slots::quiet_root;
 use crate::ucan::car::{CAR, digest_of};
 use crate::ucan::{fields, list, map};
 
@@ -43,6 +44,8 @@ pub(crate) struct Store {
     pub(crate) counters: Arc<Counters>,
     pub(crate) clock: Arc<dyn Clock>,
     known: Cache<[u8; 32], Known>,
+    /// The newest write that was seen of a key, by the digest of the key.
+    latest: Cache<[u8; 32], [u8; 32]>,
     allow_private: bool,
     timeout: Duration,
     /// Until when writes are refused here, and why.
@@ -74,6 +77,7 @@ impl Store {
             counters,
             clock,
             known: Cache::new(REMEMBERED),
+            latest: Cache::new(REMEMBERED),
             allow_private,
             timeout,
             writes_disabled: Mutex::default(),
@@ -115,8 +119,11 @@ impl Store {
 
     pub(crate) async fn read(&self, key: &Key) -> Result<Option<Entry>, Error> {
         let fail = |error| self.fail(error, Operation::Get);
-        let shards = self.shards(&Roots::of(&self.prefix, key)).await.map_err(fail)?;
-        let found = self.newest(key, &shards.all()).await.map_err(fail)?;
+        let writes = self.writes(key).await.map_err(fail)?;
+        let found = self.newest(key, &writes).await.map_err(fail)?;
+        if let Some((digest, _)) = &found {
+            self.latest.insert(*key.digest(), *digest);
+        }
         let entry = match found {
             None => None,
             Some((_, Some(entry))) => Some(entry),
@@ -125,6 +132,20 @@ impl Store {
         let entry = entry.filter(|entry| entry.freshness(self.clock.now()) != Freshness::Expired);
         count(if entry.is_some() { &self.counters.hits } else { &self.counters.misses });
         Ok(entry)
+    }
+
+    /// The writes of a key among which the newest is. A root that lists the newest write which was seen
+    /// before has every acknowledged one, as both do; else both are looked at.
+    async fn writes(&self, key: &Key) -> Result<BTreeSet<[u8; 32]>, RequestError> {
+        let roots = Roots::of(&self.prefix, key);
+        if let Some(seen) = self.latest.get(key.digest()) {
+            let found = self.client.invoke(&[lookup(roots.0[quiet_root()])]).await?;
+            let listed = listed(&found[0])?;
+            if listed.contains(&seen) {
+                return Ok(listed.into_iter().collect());
+            }
+        }
+        Ok(self.shards(&roots).await?.all())
     }
 
     /// Whether compaction is due afterwards.
@@ -148,42 +169,28 @@ impl Store {
         let bytes = envelope::encode(key, entry);
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         let roots = Roots::of(&self.prefix, key);
-        let (pending, found) =
-            self.client.upload(&bytes, digest, &roots.0.map(lookup)).await.map_err(fail)?;
-        let shards = self.shards_of(&found).map_err(fail)?;
-        // A store that holds something newer keeps it, and nothing has to be sent.
-        if let Some((_, newest)) = self.newest_head(key, &shards.all()).await.map_err(fail)?
-            && !entry.supersedes(&newest, self.clock.now())
-        {
-            return Ok(false);
-        }
+        let pending = self.client.upload(&bytes, digest).await.map_err(fail)?;
         let length = bytes.len() as u64;
         let url = self.client.finish(pending, bytes, digest).await.map_err(fail)?;
         self.counters.bytes_out.fetch_add(length, std::sync::atomic::Ordering::Relaxed);
-        let add = |root| add(root, &[digest]);
-        for outcome in self.client.invoke(&roots.0.map(add)).await.map_err(fail)? {
-            outcome.ok().map_err(fail)?;
+        // Whether it is the newest does not matter: that is decided by who reads.
+        let mut crowded = false;
+        for outcome in self.client.invoke(&roots.0.map(|root| add(root, &[digest]))).await.map_err(fail)? {
+            crowded |= digests(outcome.ok().map_err(fail)?).len() >= CROWDED;
         }
         self.remember(digest, url, entry);
+        let seen = self.latest.get(key.digest()).and_then(|seen| self.known.get(&seen));
+        if seen.is_none_or(|seen| entry.supersedes(&seen.head, self.clock.now())) {
+            self.latest.insert(*key.digest(), digest);
+        }
         count(&self.counters.puts);
-        Ok(shards.0.iter().any(|shards| shards.len() + 1 >= CROWDED))
+        Ok(crowded)
     }
 
+    /// What both roots list.
     pub(crate) async fn shards(&self, roots: &Roots) -> Result<Shards, RequestError> {
         let found = self.client.invoke(&roots.0.map(lookup)).await?;
-        self.shards_of(&found)
-    }
-
-    fn shards_of(&self, found: &[crate::client::Outcome]) -> Result<Shards, RequestError> {
-        let mut shards = Shards::default();
-        for (place, outcome) in shards.0.iter_mut().zip(found) {
-            match outcome.ok() {
-                Ok(ok) => *place = digests(ok),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(shards)
+        Ok(Shards([listed(&found[0])?, listed(&found[1])?]))
     }
 
     /// The newest write among these, with its value where it had to be fetched to find out. Writes that
@@ -305,6 +312,15 @@ pub(crate) fn digests(ok: &Ipld) -> Vec<[u8; 32]> {
         })
         .collect();
     shards[shards.len().saturating_sub(MAX_SHARDS)..].to_vec()
+}
+
+/// What a root lists; nothing where there is no such root.
+fn listed(outcome: &Outcome) -> Result<Vec<[u8; 32]>, RequestError> {
+    match outcome.ok() {
+        Ok(ok) => Ok(digests(ok)),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 fn lookup(root: Cid) -> Task {

@@ -135,7 +135,10 @@ impl Token {
     /// # Errors
     /// As [`Token::parse`].
     pub fn new(key: &str, proof: &str, service: Option<String>, did: Option<String>) -> Result<Self, Error> {
-        let (key, proof) = (key.trim().to_owned(), proof.trim().to_owned());
+        // The command line prints the DID before the key, as a comment.
+        let written = |line: &&str| !line.is_empty() && !line.starts_with('#');
+        let key = key.lines().map(str::trim).find(written).unwrap_or_default().to_owned();
+        let proof = proof.trim().to_owned();
         Self::assemble(&Fields { key, proof, space: None, service, did })
     }
 
@@ -250,45 +253,9 @@ impl fmt::Debug for Token {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use base64::engine::general_purpose::STANDARD_NO_PAD;
-    use ipld_core::ipld::Ipld;
-
+mod tests {
     use super::*;
-    use crate::ucan::car::{CAR, Car, varint};
-    use crate::ucan::delegation::{Capability, Delegation};
-    use crate::ucan::map;
-
-    /// The key and the proof of an agent for a space, as the official command line prints them.
-    pub(crate) fn printed(abilities: &[&str], expiration: Option<u64>) -> (String, String) {
-        let (space, agent) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
-        let with = Did::of(&space.verifying_key()).to_string();
-        let mut car = Car::default();
-        let delegation = Delegation {
-            issuer: Did::of(&space.verifying_key()),
-            audience: Did::of(&agent.verifying_key()),
-            capabilities: abilities
-                .iter()
-                .map(|can| Capability { can: (*can).into(), with: with.clone(), nb: map([]) })
-                .collect(),
-            expiration,
-            not_before: None,
-            proofs: Vec::new(),
-            facts: Vec::new(),
-            nonce: None,
-            signature: Vec::new(),
-        };
-        let cid = delegation.issue(&space, &mut car).unwrap();
-        let root = car.add(&map([("ucan@0.9.1", Ipld::Link(cid))])).unwrap();
-        car.roots = vec![root];
-        let archive = car.encode().unwrap();
-        let mut bytes = vec![1];
-        varint(&mut bytes, CAR);
-        varint(&mut bytes, 0);
-        varint(&mut bytes, archive.len() as u64);
-        bytes.extend_from_slice(&archive);
-        (key_to_text(&agent).to_string(), format!("m{}", STANDARD_NO_PAD.encode(bytes)))
-    }
+    use crate::ucan::sample::printed;
 
     #[test]
     fn a_token_survives_its_text_and_says_what_it_grants() {
@@ -304,6 +271,8 @@ pub(crate) mod tests {
         let shown = format!("{again:?} {grant:?}");
         assert!(!shown.contains(&key[4..20]), "{shown}");
         assert_eq!(Token::parse(&format!("{key};{proof}")).unwrap().grant().space, grant.space);
+        let commented = format!("# {}\n{key}\n", grant.agent);
+        assert_eq!(Token::new(&commented, &proof, None, None).unwrap().grant().agent, grant.agent);
     }
 
     #[test]

@@ -23,13 +23,17 @@ impl<B: CacheBackend> Fleet for Sealed<B> {
     async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error> {
         let keys = &self.ring.current;
         let Some(fleet) = self.inner.fleet() else {
-            return Err(self.error(ErrorKind::Unsupported, Operation::Lease, "the store coordinates nobody"));
+            return Err(self.error(
+                ErrorKind::Unsupported,
+                Operation::Lease,
+                "the store does not coordinate machines",
+            ));
         };
         if !keys.can_write() {
             return Err(self.error(
                 ErrorKind::Denied,
                 Operation::Lease,
-                "this process has a secret that cannot make entries: nobody can wait for what it loads",
+                "this process has a secret that cannot make entries, so no machine can wait for what it loads",
             ));
         }
         let place = keys.place(key)?;

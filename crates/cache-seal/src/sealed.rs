@@ -29,7 +29,7 @@ static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2)))
 });
 
-/// A backend around another: whoever holds what the inner one stores can neither read nor change
+/// A backend around another: those who hold what the inner one stores can neither read nor change
 /// it.
 ///
 /// - Keys are blinded, values encrypted, both bound to each other and to version and lifetime.

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why something that was stored is not believed.
+/// Why something that was stored is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// It is not sealed at all: somebody wrote in clear.
+    /// It is not sealed at all: it was written in clear.
     NotSealed,
     /// A format that this build does not know.
     UnknownFormat,

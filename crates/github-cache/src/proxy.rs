@@ -29,7 +29,7 @@ use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
 use crate::invalidation::{INVALIDATE, WEBHOOK};
-use crate::own;
+use crate::own::Endpoint;
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::public::Proof;
@@ -75,10 +75,9 @@ static CROSS_ORIGIN: [HeaderName; 6] = [
 /// store), decoded grants (4,096) and rate limits remembered (10,000).
 ///
 /// # What it does not do
-/// - `max-stale` of a request is ignored: nothing stale is served.
-/// - A write marks the path it went to and the paths above it, for the token that wrote. What
-/// another token changed is seen when the lifetime ends (usually 60 s). A GraphQL mutation marks
-/// nothing, and neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
+/// - `max-stale` of a request is ignored: stale answers are given by the rules of this cache alone.
+/// - A write that does not pass through here, and a GraphQL mutation, is seen when the lifetime ends
+///   (usually 60 s), unless GitHub delivers events here (`/-/webhook`).
 #[derive(Clone)]
 pub struct GitHubCache {
     pub(crate) shared: Arc<Shared>,
@@ -679,13 +678,10 @@ impl GitHubCache {
         if parts.headers.contains_key(ORIGIN) {
             return Err(Problem::other_origin());
         }
-        if !matches!(path, "-/health/live" | "-/stats" | "metrics") {
-            return Err(Problem::no_such_endpoint());
-        }
+        let endpoint = Endpoint::of(path).ok_or(Problem::no_such_endpoint())?;
         // Counted first: a report would else count the request for it as one for the API.
         self.shared.stats.local.add(1);
-        let mut response = own::answer(path, || self.stats())?;
-        self.shared.stats.local.add(1);
+        let mut response = endpoint.answer(|| self.stats())?;
         CacheStatus::local("local").append_to(response.headers_mut());
         if parts.method == Method::HEAD {
             *response.body_mut() = ResponseBody::empty();

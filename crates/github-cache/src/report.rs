@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use peercache::CacheReport;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::history::Sample;
 use crate::stats::ProxyStats;
@@ -56,15 +57,25 @@ impl SavedReport {
     }
 }
 
-/// A line for each tier that is not used as intended.
+/// What does not work as it should, and why: a line for each tier that is not asked, for a disk tier that
+/// was left out, and for each address of a peer that nobody answers at while no peer is connected.
 pub(crate) fn degraded(cache: &CacheReport) -> Vec<String> {
-    let tiers = cache.chain.tiers.iter().filter(|tier| tier.breaker.state != "closed");
-    tiers
-        .map(|tier| {
-            let cause = tier.breaker.last_cause.as_deref().unwrap_or("no cause is known");
-            format!("{} is not asked (breaker {}): {cause}", tier.name, tier.breaker.state)
-        })
-        .collect()
+    let tiers = cache.chain.tiers.iter().filter(|tier| tier.breaker.state != "closed").map(|tier| {
+        let cause = tier.breaker.last_cause.as_deref().unwrap_or("no cause is known");
+        format!("{} is not asked (breaker {}): {cause}", tier.name, tier.breaker.state)
+    });
+    tiers.chain(degraded_backends(&cache.backends)).collect()
+}
+
+fn degraded_backends(backends: &BTreeMap<String, Value>) -> impl Iterator<Item = String> {
+    let peers = backends.get("peers").filter(|peers| peers["connected"] == 0);
+    let targets = peers.and_then(|peers| peers["bootstrap"].as_array()).into_iter().flatten().map(|target| {
+        let address = target["address"].as_str().unwrap_or("?");
+        format!("no peer at {address}: {}", target["trouble"].as_str().unwrap_or("being dialled"))
+    });
+    let disk = backends.get("disk").and_then(|disk| disk["left_out"].as_str());
+    let disk = disk.map(|reason| format!("the disk tier is left out: {reason}"));
+    targets.chain(disk)
 }
 
 #[cfg(test)]
@@ -87,5 +98,24 @@ mod tests {
         assert_eq!(saved, SavedReport { asked: 100, not_sent: 65, charged: 20, saved: 80 });
         assert_eq!(saved.percent(), 80);
         assert_eq!(SavedReport::default().percent(), 0);
+    }
+
+    #[test]
+    fn peers_that_are_alone_and_a_disk_that_was_left_out_are_degraded() {
+        let backends = serde_json::json!({
+            "disk": { "left_out": "the disk is full" },
+            "peers": { "connected": 0, "bootstrap": [
+                { "address": "/dns4/a/tcp/1", "trouble": "no such host" },
+                { "address": "/dns4/b/tcp/1", "trouble": null },
+            ] },
+        });
+        let backends = serde_json::from_value(backends).unwrap();
+        let expected = [
+            "no peer at /dns4/a/tcp/1: no such host",
+            "no peer at /dns4/b/tcp/1: being dialled",
+            "the disk tier is left out: the disk is full",
+        ];
+        assert_eq!(degraded_backends(&backends).collect::<Vec<_>>(), expected);
+        assert_eq!(degraded_backends(&BTreeMap::new()).count(), 0);
     }
 }

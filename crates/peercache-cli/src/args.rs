@@ -133,12 +133,20 @@ pub(crate) struct PutArgs {
 #[derive(Args, Debug)]
 pub(crate) struct InvalidateArgs {
     /// The keys
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "github"])]
     pub(crate) keys: Vec<String>,
 
     /// Everything in CACHE_NAMESPACE that was written before now
     #[arg(long, conflicts_with = "keys")]
     pub(crate) all: bool,
+
+    /// What is known of a repository on GitHub: it is asked for again before it is served;
+    /// repeatable
+    #[arg(long, value_name = "OWNER/REPO", conflicts_with_all = ["keys", "all"])]
+    pub(crate) github: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug, Default)]
@@ -174,6 +182,16 @@ pub(crate) struct StatsArgs {
     /// Look at the disk tier of CACHE_DIR instead of asking a server
     #[arg(long, conflicts_with_all = ["url", "socket"])]
     pub(crate) disk: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+
+    /// Append it to the summary of the GitHub Actions job instead of printing it
+    #[arg(long)]
+    pub(crate) github_step_summary: bool,
 }
 
 #[derive(Args, Debug)]

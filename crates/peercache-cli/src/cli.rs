@@ -11,7 +11,7 @@ use peercache_fakehub::FakeHubArgs;
 use crate::args::DemoArgs;
 use crate::args::{
     CompletionsArgs, ConfigArgs, DoctorArgs, ExplainArgs, GetArgs, InvalidateArgs, IpfsArgs, KeygenArgs,
-    PeersArgs, PutArgs, S3Args, Shell, StatsArgs, StorachaArgs,
+    PeersArgs, PutArgs, ReportArgs, S3Args, Shell, StatsArgs, StorachaArgs,
 };
 use crate::ca::CaArgs;
 use crate::exec::ExecArgs;
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Invalidate(InvalidateArgs),
     /// Show what a running `peercache serve` saved, or what the disk tier holds
     Stats(StatsArgs),
+    /// Print what a running `peercache serve` did as Markdown, for the summary of a CI job
+    Report(ReportArgs),
     /// Show the peers that a running `peercache serve` knows: role, round trip, bytes, state
     Peers(PeersArgs),
     /// Print this node's peer id, and what others put into CACHE_BOOTSTRAP_PEERS to find it

@@ -22,6 +22,7 @@ mod logging;
 mod output;
 mod peers;
 mod plain;
+mod report;
 mod s3;
 mod serve;
 mod stats;
@@ -63,6 +64,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Put(args) => entries::put(args, cli.json).await,
         Command::Invalidate(args) => entries::invalidate(args, cli.json).await,
         Command::Stats(args) => stats::run(args, cli.json).await,
+        Command::Report(args) => report::run(args, cli.json).await,
         Command::Peers(args) => peers::run(args, cli.json).await,
         Command::Id => id::run(cli.json).await,
         Command::Ipfs(args) => ipfs::run(&args, cli.json).await,

@@ -34,7 +34,7 @@ async fn lifecycle(args: &LifecycleArgs, json: bool) -> Result<Exit, Failure> {
     } else {
         let prefix = &rule.filter.prefix;
         output::line(format_args!(
-            "{name}: what lies under {prefix} goes {} days after it was written",
+            "{name}: objects below {prefix} are removed {} days after they were written",
             args.days
         ))?;
     }

@@ -71,7 +71,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
 
-    /// An address or network of proxies in front whose X-Forwarded headers are believed; repeatable
+    /// An address or network of proxies in front whose X-Forwarded headers are used; repeatable
     #[arg(long, value_name = "ADDR[/BITS]")]
     trusted_proxy: Vec<String>,
 

@@ -14,16 +14,7 @@ use crate::plain::on_one_line;
 
 /// Prints the statistics.
 pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
-    let stats = if args.disk {
-        disk().await?
-    } else {
-        let mut stats = ask::server(&args.server).await?;
-        let degraded = degraded(&stats);
-        if let Some(fields) = stats.as_object_mut().filter(|_| !degraded.is_empty()) {
-            fields.shift_insert(0, "degraded".to_owned(), json!(degraded));
-        }
-        stats
-    };
+    let stats = if args.disk { disk().await? } else { ask::server(&args.server).await? };
     if json {
         output::json(&stats)?;
     } else {
@@ -41,9 +32,8 @@ pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
 /// How it goes, in a few lines: what was saved, what is wrong, and each tier's hits.
 fn summary(stats: &Value) -> String {
     let count = |name: &str| stats["proxy"][name].as_u64().unwrap_or_default();
-    let asked = count("requests").saturating_sub(count("local"));
-    let charged = count("upstream_requests").saturating_sub(count("upstream_not_modified"));
-    let saved = asked.saturating_sub(charged);
+    let number = |name: &str| stats["saved"][name].as_u64().unwrap_or_default();
+    let (asked, saved) = (number("asked"), number("saved"));
     let percent = (saved * 100).checked_div(asked).unwrap_or_default();
     let since = match stats["since"].as_str() {
         Some(since) => on_one_line(since),
@@ -80,28 +70,6 @@ fn summary(stats: &Value) -> String {
 
 fn list<'a>(stats: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     stats.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
-}
-
-/// What does not work as it should, and why: a line for each tier that is not asked, and for each
-/// address of a peer that nobody answers at while no peer is connected.
-fn degraded(stats: &Value) -> Vec<String> {
-    let tiers = list(stats, "/cache/tiers").filter(|tier| tier["breaker"]["state"] != "closed").map(|tier| {
-        let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
-        let state = text(&tier["breaker"]["state"]);
-        format!(
-            "{} is not asked (breaker {state}): {}",
-            text(&tier["name"]),
-            text(&tier["breaker"]["last_cause"])
-        )
-    });
-    let alone = stats.pointer("/cache/backends/peers/connected").is_some_and(|count| *count == 0);
-    let peers = list(stats, "/cache/backends/peers/bootstrap").filter(|_| alone).map(|target| {
-        let address = target["address"].as_str().unwrap_or("?");
-        format!("no peer at {address}: {}", target["trouble"].as_str().unwrap_or("being dialled"))
-    });
-    let disk = stats.pointer("/cache/backends/disk/left_out").and_then(Value::as_str);
-    let disk = disk.map(|reason| format!("the disk tier is left out: {reason}"));
-    tiers.chain(peers).chain(disk).collect()
 }
 
 async fn disk() -> Result<Value, Failure> {
@@ -181,31 +149,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_degraded_says_why() {
-        let breaker = |state: &str, cause| json!({ "state": state, "last_cause": cause });
-        let stats = json!({ "cache": {
-            "tiers": [
-                { "name": "memory", "breaker": breaker("closed", None) },
-                { "name": "sealed(peers)", "breaker": breaker("open", Some("peers: get failed")) },
-            ],
-            "backends": { "peers": { "connected": 0, "bootstrap": [
-                { "address": "/dns4/a/tcp/1", "trouble": "no such host" },
-                { "address": "/dns4/b/tcp/1", "trouble": null },
-            ] } },
-        } });
-        let expected = [
-            "sealed(peers) is not asked (breaker open): peers: get failed",
-            "no peer at /dns4/a/tcp/1: no such host",
-            "no peer at /dns4/b/tcp/1: being dialled",
-        ];
-        assert_eq!(degraded(&stats), expected);
-        assert_eq!(degraded(&json!({ "cache": { "tiers": [] } })), [""; 0]);
-    }
-
-    #[test]
     fn summary_begins_with_what_was_saved() {
         let stats = json!({
             "degraded": ["s3 is not asked (breaker open): no route"],
+            "saved": { "asked": 100, "not_sent": 65, "charged": 20, "saved": 80 },
             "proxy": { "requests": 105, "local": 5, "fresh": 60, "coalesced": 5, "revalidated": 15, "miss": 18,
                        "bypass": 2, "error": 0, "upstream_requests": 35, "upstream_not_modified": 15 },
             "cache": { "tiers": [{ "name": "memory", "hits": 60, "misses": 40, "errors": 0,

@@ -20,7 +20,7 @@ pub struct Counters {
     pub timeouts: u64,
     /// Second peers asked because the first took long.
     pub hedges: u64,
-    /// Answers that are older than a removal that this node has heard of.
+    /// Answers that are older than a removal that this node has received.
     pub stale_hits: u64,
     /// Writes by this node's own user.
     pub puts: u64,
@@ -28,9 +28,9 @@ pub struct Counters {
     pub overloaded: u64,
     /// Entries given to peers.
     pub served: u64,
-    /// Peers told that there is no such entry.
+    /// Questions answered with a miss.
     pub served_misses: u64,
-    /// Peers told to come back later.
+    /// Questions answered with busy.
     pub refused_busy: u64,
     /// Questions passed on to the peer that knows.
     pub forwarded: u64,
@@ -42,7 +42,7 @@ pub struct Counters {
     pub refused_puts: u64,
     /// Entries refused: damaged, over, from the future, or another key's.
     pub refused_entries: u64,
-    /// Removals heard from peers.
+    /// Removals received from peers.
     pub removals: u64,
     /// Leases granted.
     pub leases: u64,

@@ -24,7 +24,7 @@ pub(crate) struct OpId(pub(crate) u64);
 pub(crate) enum Role {
     /// Long-lived and dialable: stores for others.
     Anchor,
-    /// Dials out only: is asked, fed and told over the connections that it opened.
+    /// Dials out only, and does everything over the connections that it opened.
     Leaf,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Hello {
     pub(crate) writer: bool,
     /// Where it says that it can be dialled. At most 8, at most 256 bytes each.
     pub(crate) addresses: Vec<String>,
-    /// It wants to hear again of removals since then; `None` for a node that holds nothing old.
+    /// Removals since then are to be repeated to it; `None` for a node that holds nothing old.
     pub(crate) removals_since: Option<Timestamp>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Hello {
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// There is a connection with a peer that has proved itself. `dialled`: this node opened it, so
-    /// the peer can be dialled. At most one connection with a peer is told at a time.
+    /// the peer can be dialled. At most one connection with a peer is reported at a time.
     Connected { peer: PeerKey, hello: Hello, dialled: bool },
     /// The connection is gone.
     Disconnected { peer: PeerKey },
@@ -59,7 +59,7 @@ pub(crate) enum Event {
     Get { op: OpId, key: KeyId, deadline: Duration },
     /// The user stores an entry or a tombstone, within `deadline`. Its envelope is well-formed.
     Put { op: OpId, envelope: Bytes, deadline: Duration },
-    /// The user is about to load a key and asks whether somebody else is.
+    /// The user is about to load a key and asks whether another member does.
     Lease { op: OpId, key: KeyId, ttl: Duration, wait: Duration, newer_than: Version },
     /// The user's load failed.
     Release { key: KeyId, token: u64 },
@@ -78,7 +78,7 @@ pub(crate) enum Action {
     Send { peer: PeerKey, message: Message },
     /// An operation has ended.
     Done { op: OpId, outcome: Outcome },
-    /// Opens a connection to a peer that others told of, once, and says how that ended.
+    /// Opens a connection to a peer that others announced, once, and reports how that ended.
     Dial { peer: PeerKey, addresses: Vec<String> },
     /// Finds out whether a connected peer can be dialled where it says, without keeping the
     /// connection.
@@ -119,7 +119,7 @@ pub(crate) enum Failure {
     Overloaded,
 }
 
-/// What a node is told when it is made.
+/// The settings of a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Who it is.

@@ -237,7 +237,7 @@ impl Node {
         self.ask_next(now, id, actions);
     }
 
-    /// It took as long as it may: whoever was asked did not answer.
+    /// Its deadline has passed: no peer that was asked has answered.
     pub(super) fn lookup_ends(&mut self, now: Now, id: u64, actions: &mut Vec<Action>) {
         let Some(lookup) = self.lookups.get(&id) else { return };
         for req in &lookup.asked {
@@ -276,7 +276,7 @@ impl Node {
         }
     }
 
-    /// Forgets a lookup, and tells those that were asked that nobody waits for them.
+    /// Ends a lookup, and cancels the questions that are still under way.
     fn take_lookup(&mut self, id: u64, actions: &mut Vec<Action>) -> Option<Lookup> {
         let lookup = self.lookups.remove(&id)?;
         self.timers.clear(Timer::LookupEnds(id));

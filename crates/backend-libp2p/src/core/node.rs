@@ -26,9 +26,9 @@ pub(crate) struct Node {
     pub(super) peers: Peers,
     pub(super) ring: Ring,
     pub(super) ring_changes: u64,
-    /// The view as it was told last.
+    /// The view as it was announced last.
     pub(super) told: BTreeMap<PeerKey, AnchorInfo>,
-    /// When anybody was last heard before the connection was lost.
+    /// When a message last arrived before the connection was lost.
     pub(super) last_heard: Option<Duration>,
     pub(super) store: Store,
     pub(super) asks: BTreeMap<u64, Ask>,
@@ -39,7 +39,7 @@ pub(crate) struct Node {
     pub(super) hedges: f64,
     pub(super) writes: BTreeMap<u64, Write>,
     pub(super) write_bytes: usize,
-    /// What this node is about to push: whoever hears of it can ask for it.
+    /// What this node is about to push. Peers that were sent an announcement can ask for it.
     pub(super) outgoing: BTreeMap<KeyId, (Version, Bytes)>,
     pub(super) hints: BTreeMap<KeyId, Hint>,
     pub(super) removed: BTreeMap<KeyId, Version>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 const UNKNOWN: Duration = Duration::from_millis(25);
 /// A second peer is asked no sooner.
 const SOONEST: Duration = Duration::from_millis(1);
-/// So many timeouts in a row make a peer unwell.
+/// After so many timeouts in a row a peer counts as unhealthy.
 const MOST_TIMEOUTS: u32 = 3;
 /// How long an unwell peer is left alone: at first so long, then twice as long each time, at most a
 /// minute.

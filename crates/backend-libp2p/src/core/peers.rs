@@ -22,7 +22,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 pub(super) const QUIET: Duration = Duration::from_secs(2);
 /// A peer that has said nothing for so long is gone, whatever its connection says.
 pub(crate) const SILENT: Duration = Duration::from_secs(6);
-/// How long changes of the view are collected before they are told.
+/// How long changes of the view are collected before they are sent.
 const VIEW_DELAY: Duration = Duration::from_millis(100);
 /// An anchor that others know is dialled again after so long at first, then twice as long each
 /// time.
@@ -30,7 +30,7 @@ const REDIAL: Duration = Duration::from_millis(500);
 const REDIAL_MOST: Duration = Duration::from_secs(30);
 /// With more, it keeps so many, and reaches the others through these.
 const LEAF_LINKS: usize = 4;
-/// Within how long a leaf dials an anchor that it has heard of.
+/// Within how long a leaf dials an anchor that was announced to it.
 const LEAF_DIALS_WITHIN: Duration = Duration::from_millis(500);
 /// The most peers that are remembered without a connection.
 const MAX_REMEMBERED: usize = 4 * MAX_ANCHORS;
@@ -336,7 +336,7 @@ impl Node {
         });
     }
 
-    /// From when on removals that others made are to be told to this node when it connects.
+    /// From when on removals by others are to be repeated to this node when it connects.
     pub(crate) fn removals_since(&self, now: Now) -> Timestamp {
         let away =
             self.peers.known.values().filter_map(|peer| peer.link.as_ref()).map(|link| link.heard).max();

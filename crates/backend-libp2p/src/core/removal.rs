@@ -14,7 +14,7 @@ use crate::wire::{KeyId, Message, PeerKey};
 
 /// How many removals are remembered to refuse what they bury.
 const MAX_REMOVED: usize = 16 * 1024;
-/// How many are told again to those who were away.
+/// How many are repeated to a peer that was away.
 const MAX_TOLD_AGAIN: usize = 1024;
 /// How many hints are kept of who holds what it is about to push.
 const MAX_HINTS: usize = 16 * 1024;
@@ -24,7 +24,7 @@ const MAX_HINTS_OF_A_PEER: usize = 1024;
 const HINT_LASTS: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// The user removes something: everyone hears of it. Its owners are sent the tombstone as well.
+    /// The user removes something: every peer is notified. Its owners get the tombstone as well.
     pub(super) fn removed_here(&mut self, now: Now, entry: &Checked, actions: &mut Vec<Action>) {
         if !self.remember_removal(now, entry) {
             return;
@@ -132,7 +132,7 @@ impl Node {
         true
     }
 
-    /// A peer is back: it hears of what was removed while it was away.
+    /// A peer is back: it is notified of removals that were made while it was away.
     pub(super) fn tell_removals(
         &mut self,
         peer: PeerKey,

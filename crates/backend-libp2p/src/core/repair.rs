@@ -353,7 +353,7 @@ impl Node {
         self.settled_with.insert(peer, changes) == Some(changes)
     }
 
-    /// An anchor is back: what each has heard alone is told to the other.
+    /// An anchor is back: each side sends the removals that only it has received.
     pub(super) fn repair_returned(&mut self, now: Now, peer: PeerKey) {
         if self.repair.partners.contains_key(&peer) {
             self.timers.set_before(Timer::Walk, now.mono + RING_RESTS);

@@ -22,7 +22,7 @@ pub(crate) struct MemberState {
     pub(crate) trouble: Option<&'static str>,
 }
 
-/// What a node tells of itself.
+/// The report of a node.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NodeReport {
     pub(crate) in_ring: bool,

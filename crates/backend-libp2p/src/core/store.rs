@@ -52,13 +52,13 @@ impl Checked {
         })
     }
 
-    /// Whether it may be believed: not from the future. It may be over, and still be the newest.
+    /// Whether it is not from the future. It may have expired, and still be the newest.
     pub(super) fn is_believed(&self, now: Timestamp) -> bool {
         let believed = now.saturating_add(MAX_CLOCK_SKEW);
         self.version.wall <= believed && self.created <= believed
     }
 
-    /// Whether it may be believed and is of use: neither from the future nor over.
+    /// Whether it can be served: neither from the future nor expired.
     pub(super) fn is_current(&self, now: Timestamp) -> bool {
         self.is_believed(now) && self.expires > now
     }

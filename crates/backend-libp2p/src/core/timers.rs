@@ -26,9 +26,9 @@ pub(super) enum Timer {
     GiveUp(PeerKey),
     /// An anchor that others know is to be dialled.
     Dial(PeerKey),
-    /// The view is told to everyone connected.
+    /// The view is sent to every connected peer.
     TellView,
-    /// One peer is told the whole view.
+    /// The whole view is sent to one peer.
     TellAll(PeerKey),
     /// The walk over the store goes on.
     Walk,

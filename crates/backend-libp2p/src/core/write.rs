@@ -147,7 +147,7 @@ impl Node {
         true
     }
 
-    /// Sends `write` to whoever owns its key now.
+    /// Sends `write` to the current owners of its key.
     fn begin_write(
         &mut self,
         now: Now,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// One address that is dialled until somebody is connected there.
+/// One address that is dialled until a peer is connected there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BootstrapReport {

@@ -76,7 +76,7 @@ impl Dialler {
         self.next += 1;
     }
 
-    /// Multicast DNS found somebody at `address`.
+    /// Multicast DNS found a peer at `address`.
     #[cfg(any(feature = "mdns", test))]
     pub(crate) fn found(&mut self, address: PeerAddress, now: Duration) {
         let known = self.targets.values().any(|state| state.address == address);
@@ -86,7 +86,7 @@ impl Dialler {
         }
     }
 
-    /// Multicast DNS has heard nothing of `address` for as long as its records last.
+    /// The multicast DNS records of `address` have expired.
     #[cfg(any(feature = "mdns", test))]
     pub(crate) fn vanished(&mut self, address: &PeerAddress) {
         self.targets.retain(|_, state| !state.found || state.address != *address);
@@ -175,7 +175,7 @@ mod tests {
         Dialler::new(vec!["/ip4/10.0.0.1/tcp/9100".parse().unwrap()], Duration::ZERO)
     }
 
-    /// An address with the name of whoever is expected there.
+    /// An address with the id of the peer that is expected there.
     fn named(last: u8) -> PeerAddress {
         PeerAddress {
             peer: Some(PeerId::random()),

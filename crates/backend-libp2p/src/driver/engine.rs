@@ -40,7 +40,7 @@ pub(crate) enum Command {
     Probe { peer: PeerKey, addresses: Vec<String> },
 }
 
-/// What is told of each removal.
+/// The watchers of removals.
 pub(crate) type Watcher = Weak<dyn RemovalWatcher>;
 
 /// How the driver is set up.
@@ -356,7 +356,7 @@ impl Engine {
         self.lock().links.contains_key(&peer)
     }
 
-    /// Waits until somebody is connected. May be cancelled.
+    /// Waits until a peer is connected. May be cancelled.
     pub(crate) async fn anybody(&self) {
         // An error says that the sender is gone, which is `self`.
         let _ = self.connected.subscribe().wait_for(|connected| *connected > 0).await;

@@ -62,7 +62,7 @@ pub(crate) struct Greeting {
     pub(crate) role: Role,
     /// Random, so that no proof is ever of use twice.
     pub(crate) nonce: [u8; 32],
-    /// Random for each process: tells a node that came back from one that is connected twice.
+    /// Random for each process: distinguishes a restarted node from one that is connected twice.
     pub(crate) instance: u64,
     pub(crate) removals_since: Option<Timestamp>,
     /// The ids of its network keys, in its order. At most [`MAX_NETWORK_KEYS`].
@@ -213,7 +213,7 @@ impl<'k> Transcript<'k> {
     }
 
     /// Whether the peer proved itself, and whether it proved that it may write. A node that has no
-    /// writer's key cannot check the second, and believes nobody.
+    /// writer's key cannot check the second, and treats no peer as a writer.
     pub(crate) fn verify(&self, mine: Side, proof: &[u8; PROOF_BYTES]) -> Result<bool, Refused> {
         let theirs = mine.other();
         let matches = |mac, given: &[u8]| bool::from(self.tag(mac, theirs).ct_eq(given));

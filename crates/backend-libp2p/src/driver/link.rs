@@ -12,7 +12,7 @@ use super::outgoing::SMALL_BYTES;
 use super::queue::{Parcel, Queue};
 use crate::wire::{Message, PeerKey};
 
-/// A link that has been silent for so long gives way to a new one, whoever dialled it.
+/// A link that has been silent for so long gives way to a new one, whichever side dialled it.
 const STALE: Duration = Duration::from_secs(3);
 
 /// What may wait for one peer, in bytes.
@@ -35,7 +35,7 @@ pub(crate) struct Link {
     pub(crate) small: Arc<Queue>,
     pub(crate) bulk: Arc<Queue>,
     pub(crate) traffic: Arc<Traffic>,
-    /// When something was heard, in milliseconds of the engine's clock.
+    /// When something was last received, in milliseconds of the engine's clock.
     heard: AtomicU64,
     closing: Notify,
     why: OnceLock<&'static str>,

@@ -13,10 +13,10 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// The most addresses that are tried for one that was given.
 const MOST: usize = 8;
 
-/// Where to dial for any of `addresses`, which a peer told of.
+/// Where to dial for any of `addresses`, which a peer announced.
 pub(crate) async fn resolve_all(addresses: Vec<PeerAddress>) -> Result<Vec<PeerAddress>, String> {
     if addresses.is_empty() {
-        return Err("it told of no address that can be dialled".to_owned());
+        return Err("it has no address that can be dialled".to_owned());
     }
     any_of(join_all(addresses.iter().map(resolve)).await)
 }

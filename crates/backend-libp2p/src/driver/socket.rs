@@ -73,7 +73,7 @@ impl Outgoing {
 }
 
 impl Incoming {
-    /// Moves some of it to `buf`, and tells how much.
+    /// Moves some of it to `buf` and returns how much.
     fn take(&mut self, buf: &mut [u8]) -> usize {
         let rest = &self.bytes[self.from..self.to];
         let now = rest.len().min(buf.len());

@@ -35,7 +35,7 @@ mod discovery;
 
 /// The most look-ups at one time, of bootstrap addresses and of peers.
 const MAX_RESOLVING: usize = 256;
-/// How often a look is taken at what no event tells of.
+/// How often state is polled that causes no event.
 const PULSE: Duration = Duration::from_secs(1);
 
 /// The swarm with its listeners, ready to run.
@@ -250,7 +250,7 @@ impl SwarmTask {
         condition: PeerCondition,
     ) {
         let Some(id) = peer.to_peer_id().filter(|id| *id != self.me) else {
-            return self.not_dialled(&purpose, "it is this node itself, or nobody".to_owned());
+            return self.not_dialled(&purpose, "it is this node's own address, or has none".to_owned());
         };
         let at = addresses.iter().map(|address| PeerAddress { peer: None, ..address.clone() }.to_multiaddr());
         let opts =

@@ -7,7 +7,7 @@ use peercache_api::{Key, Version};
 
 /// The most anchors in one view, and so in one ring.
 pub(crate) const MAX_ANCHORS: usize = 256;
-/// The most addresses told of one anchor.
+/// The most addresses announced for one anchor.
 pub(crate) const MAX_ADDRESSES: usize = 8;
 /// The longest address, in bytes.
 pub(crate) const MAX_ADDRESS_BYTES: usize = 256;
@@ -95,7 +95,7 @@ pub(crate) enum Message {
     Miss {
         /// The number of the request.
         req: u64,
-        /// Whether it would know: false while it may not have heard of everything yet.
+        /// Whether the answer is authoritative: false while entries may still be missing there.
         sure: bool,
     },
     /// It has too much to do.

@@ -19,7 +19,7 @@ pub(super) enum Failure {
     Replaced,
     /// The index is another release's, of this schema version: it is left as it is.
     OtherSchema(i32),
-    /// Anything else; the caller hears of it.
+    /// Anything else; the caller gets the error.
     Sqlite(rusqlite::Error),
     /// A file could not be read or written.
     Io(io::Error),

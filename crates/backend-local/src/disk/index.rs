@@ -203,7 +203,7 @@ fn make(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Keeps one damaged index for whoever wants to look at it.
+/// Keeps one damaged index for inspection.
 fn quarantine(layout: &Layout) -> Result<(), Failure> {
     let kept = layout.quarantine();
     match fs::remove_dir_all(&kept) {

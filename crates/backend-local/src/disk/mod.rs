@@ -66,7 +66,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// What a directory holds unless it is told otherwise: 1 GiB.
+    /// What a directory holds by default: 1 GiB.
     pub const DEFAULT_CAPACITY: u64 = 1 << 30;
     /// The least capacity: 1 MiB.
     pub const MIN_CAPACITY: u64 = 1 << 20;

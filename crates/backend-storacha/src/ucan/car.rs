@@ -24,6 +24,8 @@ const IDENTITY: u64 = 0x00;
 
 /// The longest CAR that is read, in bytes. Messages of the service have a few kilobytes.
 pub(crate) const MAX_CAR_BYTES: usize = 4 * 1024 * 1024;
+/// The longest block that is decoded, in bytes. A decoded value takes up to fifty times its bytes.
+pub(crate) const MAX_VALUE_BYTES: usize = 256 * 1024;
 /// The most blocks that are read.
 const MAX_BLOCKS: usize = 4096;
 
@@ -151,6 +153,9 @@ pub(crate) fn encode(value: &Ipld) -> Result<Vec<u8>, Malformed> {
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Ipld, Malformed> {
+    if bytes.len() > MAX_VALUE_BYTES {
+        return Err(Malformed("a block is longer than 256 KiB"));
+    }
     serde_ipld_dagcbor::from_slice(bytes).map_err(|_| Malformed("a block is no DAG-CBOR"))
 }
 

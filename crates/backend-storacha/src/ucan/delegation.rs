@@ -1,5 +1,7 @@
 //! Delegations, and invocations, which are delegations to whoever carries them out.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ed25519_dalek::SigningKey;
@@ -20,8 +22,15 @@ pub(crate) struct Capability {
     pub(crate) can: String,
     /// On what: the DID of a space.
     pub(crate) with: String,
-    /// Parameters; an empty map where there are none.
-    pub(crate) nb: Ipld,
+    /// Parameters. None and an empty map are different in what is signed.
+    pub(crate) nb: Option<Ipld>,
+}
+
+impl Capability {
+    /// Its parameters, which have to be a map.
+    pub(crate) fn parameters(&self) -> Result<&BTreeMap<String, Ipld>, Malformed> {
+        fields(self.nb.as_ref().ok_or(Malformed("a capability has no parameters"))?)
+    }
 }
 
 /// A delegation or an invocation.
@@ -67,7 +76,7 @@ impl Delegation {
             Ok(Capability {
                 can: part("can")?.to_owned(),
                 with: part("with")?.to_owned(),
-                nb: capability.get("nb").cloned().unwrap_or_else(|| map([])),
+                nb: capability.get("nb").cloned(),
             })
         });
         let proofs = list(value, "prf").iter().map(|proof| match proof {
@@ -94,7 +103,7 @@ impl Delegation {
     }
 
     /// What is signed: the header and the payload of the same UCAN as a JWT.
-    fn statement(&self) -> Result<String, Malformed> {
+    pub(super) fn statement(&self) -> Result<String, Malformed> {
         let header = map([
             ("alg", Ipld::String("EdDSA".into())),
             ("typ", Ipld::String("JWT".into())),
@@ -108,6 +117,8 @@ impl Delegation {
             ("prf", Ipld::List(self.proofs.iter().map(|cid| Ipld::String(cid.to_string())).collect())),
         ];
         payload.extend(self.optional());
+        // The JavaScript implementation has an empty nonce in the block, and does not sign it.
+        payload.retain(|(name, value)| *name != "nnc" || *value != Ipld::String(String::new()));
         let payload = Ipld::Map(payload.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
         let part = |value: &Ipld| {
             let json = serde_ipld_dagjson::to_vec(value).map_err(|_| Malformed("a value is no DAG-JSON"))?;
@@ -136,8 +147,8 @@ impl Delegation {
                 ("can", Ipld::String(capability.can.clone())),
                 ("with", Ipld::String(capability.with.clone())),
             ];
-            if capability.nb != map([]) {
-                value.push(("nb", capability.nb.clone()));
+            if let Some(nb) = &capability.nb {
+                value.push(("nb", nb.clone()));
             }
             Ipld::Map(value.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
         };
@@ -227,7 +238,7 @@ mod tests {
             capabilities: vec![Capability {
                 can: "upload/get".into(),
                 with: "did:key:z6Mkexample".into(),
-                nb: map([("root", Ipld::Link(super::super::car::cid_of(0x55, b"x")))]),
+                nb: Some(map([("root", Ipld::Link(super::super::car::cid_of(0x55, b"x")))])),
             }],
             expiration: Some(1_800_000_000),
             not_before: None,

@@ -10,7 +10,11 @@ pub(crate) mod delegation;
 pub(crate) mod did;
 pub(crate) mod message;
 pub(crate) mod receipt;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sample;
 pub(crate) mod signature;
+#[cfg(test)]
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,22 +72,5 @@ pub(crate) fn list<'a>(fields: &'a BTreeMap<String, Ipld>, name: &str) -> &'a [I
     match fields.get(name) {
         Some(Ipld::List(items)) => items,
         _ => &[],
-    }
-}
-
-/// Fuzzing doors; in no other build.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing {
-    /// Everything that decodes what a service sent.
-    pub fn decode(bytes: &[u8]) {
-        let Ok(car) = super::car::Car::decode(bytes) else { return };
-        for cid in car.roots.iter().chain(car.blocks.keys()) {
-            if let Ok(delegation) = super::delegation::Delegation::read(&car, *cid) {
-                drop(delegation.verify());
-            }
-            drop(super::receipt::Receipt::read(&car, *cid));
-        }
-        drop(super::message::receipts(bytes));
     }
 }

@@ -1,8 +1,9 @@
 //! Both ways with the official client: it lists and reads what this tier stored, and this tier reads what it stored.
 
 use peercache_api::{CacheBackend as _, envelope};
+use peercache_testkit::servers::StorachaService;
 
-use crate::support::{Space, Writer, key, official};
+use crate::support::{Space, Writer, key, official, official_text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_official_client_lists_and_reads_what_the_tier_stored() {
@@ -30,4 +31,15 @@ async fn the_tier_reads_what_the_official_client_stored_under_its_root() {
     assert_eq!(tier.get(&key("shared")).await.unwrap(), Some(newer.clone()));
     let other = space.tier().open().unwrap();
     assert_eq!(other.get(&key("shared")).await.unwrap(), Some(newer));
+}
+
+/// The vectors that the unit tests compare with are what the official packages make today.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn golden_vectors_are_what_the_official_packages_make() {
+    let Some(service) = StorachaService::start().await.unwrap() else { return };
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = root.join("../../xtask/storacha/vectors.mjs");
+    let made = official_text(&service, &std::fs::read_to_string(script).unwrap(), &[]);
+    let golden = std::fs::read_to_string(root.join("tests/golden/ucan.json")).unwrap();
+    assert!(made == golden.trim(), "make them again: xtask/storacha/vectors.mjs says how\n{made}");
 }

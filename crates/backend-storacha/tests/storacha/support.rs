@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use peercache_api::{Clock as _, Entry, Key, NodeId, SystemClock, VersionClock};
 use peercache_storacha::{Storacha, StorachaBuilder, Token};
-use peercache_testkit::servers::StorachaService;
-use serde::Deserialize;
+use peercache_testkit::servers::{StorachaService, StorachaSpace};
 
 /// What never happens on a machine however busy, so that a test that waits in vain ends.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(120);
@@ -15,34 +14,25 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(120);
 /// A space of a service, with the credentials of an agent.
 pub(crate) struct Space {
     pub(crate) service: StorachaService,
-    pub(crate) printed: Printed,
-}
-
-/// What the official packages made.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Printed {
-    pub(crate) key: String,
-    pub(crate) proof: String,
-    pub(crate) space: String,
+    pub(crate) printed: StorachaSpace,
 }
 
 impl Space {
     /// A service of its own with a provisioned space; `None` where it is missing.
     pub(crate) async fn start() -> Option<Self> {
         let space = Self::without_provider().await?;
-        space.service.provision(&space.printed.space).await.unwrap();
+        space.service.provision(&space.printed.did).await.unwrap();
         Some(space)
     }
 
     pub(crate) async fn without_provider() -> Option<Self> {
         let service = StorachaService::start().await.unwrap()?;
-        let printed = official(&service, "credentials.mjs", &[]);
-        let printed = serde_json::from_str(&printed).unwrap();
+        let printed = service.space_without_provider().unwrap();
         Some(Self { service, printed })
     }
 
     pub(crate) fn token(&self) -> Token {
-        let Printed { key, proof, .. } = &self.printed;
+        let StorachaSpace { key, proof, .. } = &self.printed;
         Token::new(key, proof, Some(self.service.url()), Some(self.service.did().to_owned())).unwrap()
     }
 
@@ -55,7 +45,11 @@ impl Space {
 /// Runs a script of this folder with the official packages; gives what it prints.
 pub(crate) fn official(service: &StorachaService, script: &str, args: &[&str]) -> String {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/storacha");
-    let source = std::fs::read_to_string(folder.join(script)).unwrap();
+    official_text(service, &std::fs::read_to_string(folder.join(script)).unwrap(), args)
+}
+
+/// As [`official`], for the text of a script.
+pub(crate) fn official_text(service: &StorachaService, source: &str, args: &[&str]) -> String {
     // Packages are found from the working folder on, for a script that comes through standard input.
     let mut child = Command::new("node")
         .args(["--input-type=module", "-"])
@@ -70,7 +64,7 @@ pub(crate) fn official(service: &StorachaService, script: &str, args: &[&str]) -
         .unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), source.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 

@@ -43,7 +43,7 @@ pub use log::{Log, Seen};
 pub use moto::Moto;
 pub use redis::{RedisCluster, RedisSentinel, RedisServer};
 pub use seaweedfs::SeaweedFs;
-pub use storacha::StorachaService;
+pub use storacha::{StorachaService, StorachaSpace};
 
 /// The bucket that every server starts with.
 const BUCKET: &str = "peercache-test";

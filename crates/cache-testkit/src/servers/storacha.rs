@@ -26,6 +26,24 @@ pub struct StorachaService {
     port: u16,
 }
 
+/// A space, and an agent that may use it; what the official command line prints.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct StorachaSpace {
+    /// The agent's private key: `Mg…`.
+    pub key: String,
+    /// The delegation of the space to the agent, in base64.
+    pub proof: String,
+    /// The space's DID.
+    pub did: String,
+}
+
+impl std::fmt::Debug for StorachaSpace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StorachaSpace").field("did", &self.did).finish_non_exhaustive()
+    }
+}
+
 impl StorachaService {
     /// Starts it. `None`: it is missing, which was said, and the test may skip.
     ///
@@ -71,6 +89,42 @@ impl StorachaService {
     #[must_use]
     pub fn packages(&self) -> &Path {
         self.program.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Makes a space that may store, an agent, and a delegation of the space to the agent, with the
+    /// official packages.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Io`] where the packages do not make them, and what the server answers.
+    pub async fn space(&self) -> Result<StorachaSpace, ServerError> {
+        let space = self.space_without_provider()?;
+        self.provision(&space.did).await?;
+        Ok(space)
+    }
+
+    /// As [`StorachaService::space`], for a space that nobody pays for.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::Io`] where the packages do not make it.
+    pub fn space_without_provider(&self) -> Result<StorachaSpace, ServerError> {
+        let failed = |why: String| ServerError::Io {
+            what: "the official packages make no space",
+            source: std::io::Error::other(why),
+        };
+        let made = Command::new("node")
+            .args(["--input-type=module", "-e", include_str!("storacha_space.mjs")])
+            .current_dir(self.packages())
+            .output()
+            .map_err(|error| failed(error.to_string()))?;
+        if !made.status.success() {
+            return Err(failed(String::from_utf8_lossy(&made.stderr).into_owned()));
+        }
+        let made: serde_json::Value =
+            serde_json::from_slice(&made.stdout).map_err(|error| failed(error.to_string()))?;
+        let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
+        Ok(StorachaSpace { key: text("key"), proof: text("proof"), did: text("space") })
     }
 
     /// Binds a space to the provider, so that it may store.

@@ -14,35 +14,58 @@ use crate::body::ResponseBody;
 use crate::error::Problem;
 use crate::report::StatsReport;
 
-/// Each endpoint and what it answers; `no_such_endpoint` lists them for people.
-pub(crate) fn answer(
-    path: &str,
-    report: impl FnOnce() -> StatsReport,
-) -> Result<Response<ResponseBody>, Problem> {
-    const JSON: &str = "application/json; charset=utf-8";
-    let internal = |_| Problem::internal();
-    let mut policy = None;
-    let (media, text) = match path {
-        "-/" | "-" => {
-            policy = HeaderValue::from_str(&page::POLICY).ok();
-            (page::MEDIA, page::render(&report()).map_err(internal)?)
-        }
-        "-/stats" => (JSON, serde_json::to_string(&report()).map_err(|_| Problem::internal())?),
-        "-/health/live" => (JSON, json!({ "status": "live" }).to_string()),
-        // It answers without any tier, so what is degraded is told and is no reason to take it away.
-        "-/health/ready" => (JSON, json!({ "status": "ready", "degraded": report().degraded }).to_string()),
-        "-/metrics" | "metrics" => (metrics::MEDIA, metrics::render(report()).map_err(internal)?),
-        _ => return Err(Problem::no_such_endpoint()),
-    };
-    let mut response = Response::new(ResponseBody::empty());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(policy) = policy {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+/// An endpoint of the proxy's own; `Problem::no_such_endpoint` lists them for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// The status page.
+    Page,
+    /// The report as JSON.
+    Stats,
+    /// The report as metrics.
+    Metrics,
+    /// Whether the process answers.
+    Live,
+    /// What is degraded. The proxy answers without any tier, so that is no reason to send it no requests.
+    Ready,
+}
+
+impl Endpoint {
+    /// The endpoint at `path`, which has no leading slash.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "-/" | "-" => Self::Page,
+            "-/stats" => Self::Stats,
+            "-/metrics" | "metrics" => Self::Metrics,
+            "-/health/live" => Self::Live,
+            "-/health/ready" => Self::Ready,
+            _ => return None,
+        })
     }
-    *response.body_mut() = ResponseBody::full(Bytes::from(text));
-    Ok(response)
+
+    /// Its answer; `report` is asked for where it is needed.
+    pub(crate) fn answer(
+        self,
+        report: impl FnOnce() -> StatsReport,
+    ) -> Result<Response<ResponseBody>, Problem> {
+        const JSON: &str = "application/json; charset=utf-8";
+        let (media, text) = match self {
+            Self::Page => (page::MEDIA, page::render(&report()).map_err(|_| Problem::internal())?),
+            Self::Stats => (JSON, serde_json::to_string(&report()).map_err(|_| Problem::internal())?),
+            Self::Metrics => (metrics::MEDIA, metrics::render(report()).map_err(|_| Problem::internal())?),
+            Self::Live => (JSON, json!({ "status": "live" }).to_string()),
+            Self::Ready => (JSON, json!({ "status": "ready", "degraded": report().degraded }).to_string()),
+        };
+        let mut response = Response::new(ResponseBody::empty());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self == Self::Page {
+            let policy = HeaderValue::from_str(&page::POLICY).map_err(|_| Problem::internal())?;
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        *response.body_mut() = ResponseBody::full(Bytes::from(text));
+        Ok(response)
+    }
 }

@@ -120,7 +120,7 @@ fn proxies(server_runs: bool, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Files with certificate authorities that clients are told to trust.
+/// Files with certificate authorities that clients trust by a variable.
 fn authorities(findings: &mut Vec<Finding>) {
     const VARIABLES: [&str; 6] = [
         "SSL_CERT_FILE",

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(super) enum Status {
     /// Its subject works.
     Ok,
-    /// It works, and something about it will surprise somebody.
+    /// It works, with something that users should know.
     Warning,
     /// It does not work.
     Failed,

@@ -96,7 +96,7 @@ fn job_is_answered_from_the_cache_and_reports_what_it_saved() {
     let reported = job.script("report.sh", &[]);
     assert!(reported.status.success(), "{}", stderr(&reported));
     let summary = job.text("summary");
-    assert!(summary.contains("### peercache") && summary.contains("saved 1 of 2 (50 %)"), "{summary}");
+    assert!(summary.contains("### peercache saved 1 of 2 calls (50 %)"), "{summary}");
     assert!(TcpStream::connect(("127.0.0.1", job.port)).is_err(), "the server goes on after the report");
 }
 

@@ -8,6 +8,7 @@ mod concurrency;
 mod config;
 mod demo;
 mod doctor;
+mod documents;
 mod entries;
 mod errors;
 mod exec;

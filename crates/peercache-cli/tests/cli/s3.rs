@@ -72,7 +72,7 @@ async fn the_rule_of_the_sweeper_is_printed_and_set() {
     assert_eq!(rule["Rules"][0]["Filter"]["Prefix"], "ci/");
     assert_eq!(rule["Rules"][0]["Expiration"]["Days"], 40);
     let done = String::from_utf8(machine.run(&["s3", "lifecycle", "--apply"], b"").stdout).unwrap();
-    assert_eq!(done, "peercache-test: what lies under ci/ goes 31 days after it was written\n");
+    assert_eq!(done, "peercache-test: objects below ci/ are removed 31 days after they were written\n");
     let none = run(peercache(&["s3", "lifecycle"]), b"");
     assert_eq!(none.status.code(), Some(2));
     assert_eq!(stderr(&none), "peercache: AWS_S3_BUCKET: no bucket is named; set it to the name of a bucket");

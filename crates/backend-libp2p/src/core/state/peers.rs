@@ -10,11 +10,11 @@ use crate::wire::{AnchorInfo, MAX_ANCHORS, PeerKey};
 /// With up to so many anchors, a leaf keeps connections with all of them.
 pub(crate) const SMALL_RING: usize = 16;
 
-/// One peer that is or was connected, or that others told of.
+/// One peer that is or was connected, or that others announced.
 #[derive(Debug, Default)]
 pub(in crate::core) struct Peer {
     pub(in crate::core) link: Option<Link>,
-    /// Whether somebody here has seen that it can be dialled.
+    /// Whether this node has dialled it with success.
     pub(in crate::core) dialable: bool,
     /// When the connection was lost, while the peer is not given up.
     pub(in crate::core) lost: bool,
@@ -42,7 +42,7 @@ pub(in crate::core) struct Link {
 #[derive(Debug, Default)]
 pub(in crate::core) struct Peers {
     pub(in crate::core) known: BTreeMap<PeerKey, Peer>,
-    /// The anchors that have told this node that it can be dialled.
+    /// The anchors that have confirmed to this node that it can be dialled.
     pub(in crate::core) vouched_by: BTreeSet<PeerKey>,
     /// By how many connected anchors an anchor is seen.
     pub(in crate::core) listed: BTreeMap<PeerKey, u32>,

@@ -181,7 +181,7 @@ impl Journal {
                 Ok(Some(orphan)) => orphans.push(orphan),
                 Ok(None) => {}
                 // One file that cannot be read is no reason to leave the others.
-                Err(error) => tracing::warn!(%error, "a journal segment is left alone"),
+                Err(error) => tracing::warn!(%error, "a journal segment is not taken over"),
             }
         }
         Ok(orphans)
@@ -224,7 +224,7 @@ impl Journal {
         if left.refused > 0 {
             tracing::warn!(
                 records = left.refused,
-                "a journal segment holds records that nobody with the key has made: they are not delivered"
+                "a journal segment holds records that do not verify: they are not delivered"
             );
         }
         Ok(Some(Orphan { left, log, lock_path, _lock: lock }))
