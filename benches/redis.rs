@@ -136,7 +136,7 @@ fn main() {
         let bench = Bench {
             tier: Redis::builder(server.url()).open().unwrap(),
             direct: client.get_multiplexed_async_connection().await.unwrap(),
-            versions: VersionClock::new(NodeId::random().unwrap()),
+            versions: VersionClock::new(NodeId::random()),
         };
         println!("operation  bytes  in flight     ours p50      its p50  ratio p50  ratio p99");
         for (name, operation, sizes) in [

@@ -9,6 +9,8 @@ mod bucket;
 mod damage;
 #[path = "large/life.rs"]
 mod life;
+#[path = "large/loading.rs"]
+mod loading;
 #[cfg(all(feature = "disk", target_os = "linux"))]
 #[path = "large/memory_use.rs"]
 mod memory_use;

@@ -108,7 +108,7 @@ impl Clients {
             bare: Client::from_conf(bare.build()),
             objects: objects.build().unwrap(),
             bucket: server.bucket(),
-            versions: VersionClock::new(NodeId::random().unwrap()),
+            versions: VersionClock::new(NodeId::random()),
         }
     }
 

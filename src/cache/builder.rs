@@ -158,7 +158,7 @@ impl CacheBuilder {
                 ),
             ));
         }
-        let node = self.node.map_or_else(NodeId::random, Ok)?;
+        let node = self.node.unwrap_or_else(NodeId::random);
         let mut shared = Vec::new();
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
             self = self.add(tier, name, &mut shared)?;

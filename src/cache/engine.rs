@@ -22,9 +22,9 @@ use crate::large::{Found, Loaded, StreamOptions};
 pub(super) struct Job {
     pub(super) key: Key,
     /// The key as it is stored.
-    scoped: Key,
-    policy: Policy,
-    refresh: Refresh,
+    pub(super) scoped: Key,
+    pub(super) policy: Policy,
+    pub(super) refresh: Refresh,
 }
 
 /// What the lookup before a load has shown.
@@ -69,6 +69,47 @@ impl Job {
     }
 }
 
+impl Job {
+    /// How a value that the cache has is given to the caller; `None` where it is to be loaded.
+    /// `background` says whether a stale one can be refreshed meanwhile.
+    pub(super) fn served_from(&self, outcome: Outcome, background: bool) -> Option<FetchedFrom> {
+        match (self.refresh, outcome) {
+            (Refresh::Force, _) => None,
+            (_, Outcome::Hit) => Some(FetchedFrom::Cache),
+            (Refresh::CacheOnly, _) => Some(FetchedFrom::Stale),
+            (Refresh::Normal, _) if background && self.policy.serves_stale_while_refreshing() => {
+                Some(FetchedFrom::StaleWhileRefreshing)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a value is stored with that was loaded as of `version`, by the policy and what its
+    /// loader said.
+    pub(super) fn options(
+        &self,
+        said: Said,
+        absent: bool,
+        default: Duration,
+        version: Version,
+    ) -> Result<StreamOptions, peercache_api::Error> {
+        let policy = match said.ttl {
+            Some(ttl) => &self.policy.with_ttl(ttl),
+            None => &self.policy,
+        };
+        // A loader that says how long there is none means it.
+        let absent = absent && said.ttl.is_none();
+        let ttl = policy.lifetime(absent, default, &self.key, version);
+        let tags = policy.all_tags().chain(said.tags.iter().map(String::as_str));
+        let mut options = tags.fold(StreamOptions::new(ttl), StreamOptions::tag);
+        options.content_type = said.content_type;
+        options.etag = said.etag;
+        options.last_modified = said.last_modified;
+        check_tags(options.tags.iter().map(String::as_str))?;
+        Ok(options)
+    }
+}
+
 impl Cache {
     /// Serves from the cache or loads. Where `background` is set, it starts the refresh that it is
     /// given for a value that is served stale; where it is not, such a value is loaded while the
@@ -78,7 +119,7 @@ impl Cache {
         job: Job,
         form: F,
         load: L,
-        background: Option<fn(&Cache, Background<F, L>)>,
+        background: Option<StartRefresh<F, L>>,
     ) -> Result<Fetched<F::Value>, FetchError<E>>
     where
         F: Form,
@@ -115,15 +156,7 @@ impl Cache {
             return Looked::Load(Seen { reason: reason(job, false), ..nothing });
         };
         let policy = &job.policy;
-        let from = match (job.refresh, outcome) {
-            (Refresh::Force, _) => None,
-            (_, Outcome::Hit) => Some(FetchedFrom::Cache),
-            (Refresh::CacheOnly, _) => Some(FetchedFrom::Stale),
-            (Refresh::Normal, _) if background && policy.serves_stale_while_refreshing() => {
-                Some(FetchedFrom::StaleWhileRefreshing)
-            }
-            _ => None,
-        };
+        let from = job.served_from(outcome, background);
         let served = from.and_then(|from| {
             let value = self.decoded(form, &found)?;
             Some(Fetched { value, from, age, tier: tier.clone() })
@@ -189,7 +222,7 @@ impl Cache {
     }
 
     /// The failure because of which the key is not to be loaded now.
-    fn pausing(&self, job: &Job) -> Option<LoadFailure> {
+    pub(super) fn pausing(&self, job: &Job) -> Option<LoadFailure> {
         if job.policy.backoff().is_zero() {
             return None;
         }
@@ -214,21 +247,9 @@ impl Cache {
         let loads = self.loads();
         let _waiting = loads.waits.enter(&job.scoped).map_err(|Circle| FetchError::Recursive)?;
         let mut own = None;
-        let (result, flight) = match job.refresh {
-            Refresh::Force => {
-                let flights = &loads.flights;
-                let lead = || async {
-                    // A loader that runs already began before this call.
-                    flights.running.forget(&job.scoped);
-                    flights.running.run(&job.scoped, || self.lead(job, form, seen, load, &mut own)).await.0
-                };
-                flights.forced.run(&job.scoped, lead).await
-            }
-            _ => {
-                let lead = || self.lead(job, form, seen, load, &mut own);
-                loads.flights.running.run(&job.scoped, lead).await
-            }
-        };
+        let lead = || self.lead(job, form, seen, load, &mut own);
+        let force = job.refresh == Refresh::Force;
+        let (result, flight) = loads.flights.values.run(&job.scoped, force, lead).await;
         if flight == Flight::Joined {
             add_one(&loads.joined);
         }
@@ -303,11 +324,7 @@ impl Cache {
         let value = match value {
             Ok(value) => value,
             Err(error) => {
-                add_one(&loads.errors);
-                let failure = LoadFailure::new(error);
-                let now = self.chain().clock().monotonic();
-                loads.failures.note(&job.scoped, now, job.policy.backoff(), &failure);
-                return Err(Broken::Load(failure));
+                return Err(self.failed(job, error));
             }
         };
         loads.failures.forget(&job.scoped);
@@ -343,22 +360,12 @@ impl Cache {
         if said.not_kept {
             return;
         }
-        let policy = match said.ttl {
-            Some(ttl) => &job.policy.with_ttl(ttl),
-            None => &job.policy,
-        };
-        // A loader that says how long there is none means it.
-        let absent = loaded.absent && said.ttl.is_none();
-        let ttl = policy.lifetime(absent, self.default_ttl(), &job.key, version);
-        let tags = policy.all_tags().chain(said.tags.iter().map(String::as_str));
-        let mut options = tags.fold(StreamOptions::new(ttl), StreamOptions::tag);
-        options.content_type = loaded.content_type.clone().or(said.content_type);
-        options.etag = said.etag;
-        options.last_modified = said.last_modified;
-        options.decoded.clone_from(&loaded.decoded);
-        let checked = check_tags(options.tags.iter().map(String::as_str));
-        let stored = match checked {
-            Ok(()) => self.store_own(&job.key, loaded.bytes.clone(), options, version, loaded.absent).await,
+        let stored = match job.options(said, loaded.absent, self.default_ttl(), version) {
+            Ok(mut options) => {
+                options.content_type = loaded.content_type.clone().or(options.content_type);
+                options.decoded.clone_from(&loaded.decoded);
+                self.store_own(&job.key, loaded.bytes.clone(), options, version, loaded.absent).await
+            }
             Err(error) => Err(error),
         };
         match stored {
@@ -376,20 +383,33 @@ impl Cache {
         }
     }
 
-    fn note_not_kept(&self, job: &Job, error: &peercache_api::Error) {
+    /// Counts and remembers a loader's failure.
+    pub(super) fn failed<E: Display + Send + Sync + 'static>(&self, job: &Job, error: E) -> Broken {
+        let loads = self.loads();
+        add_one(&loads.errors);
+        let failure = LoadFailure::new(error);
+        let now = self.chain().clock().monotonic();
+        loads.failures.note(&job.scoped, now, job.policy.backoff(), &failure);
+        Broken::Load(failure)
+    }
+
+    pub(super) fn note_not_kept(&self, job: &Job, error: &peercache_api::Error) {
         add_one(&self.loads().not_kept);
         let key = job.key.fingerprint();
         tracing::warn!(key, %error, "a loaded value is given to its callers and not kept");
     }
 }
 
-fn reason(job: &Job, stale: bool) -> LoadReason {
+pub(super) fn reason(job: &Job, stale: bool) -> LoadReason {
     match job.refresh {
         Refresh::Force => LoadReason::Forced,
         _ if stale => LoadReason::Stale,
         _ => LoadReason::Miss,
     }
 }
+
+/// Starts a refresh in the background.
+type StartRefresh<F, L> = fn(&Cache, Background<F, L>);
 
 /// A refresh that is to be started.
 pub(super) struct Background<F, L> {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use peercache_api::{Error, Key};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +17,7 @@ use super::fetch_options::{Policy, Refresh};
 use super::fetched::Fetched;
 use super::form::{Coded, Form, Optional, Raw};
 use super::key::IntoKey;
+use crate::large::LargeValue;
 use crate::ttl::Ttl;
 
 /// A value that is wanted: from the cache, or from a loader. [`Cache::fetch`] starts it, one of the
@@ -183,6 +185,56 @@ impl<'c, C: Codec> Fetch<'c, C> {
         Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
     {
         self.run(Raw, load).await
+    }
+
+    /// As [`Fetch::load`], for values of any size: what the stream of `load` gives is stored as it
+    /// comes, and then read from the cache by everyone who waited for it, piece by piece.
+    ///
+    /// In memory is what [`Cache::put_stream`] and [`LargeValue`] keep there, whatever the value's
+    /// length, and a value of at most [`PLAIN_BYTES`](crate::stream::PLAIN_BYTES). An error of the
+    /// stream is one of the loader. Loaders of streams and of other values of one key do not wait
+    /// for one another.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use futures_util::{TryStreamExt, stream};
+    /// # use peercache::{Bytes, Cache, Memory};
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let cache = Cache::builder().tier(Memory::with_capacity(32 << 20)).build()?;
+    /// let download = || async {
+    ///     let pieces = (0..80).map(|_| Ok::<_, std::io::Error>(Bytes::from(vec![7; 64 << 10])));
+    ///     Ok::<_, std::io::Error>(stream::iter(pieces))
+    /// };
+    /// let fetched = cache
+    ///     .fetch(("release", "v1.zip"), Duration::from_secs(3600))
+    ///     .load_stream(move |loading| {
+    ///         loading.content_type("application/zip");
+    ///         download()
+    ///     })
+    ///     .await?;
+    /// assert_eq!((fetched.value.len(), fetched.value.content_type()), (5 << 20, Some("application/zip")));
+    /// let tail: Vec<_> = fetched.value.range((5 << 20) - 3..5 << 20).try_collect().await?;
+    /// assert_eq!(tail.concat(), [7; 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Fetch::load`]; also [`FetchError::Encode`] for a value above
+    /// [`PLAIN_BYTES`](crate::stream::PLAIN_BYTES) that no tier takes or has room for: its loader's
+    /// stream is spent by then.
+    pub async fn load_stream<S, E, F, Fut>(self, load: F) -> Result<Fetched<LargeValue>, FetchError<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + 'static,
+        E: Display + Send + Sync + 'static,
+        F: FnOnce(LoadContext<LargeValue>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<S, E>> + Send + 'static,
+    {
+        let Self { cache, key, policy, refresh, .. } = self;
+        let key = key.map_err(FetchError::Invalid)?;
+        let job = Job::new(cache, key, policy, refresh).map_err(FetchError::Invalid)?;
+        cache.serve_or_load_stream(job, load).await
     }
 
     /// As [`Fetch::load`], in any form.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use peercache_api::{CacheBackend, Entry, Error, Key, RemovalWatcher};
-use peercache_chain::{Chain, SingleFlight};
+use peercache_chain::{Chain, Flight, SingleFlight};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -13,7 +13,7 @@ use super::failures::Failures;
 use super::fetch_error::LoadFailure;
 use super::nested::Waits;
 use super::report::RefreshReport;
-use crate::large::Loaded;
+use crate::large::{LargeValue, Loaded};
 
 /// The most refreshes in the background at a time. A value that finds no room is served as it is,
 /// and the next caller tries again.
@@ -26,26 +26,74 @@ pub(super) enum Broken {
     Encode(Error),
 }
 
+/// The loaders of one kind of value that run.
+#[derive(Debug)]
+pub(super) struct Running<T> {
+    any: SingleFlight<Result<T, Broken>>,
+    /// Callers that force a load. The one that leads them starts a flight in `any`.
+    forced: SingleFlight<Result<T, Broken>>,
+}
+
+impl<T: Clone> Default for Running<T> {
+    fn default() -> Self {
+        Self { any: SingleFlight::new(), forced: SingleFlight::new() }
+    }
+}
+
+impl<T: Clone> Running<T> {
+    /// Runs `lead`, or waits for the loader of `key` that runs already. Where `force` is set, only
+    /// for one that began after this call.
+    pub(super) async fn run<Fut>(
+        &self,
+        key: &Key,
+        force: bool,
+        lead: impl FnOnce() -> Fut,
+    ) -> (Result<T, Broken>, Flight)
+    where
+        Fut: Future<Output = Result<T, Broken>>,
+    {
+        if !force {
+            return self.any.run(key, lead).await;
+        }
+        let lead = || async {
+            // A loader that runs already began before this call.
+            self.any.forget(key);
+            self.any.run(key, lead).await.0
+        };
+        self.forced.run(key, lead).await
+    }
+
+    fn forget(&self, key: &Key) {
+        self.any.forget(key);
+        self.forced.forget(key);
+    }
+
+    fn forget_all(&self) {
+        self.any.forget_all();
+        self.forced.forget_all();
+    }
+}
+
 /// The loaders that run. It is notified of removals by other machines as well: who asks after one
 /// is not given what was loaded before.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
-    pub(super) running: SingleFlight<Result<Loaded, Broken>>,
-    /// Callers that force a load. The one that leads them starts a flight in `running`.
-    pub(super) forced: SingleFlight<Result<Loaded, Broken>>,
+    pub(super) values: Running<Loaded>,
+    /// Loaders that give a stream: who waits for one reads the value that it has stored.
+    pub(super) streams: Running<LargeValue>,
     /// The key of the removal of everything.
     everything: OnceLock<[u8; 32]>,
 }
 
 impl Flights {
     fn forget(&self, key: &Key) {
-        self.running.forget(key);
-        self.forced.forget(key);
+        self.values.forget(key);
+        self.streams.forget(key);
     }
 
     fn forget_all(&self) {
-        self.running.forget_all();
-        self.forced.forget_all();
+        self.values.forget_all();
+        self.streams.forget_all();
     }
 }
 
@@ -152,7 +200,7 @@ impl Loads {
         // Those that have ended; at most as many as ran at once.
         while tasks.try_join_next().is_some() {}
         add_one(&refreshes.started);
-        let running = Running { refreshes: Arc::clone(refreshes), key: key.clone(), worked: None };
+        let running = Refreshing { refreshes: Arc::clone(refreshes), key: key.clone(), worked: None };
         tasks.spawn(async move {
             let mut running = running;
             running.worked = Some(refresh.await);
@@ -185,14 +233,14 @@ impl Loads {
 }
 
 /// Takes a key out of the set of those that are refreshed, and counts how the refresh ended.
-struct Running {
+struct Refreshing {
     refreshes: Arc<Refreshes>,
     key: Key,
     /// Whether it has worked; not known when it panics or is ended by `close`.
     worked: Option<bool>,
 }
 
-impl Drop for Running {
+impl Drop for Refreshing {
     fn drop(&mut self) {
         match self.worked {
             Some(true) => {}

@@ -9,6 +9,7 @@ mod failures;
 mod fetch;
 mod fetch_error;
 mod fetch_options;
+mod fetch_stream;
 mod fetched;
 mod form;
 mod key;

@@ -62,6 +62,7 @@ macro_rules! names {
     )+) => {
         /// A setting, by its place in the reference.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[allow(clippy::enum_variant_names, reason = "a node has a name, too")]
         pub(super) enum Name { $($variant),+ }
 
         impl Name {

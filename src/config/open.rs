@@ -124,11 +124,12 @@ impl Config {
         let given =
             |deadlines: &Option<super::kinds::Deadlines>| deadlines.as_ref().and_then(|of| of.of(name));
         let is_local = matches!(name, BackendName::Memory | BackendName::Disk);
-        let mut options = TierOptions::default();
-        options.read_deadline = given(&self.values.read_timeout.value)
-            .or_else(|| (self.one_shot && !is_local).then_some(ONE_SHOT_READ));
-        options.write_deadline = given(&self.values.write_timeout.value);
-        options
+        TierOptions {
+            read_deadline: given(&self.values.read_timeout.value)
+                .or_else(|| (self.one_shot && !is_local).then_some(ONE_SHOT_READ)),
+            write_deadline: given(&self.values.write_timeout.value),
+            ..TierOptions::default()
+        }
     }
 
     /// The longest that a read takes: as given, else long enough for the longest deadline that was

@@ -149,10 +149,8 @@ impl Ring {
         if only_look {
             return Arc::new(sealed);
         }
-        let looked = match NodeId::random() {
-            Ok(node) => sealed.verify_canary(namespace, &VersionClock::new(node)).await.map(drop),
-            Err(error) => Err(error),
-        };
+        let versions = VersionClock::new(NodeId::random());
+        let looked = sealed.verify_canary(namespace, &versions).await.map(drop);
         if let Err(error) = looked {
             tracing::warn!("{error}");
         }

@@ -7,10 +7,12 @@ use futures_util::{Stream, StreamExt as _, stream};
 use peercache_api::{Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Timestamp, Version};
 use peercache_chain::{PutOutcome, WritePolicy};
 
+use super::chunk::Chunk;
 use super::lifetime::keep_minutes;
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
 use super::outcome::{PutStreamOutcome, is_taken, merge, refuse_as_too_large};
+use super::value::LargeValue;
 use super::values::LargeValues;
 use super::{
     AHEAD_CHUNKS, CHECKED_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, SHARED_CHUNK_BYTES,
@@ -103,6 +105,23 @@ impl LargeValues {
     where
         S: Stream<Item = Result<Bytes, E>>,
     {
+        Ok(self.store_and_open(key, source, options, moment, true).await?.0)
+    }
+
+    /// As [`LargeValues::store_stream`], and gives the value to read, also where another write has
+    /// won meanwhile. `None` where no tier has room for its chunks. Unless `keep`, nothing is put
+    /// under the key: the chunks of a large value expire by themselves.
+    pub(crate) async fn store_and_open<S, E>(
+        &self,
+        key: &Key,
+        source: S,
+        options: StreamOptions,
+        moment: Moment,
+        keep: bool,
+    ) -> Result<(PutStreamOutcome, Option<LargeValue>), Failure<E>>
+    where
+        S: Stream<Item = Result<Bytes, E>>,
+    {
         reserved::check(options.content_type.as_deref())?;
         // Before a byte is read: what is wrong with the metadata is wrong with an empty value too.
         let probe = self.described(Bytes::new(), &options, moment).build()?;
@@ -124,18 +143,23 @@ impl LargeValues {
         }
         if head_len <= PLAIN_BYTES {
             let entry = self.described(joined(head, head_len), &options, moment).build()?;
-            let outcome = self.write_entry(key, entry).await;
-            let stored = is_taken(&outcome);
-            return Ok(PutStreamOutcome { len: head_len as u64, chunks: 0, stored, outcome });
+            let value = LargeValue::plain(entry.metadata().clone(), entry.value().clone());
+            let outcome = match keep {
+                true => self.write_entry(key, entry).await,
+                false => PutOutcome { tiers: Vec::new() },
+            };
+            let (len, stored) = (head_len as u64, is_taken(&outcome));
+            return Ok((PutStreamOutcome { len, chunks: 0, stored, outcome }, Some(value)));
         }
 
+        let first = head.first().cloned().unwrap_or_default();
         let chunks = stream::iter(head.into_iter().map(Ok)).chain(chunks);
         let stores = Stores { chunk_bytes, window, keep_minutes, expected_len: options.expected_len };
         let (written, complete) = self.write_chunks(chunks, stores).await?;
         let (len, count) = (written.len, (written.digests.len() / DIGEST_BYTES) as u64);
         let held = complete && self.is_held(&written, keep_minutes).await;
         let mut outcome = written.outcome;
-        let mut stored = false;
+        let (mut stored, mut value) = (false, None);
         if complete && !held {
             outcome.iter_mut().for_each(refuse_as_too_large);
         }
@@ -147,12 +171,17 @@ impl LargeValues {
                 .described(manifest.encode()?, &options, moment)
                 .content_type(reserved::MANIFEST_TYPE)
                 .build()?;
-            let put = self.write_entry(key, entry).await;
-            stored = is_taken(&put);
-            merge(&mut outcome, put);
+            let meta = entry.metadata().clone();
+            if keep {
+                let put = self.write_entry(key, entry).await;
+                stored = is_taken(&put);
+                merge(&mut outcome, put);
+            }
+            let first = Chunk { bytes: first, shared: false };
+            value = Some(LargeValue::chunked(meta, self.clone(), manifest, first));
         }
         let outcome = outcome.unwrap_or(PutOutcome { tiers: Vec::new() });
-        Ok(PutStreamOutcome { len, chunks: count, stored, outcome })
+        Ok((PutStreamOutcome { len, chunks: count, stored, outcome }, value))
     }
 
     /// Whether what was written can be read back: it is in a shared tier or on its way to one, or

@@ -16,7 +16,7 @@ use support::{FOR_EVER, Writer, add, builder, files_of, key, noise, rpc, until, 
 fn swarm() -> [u8; 32] {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&u64::from(std::process::id()).to_be_bytes());
-    key[8..16].copy_from_slice(&peercache_api::NodeId::random().unwrap().as_u64().to_be_bytes());
+    key[8..16].copy_from_slice(&peercache_api::NodeId::random().as_u64().to_be_bytes());
     key
 }
 

@@ -9,7 +9,7 @@
 //!
 //! let memory = Memory::with_capacity(64 * 1024 * 1024);
 //! let (key, now) = (Key::new("greeting")?, SystemClock::new().now());
-//! let versions = VersionClock::new(NodeId::random()?);
+//! let versions = VersionClock::new(NodeId::random());
 //! let entry = Entry::builder("hello", versions.next(now), now)
 //!     .fresh_for(std::time::Duration::from_secs(60))
 //!     .build()?;

@@ -1,5 +1,5 @@
-//! The Storacha tier beside the official JavaScript client, on the same upload service, in turns: how many
-//! requests a put and a get make, and how long they take. Each keeps its own time.
+//! The Storacha tier beside the official JavaScript client, on the same upload service, in turns:
+//! how many requests a put and a get make, and how long they take. Each keeps its own time.
 //!
 //! `--quick` makes fewer rounds.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]

@@ -15,8 +15,8 @@ use crate::store::Store;
 use crate::token::Token;
 use crate::ucan::did::Did;
 
-/// Addresses of services that were seen in public sources. Whether one answers is not promised, and none is
-/// ever used unless it is asked for.
+/// Addresses of services that were seen in public sources. Whether one answers is not promised, and
+/// none is ever used unless it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Preset {
@@ -96,8 +96,9 @@ impl Storacha {
 }
 
 impl StorachaBuilder {
-    /// Where the service is and who it is: a URL of `https`, or `http` on this machine, and a DID. The key
-    /// behind a `did:web:HOST` is asked from the service itself, or given as `did:web:HOST=did:key:KEY`.
+    /// Where the service is and who it is: a URL of `https`, or `http` on this machine, and a DID.
+    /// The key behind a `did:web:HOST` is asked from the service itself, or given as
+    /// `did:web:HOST=did:key:KEY`.
     pub fn service(self, url: impl Into<String>, did: impl Into<String>) -> Self {
         self.url(url).did(did)
     }
@@ -133,8 +134,8 @@ impl StorachaBuilder {
         self
     }
 
-    /// Whether private entries may be stored. Default: no. Removed bytes can stay readable there for who knows
-    /// their address; sealed, they show sizes and times.
+    /// Whether private entries may be stored. Default: no. Removed bytes can stay readable there
+    /// for who knows their address; sealed, they show sizes and times.
     pub fn allow_private(mut self, allow: bool) -> Self {
         self.allow_private = allow;
         self
@@ -162,9 +163,9 @@ impl StorachaBuilder {
     /// Opens the tier. Nothing is sent, so a service that is away does no harm.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where no service is named or an address or DID cannot be one, the delegation has
-    /// expired, or it does not grant what the tier does. [`Error::context`] names as `variable` the one that
-    /// makes the setting.
+    /// [`ErrorKind::Config`] where no service is named or an address or DID cannot be one, the
+    /// delegation has expired, or it does not grant what the tier does. [`Error::context`] names as
+    /// `variable` the one that makes the setting.
     pub fn open(self) -> Result<Storacha, Error> {
         let grant = self.token.grant();
         if grant.expires.is_some_and(|at| at <= SystemTime::now()) {

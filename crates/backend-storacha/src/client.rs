@@ -135,8 +135,8 @@ impl Client {
         self.token.space.to_string()
     }
 
-    /// Sends these invocations in one message and gives the verified receipt of each, in their order. The
-    /// service carries them out side by side.
+    /// Sends these invocations in one message and gives the verified receipt of each, in their
+    /// order. The service carries them out side by side.
     ///
     /// Tried again where the connection broke: every ability that is used can be carried out twice.
     pub(crate) async fn invoke(&self, tasks: &[Task]) -> Result<Vec<Outcome>, RequestError> {
@@ -400,8 +400,8 @@ impl Client {
         }
     }
 
-    /// An address that is followed: https, or plain http on this machine to a service on this machine. A
-    /// service elsewhere cannot point at what only this machine can reach.
+    /// An address that is followed: https, or plain http on this machine to a service on this
+    /// machine. A service elsewhere cannot point at what only this machine can reach.
     fn address(&self, text: &str) -> Result<Url, RequestError> {
         let refuse = |why| {
             count(&self.counters.locations_refused);
@@ -460,8 +460,8 @@ impl Client {
         Ok(bytes)
     }
 
-    /// The key of a service whose DID is none: as it was given, else as the service itself says over a
-    /// connection that proves its host.
+    /// The key of a service whose DID is none: as it was given, else as the service itself says
+    /// over a connection that proves its host.
     async fn key_of_service(&self) -> Result<VerifyingKey, RequestError> {
         self.service_key.get_or_try_init(|| self.look_up_key()).await.copied()
     }
@@ -487,8 +487,8 @@ impl Client {
     }
 }
 
-/// Tries again where trying again can help: a service that closes idle connections breaks those that are used at that
-/// moment, and one that is busy fails by itself.
+/// Tries again where trying again can help: a service that closes idle connections breaks those
+/// that are used at that moment, and one that is busy fails by itself.
 async fn persistently<T, F>(attempt: impl Fn() -> F) -> Result<T, RequestError>
 where
     F: Future<Output = Result<T, RequestError>>,
@@ -563,8 +563,8 @@ struct Address {
 }
 
 impl Effects {
-    /// The tasks are named by the service's receipt and are blocks of the same message, so each is known to
-    /// be what the service means.
+    /// The tasks are named by the service's receipt and are blocks of the same message, so each is
+    /// known to be what the service means.
     fn read(receipt: &Receipt, car: &Car) -> Result<Self, Malformed> {
         let mut tasks = HashMap::new();
         let mut concluded = HashMap::new();

@@ -1,7 +1,7 @@
 //! Takes superseded writes out of a crowded root, without a moment in which a reader finds nothing.
 //!
-//! Every write is in both roots of its key, and a root is compacted in its own slots alone. So while one
-//! root is empty, between its removal and what is added after it, the other one is whole.
+//! Every write is in both roots of its key, and a root is compacted in its own slots alone. So
+//! while one root is empty, between its removal and what is added after it, the other one is whole.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ use crate::ucan::map;
 const BEGIN_WITHIN: Duration = Duration::from_secs(1);
 /// How long the removal and the addition after it may take each.
 const STEP_TIMEOUT: Duration = Duration::from_millis(1200);
-/// The most keys that wait to be compacted; a key that finds no room is compacted after a later write.
+/// The most keys that wait to be compacted; a key that finds no room is compacted after a later
+/// write.
 const MAX_WAITING: usize = 1024;
 
 /// The task that compacts, and the keys that it is given.

@@ -1,9 +1,10 @@
-//! Where the writes of a key are found: at two roots of the upload table, whose names follow from the key.
+//! Where the writes of a key are found: at two roots of the upload table, whose names follow from
+//! the key.
 //!
-//! The table maps a root, which nobody has to upload, to a set of shards; `upload/add` adds to the set and
-//! `upload/remove` removes the whole of it. Nothing compares and sets, and between a removal and what is added
-//! after it the set is empty. So every write is added to both roots, and only one of them is compacted at a
-//! time: whoever looks at both always finds the newest write.
+//! The table maps a root, which nobody has to upload, to a set of shards; `upload/add` adds to the
+//! set and `upload/remove` removes the whole of it. Nothing compares and sets, and between a
+//! removal and what is added after it the set is empty. So every write is added to both roots, and
+//! only one of them is compacted at a time: whoever looks at both always finds the newest write.
 
 use ipld_core::cid::Cid;
 use peercache_api::Key;

@@ -1,9 +1,9 @@
 //! The Storacha tier of peercache: a space of a UCAN upload service, as a
 //! [`CacheBackend`](peercache_api::CacheBackend).
 //!
-//! The hosted service of 2025 is closed. This speaks its protocol to a service that is hosted elsewhere or by
-//! oneself; there is no default address. `docs/reference/storacha.md` describes what is stored, what each
-//! operation costs, and who can see what.
+//! The hosted service of 2025 is closed. This speaks its protocol to a service that is hosted
+//! elsewhere or by oneself; there is no default address. `docs/reference/storacha.md` describes
+//! what is stored, what each operation costs, and who can see what.
 //!
 //! ```no_run
 //! # fn example(token: &str) -> Result<(), peercache_api::Error> {

@@ -43,7 +43,8 @@ counters! {
     bytes_out,
     /// Receipts whose signature, issuer or invocation was not the right one, and damaged messages.
     receipts_refused,
-    /// Addresses of bytes that were refused: another scheme, a redirect, or not the bytes that were named.
+    /// Addresses of bytes that were refused: another scheme, a redirect, or not the bytes that were
+    /// named.
     locations_refused,
     /// Entries that were not what was written.
     corrupt,
@@ -51,11 +52,13 @@ counters! {
     private_refused,
     /// Roots that were compacted.
     compactions,
-    /// Compactions that were given up because the service did not answer in time; they are made later.
+    /// Compactions that were given up because the service did not answer in time; they are made
+    /// later.
     compactions_missed,
     /// Superseded writes that were removed from the space.
     superseded,
-    /// Operations that did not end within their deadline, and receipts of uploads that did not come.
+    /// Operations that did not end within their deadline, and receipts of uploads that did not
+    /// come.
     timeouts,
 }
 

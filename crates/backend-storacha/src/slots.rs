@@ -1,6 +1,6 @@
-//! Slots of wall clock time, which say when a root may be compacted: even ones for the first root of a
-//! key, odd ones for the second. So one of the two is always whole, for every process whose clock is
-//! about right.
+//! Slots of wall clock time, which say when a root may be compacted: even ones for the first root
+//! of a key, odd ones for the second. So one of the two is always whole, for every process whose
+//! clock is about right.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -15,16 +15,20 @@ use crate::store::Store;
 
 /// A space of a UCAN upload service, as a tier.
 ///
-/// - **Requests.** A lookup is one message, and a GET of the bytes; of bytes that another process wrote, three
-///   more the first time. A miss is one message. A put is three messages, a PUT and the receipt of it.
-/// - **Order.** The newest write wins, whatever the order in which writers arrive. Superseded writes are taken
-///   out in the background; a reader never misses a key meanwhile.
-/// - **Trust.** Every receipt is verified: who signed it, and of what it is. Bytes are what their SHA-256 names,
-///   or a miss.
-/// - **Time.** A get, put or probe ends within its deadline ([`request_timeout`](crate::StorachaBuilder::request_timeout)).
-/// - **Private entries** are refused with kind `Denied` unless [`allow_private`](crate::StorachaBuilder::allow_private) is set: what
-///   is removed from a space can stay readable.
-/// - **Memory.** 8,192 writes are remembered, about 300 bytes each; at most 1,024 keys wait to be compacted.
+/// - **Requests.** A lookup is one message, and a GET of the bytes; of bytes that another process
+///   wrote, three more the first time. A miss is one message. A put is three messages, a PUT and
+///   the receipt of it.
+/// - **Order.** The newest write wins, whatever the order in which writers arrive. Superseded
+///   writes are taken out in the background; a reader never misses a key meanwhile.
+/// - **Trust.** Every receipt is verified: who signed it, and of what it is. Bytes are what their
+///   SHA-256 names, or a miss.
+/// - **Time.** A get, put or probe ends within its deadline
+///   ([`request_timeout`](crate::StorachaBuilder::request_timeout)).
+/// - **Private entries** are refused with kind `Denied` unless
+///   [`allow_private`](crate::StorachaBuilder::allow_private) is set: what is removed from a space
+///   can stay readable.
+/// - **Memory.** 8,192 writes are remembered, about 300 bytes each; at most 1,024 keys wait to be
+///   compacted.
 ///
 /// Needs a tokio runtime. Cheap to open: nothing is sent.
 pub struct Storacha {

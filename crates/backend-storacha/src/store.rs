@@ -22,7 +22,8 @@ use crate::slots::quiet_root;
 use crate::ucan::car::{CAR, digest_of};
 use crate::ucan::{fields, list, map};
 
-/// How many writes are remembered: where their bytes are and which one they are. About 300 bytes each.
+/// How many writes are remembered: where their bytes are and which one they are. About 300 bytes
+/// each.
 const REMEMBERED: usize = 8192;
 /// The most shards of one root that are looked at, the last ones of the list.
 const MAX_SHARDS: usize = 64;
@@ -134,8 +135,8 @@ impl Store {
         Ok(entry)
     }
 
-    /// The writes of a key among which the newest is. A root that lists the newest write which was seen
-    /// before has every acknowledged one, as both do; else both are looked at.
+    /// The writes of a key among which the newest is. A root that lists the newest write which was
+    /// seen before has every acknowledged one, as both do; else both are looked at.
     async fn writes(&self, key: &Key) -> Result<BTreeSet<[u8; 32]>, RequestError> {
         let roots = Roots::of(&self.prefix, key);
         if let Some(seen) = self.latest.get(key.digest()) {
@@ -193,8 +194,8 @@ impl Store {
         Ok(Shards([listed(&found[0])?, listed(&found[1])?]))
     }
 
-    /// The newest write among these, with its value where it had to be fetched to find out. Writes that
-    /// cannot be read are left out unless none can.
+    /// The newest write among these, with its value where it had to be fetched to find out. Writes
+    /// that cannot be read are left out unless none can.
     pub(crate) async fn newest(
         &self,
         key: &Key,

@@ -81,12 +81,12 @@ pub struct Grant {
 }
 
 impl Token {
-    /// From its text: `storacha1:…`, or `KEY;PROOF` with the key and the proof as the official command line
-    /// prints them (`storacha key create`, `storacha delegation create … --base64`).
+    /// From its text: `storacha1:…`, or `KEY;PROOF` with the key and the proof as the official
+    /// command line prints them (`storacha key create`, `storacha delegation create … --base64`).
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], which never repeats the text: a token of the closed service of web3.storage,
-    /// damage, or a proof that was made for another agent.
+    /// [`ErrorKind::Config`], which never repeats the text: a token of the closed service of
+    /// web3.storage, damage, or a proof that was made for another agent.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         if text.is_empty() {

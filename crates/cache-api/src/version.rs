@@ -5,9 +5,9 @@
 //! by one node are strictly increasing and versions made after seeing another's are above it.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::{Error, ErrorKind, Operation};
 use crate::time::{MAX_CLOCK_SKEW, Timestamp};
 use crate::util::Count;
 
@@ -29,16 +29,11 @@ impl NodeId {
     }
 
     /// A fresh random id; 64 bits make a clash among a fleet's short-lived runners negligible.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unavailable`] when the operating system gives no randomness.
-    pub fn random() -> Result<Self, Error> {
-        let mut bytes = [0; 8];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            Error::new(ErrorKind::Unavailable, Operation::Open, "the operating system gave no random bytes")
-                .with_source(error)
-        })?;
-        Ok(Self(u64::from_be_bytes(bytes)))
+    #[must_use]
+    pub fn random() -> Self {
+        // Keyed by the standard library with random bits of the operating system. It need not be
+        // secret: it only must not be another's.
+        Self(RandomState::new().hash_one(std::process::id()))
     }
 }
 

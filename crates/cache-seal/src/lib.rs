@@ -25,7 +25,7 @@
 //! let reader = Sealed::new(secret.read_only(), shared.clone());
 //!
 //! let (key, now) = (Key::new("repos/acme/rocket")?, SystemClock::new().now());
-//! let versions = VersionClock::new(NodeId::random()?);
+//! let versions = VersionClock::new(NodeId::random());
 //! let entry = Entry::builder("{}", versions.next(now), now);
 //! let entry = entry.fresh_for(Duration::from_secs(60)).build()?;
 //! writer.put(&key, entry.clone()).await?;

@@ -9,6 +9,8 @@ use crate::run::Run;
 
 /// The facade, whose features users choose.
 const FACADE: &str = "peercache";
+/// The most crates in the tree of the facade with the memory tier alone, ours included.
+const MOST_FOR_MEMORY: usize = 45;
 /// Features of the facade that are not backends themselves.
 const COLLECTIONS: [&str; 2] = ["default", "full"];
 
@@ -198,6 +200,12 @@ impl Promise {
             return Err(Failure::new(
                 format!("{build} lacks {name}"),
                 "correct the feature, or PROMISES in xtask",
+            ));
+        }
+        if (self.package, self.features) == (FACADE, "memory") && found.len() > MOST_FOR_MEMORY {
+            return Err(Failure::new(
+                format!("{build} has {} crates, the most is {MOST_FOR_MEMORY}", found.len()),
+                "do without the new one, or make it optional",
             ));
         }
         Ok(())

@@ -58,7 +58,7 @@ impl Sealer {
             sealed: (seal.0)(Arc::clone(&slot) as _),
             slot,
             key: Key::new(KEY)?,
-            versions: VersionClock::new(NodeId::random()?),
+            versions: VersionClock::new(NodeId::random()),
             clock,
             turn: tokio::sync::Mutex::new(()),
         })

@@ -67,7 +67,7 @@ impl Node {
         let peers = builder.start().await.unwrap();
         // The original does not compress either.
         let sealed = Sealed::builder(secret, peers.clone()).compression(false).build();
-        let versions = VersionClock::new(NodeId::random().unwrap());
+        let versions = VersionClock::new(NodeId::random());
         Self { peers, sealed, versions, payload: std::fs::read(payload).unwrap().into() }
     }
 

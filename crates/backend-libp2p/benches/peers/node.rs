@@ -45,7 +45,7 @@ impl Client {
     /// Stores entries of these sizes at the anchor.
     pub(crate) async fn connect(address: &str, sizes: &[usize]) -> Self {
         let peers = Peers::builder(key()).bootstrap(vec![address.parse().unwrap()]).start().await.unwrap();
-        let (clock, versions) = (SystemClock::new(), VersionClock::new(NodeId::random().unwrap()));
+        let (clock, versions) = (SystemClock::new(), VersionClock::new(NodeId::random()));
         for &bytes in sizes {
             for number in 0..KEYS {
                 let now = clock.now();

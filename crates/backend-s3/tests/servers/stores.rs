@@ -54,5 +54,5 @@ impl Store {
 }
 
 pub(crate) fn unique() -> String {
-    format!("peercache-{:016x}", NodeId::random().unwrap().as_u64())
+    format!("peercache-{:016x}", NodeId::random().as_u64())
 }

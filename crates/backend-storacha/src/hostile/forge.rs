@@ -16,8 +16,8 @@ pub(super) enum Signed {
     By(SigningKey, String),
 }
 
-/// The message with every value in it changed by `edit`, innermost first, and everything that names a
-/// changed block naming the new one.
+/// The message with every value in it changed by `edit`, innermost first, and everything that names
+/// a changed block naming the new one.
 pub(super) fn reworked(body: &[u8], signed: &Signed, edit: &dyn Fn(&mut Ipld)) -> Vec<u8> {
     let Ok(old) = Car::decode(body) else { return body.to_vec() };
     let mut car = old.clone();

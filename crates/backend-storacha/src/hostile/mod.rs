@@ -1,6 +1,6 @@
-//! Services and storage nodes that lie: whatever they answer is refused and counted, and a reader gets a
-//! miss or the true value, never another one. Over the real upload service, behind a server that changes
-//! what it answers.
+//! Services and storage nodes that lie: whatever they answer is refused and counted, and a reader
+//! gets a miss or the true value, never another one. Over the real upload service, behind a server
+//! that changes what it answers.
 
 mod forge;
 mod front;

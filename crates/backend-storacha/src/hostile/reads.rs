@@ -42,8 +42,8 @@ fn trusted(what: &'static str, lie: Lie) -> Case {
     Case { trusted: true, counted: |counts| counts.locations_refused, ..case(what, lie) }
 }
 
-/// Each lie on its own server and its own tier, side by side: a miss that is counted, and the true value
-/// once the lie is over.
+/// Each lie on its own server and its own tier, side by side: a miss that is counted, and the true
+/// value once the lie is over.
 async fn are_refused(world: &World, cases: Vec<Case>) {
     let cases = cases.into_iter().map(|case| async move {
         let front = world.front().await;

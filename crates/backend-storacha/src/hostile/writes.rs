@@ -1,4 +1,5 @@
-//! Writes while the service or the storage node lies: refused, counted, and nothing is believed stored.
+//! Writes while the service or the storage node lies: refused, counted, and nothing is believed
+//! stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use super::front::{Asked, Front, Lie, Told};
 use super::{NODE, World, messages, open, stranger};
 use crate::StorachaCounts;
 
-/// What a put of a newer value comes to, and what was counted; afterwards the old value is still there.
+/// What a put of a newer value comes to, and what was counted; afterwards the old value is still
+/// there.
 async fn put_through(world: &World, lie: Lie, trusted: bool) -> (Error, StorachaCounts) {
     let front = world.front().await;
     front.set(Some(lie));

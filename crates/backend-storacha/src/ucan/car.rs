@@ -1,5 +1,5 @@
-//! CARv1: a sequence of blocks, each under the identifier of its content. Every block that is read is
-//! compared with its identifier, so nothing can be put in the place of what was asked for.
+//! CARv1: a sequence of blocks, each under the identifier of its content. Every block that is read
+//! is compared with its identifier, so nothing can be put in the place of what was asked for.
 
 use std::collections::HashMap;
 

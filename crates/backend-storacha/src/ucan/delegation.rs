@@ -170,7 +170,8 @@ impl Delegation {
     }
 }
 
-/// A delegation with the blocks of its own proofs: what the official command line prints with `--base64`.
+/// A delegation with the blocks of its own proofs: what the official command line prints with
+/// `--base64`.
 #[derive(Clone, Debug)]
 pub(crate) struct Proof {
     pub(crate) cid: Cid,
@@ -192,7 +193,8 @@ impl Proof {
         };
         let bytes = digits.map_err(|_| Malformed("the proof is no base64"))?;
         let car = match bytes.first() {
-            // A CID of version 1 with the archive itself in the place of a hash. Longer than the type takes.
+            // A CID of version 1 with the archive itself in the place of a hash. Longer than the
+            // type takes.
             Some(1) => {
                 let mut rest = &bytes[1..];
                 let codec = super::car::take_varint(&mut rest)?;

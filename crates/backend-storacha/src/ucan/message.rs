@@ -29,7 +29,8 @@ pub(crate) struct Answer {
     receipts: HashMap<Cid, Cid>,
 }
 
-/// Reads a message of receipts. Nothing is verified but its form, and every block against its identifier.
+/// Reads a message of receipts. Nothing is verified but its form, and every block against its
+/// identifier.
 pub(crate) fn receipts(bytes: &[u8]) -> Result<Answer, Malformed> {
     let car = Car::decode(bytes)?;
     let message = car.root_field(MESSAGE)?;

@@ -1,5 +1,5 @@
-//! UCAN 0.9.1 as the upload service speaks it: principals, delegations, invocations, receipts, and the CAR
-//! messages that carry them. A later version of UCAN is a change in this folder.
+//! UCAN 0.9.1 as the upload service speaks it: principals, delegations, invocations, receipts, and
+//! the CAR messages that carry them. A later version of UCAN is a change in this folder.
 //!
 //! Sources: the specifications of UCAN 0.9.1 (<https://github.com/ucan-wg/spec/tree/v0.9>), of its IPLD form
 //! (<https://github.com/ucan-wg/ucan-ipld>), of UCAN invocations and receipts

@@ -1,5 +1,6 @@
 //! Golden vectors of the official JavaScript implementation: `tests/golden/ucan.json`, which
-//! `xtask/storacha/vectors.mjs` makes. Signed here with the same keys, each comes out byte for byte.
+//! `xtask/storacha/vectors.mjs` makes. Signed here with the same keys, each comes out byte for
+//! byte.
 
 use std::collections::{BTreeMap, HashMap};
 

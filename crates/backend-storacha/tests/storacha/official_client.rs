@@ -1,4 +1,5 @@
-//! Both ways with the official client: it lists and reads what this tier stored, and this tier reads what it stored.
+//! Both ways with the official client: it lists and reads what this tier stored, and this tier
+//! reads what it stored.
 
 use peercache_api::{CacheBackend as _, envelope};
 use peercache_testkit::servers::StorachaService;

@@ -50,7 +50,8 @@ pub(crate) fn official(service: &StorachaService, script: &str, args: &[&str]) -
 
 /// As [`official`], for the text of a script.
 pub(crate) fn official_text(service: &StorachaService, source: &str, args: &[&str]) -> String {
-    // Packages are found from the working folder on, for a script that comes through standard input.
+    // Packages are found from the working folder on, for a script that comes through standard
+    // input.
     let mut child = Command::new("node")
         .args(["--input-type=module", "-"])
         .args(args)

@@ -1,6 +1,7 @@
 //! One tier of a chain: a backend, its deadlines, its mode and its counters.
 
 mod breaker;
+mod histogram;
 mod latency;
 mod missed_writes;
 mod panics;

@@ -1,13 +1,12 @@
 //! Counters, taken where the decision is made.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use peercache_api::Error;
 use peercache_api::util::Count;
 use serde::Serialize;
 
+use super::histogram::LatencyHistogram;
 use crate::outcome::Skip;
 
 /// Percentiles in microseconds, to two significant digits; zero when nothing was measured.
@@ -20,38 +19,12 @@ pub struct LatencyReport {
     pub p99_us: f64,
 }
 
-/// Latencies from 1 ns to 1 min at two significant digits, in about 30 KiB whatever their number.
-#[derive(Debug)]
-pub(crate) struct LatencyHistogram(Mutex<Option<Histogram<u32>>>);
-
-impl LatencyHistogram {
-    fn new() -> Self {
-        // The bounds are constants that the constructor accepts; without a histogram nothing is
-        // lost but the percentiles.
-        Self(Mutex::new(Histogram::new_with_bounds(1, 60_000_000_000, 2).ok()))
-    }
-
-    pub(crate) fn record(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        if let Some(histogram) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            histogram.saturating_record(nanos);
-        }
-    }
-
-    pub(crate) fn report(&self) -> LatencyReport {
-        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.as_ref().filter(|histogram| !histogram.is_empty()).map_or_else(
-            LatencyReport::default,
-            |histogram| {
-                let micros = |quantile| {
-                    // Exact to two digits; f64 holds any value of the histogram.
-                    #[allow(clippy::cast_precision_loss, reason = "at most 6e10, far below 2^53")]
-                    let nanos = histogram.value_at_quantile(quantile) as f64;
-                    nanos / 1000.0
-                };
-                LatencyReport { p50_us: micros(0.5), p99_us: micros(0.99) }
-            },
-        )
+impl LatencyReport {
+    pub(crate) fn of(histogram: &LatencyHistogram) -> Self {
+        // Two digits: f64 holds any value of the histogram.
+        #[allow(clippy::cast_precision_loss, reason = "at most 2^36")]
+        let micros = |quantile| histogram.quantile(quantile).map_or(0.0, |nanos| nanos as f64 / 1000.0);
+        Self { p50_us: micros(0.5), p99_us: micros(0.99) }
     }
 }
 

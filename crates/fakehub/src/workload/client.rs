@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-use super::Step;
+use super::model::Step;
 
 /// A request that takes longer has failed.
 const WITHIN: Duration = Duration::from_secs(60);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::model::{FOREIGN_BUCKET, Grant, Job, Options, Step};
 use super::steps::{Script, Use};
 use super::world::{Repository, World};
-use super::{Grant, Job, Options, Step};
 use crate::access::TokenKind;
 use crate::random::Random;
 
@@ -20,8 +20,6 @@ const POLL_MILLIS: u64 = 10_000;
 /// Core requests per hour of a `GITHUB_TOKEN`, for all jobs of its repository.
 const JOB_LIMIT: u64 = 1000;
 const OTHER_LIMIT: u64 = 5000;
-/// The bucket of foreign tokens: what is charged to it is not the fleet's.
-pub(super) const FOREIGN_BUCKET: &str = "foreign";
 /// How often a foreign token asks.
 const FOREIGN_MILLIS: u64 = 400;
 

@@ -8,146 +8,36 @@
 //! one number proves little.
 //!
 //! - Pushes come at random; each starts workflows, each a matrix of jobs, and jobs of a matrix ask
-//! for the same.
+//!   for the same.
 //! - A job's steps are those of `setup-*`, tool installers, `gh release download`, `paths-filter`,
-//! `labeler`,
-//! `github-script`, sticky comments, `gh run view` and `watch`, `gh pr checks --watch`, changelog
-//! makers.
+//!   `labeler`, `github-script`, sticky comments, `gh run view` and `watch`, `gh pr checks
+//!   --watch`, changelog makers.
 //! - Third-party repositories are chosen by Zipf's law.
 //! - An autoscaler polls every repository, and one nightly job in twenty reads a long tail once.
 //! - Foreign tokens, good ones that may not see any private repository, ask for what the jobs of
-//! private repositories ask for, all the time: an answer that a cache gives to the wrong token is
-//! seen. Their requests are judged like all others, and are not counted among those that a cache
-//! may save.
+//!   private repositories ask for, all the time: an answer that a cache gives to the wrong token is
+//!   seen. Their requests are judged like all others, and are not counted among those that a cache
+//!   may save.
 
+mod answered;
 mod client;
 mod jobs;
+mod model;
 mod per_token;
 mod run;
 mod steps;
 mod tally;
 mod world;
 
-use std::time::Duration;
-
+pub use self::answered::Answered;
 pub use self::client::ClientError;
+use self::model::{Change, Grant};
+pub use self::model::{Job, Options, Step};
 pub use self::per_token::PerTokenCache;
-pub use self::run::{Answered, run, run_job};
+pub use self::run::{run, run_job};
 pub use self::tally::{RouteCount, Rule, Tally};
-use crate::access::TokenKind;
 use crate::corpus::Corpus;
 use crate::handle::{FakeHub, FakeHubBuilder};
-
-/// What a workload is made by. `Options::default()` is 40 jobs with a token each, over 40 seconds.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Options {
-    /// Decides everything that is random.
-    pub seed: u64,
-    /// Jobs besides the poller.
-    pub jobs: u32,
-    /// Jobs of one workflow run.
-    pub matrix: u32,
-    /// Own repositories, at most 8.
-    pub repositories: u32,
-    /// Of those, the private ones.
-    pub private: u32,
-    /// The exponent of Zipf's law by which tools are chosen.
-    pub zipf: f64,
-    /// How long the fleet runs.
-    pub duration: Duration,
-    /// Factor on every rate of change.
-    pub change_rate: f64,
-    /// `Job`: a new token for each job. Otherwise one token for all.
-    pub tokens: TokenKind,
-    /// Recorded exchanges whose reads are mixed in; may be empty.
-    pub recorded: Corpus,
-    /// Tokens that may see no private repository and keep asking for what is in them.
-    pub foreign: u32,
-    /// The chance that a read of one step is made by another step of the same job, too: several
-    /// actions of a job look at the same pull request, tool or manifest.
-    pub repeats: f64,
-    /// Whether clients accept compressed answers. Some caches cannot derive an entity tag from
-    /// those.
-    pub gzip: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            seed: 2026,
-            jobs: 40,
-            matrix: 4,
-            repositories: 4,
-            private: 2,
-            zipf: 1.0,
-            duration: Duration::from_secs(40),
-            change_rate: 1.0,
-            tokens: TokenKind::Job,
-            recorded: Corpus::default(),
-            foreign: 3,
-            repeats: 0.4,
-            gzip: false,
-        }
-    }
-}
-
-/// One request of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Wait for this long before it.
-    pub pause: Duration,
-    /// `GET` or `POST`.
-    pub method: &'static str,
-    /// Path and query.
-    pub target: String,
-    /// The client's `Accept`.
-    pub accept: String,
-    /// What is sent; empty for `GET`.
-    pub body: String,
-    /// `token` or `bearer`, before the token: clients of one job differ in it.
-    pub scheme: &'static str,
-}
-
-/// One job: its token, and what it asks for one after another.
-#[derive(Clone)]
-pub struct Job {
-    /// When it starts.
-    pub start: Duration,
-    /// Its token, in clear.
-    pub token: String,
-    /// Its requests.
-    pub steps: Vec<Step>,
-    /// Whether it asks for what its token may not see, and its requests are not to be counted as
-    /// the fleet's.
-    pub foreign: bool,
-    /// Whether its clients accept compressed answers.
-    pub gzip: bool,
-}
-
-impl std::fmt::Debug for Job {
-    /// Without the token.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("start", &self.start).field("steps", &self.steps).finish_non_exhaustive()
-    }
-}
-
-/// A token, its kind and the private repositories that it may see.
-#[derive(Clone)]
-pub(crate) struct Grant {
-    token: String,
-    kind: TokenKind,
-    bucket: (String, u64),
-    repositories: Vec<String>,
-}
-
-/// A resource that changes by itself.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    url: String,
-    seed: u64,
-    mean: Duration,
-}
 
 /// A fleet's traffic and the world that it runs in.
 #[derive(Clone)]

@@ -2,38 +2,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
-use super::client::{Client, ClientError};
+use super::Workload;
+use super::answered::Answered;
+use super::client::Client;
+use super::model::Job;
 use super::tally::Tally;
-use super::{Job, Step, Workload};
 use crate::handle::FakeHubHandle;
 use crate::judge::{Observation, Verdict};
 
-/// One request and what came of it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Answered {
-    /// The request.
-    pub step: Step,
-    /// What came back; `None` when nothing did.
-    pub status: Option<u16>,
-    /// Why nothing came back.
-    pub error: Option<ClientError>,
-    /// What the origin says to the answer.
-    pub verdict: Verdict,
-    /// From the request to the end of the answer.
-    pub took: Duration,
-    /// `Cache-Status` of the answer.
-    pub cache_status: Option<String>,
-    /// Whether a foreign token asked.
-    pub foreign: bool,
-}
-
-/// Runs all jobs against the server at `address`, whose origin is `hub`: each starts at its time
-/// and asks one request after another, as its script says. Returns when the last has ended.
+/// Runs all jobs against the server at `address`, whose origin is `hub`: each starts at its time and asks one
+/// request after another, as its script says. Returns when the last has ended.
 ///
 /// Dropping the future ends all jobs.
 pub async fn run(workload: &Workload, hub: &Arc<FakeHubHandle>, address: SocketAddr) -> Tally {

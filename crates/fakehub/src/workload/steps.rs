@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Step;
+use super::model::Step;
 use super::world::{OCTETS, RAW, Repository, World};
 use crate::random::Random;
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::jobs::FOREIGN_BUCKET;
-use super::run::Answered;
+use super::answered::Answered;
+use super::model::FOREIGN_BUCKET;
 use crate::handle::FakeHubHandle;
 use crate::judge::Verdict;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Change, Options};
+use super::model::{Change, Options};
 use crate::corpus::Corpus;
 use crate::exchange::API_HOST;
 use crate::generate;
