@@ -212,8 +212,9 @@ impl<'c, C: Codec> Fetch<'c, C> {
     ///         download()
     ///     })
     ///     .await?;
-    /// assert_eq!((fetched.value.len(), fetched.value.content_type()), (5 << 20, Some("application/zip")));
-    /// let tail: Vec<_> = fetched.value.range((5 << 20) - 3..5 << 20).try_collect().await?;
+    /// let archive = fetched.value;
+    /// assert_eq!((archive.len(), archive.content_type()), (5 << 20, Some("application/zip")));
+    /// let tail: Vec<_> = archive.range((5 << 20) - 3..5 << 20).try_collect().await?;
     /// assert_eq!(tail.concat(), [7; 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # })?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use peercache_api::{BackendInfo, Capabilities, Clock, Error, ErrorKind, Operation, SystemClock};
 use url::Url;
@@ -168,7 +168,9 @@ impl StorachaBuilder {
     /// `variable` the one that makes the setting.
     pub fn open(self) -> Result<Storacha, Error> {
         let grant = self.token.grant();
-        if grant.expires.is_some_and(|at| at <= SystemTime::now()) {
+        // Not the clock of the tier: the service goes by the true time.
+        let now = UNIX_EPOCH + Duration::from_millis(SystemClock::new().now().as_millis());
+        if grant.expires.is_some_and(|at| at <= now) {
             return Err(config("the delegation in the token has expired", "WEB3_STORAGE_TOKEN")
                 .with_help("make a new delegation, and a token from it with `peercache storacha token`"));
         }

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use futures_util::StreamExt as _;
 use ipld_core::cid::Cid;
 use ipld_core::ipld::Ipld;
-use peercache_api::{Error, ErrorKind, Operation};
+use peercache_api::{Clock as _, Error, ErrorKind, Operation, SystemClock};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
@@ -184,7 +184,8 @@ impl Client {
             let blocks = &self.token.proof.blocks.blocks;
             car.blocks.extend(blocks.iter().map(|(cid, block)| (*cid, block.clone())));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        // Not the clock of the tier: the service goes by the true time.
+        let now = SystemClock::new().now().as_millis() / 1000;
         let invocation = Delegation {
             issuer: self.agent.clone(),
             audience: self.service.did.clone(),

@@ -58,6 +58,7 @@ impl Drop for Compaction {
     }
 }
 
+#[allow(clippy::mutable_key_type, reason = "a key's bytes are never changed; `Bytes` counts its owners")]
 async fn run(store: Arc<Store>, mut waiting: mpsc::Receiver<Key>) {
     let mut keys = HashSet::new();
     while let Some(key) = waiting.recv().await {

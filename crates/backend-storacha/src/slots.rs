@@ -2,17 +2,19 @@
 //! of a key, odd ones for the second. So one of the two is always whole, for every process whose
 //! clock is about right.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use peercache_api::{Clock as _, SystemClock};
 
 /// Length of a slot.
 const SLOT: Duration = Duration::from_secs(4);
 
 /// Whose slot it is, and how long it has lasted.
 pub(crate) fn slot_now() -> (usize, Duration) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (millis, slot) = (now.as_millis(), SLOT.as_millis());
-    let lasted = Duration::from_millis(u64::try_from(millis % slot).unwrap_or_default());
-    (usize::from((millis / slot) % 2 == 1), lasted)
+    // Not the clock of the tier: other processes go by the same time.
+    let millis = SystemClock::new().now().as_millis();
+    let slot = u64::try_from(SLOT.as_millis()).unwrap_or(u64::MAX);
+    (usize::from((millis / slot) % 2 == 1), Duration::from_millis(millis % slot))
 }
 
 /// The root that is not compacted now.

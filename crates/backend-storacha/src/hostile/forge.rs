@@ -13,7 +13,7 @@ pub(super) enum Signed {
     /// Those that were there.
     AsBefore,
     /// Every receipt is signed with this key, in the name of the service.
-    By(SigningKey, String),
+    By(Box<SigningKey>, String),
 }
 
 /// The message with every value in it changed by `edit`, innermost first, and everything that names

@@ -74,7 +74,7 @@ impl World {
 
     /// Signed by the service that a trusting tier asks.
     fn by_liar(&self) -> Signed {
-        Signed::By(liar(), self.service.did().to_owned())
+        Signed::By(Box::new(liar()), self.service.did().to_owned())
     }
 
     fn newer(&self, value: &str) -> Entry {
@@ -116,8 +116,7 @@ fn receipts(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Lie {
 
 /// What a lookup through a chain finds, and the error of the tier where it failed.
 async fn looked_up(tier: Arc<Storacha>, key: &Key) -> (Option<Entry>, Option<peercache_api::Error>) {
-    let mut options = TierOptions::default();
-    options.read_deadline = Some(FOR_EVER);
+    let options = TierOptions { read_deadline: Some(FOR_EVER), ..TierOptions::default() };
     let chain = Chain::builder().tier_with(tier, options).read_budget(FOR_EVER).build();
     let lookup = chain.lookup(key).await;
     let failed = lookup.trace.iter().find_map(|trace| match &trace.skip {

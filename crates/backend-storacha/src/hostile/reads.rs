@@ -94,7 +94,7 @@ fn forged(edit: fn(&mut Ipld)) -> impl Fn(&[u8]) -> Vec<u8> {
 
 /// Every receipt signed by a stranger, in the name of this issuer.
 fn signed_by_stranger(issuer: String) -> impl Fn(&[u8]) -> Vec<u8> {
-    move |body| reworked(body, &Signed::By(stranger(), issuer.clone()), &|_| {})
+    move |body| reworked(body, &Signed::By(Box::new(stranger()), issuer.clone()), &|_| {})
 }
 
 /// A changed map of which receipt is of which invocation.

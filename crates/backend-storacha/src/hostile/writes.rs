@@ -47,7 +47,8 @@ fn sent_to(world: &World, url: String) -> Lie {
 async fn forged_receipts_of_a_write_are_refused() {
     let Some(world) = World::start().await else { return };
     let service = world.service.did().to_owned();
-    let forged = messages(move |body| reworked(body, &Signed::By(stranger(), service.clone()), &|_| {}));
+    let forged =
+        messages(move |body| reworked(body, &Signed::By(Box::new(stranger()), service.clone()), &|_| {}));
     let (error, counts) = put_through(&world, forged, false).await;
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(counts.receipts_refused > 0 && counts.puts == 0, "{counts:?}");

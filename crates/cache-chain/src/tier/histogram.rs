@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Each power of two has so many buckets, so a bucket is at most 0.8 % wide: two significant digits.
+/// Each power of two has so many buckets, so a bucket is at most 0.8 % wide: two significant
+/// digits.
 const PER_OCTAVE: u64 = 128;
 /// Up to here each nanosecond has a bucket of its own.
 const EXACT: u64 = 2 * PER_OCTAVE;
