@@ -18,7 +18,7 @@ const GITHUB: (&str, &str) = ("github", "PEERCACHE_BENCH_PEERCACHE");
 /// What benches need; those that are not here need nothing.
 const PARTS: [(&str, &[Part]); 7] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
-    (GITHUB.0, &[Part::Nginx, Part::Corpus]),
+    (GITHUB.0, &[Part::Nginx, Part::Ghproxy, Part::Corpus]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
     ("redis", &[Part::Redis]),

@@ -25,6 +25,11 @@ impl Npm {
     }
 
     fn unpack(self, dir: &Path) -> Result<(), Failure> {
+        self.unpack_only(dir, "package")
+    }
+
+    /// Fetches and checks it, and unpacks one file or folder of it into `dir`.
+    pub(crate) fn unpack_only(self, dir: &Path, what: &str) -> Result<(), Failure> {
         // Few retries: without a network, a missing part is better known at once.
         Run::new("npm", "install npm, or connect to its registry")
             .args(["pack", "--silent", "--ignore-scripts", "--fetch-retries=1"])
@@ -33,7 +38,7 @@ impl Npm {
             .read()?;
         let archive = only_file(dir, "", "tgz")?;
         self.pin.check_file(&archive)?;
-        Run::new("tar", "install tar").args(["-xzf"]).args([&archive]).in_dir(dir).succeed()?;
+        Run::new("tar", "install tar").args(["-xzf"]).args([&archive]).args([what]).in_dir(dir).succeed()?;
         discard(&archive)
     }
 }

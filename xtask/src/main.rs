@@ -6,6 +6,8 @@ mod engine;
 mod failure;
 mod fetch;
 mod fuzz;
+mod ghproxy;
+mod go;
 mod integrity;
 mod kubo;
 mod parts;

@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use crate::engine;
 use crate::failure::Failure;
 use crate::fetch;
+use crate::ghproxy;
 use crate::integrity::Pin;
 use crate::kubo;
 use crate::python;
@@ -26,6 +27,15 @@ pub(crate) const FIXTURES: fetch::Npm = fetch::Npm {
 };
 /// Part of the corpus's folder name: raise it when fakehub's converter writes something else.
 const CORPUS_REVISION: u32 = 1;
+
+/// GitHub's OpenAPI description: the npm package and what the registry publishes as its integrity.
+const OPENAPI: fetch::Npm = fetch::Npm {
+    package: "@octokit/openapi",
+    version: "23.0.2",
+    pin: Pin::Sha512(
+        "pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg==",
+    ),
+};
 
 /// GitHub's command line client, from Debian 12.
 const GH: fetch::Debian = fetch::Debian {
@@ -49,6 +59,8 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) enum Part {
     /// Recorded GitHub exchanges, as JSON lines that fakehub serves. Needs npm and tar
     Corpus,
+    /// GitHub's OpenAPI description, which the route table is checked against. Needs npm and tar
+    Openapi,
     /// GitHub's command line client. Needs apt-get and dpkg, on x86-64
     Gh,
     /// The Docker engine, in a folder of its own. Needs root, apt-get and dpkg, on x86-64
@@ -71,13 +83,17 @@ pub(crate) enum Part {
     PyLibp2p,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
     Nginx,
+    /// The GitHub cache of Prow, for the bench beside it. Needs Go 1.26, compiled: takes some
+    /// minutes, once
+    Ghproxy,
     /// Checks licences, sources and bans. Compiled: takes some minutes, once
     CargoDeny,
 }
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 9] = [
+pub(crate) const FOR_TESTS: [Part; 10] = [
     Part::Corpus,
+    Part::Openapi,
     Part::Gh,
     Part::Docker,
     Part::StaticBinary,
@@ -93,6 +109,8 @@ impl Part {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Corpus => "corpus",
+            Self::Openapi => "openapi",
+            Self::Ghproxy => "ghproxy",
             Self::Gh => "gh",
             Self::Docker => "docker",
             Self::StaticBinary => "static-binary",
@@ -111,6 +129,8 @@ impl Part {
     pub(crate) fn variable(self) -> Option<&'static str> {
         match self {
             Self::Corpus => Some("PEERCACHE_TEST_CORPUS"),
+            Self::Openapi => Some("PEERCACHE_TEST_OPENAPI"),
+            Self::Ghproxy => Some("PEERCACHE_BENCH_GHPROXY"),
             Self::Gh => Some("PEERCACHE_TEST_GH"),
             Self::Docker => Some("PEERCACHE_TEST_DOCKERD"),
             Self::StaticBinary => Some("PEERCACHE_TEST_STATIC_BINARY"),
@@ -130,6 +150,11 @@ impl Part {
     fn place(self) -> Option<(String, &'static str)> {
         match self {
             Self::Corpus => Some((format!("corpus-{}-r{CORPUS_REVISION}", FIXTURES.version), "corpus.jsonl")),
+            Self::Openapi => Some((
+                format!("octokit-openapi-{}", OPENAPI.version),
+                "package/generated/api.github.com.json",
+            )),
+            Self::Ghproxy => Some((format!("ghproxy-{}", ghproxy::VERSION), "bin/ghproxy")),
             Self::Gh => Some((format!("gh-{}", GH.version), "usr/bin/gh")),
             Self::Docker => Some((format!("docker-{}", engine::VERSION), "bin/dockerd")),
             Self::StaticBinary => None,
@@ -148,6 +173,11 @@ impl Part {
     pub(crate) fn install_line(self) -> &'static str {
         match self {
             Self::Corpus => "`cargo xtask prepare corpus`, which needs npm and its registry",
+            Self::Openapi => "`cargo xtask prepare openapi`, which needs npm and its registry",
+            Self::Ghproxy => {
+                "`cargo xtask prepare ghproxy`, which needs Go 1.26 and a module proxy, or name one with \
+                 PEERCACHE_BENCH_GHPROXY=/path/to/ghproxy"
+            }
             Self::Gh => "install gh (https://cli.github.com), or name one with PEERCACHE_TEST_GH=/path/to/gh",
             Self::Docker => {
                 "run as root, and elsewhere than on Debian 12 install Docker, or name its daemon with \
@@ -193,7 +223,13 @@ impl Part {
             Self::Moto => run::on_path("moto_server"),
             Self::Kubo => run::on_path("ipfs"),
             Self::Redis => run::on_path("redis-server"),
-            Self::Corpus | Self::StaticBinary | Self::Storacha | Self::PyLibp2p | Self::CargoDeny => None,
+            Self::Ghproxy => run::on_path("ghproxy"),
+            Self::Corpus
+            | Self::Openapi
+            | Self::StaticBinary
+            | Self::Storacha
+            | Self::PyLibp2p
+            | Self::CargoDeny => None,
         };
         let Some(program) = program else { return Err(failure) };
         eprintln!("xtask: {}: {failure}", self.name());
@@ -220,6 +256,8 @@ impl Part {
         let Some((slot, file)) = self.place() else { return engine::static_binary(false) };
         let dir = tools.install(&slot, |dir| match self {
             Self::Corpus => fetch::convert(&FIXTURES.install(tools)?, &dir.join(file)),
+            Self::Openapi => OPENAPI.unpack_only(dir, "package/generated/api.github.com.json"),
+            Self::Ghproxy => ghproxy::build(dir),
             Self::Gh => GH.unpack(dir),
             Self::Docker => engine::require_root().and_then(|()| engine::unpack(dir)),
             Self::Seaweedfs => python::SEAWEEDFS.install(dir),
@@ -288,8 +326,10 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 12] = [
+    const ALL: [Part; 14] = [
         Part::Corpus,
+        Part::Openapi,
+        Part::Ghproxy,
         Part::Gh,
         Part::Docker,
         Part::StaticBinary,
@@ -308,6 +348,8 @@ mod tests {
         let slots: Vec<_> = ALL.into_iter().filter_map(Part::place).map(|(slot, _)| slot).collect();
         let expected = [
             "corpus-23.1.2-r1",
+            "octokit-openapi-23.0.2",
+            "ghproxy-0.0.0-20240619181241-cfb8754e0459",
             "gh-2.23.0+dfsg1-1",
             "docker-20.10.24+dfsg1-1+deb12u1+b6",
             "seaweedfs-4.48",

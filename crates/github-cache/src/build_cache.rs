@@ -1,4 +1,5 @@
-//! `/-/cache/{key}`: values of any kind, for ccache, sccache (WebDAV), Bazel, Gradle and scripts. `GET` and
+//! `/-/cache/{key}`: values of any kind, for ccache, sccache (WebDAV), Bazel, Gradle and scripts.
+//! `GET` and
 //! `HEAD` read, `PUT` stores, `DELETE` removes; bodies are streamed both ways.
 
 use std::time::Duration;
@@ -93,7 +94,8 @@ impl BuildCache {
         }
     }
 
-    fn authorize(
+    /// What a client of another machine gets that does not show the client token.
+    pub(crate) fn authorize(
         &self,
         headers: &HeaderMap,
         arrival: &Arrival,

@@ -11,6 +11,7 @@ use crate::body_rewrite::RewriteBodies;
 use crate::build_cache::BuildCache;
 use crate::error::BuildError;
 use crate::hosts::{Hosts, PUBLIC_API};
+use crate::invalidation::Webhook;
 use crate::proxy::GitHubCache;
 use crate::route_table::RouteTable;
 use crate::shared::{Semantics, Shared};
@@ -37,6 +38,7 @@ pub struct GitHubCacheBuilder {
     share_public: Option<bool>,
     max_stale: Duration,
     policy: Option<PathBuf>,
+    webhook_secret: Option<String>,
 }
 
 impl fmt::Debug for GitHubCacheBuilder {
@@ -68,6 +70,7 @@ impl GitHubCacheBuilder {
             share_public: None,
             max_stale: MAX_STALE,
             policy: None,
+            webhook_secret: None,
         }
     }
 
@@ -165,6 +168,13 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// The secret of GitHub's webhooks, which are delivered to `/-/webhook`. Without one they are
+    /// refused.
+    pub fn webhook_secret(mut self, secret: impl Into<String>) -> Self {
+        self.webhook_secret = Some(secret.into());
+        self
+    }
+
     /// The proxy.
     ///
     /// # Errors
@@ -180,6 +190,7 @@ impl GitHubCacheBuilder {
             routes: RouteTable::load(self.policy.as_deref())?,
             max_stale: self.max_stale,
             share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),
+            webhook: Webhook::new(self.webhook_secret.as_deref()),
         };
         let stats = Arc::new(Stats::default());
         let upstream = Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?;

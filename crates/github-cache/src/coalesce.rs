@@ -55,6 +55,12 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
+    /// Whether somebody waits.
+    pub(crate) fn is_awaited(&self) -> bool {
+        // One receiver is the flight's own.
+        self.landed.receiver_count() > 1
+    }
+
     /// Tells those who wait.
     pub(crate) fn land(self, landing: Landing) {
         self.end(landing);

@@ -45,6 +45,24 @@ impl Problem {
         )
     }
 
+    /// 404: webhooks are not taken.
+    pub(crate) const fn no_webhook() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "peercache: webhooks are taken only when the server is started with --webhook-secret",
+            "webhook",
+        )
+    }
+
+    /// 401: a delivery that is not signed with the webhook's secret.
+    pub(crate) const fn bad_signature() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "peercache: X-Hub-Signature-256 does not fit; give GitHub and --webhook-secret the same secret",
+            "signature",
+        )
+    }
+
     /// 501: `CONNECT`.
     pub(crate) const fn connect() -> Self {
         Self::new(

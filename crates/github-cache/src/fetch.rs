@@ -1,5 +1,5 @@
-//! Asking upstream for the store: a conditional request if something is known, and a body that goes to
-//! the client and into the store at once.
+//! Asking upstream for the store: a conditional request if something is known, and a body that goes
+//! to the client and into the store at once.
 
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::stats::NotStored;
 use crate::store::{Base, Found, Place, Received, Sent, Store};
+use crate::token::other_schemes;
 use crate::upstream::{Answer, Lane, Outgoing, UpstreamError, end_to_end};
 use crate::validator::{derive, is_derived, quoted};
 
@@ -163,13 +164,19 @@ impl Fetch {
         self.land(Landing::Stored);
     }
 
-    /// Proves that the repository is public, where other tokens ask for it and this answer is not covered yet.
-    /// Only a token that was answered does so: who is refused must not notice that others are not.
+    /// Proves that the repository is public, where other tokens ask for it and there is no proof.
+    /// One that is older than this answer is renewed when somebody would be given the answer, not
+    /// before. Only a token that was answered does so: who is refused must not notice that others
+    /// are not.
     async fn prove_if_wanted(&self, sent: &Sent, validated: &[u8; 32]) {
         let (store, place) = (&self.shared.store, &self.place);
         let Some(repository) = &self.repository else { return };
-        let is_due = store.public.is_proof_due(&place.token, &place.scope, store.now());
-        if is_due && !store.public_proof(place).await.is_some_and(|proof| proof.covers(sent.version)) {
+        if store.public.may_be_hidden(&place.scope, store.now()) {
+            return;
+        }
+        let is_awaited = self.variant_leader.as_ref().is_some_and(Leader::is_awaited);
+        let is_due = store.public.is_proof_due(&place.token, &place.scope, is_awaited, store.now());
+        if is_due && store.public_proof(place).await.is_none() {
             let authorization = self.request.get(AUTHORIZATION);
             Box::pin(prove(&self.shared, repository, place, authorization, self.client)).await;
             store.publish(place, validated, sent.version).await;
@@ -183,8 +190,8 @@ impl Fetch {
         may_be.then(|| known.clone())
     }
 
-    /// Tells those who wait with the same token that it is stored, here and on other machines. Other tokens
-    /// wait for the proof, too.
+    /// Tells those who wait with the same token that it is stored, here and on other machines.
+    /// Other tokens wait for the proof, too.
     fn land_stored(&mut self, outcome: &PutOutcome) {
         if let Some(lease) = self.lease.take() {
             lease.resolve(outcome);
@@ -202,8 +209,8 @@ impl Fetch {
         }
     }
 
-    /// The tags to send: the one that this token got, then those that GitHub would give this token for what
-    /// others got, or for an empty list when nothing is known.
+    /// The tags to send: the one that this token got, then those that GitHub would give this token
+    /// for what others got, or for an empty list when nothing is known.
     async fn guesses(&self, headers: &HeaderMap) -> Vec<Guess> {
         let mut guesses = Vec::new();
         if self.known.as_ref().is_some_and(|known| !known.is_confirmable()) || self.clients_condition {
@@ -219,11 +226,10 @@ impl Fetch {
         }
         if let Some(known) = &self.known
             && let Some(tag) = known.etag()
+            && is_of_another_form(headers, tag, known.body())
         {
-            // It was received for another form of the same token, perhaps.
             let derived = derive(headers, [&known.body()[..]]);
-            let tag =
-                quoted(&derived, tag.as_bytes().starts_with(b"W/")).filter(|_| !is_derived(tag, &derived));
+            let tag = quoted(&derived, tag.as_bytes().starts_with(b"W/"));
             guesses.extend(tag.map(|tag| Guess { tag, base: known.base(), received: false }));
         }
         let own = self.known.as_ref().map(Found::representation);
@@ -286,7 +292,8 @@ impl Fetch {
                 .iter()
                 .position(|guess| weakly_equal(guess.tag.as_bytes(), named.as_bytes()))
                 .map(|at| guesses.swap_remove(at).base),
-            // It names none. One that was received is meant, unless another one stands for other bytes.
+            // It names none. One that was received is meant, unless another one stands for other
+            // bytes.
             None => {
                 let base = guesses.iter().find(|guess| guess.received).map(|guess| guess.base.clone());
                 base.filter(|base| guesses.iter().all(|guess| guess.base.is_same(base)))
@@ -378,7 +385,8 @@ impl Fetch {
         *response.headers_mut() = headers.clone();
         let stored = keep.is_some();
         if stored {
-            // An answer that aged on its way says so in its grant; clients are told by `Age` as it came.
+            // An answer that aged on its way says so in its grant; clients are told by `Age` as it
+            // came.
             headers.remove(AGE);
         }
         let _client_gone = reply.send(Ok(Fetched::Passed { response, stored }));
@@ -424,8 +432,8 @@ impl Fetch {
         let idle = self.shared.upstream.limits().idle;
         let mut parts = Vec::new();
         let mut bytes = 0;
-        // While collecting, the last piece waits for the store: who has the whole answer and asks again
-        // finds it there.
+        // While collecting, the last piece waits for the store: who has the whole answer and asks
+        // again finds it there.
         let mut last = Bytes::new();
         let mut begun = begun.into_iter();
         loop {
@@ -506,7 +514,8 @@ impl Fetch {
     }
 }
 
-/// Asks for a repository with this token, for the store. What comes of it is noted where answers are stored.
+/// Asks for a repository with this token, for the store. What comes of it is noted where answers
+/// are stored.
 pub(crate) async fn prove(
     shared: &Arc<Shared>,
     repository: &RepositoryRequest,
@@ -554,6 +563,20 @@ struct Kept {
     asked_with: HeaderMap,
 }
 
+/// Whether a tag was received for the same body and token with another scheme before the token. One
+/// that the rule does not explain at all is sent alone.
+fn is_of_another_form(headers: &HeaderMap, tag: &HeaderValue, body: &[u8]) -> bool {
+    let Some(value) = headers.get(AUTHORIZATION) else { return false };
+    if is_derived(tag, &derive(headers, [body])) {
+        return false;
+    }
+    other_schemes(value).any(|other| {
+        let mut headers = headers.clone();
+        headers.insert(AUTHORIZATION, other);
+        is_derived(tag, &derive(&headers, [body]))
+    })
+}
+
 /// The value of `If-None-Match` for these guesses.
 fn joined(guesses: &[Guess]) -> Option<HeaderValue> {
     let tags: Vec<&[u8]> = guesses.iter().map(|guess| guess.tag.as_bytes()).collect();
@@ -569,7 +592,8 @@ fn must_not_decode(headers: &HeaderMap) -> bool {
     says_so && Coding::of(headers) == Coding::Gzip
 }
 
-/// A strong tag is for the bytes that were sent, and these are others now (RFC 9110, section 8.8.3.3).
+/// A strong tag is for the bytes that were sent, and these are others now (RFC 9110, section
+/// 8.8.3.3).
 fn weaken_tag(headers: &mut HeaderMap) {
     let Some(tag) = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else { return };
     match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
@@ -645,7 +669,8 @@ impl Source {
         Self { answer, gunzip, compressed: Bytes::new() }
     }
 
-    /// The first pieces, up to about `most` bytes. A body that breaks off ends there; the next piece tells.
+    /// The first pieces, up to about `most` bytes. A body that breaks off ends there; the next
+    /// piece tells.
     async fn begin(&mut self, most: usize) -> Vec<Bytes> {
         let (mut pieces, mut bytes) = (Vec::new(), 0);
         while bytes < most

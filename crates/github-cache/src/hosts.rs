@@ -1,6 +1,6 @@
-//! Which server a request is for, and what it is called there. Hosts are an allow-list: a request for a host
-//! that is not ours, not a configured upstream and not one of GitHub's is answered 421, so that a token goes
-//! to no other host than the one that its client named.
+//! Which server a request is for, and what it is called there. Hosts are an allow-list: a request
+//! for a host that is not ours, not a configured upstream and not one of GitHub's is answered 421,
+//! so that a token goes to no other host than the one that its client named.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,7 +24,8 @@ const OWN: &str = "/-/";
 /// The name that the command uses for the server behind a unix socket.
 const OWN_NAME: &str = "peercache";
 
-/// Hosts besides the API that clients of a unix socket reach through it: `gh` sends downloads there.
+/// Hosts besides the API that clients of a unix socket reach through it: `gh` sends downloads
+/// there.
 const OTHER_HOSTS: [&str; 5] =
     ["github.com", "www.github.com", UPLOADS, "codeload.github.com", "gist.github.com"];
 
@@ -125,8 +126,8 @@ impl ApiHost {
     fn new(url: &str) -> Result<Self, BuildError> {
         let server = parse("the upstream", url)?;
         let host = server.authority.host().to_ascii_lowercase();
-        // A stand-in has the paths of api.github.com; an Enterprise Server has them below /api/v3, and a
-        // tenant's API is its own.
+        // A stand-in has the paths of api.github.com; an Enterprise Server has them below /api/v3,
+        // and a tenant's API is its own.
         let answers_for_public = server.prefix.is_empty() && !host.ends_with(".ghe.com");
         let mut urls = vec![format!("{}{}", server.origin(), server.prefix)];
         if answers_for_public && host != PUBLIC_API {
@@ -159,8 +160,8 @@ impl ApiHost {
         format!("{}/graphql", self.server.prefix.strip_suffix("/v3").unwrap_or(&self.server.prefix))
     }
 
-    /// The API path of a URL in a response, if it is on this server (RFC 9111, section 4.4). `near` is
-    /// what a relative URL is relative to.
+    /// The API path of a URL in a response, if it is on this server (RFC 9111, section 4.4). `near`
+    /// is what a relative URL is relative to.
     pub(crate) fn path_of(&self, near: &Uri, url: &str) -> Option<String> {
         let absolute;
         let url = if url.starts_with('/') && !url.starts_with("//") {
@@ -218,6 +219,11 @@ impl Hosts {
     /// The API that base URLs stand for.
     pub(crate) fn first(&self) -> Arc<ApiHost> {
         Arc::clone(&self.first)
+    }
+
+    /// All of them.
+    pub(crate) fn apis(&self) -> &[Arc<ApiHost>] {
+        &self.apis
     }
 
     /// Whether every upstream is github.com's API.
@@ -412,8 +418,8 @@ fn route(
     Ok(Route::Api(ApiRoute { api, url, target, base, bodies, knows_rewritten: false, graphql }))
 }
 
-/// Whether the client is known to follow the URLs in bodies, whatever its base URL looks like: PyGithub
-/// refuses those of another host, the others leave for api.github.com with their token.
+/// Whether the client is known to follow the URLs in bodies, whatever its base URL looks like:
+/// PyGithub refuses those of another host, the others leave for api.github.com with their token.
 fn follows_bodies(headers: &HeaderMap) -> bool {
     let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
     let has = |name: &[u8]| agent.windows(name.len()).any(|window| window.eq_ignore_ascii_case(name));
@@ -446,8 +452,8 @@ struct Front {
 }
 
 impl Front {
-    /// Reads `X-Forwarded-Proto`, `-Host` and `-Prefix`, else `Forwarded` (RFC 7239). In a list, the last
-    /// member is the one that the trusted proxy itself added.
+    /// Reads `X-Forwarded-Proto`, `-Host` and `-Prefix`, else `Forwarded` (RFC 7239). In a list,
+    /// the last member is the one that the trusted proxy itself added.
     fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let bad = || {
             Problem::bad_request(

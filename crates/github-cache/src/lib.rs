@@ -50,6 +50,7 @@ mod gunzip;
 mod hex;
 mod history;
 mod hosts;
+mod invalidation;
 mod iso_date;
 mod key;
 mod limits;

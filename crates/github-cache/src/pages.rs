@@ -1,8 +1,8 @@
 //! Whether a page of a list is full and says that nothing follows.
 //!
-//! GitHub's entity tag covers the body alone. A list that grows beyond a page which was exactly full keeps
-//! the tag of that page, so a 304 would go on saying that there is no next page. Such a page is asked for
-//! without a condition.
+//! GitHub's entity tag covers the body alone. A list that grows beyond a page which was exactly
+//! full keeps the tag of that page, so a 304 would go on saying that there is no next page. Such a
+//! page is asked for without a condition.
 
 use http::HeaderMap;
 use http::header::LINK;
@@ -10,12 +10,13 @@ use http::header::LINK;
 /// GitHub's page size where the request names none.
 const DEFAULT_PER_PAGE: usize = 30;
 
-/// Whether `body` is a list with as many items as a page takes, and `Link` names no next page.
+/// Whether `body` is a list with exactly as many items as a page takes, and `Link` names no next
+/// page. A list with more is no page: a folder, a tree, or a file that happens to be a JSON array.
 pub(crate) fn is_full_last_page(query: &str, headers: &HeaderMap, body: &[u8]) -> bool {
     let has_next = headers.get_all(LINK).iter().any(|link| {
         link.to_str().is_ok_and(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))
     });
-    !has_next && count_items(body).is_some_and(|items| items > 0 && items >= per_page(query))
+    !has_next && count_items(body).is_some_and(|items| items == per_page(query))
 }
 
 fn per_page(query: &str) -> usize {
@@ -50,6 +51,7 @@ mod tests {
         assert!(!full("per_page=2", &list(1)));
         assert!(full("", &list(30)));
         assert!(!full("", &list(29)));
+        assert!(!full("", &list(31)) && !full("", &list(400)), "the listing of a folder, a manifest");
         assert!(full("page=2&per_page=1000", &list(100)), "GitHub gives at most 100");
         assert!(!full("per_page=2", "{\"total_count\":2,\"items\":[1,2]}"));
         assert!(!full("per_page=2", "[]") && !full("per_page=2", "[1,2") && !full("per_page=2", ""));

@@ -66,6 +66,9 @@ impl Passing {
         };
         if let Some(token) = &self.token {
             shared.rate_limits.note(token, answer.headers());
+            if answer.status().is_success() {
+                shared.store.public.note_valid(token, shared.store.now());
+            }
         }
         let (writer, reader) = pipe();
         let mut response = Response::new(ResponseBody::pipe(reader));
@@ -94,8 +97,9 @@ async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::An
     shared.upstream.send(outgoing, permit).await
 }
 
-/// Notes a write, before its client hears of it, unless it certainly did not happen: a refusal (4xx),
-/// or no place to send it. After an error of the server or of the network it may have happened.
+/// Notes a write, before its client hears of it, unless it certainly did not happen: a refusal
+/// (4xx), or no place to send it. After an error of the server or of the network it may have
+/// happened.
 async fn note(
     shared: &Shared,
     written: &Written,

@@ -22,15 +22,17 @@ use crate::body_rewrite::BodyUrls;
 use crate::build_cache::PREFIX;
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
-use crate::candidates::Candidate;
+use crate::candidates::{Candidate, Validation};
 use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
+use crate::invalidation::{INVALIDATE, WEBHOOK};
 use crate::own::Endpoint;
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
+use crate::public::Proof;
 use crate::report::{SavedReport, StatsReport, degraded};
 use crate::request_headers::{of_client, to_send};
 use crate::rewrite::Rewrite;
@@ -46,7 +48,8 @@ use crate::validator::{derive, quoted};
 /// The methods that are passed on.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// How often a request waits for those of other tokens: for the answer, and for the proof that it may have it.
+/// How often a request waits for those of other tokens: for the answer, and for the proof that it
+/// may have it.
 const MAX_ROUNDS: u32 = 2;
 
 /// The headers that let pages of other origins read an answer.
@@ -67,15 +70,14 @@ static CROSS_ORIGIN: [HeaderName; 6] = [
 ///
 /// # What is bounded
 /// Requests to upstream ([`Limits`](crate::Limits)), the body of a stored response
-/// ([`MAX_REPRESENTATION_BYTES`](crate::MAX_REPRESENTATION_BYTES); while one is fetched, that much is held
-/// twice at most), bytes on the way to a client (256 KiB when nothing is collected for the store),
-/// decoded grants (4,096) and rate limits remembered (10,000).
+/// ([`MAX_REPRESENTATION_BYTES`](crate::MAX_REPRESENTATION_BYTES); while one is fetched, that much
+/// is held twice at most), bytes on the way to a client (256 KiB when nothing is collected for the
+/// store), decoded grants (4,096) and rate limits remembered (10,000).
 ///
 /// # What it does not do
-/// - `max-stale` of a request is ignored: nothing stale is served.
-/// - A write marks the path it went to and the paths above it, for the token that wrote. What another
-///   token changed is seen when the lifetime ends (usually 60 s). A GraphQL mutation marks nothing, and
-///   neither does a write to `/repos/o/r` for reads of `/repositories/ID`.
+/// - `max-stale` of a request is ignored: stale answers are given by the rules of this cache alone.
+/// - A write that does not pass through here, and a GraphQL mutation, is seen when the lifetime ends
+///   (usually 60 s), unless GitHub delivers events here (`/-/webhook`).
 #[derive(Clone)]
 pub struct GitHubCache {
     pub(crate) shared: Arc<Shared>,
@@ -130,7 +132,8 @@ impl GitHubCache {
         }
     }
 
-    /// Waits until every request that was sent upstream has ended, also those whose client went away.
+    /// Waits until every request that was sent upstream has ended, also those whose client went
+    /// away.
     pub async fn settle(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
@@ -203,6 +206,14 @@ impl GitHubCache {
                     self.shared.stats.local.add(1);
                     let (build, limits) = (&self.shared.build_cache, self.shared.upstream.limits());
                     build.answer(self.shared.store.cache(), limits, &parts, body, key, &arrival).await
+                }
+                None if path == WEBHOOK => {
+                    self.shared.stats.local.add(1);
+                    self.deliver(&parts, body).await
+                }
+                None if path == INVALIDATE => {
+                    self.shared.stats.local.add(1);
+                    self.invalidate_by_hand(&parts, &arrival).await
                 }
                 None => self.own(&parts, &path),
             },
@@ -356,7 +367,8 @@ impl GitHubCache {
             }
             match followed {
                 Some(variant) => break (variant, read, candidates),
-                // What is known now may be confirmed at once. What may be shared soon is waited for again.
+                // What is known now may be confirmed at once. What may be shared soon is waited for
+                // again.
                 None if rounds > 0 || !self.may_share(&ask, &rule, &candidates) => {
                     break (None, read, candidates);
                 }
@@ -379,8 +391,9 @@ impl GitHubCache {
         self.fetch(ask, known, why, leads).await
     }
 
-    /// Whether a token may wait for another one's request. Who waits notices that somebody asks, so only those
-    /// wait that may see the repository anyway, or where there is no reason to think that it is private.
+    /// Whether a token may wait for another one's request. Who waits notices that somebody asks, so
+    /// only those wait that may see the repository anyway, or where there is no reason to think
+    /// that it is private.
     async fn may_wait(&self, place: &Place, rule: &Rule) -> bool {
         let store = &self.shared.store;
         rule.share == Share::Everyone
@@ -395,11 +408,14 @@ impl GitHubCache {
         let store = &self.shared.store;
         self.shared.share_public
             && Store::is_shared(&ask.place, rule)
-            && candidates.first().is_some_and(|newest| newest.shareable && newest.kind == ask.place.kind)
+            && candidates.first().is_some_and(|newest| {
+                newest.shareable && newest.validations.iter().any(|one| one.kind == ask.place.kind)
+            })
             && store.public.is_in_good_standing(&ask.place.token, store.now())
     }
 
-    /// Answers a token that has no grant with what another token had validated, where everybody may have it.
+    /// Answers a token that has no grant with what another token had validated, where everybody may
+    /// have it.
     async fn share(
         &self,
         ask: &Ask,
@@ -411,40 +427,49 @@ impl GitHubCache {
         let place = &ask.place;
         let now = store.now();
         let newest = candidates.first()?;
-        let usable = self.may_share(ask, rule, candidates)
-            && read.believes(newest.version)
-            && newest.freshness.satisfies(&ask.directives, now);
-        if !usable {
+        if !self.may_share(ask, rule, candidates) {
             return None;
         }
-        if rule.share == Share::Repository && !self.is_proven(ask, rule, newest).await {
-            return None;
-        }
+        let fresh: Vec<&Validation> = newest
+            .validations
+            .iter()
+            .filter(|one| one.kind == place.kind && read.believes(one.version))
+            .filter(|one| one.freshness.satisfies(&ask.directives, now))
+            .collect();
+        let validation = match rule.share {
+            Share::Repository => self.proven(ask, rule, &fresh).await?,
+            Share::Everyone | Share::None => **fresh.first()?,
+        };
         let in_use = self.shared.self_check.is_in_use(place.kind);
         let sent = to_send(&ask.headers);
         let etag = |body: &[u8]| quoted(&derive(&sent, [body]), newest.weak).filter(|_| in_use);
-        let found = store.share(newest, etag).await?;
+        let found = store.share(newest, &validation, etag).await?;
         if rule.share == Share::Repository {
-            store.publish(place, &newest.representation, newest.version).await;
+            store.publish(place, &newest.representation, validation.version).await;
         }
         self.shared.stats.shared.add(1);
         let status = CacheStatus::hit(found.freshness().remaining(now).as_secs()).detail(Some("public"));
         Some(self.serve(ask, &found, &status))
     }
 
-    /// Whether the repository was public when this was validated. A proof that is older is renewed.
-    async fn is_proven(&self, ask: &Ask, rule: &Rule, newest: &Candidate) -> bool {
+    /// The newest of these validations at which the repository is known to have been public. A
+    /// proof that is older than all of them is renewed.
+    async fn proven(&self, ask: &Ask, rule: &Rule, fresh: &[&Validation]) -> Option<Validation> {
         let (store, place) = (&self.shared.store, &ask.place);
-        match store.public_proof(place).await {
-            // Whether others ask is no secret where everybody may have it.
-            Some(proof) if newest.version > proof.until && !ask.directives.only_if_cached => {}
-            Some(proof) => return proof.covers(newest.version),
-            None => return false,
+        let covered = |proof: Proof| fresh.iter().find(|one| proof.covers(one.version)).map(|one| **one);
+        let proof = store.public_proof(place).await?;
+        if let Some(validation) = covered(proof) {
+            return Some(validation);
         }
-        let Some(repository) = self.repository(ask, rule) else { return false };
+        // Whether others ask is no secret where everybody may have it.
+        let is_outdated = fresh.iter().any(|one| one.version > proof.until);
+        if !is_outdated || ask.directives.only_if_cached {
+            return None;
+        }
+        let repository = self.repository(ask, rule)?;
         match self.shared.proof_flights.join(&place.public_key()) {
             Seat::Lead(leader) => {
-                if store.public.is_proof_due(&place.token, &place.scope, store.now()) {
+                if store.public.is_proof_due(&place.token, &place.scope, true, store.now()) {
                     let authorization = ask.headers.get(AUTHORIZATION);
                     prove(&self.shared, &repository, place, authorization, ask.client).await;
                 }
@@ -455,7 +480,7 @@ impl GitHubCache {
                     timeout(self.shared.upstream.limits().coalesce, follower.landing()).await;
             }
         }
-        store.public_proof(place).await.is_some_and(|proof| proof.covers(newest.version))
+        covered(store.public_proof(place).await?)
     }
 
     /// The request for the repository itself, where its answers may be shared.
@@ -611,7 +636,8 @@ impl GitHubCache {
         Outgoing { lane, client, method: parts.method, url, headers: forwarded(&parts.headers), body }
     }
 
-    /// Passes a request through, in a task of its own: a write must be noted whatever its client does.
+    /// Passes a request through, in a task of its own: a write must be noted whatever its client
+    /// does.
     async fn pass(&self, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
         let status = passing.status.clone();
         let api = passing.api.clone();
@@ -664,8 +690,8 @@ impl GitHubCache {
     }
 }
 
-/// Leads a client that uses a base URL back to it, and gives pages of other origins no right to read what
-/// GitHub lets every page read.
+/// Leads a client that uses a base URL back to it, and gives pages of other origins no right to
+/// read what GitHub lets every page read.
 fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
     let Some(to) = &api.base else { return };
     let status = response.status();

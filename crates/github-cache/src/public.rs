@@ -1,13 +1,14 @@
 //! Which repositories are known to be public, and which tokens are known to work.
 //!
-//! A stored answer is given to a token that did not fetch it only if the repository is proven public within
-//! [`PROOF_LIFETIME`], and the token itself had a successful answer within [`STANDING_LIFETIME`].
+//! A stored answer is given to a token that did not fetch it only if the repository is proven
+//! public within [`PROOF_LIFETIME`], and the token itself had a successful answer within
+//! [`STANDING_LIFETIME`].
 //!
-//! A proof is about a span of time, and it has to cover the moment at which the answer was validated: a
-//! repository that is made private tells nobody, and what is fetched from then on by those who may see it must
-//! not be given away by the proof from before. The span ends with the request that gave the proof. It begins
-//! when the repository was last changed, as its own answer says (`updated_at`), so that what was fetched before
-//! it was made public is not covered either.
+//! A proof is about a span of time, and it has to cover the moment at which the answer was
+//! validated: a repository that is made private tells nobody, and what is fetched from then on by
+//! those who may see it must not be given away by the proof from before. The span ends with the
+//! request that gave the proof. It begins when the repository was last changed, as its own answer
+//! says (`updated_at`), so that what was fetched before it was made public is not covered either.
 
 use std::time::Duration;
 
@@ -25,8 +26,9 @@ use crate::write_marks::{Sent, decode_version, encode_version};
 /// For how long a proof counts, from the moment that the request which gave it was sent.
 pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
 /// The least time between two requests for a proof of one repository.
-const PROOF_INTERVAL: Duration = Duration::from_secs(1);
-/// How far GitHub's clock may be behind this machine's when a change of a repository is compared with a request.
+const PROOF_INTERVAL: Duration = Duration::from_millis(250);
+/// How far GitHub's clock may be behind this machine's when a change of a repository is compared
+/// with a request.
 const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 /// For how long a token counts as good after GitHub last answered it with success.
 pub(crate) const STANDING_LIFETIME: Duration = Duration::from_secs(3600);
@@ -95,12 +97,22 @@ pub(crate) fn proves_public(kind: TokenKind, headers: &HeaderMap) -> bool {
     kind == TokenKind::Anonymous && CacheControl::of_response(headers).public
 }
 
-/// Whether a body is free of what depends on the token's rights: a draft is shown to those who may publish it,
-/// and `permissions` are the token's own.
+/// What a body has in it where it depends on the token's rights: a draft is shown to those who may
+/// publish it,
+/// `permissions` are the token's own, and something private of another repository, or an issue of
+/// one, is shown to those who may see that.
+const OF_RIGHTS: [&[u8]; 6] = [
+    b"\"draft\":true",
+    b"\"draft\": true",
+    b"\"permissions\":",
+    b"\"private\":true",
+    b"\"private\": true",
+    b"\"parent_issue_url\":\"",
+];
+
+/// Whether a body is free of what depends on the token's rights.
 pub(crate) fn is_shareable(body: &[u8]) -> bool {
-    !contains(body, b"\"draft\":true")
-        && !contains(body, b"\"draft\": true")
-        && !contains(body, b"\"permissions\":")
+    OF_RIGHTS.iter().all(|part| !contains(body, part))
 }
 
 fn contains(body: &[u8], wanted: &[u8]) -> bool {
@@ -114,7 +126,8 @@ struct Demand {
     attempted: Option<Timestamp>,
 }
 
-/// What is known about repositories and tokens. The proofs are in the cache, the rest is this process's.
+/// What is known about repositories and tokens. The proofs are in the cache, the rest is this
+/// process's.
 #[derive(Debug)]
 pub(crate) struct PublicProofs {
     cache: Cache,
@@ -138,6 +151,11 @@ impl PublicProofs {
     pub(crate) fn note_success(&self, token: &TokenId, scope: &Scope, sent: Timestamp) {
         self.standing.insert((token.clone(), None), sent);
         self.standing.insert((token.clone(), Some(scope.clone())), sent);
+    }
+
+    /// Notes that GitHub accepted this token for something.
+    pub(crate) fn note_valid(&self, token: &TokenId, now: Timestamp) {
+        self.standing.insert((token.clone(), None), now);
     }
 
     /// Notes that GitHub does not accept this token.
@@ -164,6 +182,11 @@ impl PublicProofs {
         self.hidden.insert(scope.clone(), sent);
     }
 
+    /// Notes that a repository says that it is public.
+    pub(crate) fn note_shown(&self, scope: &Scope) {
+        self.hidden.remove(scope);
+    }
+
     /// Whether there is reason to think that a repository is private.
     pub(crate) fn may_be_hidden(&self, scope: &Scope, now: Timestamp) -> bool {
         self.hidden.get(scope).is_some_and(|at| at > now || now.saturating_since(at) < PROOF_LIFETIME)
@@ -188,14 +211,21 @@ impl PublicProofs {
         let _outcome = self.cache.put_entry(key, Entry::tombstone(version, self.cache.now())).await;
     }
 
-    /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given something:
-    /// several tokens were, and no proof was attempted within [`PROOF_INTERVAL`].
-    pub(crate) fn is_proof_due(&self, token: &TokenId, scope: &Scope, now: Timestamp) -> bool {
+    /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given
+    /// something: several tokens were, or others wait for it, and no proof was attempted within
+    /// [`PROOF_INTERVAL`].
+    pub(crate) fn is_proof_due(
+        &self,
+        token: &TokenId,
+        scope: &Scope,
+        is_awaited: bool,
+        now: Timestamp,
+    ) -> bool {
         let mut demand = self.demand.get(scope).unwrap_or_default();
         if !demand.tokens.contains(token) && demand.tokens.len() < TOKENS_BEFORE_PROOF {
             demand.tokens.push(token.clone());
         }
-        let wanted = demand.tokens.len() >= TOKENS_BEFORE_PROOF;
+        let wanted = is_awaited || demand.tokens.len() >= TOKENS_BEFORE_PROOF;
         let recent =
             demand.attempted.is_some_and(|at| at <= now && now.saturating_since(at) < PROOF_INTERVAL);
         let due = wanted && !recent;
@@ -240,5 +270,8 @@ mod tests {
         assert!(!is_shareable(br#"[{"draft": true}]"#));
         assert!(!is_shareable(br#"{"draft":true}"#));
         assert!(!is_shareable(br#"{"permissions":{"push":true}}"#));
+        assert!(!is_shareable(br#"{"head":{"repo":{"private":true}}}"#));
+        assert!(!is_shareable(br#"{"parent_issue_url":"https://api.github.com/repos/o/secret/issues/1"}"#));
+        assert!(is_shareable(br#"{"parent_issue_url":null,"private":false}"#));
     }
 }

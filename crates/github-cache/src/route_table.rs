@@ -226,6 +226,109 @@ mod tests {
         assert!(!table.rule("/rate_limit").store && !table.rule("/app/installations").store);
     }
 
+    /// Every endpoint that can be read, by GitHub's OpenAPI description, with what the table says
+    /// about it.
+    const MAP: &str = include_str!("../tests/route-map.txt");
+
+    fn line(table: &RouteTable, path: &str) -> String {
+        // A placeholder stands for a name, and one for a hash for a hash.
+        let name = |segment: &str| match segment {
+            "{file_sha}" | "{commit_sha}" | "{tree_sha}" | "{tag_sha}" => "a".repeat(40),
+            segment => segment.replace(['{', '}'], ""),
+        };
+        let example: Vec<String> = path.split('/').map(name).collect();
+        let rule = table.rule(&example.join("/"));
+        let lifetime = match rule.lifetime {
+            Lifetime::Github => "github",
+            Lifetime::Revalidate => "revalidate",
+            Lifetime::Immutable => "immutable",
+        };
+        let share = match rule.share {
+            Share::None => "own",
+            Share::Repository => "repository",
+            Share::Everyone => "everyone",
+        };
+        let store = if rule.store { lifetime } else { "never" };
+        format!("{store:<10} {share:<10} {path}")
+    }
+
+    #[test]
+    fn every_endpoint_has_the_class_that_the_route_map_says() {
+        let table = table();
+        let wrong: Vec<String> = MAP
+            .lines()
+            .filter(|known| !known.starts_with('#'))
+            .filter_map(|known| {
+                let path = known.split_whitespace().last()?;
+                let now = line(&table, path);
+                (now != known).then_some(now)
+            })
+            .collect();
+        assert!(wrong.is_empty(), "check these lines and put them into route-map.txt:\n{}", wrong.join("\n"));
+        assert!(MAP.lines().count() > 600);
+    }
+
+    /// What has rights, secrets or one token's own things in it is never shared.
+    #[test]
+    fn no_endpoint_about_rights_or_secrets_is_shared() {
+        const PRIVATE: [&str; 22] = [
+            "secret",
+            "variables",
+            "hooks",
+            "keys",
+            "collaborators",
+            "protection",
+            "invitations",
+            "traffic",
+            "alerts",
+            "runners",
+            "permissions",
+            "installation",
+            "subscription",
+            "teams",
+            "environments",
+            "code-scanning",
+            "advisories",
+            "codespaces",
+            "copilot",
+            "rulesets",
+            "reviews",
+            "attestations",
+        ];
+        for known in MAP.lines().filter(|known| !known.starts_with('#')) {
+            let shared = known.contains(" repository ") || known.contains(" everyone ");
+            let private = PRIVATE.iter().any(|word| known.contains(&format!("/{word}")));
+            assert!(!(shared && private), "{known}");
+        }
+    }
+
+    /// With the description at hand, nothing in it is missing from the map: a new endpoint is
+    /// classed by hand.
+    #[test]
+    fn route_map_has_every_endpoint_of_the_openapi_description() {
+        let Some(file) = std::env::var_os("PEERCACHE_TEST_OPENAPI").filter(|file| !file.is_empty()) else {
+            let required = std::env::var_os("PEERCACHE_TEST_REQUIRE").is_some_and(|value| value == "all");
+            assert!(!required, "PEERCACHE_TEST_OPENAPI is not set; run `cargo xtask prepare openapi`");
+            eprintln!("skipped: PEERCACHE_TEST_OPENAPI is not set; run `cargo xtask prepare openapi`");
+            return;
+        };
+        let text = std::fs::read(&file).unwrap();
+        let description: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let paths = description["paths"].as_object().unwrap();
+        let table = table();
+        let read: Vec<&String> =
+            paths.iter().filter(|(_, methods)| methods.get("get").is_some()).map(|(path, _)| path).collect();
+        let is_known = |path: &str| MAP.lines().any(|known| known.split_whitespace().last() == Some(path));
+        let missing: Vec<String> =
+            read.iter().filter(|path| !is_known(path)).map(|path| line(&table, path)).collect();
+        assert!(
+            missing.is_empty(),
+            "check these lines and put them into route-map.txt:\n{}",
+            missing.join("\n")
+        );
+        assert!(read.len() > 600);
+    }
+
     #[test]
     fn a_file_comes_before_the_rules_of_the_build() {
         let dir = tempfile::tempdir().unwrap();

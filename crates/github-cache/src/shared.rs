@@ -10,6 +10,7 @@ use crate::build_cache::BuildCache;
 use crate::coalesce::Flights;
 use crate::history::History;
 use crate::hosts::Hosts;
+use crate::invalidation::Webhook;
 use crate::limits::RateLimits;
 use crate::route_table::RouteTable;
 use crate::stats::Stats;
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) history: History,
     pub(crate) build_cache: BuildCache,
+    pub(crate) webhook: Webhook,
 }
 
 /// What a builder decides about the semantics.
@@ -48,6 +50,7 @@ pub(crate) struct Semantics {
     pub(crate) routes: RouteTable,
     pub(crate) max_stale: Duration,
     pub(crate) share_public: bool,
+    pub(crate) webhook: Webhook,
 }
 
 impl Shared {
@@ -78,6 +81,7 @@ impl Shared {
             stats,
             history: History::default(),
             build_cache,
+            webhook: semantics.webhook,
         }
     }
 }

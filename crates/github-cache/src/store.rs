@@ -14,7 +14,7 @@ use peercache::{Cache, Entry, Key, PutOutcome};
 use tokio::time::timeout;
 
 use crate::cache_control::CacheControl;
-use crate::candidates::{self, Candidate, common_headers};
+use crate::candidates::{self, Candidate, Validation, common_headers};
 use crate::freshness::Freshness;
 use crate::grant::{Grant, granted_headers, merge_304};
 use crate::key::{
@@ -32,7 +32,8 @@ use crate::token::{TokenId, TokenKind};
 pub(crate) use crate::write_marks::Sent;
 use crate::write_marks::WriteMarks;
 
-/// Bytes of decoded grants and representations that are kept beside the store; the least used go first.
+/// Bytes of decoded grants and representations that are kept beside the store; the least used go
+/// first.
 const DECODED_BYTES: u64 = 64 * 1024 * 1024;
 /// What a decoded grant or representation costs besides its body, about.
 const DECODED_OVERHEAD: u64 = 4 * 1024;
@@ -40,7 +41,8 @@ const DECODED_OVERHEAD: u64 = 4 * 1024;
 const MAX_ALIASES: usize = 10_000;
 /// How many tokens that lost a right are remembered beside the store.
 const MAX_REVOKED: usize = 10_000;
-/// How many representations are remembered as stored publicly; one that is forgotten is stored once more.
+/// How many representations are remembered as stored publicly; one that is forgotten is stored once
+/// more.
 const MAX_PUBLISHED: usize = 10_000;
 /// The longest that the end of a body waits until other machines can find it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_millis(250);
@@ -59,7 +61,8 @@ pub(crate) struct Place {
     query: String,
     scope_mark: Key,
     token_mark: Key,
-    /// Whether `scope` is the one that writes mark. A repository's id says nothing while its name is not known.
+    /// Whether `scope` is the one that writes mark. A repository's id says nothing while its name
+    /// is not known.
     settled: bool,
 }
 
@@ -151,8 +154,8 @@ impl Found {
         self.satisfies(&CacheControl::default(), now)
     }
 
-    /// Whether a request that waited while it was fetched may have it. What has to be revalidated by our own
-    /// rules alone was validated while it waited.
+    /// Whether a request that waited while it was fetched may have it. What has to be revalidated
+    /// by our own rules alone was validated while it waited.
     pub(crate) fn satisfies_follower(&self, directives: &CacheControl, now: Timestamp) -> bool {
         let Held { grant, no_cache, .. } = &*self.held;
         let response = CacheControl::of_response(&grant.headers);
@@ -167,7 +170,8 @@ impl Found {
         self.status() == StatusCode::OK && self.freshness().age(now) <= most
     }
 
-    /// Whether it can be confirmed by a condition: there is a representation, and a 304 would say all.
+    /// Whether it can be confirmed by a condition: there is a representation, and a 304 would say
+    /// all.
     pub(crate) fn is_confirmable(&self) -> bool {
         self.status() == StatusCode::OK && !self.held.grant.full_page
     }
@@ -304,7 +308,8 @@ impl Store {
         self.marks.sending()
     }
 
-    /// Where the answer to a request is stored. `headers` are those of `request_headers::of_client`.
+    /// Where the answer to a request is stored. `headers` are those of
+    /// `request_headers::of_client`.
     pub(crate) async fn place(
         &self,
         token: TokenId,
@@ -367,8 +372,8 @@ impl Store {
 
     /// The floor of a place: nothing at or below it is believed; nothing at all without one.
     async fn floor(&self, place: &Place) -> Option<Version> {
+        let token = self.marks.recent_floor(&place.token_mark).await;
         let scope = self.marks.floor(&place.scope_mark).await;
-        let token = self.marks.floor(&place.token_mark).await;
         Some(scope?.max(token?)).filter(|_| place.settled)
     }
 
@@ -395,8 +400,8 @@ impl Store {
         Read { found, marked: floor.is_some(), floor, newest: newest.max(floor), fleet }
     }
 
-    /// Asks the other machines, after `read`, which of them asks GitHub with this token: only a grant for it
-    /// is of use, so nobody waits for what another token may see.
+    /// Asks the other machines, after `read`, which of them asks GitHub with this token: only a
+    /// grant for it is of use, so nobody waits for what another token may see.
     pub(crate) async fn lease(&self, place: &Place, read: &Read) -> Leased {
         match read.fleet {
             true => self.cache.lease(&place.grant, read.newest).await,
@@ -496,11 +501,12 @@ impl Store {
         })
     }
 
-    /// An answer for a token that has no grant, by a candidate that everybody may have. Its validator is the
-    /// one that GitHub would give this token, if that is known.
+    /// An answer for a token that has no grant, by a candidate that everybody may have. Its
+    /// validator is the one that GitHub would give this token, if that is known.
     pub(crate) async fn share(
         &self,
         candidate: &Candidate,
+        validation: &Validation,
         etag: impl FnOnce(&[u8]) -> Option<HeaderValue>,
     ) -> Option<Found> {
         let (loaded, tier) = self.load(&candidate.representation).await?;
@@ -510,12 +516,12 @@ impl Store {
         }
         let grant = Grant {
             representation: candidate.representation,
-            freshness: candidate.freshness,
+            freshness: validation.freshness,
             headers,
             without: candidate.without.clone(),
             full_page: candidate.full_page,
         };
-        let held = Arc::new(hold(grant, candidate.version, loaded));
+        let held = Arc::new(hold(grant, validation.version, loaded));
         Some(Found { held, believed: true, tier })
     }
 
@@ -533,9 +539,10 @@ impl Store {
         self.marks.begin(&place.token_mark).await;
     }
 
-    /// Notes a successful write by `token` to `paths`, for every token of the fleet: what is stored of their
-    /// repositories, or below their first two segments, has to be revalidated. For the token that wrote, so
-    /// has everything outside of repositories: it lists what was written under names that only GitHub knows.
+    /// Notes a successful write by `token` to `paths`, for every token of the fleet: what is stored
+    /// of their repositories, or below their first two segments, has to be revalidated. For the
+    /// token that wrote, so has everything outside of repositories: it lists what was written under
+    /// names that only GitHub knows.
     pub(crate) async fn invalidate<'a>(
         &self,
         token: &TokenId,
@@ -551,16 +558,37 @@ impl Store {
         self.stats.invalidations.add(1);
     }
 
-    /// Notes, on every machine, that this token lost a right when this was sent. What it lost may be more than
-    /// what was refused, so everything that it holds has to be revalidated, and nothing from before is served
-    /// while GitHub cannot be asked.
+    /// Notes that something happened to a repository: what is stored of it has to be revalidated,
+    /// for every token of the fleet. Where it may be seen by others now (`about_rights`), it has to
+    /// be proven public again, too.
+    pub(crate) async fn invalidate_repository(
+        &self,
+        authority: &str,
+        name: &str,
+        id: Option<u64>,
+        about_rights: bool,
+    ) {
+        let mut keys: Vec<Key> =
+            id.map(|id| scope_mark_key(authority, &Scope::RepositoryId(id))).into_iter().collect();
+        if about_rights {
+            self.add_marks_of(authority, &format!("/repos/{name}"), &mut keys).await;
+        } else {
+            keys.push(scope_mark_key(authority, &Scope::Repository(name.to_owned())));
+        }
+        self.marks.write(&keys).await;
+        self.stats.invalidations.add(1);
+    }
+
+    /// Notes, on every machine, that this token lost a right when this was sent. What it lost may
+    /// be more than what was refused, so everything that it holds has to be revalidated, and
+    /// nothing from before is served while GitHub cannot be asked.
     pub(crate) async fn revoke(&self, token: &TokenId, sent: &Sent) {
         self.note_revoked(revoked_key(token, None), sent).await;
         self.marks.write(&[token_mark_key(token), token_outside_mark_key(token)]).await;
     }
 
-    /// Notes, on every machine, that a token was refused a whole repository: nothing of it that the token got
-    /// before is served while GitHub cannot be asked.
+    /// Notes, on every machine, that a token was refused a whole repository: nothing of it that the
+    /// token got before is served while GitHub cannot be asked.
     pub(crate) async fn note_refused(&self, place: &Place, sent: &Sent) {
         self.note_revoked(revoked_key(&place.token, Some((&place.authority, &place.scope))), sent).await;
     }
@@ -573,8 +601,8 @@ impl Store {
         }
     }
 
-    /// Whether what is known may be served while GitHub cannot be asked: it is at most `most` old, and no
-    /// right that the token lost since is known, here or on another machine.
+    /// Whether what is known may be served while GitHub cannot be asked: it is at most `most` old,
+    /// and no right that the token lost since is known, here or on another machine.
     pub(crate) async fn may_be_stale(&self, place: &Place, found: &Found, most: Duration) -> bool {
         if !found.may_be_stale(most, self.now()) {
             return false;
@@ -613,8 +641,9 @@ impl Store {
         }
     }
 
-    /// Stores a response: first the representation, whose digest is given back, then the grant that names it. Where other machines wait
-    /// for the grant (`awaited`), they must find the representation when they have it.
+    /// Stores a response: first the representation, whose digest is given back, then the grant that
+    /// names it. Where other machines wait for the grant (`awaited`), they must find the
+    /// representation when they have it.
     pub(crate) async fn save(
         &self,
         place: &Place,
@@ -654,8 +683,9 @@ impl Store {
         Ok((outcome, representation.digest))
     }
 
-    /// Marks a representation as one that everybody may read: what was validated at `version` was public then,
-    /// as a proof says. Tiers that take public entries only get it from here on. Once for each representation.
+    /// Marks a representation as one that everybody may read: what was validated at `version` was
+    /// public then, as a proof says. Tiers that take public entries only get it from here on. Once
+    /// for each representation.
     pub(crate) async fn publish(&self, place: &Place, digest: &[u8; 32], version: Version) {
         if self.published.get(digest).is_some()
             || !self.public_proof(place).await.is_some_and(|proof| proof.covers(version))
@@ -683,7 +713,8 @@ impl Store {
             return self.cache.put_entry(&key, entry).await.is_stored();
         }
         let cache = self.cache.clone();
-        // In a task of its own, so that it goes on when a shared tier takes longer than the client is to wait.
+        // In a task of its own, so that it goes on when a shared tier takes longer than the client
+        // is to wait.
         let put =
             tokio::spawn(async move { cache.put_entry_with(&key, entry, WritePolicy::Quorum(1)).await });
         match timeout(ACKNOWLEDGED_WITHIN, put).await {
@@ -718,22 +749,24 @@ impl Store {
         Ok(outcome)
     }
 
-    /// Takes from a validated answer what helps other requests: the list of representations, the id of the
-    /// repository, whether it is public.
+    /// Takes from a validated answer what helps other requests: the list of representations, the id
+    /// of the repository, whether it is public.
     async fn learn(&self, place: &Place, sent: &Sent, grant: &Grant, loaded: &Loaded) {
         let mut list = self.all_candidates(place).await;
         let one = Candidate {
             representation: grant.representation,
-            freshness: grant.freshness,
-            version: sent.version,
-            kind: place.kind,
+            validations: vec![Validation {
+                freshness: grant.freshness,
+                version: sent.version,
+                kind: place.kind,
+            }],
             headers: common_headers(&grant.headers),
             weak: grant.headers.get(ETAG).is_some_and(|tag| tag.as_bytes().starts_with(b"W/")),
             full_page: grant.full_page,
             shareable: is_shareable(&loaded.body),
             without: grant.without.clone(),
         };
-        candidates::put_first(&mut list, one);
+        candidates::put_first(&mut list, one, self.now());
         if let Some(bytes) = candidates::encode(&list) {
             let entry = Entry::builder(bytes, sent.version, self.cache.now()).fresh_for(MAX_LIFETIME).build();
             if let Ok(entry) = entry {
@@ -752,7 +785,8 @@ impl Store {
         {
             self.note_alias(&place.authority, id, name).await;
         }
-        // It says nothing about any time before it, but that it is worth to ask the repository itself.
+        // It says nothing about any time before it, but that it is worth to ask the repository
+        // itself.
         if proves_public(place.kind, &grant.headers) && self.public_proof(place).await.is_none() {
             self.public.prove(&place.public_key(), Proof::of(None, sent), sent.at).await;
         }
@@ -770,12 +804,13 @@ impl Store {
             self.public.note_hidden(&scope, sent.at);
             self.public.disprove(&key, sent.version).await;
         } else {
+            self.public.note_shown(&scope);
             self.public.prove(&key, Proof::of(facts.updated, sent), sent.at).await;
         }
     }
 
-    /// Extends or makes a grant by a 304, and gives what is now to be served. The second part says whether it
-    /// was stored.
+    /// Extends or makes a grant by a 304, and gives what is now to be served. The second part says
+    /// whether it was stored.
     pub(crate) async fn confirm(
         &self,
         place: &Place,
@@ -842,7 +877,8 @@ impl Store {
         }
     }
 
-    /// Whether a rule allows to give a place's answers to tokens that did not fetch them, given a proof.
+    /// Whether a rule allows to give a place's answers to tokens that did not fetch them, given a
+    /// proof.
     pub(crate) fn is_shared(place: &Place, rule: &Rule) -> bool {
         match rule.share {
             Share::None => false,

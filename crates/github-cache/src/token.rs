@@ -10,9 +10,9 @@ use crate::hex::{Hex, hex};
 
 /// Turns `Authorization` values into ids: HMAC-SHA-256 with a key of this installation.
 ///
-/// Tokens have a known shape, so a plain hash of one could be searched for; and an id that leaves the
-/// machine must not be comparable with another installation's. Keep the 32 bytes like a password: who
-/// has them can test guesses, and after losing them nothing stored is found again.
+/// Tokens have a known shape, so a plain hash of one could be searched for; and an id that leaves
+/// the machine must not be comparable with another installation's. Keep the 32 bytes like a
+/// password: who has them can test guesses, and after losing them nothing stored is found again.
 #[derive(Clone)]
 pub struct TokenHasher {
     keyed: Hmac<Sha256>,
@@ -29,8 +29,8 @@ impl TokenHasher {
 
     /// The id of whoever sends this `Authorization`; nothing sent is an identity of its own.
     ///
-    /// `token x` and `Bearer x` are one, as GitHub takes them for one: octokit sends one form and `gh` the
-    /// other for the same token.
+    /// `token x` and `Bearer x` are one, as GitHub takes them for one: octokit sends one form and
+    /// `gh` the other for the same token.
     #[must_use]
     pub fn id(&self, authorization: Option<&HeaderValue>) -> TokenId {
         let mut mac = self.keyed.clone();
@@ -70,13 +70,30 @@ fn credentials(value: &[u8]) -> Credentials<'_> {
     }
 }
 
-/// What sort of credentials a request has, by the token's prefix. GitHub answers some requests of different
-/// kinds with different bodies, so nothing is shared between kinds without a proof for the token itself.
+/// The other spellings of an `Authorization` value that stand for the same token, as clients send
+/// them.
+pub(crate) fn other_schemes(value: &HeaderValue) -> impl Iterator<Item = HeaderValue> {
+    let token = match credentials(value.as_bytes()) {
+        Credentials::Token(token) => Some(token),
+        Credentials::Other(_) => None,
+    };
+    let spelled = |scheme: &'static [u8]| {
+        let mut other = HeaderValue::from_bytes(&[scheme, b" ", token?].concat()).ok()?;
+        other.set_sensitive(true);
+        (other != *value).then_some(other)
+    };
+    [&b"token"[..], b"Bearer", b"bearer"].into_iter().filter_map(spelled).collect::<Vec<_>>().into_iter()
+}
+
+/// What sort of credentials a request has, by the token's prefix. GitHub answers some requests of
+/// different kinds with different bodies, so nothing is shared between kinds without a proof for
+/// the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TokenKind {
     /// No credentials.
     Anonymous,
-    /// `ghs_`: an installation of an app, a workflow's `GITHUB_TOKEN` among them; also in the form of a JWT.
+    /// `ghs_`: an installation of an app, a workflow's `GITHUB_TOKEN` among them; also in the form
+    /// of a JWT.
     Installation,
     /// `ghp_`: a classic personal access token.
     Classic,
@@ -191,6 +208,14 @@ mod tests {
         for form in ["Bearer a.b.c", "bearer  a.b.c", "TOKEN a.b.c", " token a.b.c "] {
             assert_eq!(id(1, Some(form)), id(1, Some("token a.b.c")), "{form}");
         }
+    }
+
+    #[test]
+    fn other_spellings_of_a_token_are_those_of_clients() {
+        let of = |value: &'static str| other_schemes(&HeaderValue::from_static(value)).collect::<Vec<_>>();
+        assert_eq!(of("token a"), ["Bearer a", "bearer a"]);
+        assert_eq!(of("TOKEN a"), ["token a", "Bearer a", "bearer a"]);
+        assert!(of("Basic a").is_empty());
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Marks: since when what is stored about a part of the API has to be revalidated.
 //!
-//! A mark is an entry that holds a **floor**: a version at or below which nothing is believed. A grant
-//! carries the version that was minted when its request was *sent*, and is believed only above the floor. So
-//! a read that was under way while a write happened is not believed, in whatever order they end.
+//! A mark is an entry that holds a **floor**: a version at or below which nothing is believed. A
+//! grant carries the version that was minted when its request was *sent*, and is believed only
+//! above the floor. So a read that was under way while a write happened is not believed, in
+//! whatever order they end.
 //!
-//! A write *removes* the mark. The tombstone reaches the other machines like every removal, at once where
-//! tiers tell of removals, and its version is the next floor. Where there is no mark nothing is believed, so
-//! an evicted mark costs a revalidation and never a stale answer. The first request that is sent for a part
-//! without a mark puts one there.
+//! A write *removes* the mark. The tombstone reaches the other machines like every removal, at once
+//! where tiers tell of removals, and its version is the next floor. Where there is no mark nothing
+//! is believed, so an evicted mark costs a revalidation and never a stale answer. The first request
+//! that is sent for a part without a mark puts one there.
 //!
-//! Versions are taken at the time of writing. A mark that lies below the horizon of an `invalidate --all` is
-//! replaced by the next request, and a version from a clock that was ahead is not taken for a floor.
+//! Versions are taken at the time of writing. A mark that lies below the horizon of an `invalidate
+//! --all` is replaced by the next request, and a version from a clock that was ahead is not taken
+//! for a floor.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +24,17 @@ use peercache::backend::{NodeId, Timestamp, Version};
 use peercache::chain::Outcome;
 use peercache::{Cache, Entry, Key};
 
-/// For how long a mark is good without looking at the shared tiers again. A machine that is not told of
-/// removals sees another's write after this at the latest.
+/// For how long a mark is good without looking at the shared tiers again. A machine that is not
+/// told of removals sees another's write after this at the latest.
 const MARK_LIFETIME: Duration = Duration::from_secs(60);
-/// For how long after that a mark whose tiers were all asked, and know of no write since, is renewed as it is.
+/// For how long after that a mark whose tiers were all asked, and know of no write since, is
+/// renewed as it is.
 const MARK_RENEWED_FOR: Duration = Duration::from_secs(600);
+/// For how long a floor that was read is good for the next request without a look into the store. A
+/// write of this process ends it at once, one of another machine is seen this much later.
+const RECENT: Duration = Duration::from_millis(250);
+/// How many floors are remembered for that.
+const MAX_RECENT: usize = 10_000;
 /// Wall clock, counter and node of a version.
 const FLOOR_BYTES: usize = 20;
 
@@ -40,15 +49,44 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) struct WriteMarks {
     cache: Cache,
-    /// The version of the last write that this process noted, anywhere; at first, of its start. What is
-    /// older is not believed where no mark says otherwise: a mark may have been evicted.
+    /// The version of the last write that this process noted, anywhere; at first, of its start.
+    /// What is older is not believed where no mark says otherwise: a mark may have been evicted.
     last_write: Mutex<Version>,
+    recent: quick_cache::sync::Cache<[u8; 32], Recent>,
+    /// Counts the beginnings and ends of writes.
+    writes: AtomicU64,
+}
+
+/// A floor that was read a moment ago.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    floor: Version,
+    at: Timestamp,
+    /// What `writes` was before it was read.
+    writes: u64,
 }
 
 impl WriteMarks {
     pub(crate) fn new(cache: Cache) -> Self {
         let last_write = Mutex::new(cache.next_version());
-        Self { cache, last_write }
+        let recent = quick_cache::sync::Cache::new(MAX_RECENT);
+        Self { cache, last_write, recent, writes: AtomicU64::new(0) }
+    }
+
+    /// As [`Self::floor`], with one look into the store for all requests of a moment.
+    pub(crate) async fn recent_floor(&self, key: &Key) -> Option<Version> {
+        let writes = self.writes.load(Ordering::Acquire);
+        let at = self.cache.now();
+        if let Some(recent) = self.recent.get(key.digest())
+            && recent.writes == writes
+            && recent.at <= at
+            && at.saturating_since(recent.at) < RECENT
+        {
+            return Some(recent.floor);
+        }
+        let floor = self.floor(key).await?;
+        self.recent.insert(*key.digest(), Recent { floor, at, writes });
+        Some(floor)
     }
 
     /// To be called just before a request is sent.
@@ -58,8 +96,8 @@ impl WriteMarks {
         Sent { version: self.cache.next_version(), at: self.cache.now() }
     }
 
-    /// The floor under this mark; nothing if there is no mark. One that has to be looked for in the shared tiers
-    /// again is renewed if every tier was asked and none has a write above it.
+    /// The floor under this mark; nothing if there is no mark. One that has to be looked for in the
+    /// shared tiers again is renewed if every tier was asked and none has a write above it.
     pub(crate) async fn floor(&self, key: &Key) -> Option<Version> {
         // Before the look for a tombstone, as in `begin`.
         let version = self.cache.next_version();
@@ -90,8 +128,8 @@ impl WriteMarks {
 
     /// Puts a mark where there is none.
     ///
-    /// Its version is minted before the look for a tombstone: a write that happens after that look has a
-    /// tombstone above it, which this mark cannot hide.
+    /// Its version is minted before the look for a tombstone: a write that happens after that look
+    /// has a tombstone above it, which this mark cannot hide.
     pub(crate) async fn begin(&self, key: &Key) {
         let version = self.cache.next_version();
         let lookup = self.cache.lookup(key).await;
@@ -106,6 +144,8 @@ impl WriteMarks {
 
     /// Notes a write: what is stored below these marks has to be revalidated, on every machine.
     pub(crate) async fn write(&self, keys: &[Key]) {
+        // Before and after: what is read in between may be from before or after.
+        self.writes.fetch_add(1, Ordering::AcqRel);
         let version = self.cache.next_version();
         let now = self.cache.now();
         {
@@ -113,9 +153,11 @@ impl WriteMarks {
             *last = if last.is_from_future(now) { version } else { version.max(*last) };
         }
         join_all(keys.iter().map(|key| self.cache.put_entry(key, Entry::tombstone(version, now)))).await;
+        self.writes.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// A version of a clock that was ahead would never be reached again: it is replaced by one of now.
+    /// A version of a clock that was ahead would never be reached again: it is replaced by one of
+    /// now.
     fn last_write(&self, now: Timestamp) -> Version {
         let mut last = self.last_write.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_from_future(now) {
@@ -183,6 +225,24 @@ mod tests {
         marks.begin(&key).await;
         let floor = marks.floor(&key).await.unwrap();
         assert!(before.version < floor && floor < after.version, "{floor:?}");
+    }
+
+    #[tokio::test]
+    async fn recent_floor_is_read_once_for_a_moment_and_ended_by_a_write() {
+        let (clock, marks) = marks();
+        let key = Key::new("token").unwrap();
+        assert_eq!(marks.recent_floor(&key).await, None);
+        marks.begin(&key).await;
+        let floor = marks.recent_floor(&key).await.unwrap();
+        // Another machine's write is in the store at once.
+        let _outcome = marks.cache.remove(&key).await;
+        assert_eq!(marks.recent_floor(&key).await, Some(floor));
+        clock.advance(RECENT);
+        assert_eq!(marks.recent_floor(&key).await, None);
+        marks.begin(&key).await;
+        assert!(marks.recent_floor(&key).await.is_some());
+        marks.write(std::slice::from_ref(&key)).await;
+        assert_eq!(marks.recent_floor(&key).await, None, "one of this process is seen at once");
     }
 
     #[tokio::test]

@@ -133,12 +133,20 @@ pub(crate) struct PutArgs {
 #[derive(Args, Debug)]
 pub(crate) struct InvalidateArgs {
     /// The keys
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "github"])]
     pub(crate) keys: Vec<String>,
 
     /// Everything in CACHE_NAMESPACE that was written before now
     #[arg(long, conflicts_with = "keys")]
     pub(crate) all: bool,
+
+    /// What is known of a repository on GitHub: it is asked for again before it is served;
+    /// repeatable
+    #[arg(long, value_name = "OWNER/REPO", conflicts_with_all = ["keys", "all"])]
+    pub(crate) github: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug, Default)]

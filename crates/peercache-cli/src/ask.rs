@@ -94,6 +94,33 @@ pub(crate) async fn server(args: &ServerArgs) -> Result<Value, Failure> {
     })
 }
 
+/// Sends a command to a server: where it was looked for, and whether it did what it was told.
+pub(crate) async fn post(args: &ServerArgs, path: &str) -> Result<(String, Result<(), Unanswered>), Failure> {
+    let place = Place::of(args)?;
+    let client = client(|client| match &place.socket {
+        Some(path) => client.timeout(WITHIN).unix_socket(path.as_path()),
+        None => client.timeout(WITHIN),
+    })?;
+    let answer = match client.post(format!("{}{path}", place.base)).send().await {
+        Err(error) if error.is_builder() => {
+            return Err(Failure::config(format!(
+                "{}: this is not a URL; give one such as {DEFAULT_URL}",
+                place.base
+            )));
+        }
+        Err(error) if error.is_connect() => Err(Unanswered::Nobody),
+        Err(error) if error.is_timeout() => {
+            Err(Unanswered::Other(format!("did not answer within {} s", WITHIN.as_secs())))
+        }
+        Err(_) => Err(Unanswered::Other("did not answer with HTTP".to_owned())),
+        Ok(response) if !response.status().is_success() => {
+            Err(Unanswered::Other(format!("answered {}", response.status().as_u16())))
+        }
+        Ok(_) => Ok(()),
+    };
+    Ok((place.shown(), answer))
+}
+
 /// Where a server was looked for, and what it said.
 pub(crate) async fn look(args: &ServerArgs) -> Result<(String, Result<Value, Unanswered>), Failure> {
     let place = Place::of(args)?;

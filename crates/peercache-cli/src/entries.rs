@@ -18,6 +18,7 @@ use tokio::io::AsyncRead;
 use crate::args::{GetArgs, InvalidateArgs, PutArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Reader};
+use crate::{ask, github};
 
 /// Opens the cache of the environment for a command that does one thing and ends, beside the server
 /// of the same machine: without taking its port or its identity.
@@ -244,6 +245,9 @@ pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
 
 /// Removes values. Exits with 0 only when every removal is in a tier that outlives this process.
 pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit, Failure> {
+    if !args.github.is_empty() {
+        return invalidate_repositories(&args, json).await;
+    }
     let keys = args.keys.into_iter().map(parse_key).collect::<Result<Vec<_>, _>>()?;
     let cache = open().await?;
     for key in &keys {
@@ -257,6 +261,50 @@ pub(crate) async fn invalidate(args: InvalidateArgs, json: bool) -> Result<Exit,
     if json {
         let what = if args.all { json!("all") } else { json!(keys.len()) };
         output::json(&json!({ "invalidated": what }))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Lets the running server do it, which then asks GitHub at once; without one it is noted in the
+/// store.
+async fn invalidate_repositories(args: &InvalidateArgs, json: bool) -> Result<Exit, Failure> {
+    let wrong = |name: &str| {
+        Failure::config(format!(
+            "--github {name}: name a repository as OWNER/REPO, octocat/hello-world for example"
+        ))
+    };
+    let mut by = None;
+    for name in &args.github {
+        // What no repository is called must not become part of an address.
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte)) {
+            return Err(wrong(name));
+        }
+        let path = format!("/-/invalidate?repository={name}");
+        let (asked, answer) = ask::post(&args.server, &path).await?;
+        match answer {
+            Ok(()) => by = Some(asked),
+            Err(ask::Unanswered::Nobody) => break,
+            Err(ask::Unanswered::Other(what)) if what.contains("400") => return Err(wrong(name)),
+            Err(ask::Unanswered::Other(what)) => {
+                return Err(Failure::failed(format!("{asked} {what}; nothing was invalidated there")));
+            }
+        }
+    }
+    if by.is_none() {
+        let config = Config::from_env(COMMAND)?;
+        let upstream = config.server().upstream;
+        let cache = config.one_shot().open().await?;
+        let proxy = github::builder(&cache, &Config::from_env(COMMAND)?).await?.upstream(upstream);
+        let proxy = proxy.build().map_err(Failure::config)?;
+        for name in &args.github {
+            if !proxy.invalidate_repository(name).await {
+                return Err(wrong(name));
+            }
+        }
+        close(&cache).await?;
+    }
+    if json {
+        output::json(&json!({ "invalidated": args.github, "server": by }))?;
     }
     Ok(Exit::Ok)
 }

@@ -23,6 +23,8 @@ use crate::{ca, github, output};
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9180);
 /// The variable that holds the client token, so that it need not stand in a list of processes.
 const CLIENT_TOKEN: &str = "CACHE_CLIENT_TOKEN";
+/// The variable that holds the secret of webhooks, for the same reason.
+const WEBHOOK_SECRET: &str = "CACHE_WEBHOOK_SECRET";
 /// The shortest client token.
 const MIN_TOKEN_BYTES: usize = 16;
 /// The most records of an access log that wait to be written; further ones are left out and
@@ -91,6 +93,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TOKEN")]
     client_token: Option<String>,
 
+    /// The secret of GitHub's webhooks, which are delivered to /-/webhook; @FILE reads it [default:
+    /// CACHE_WEBHOOK_SECRET]
+    #[arg(long, value_name = "SECRET")]
+    webhook_secret: Option<String>,
+
     /// Print a line for each request to standard output
     #[arg(long)]
     access_log: bool,
@@ -138,6 +145,9 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     }
     if let Some(token) = &token {
         proxy = proxy.client_token(token);
+    }
+    if let Some(secret) = webhook_secret(args.webhook_secret.as_deref())? {
+        proxy = proxy.webhook_secret(secret);
     }
     let proxy = proxy.build().map_err(Failure::config)?;
     let mut server = Server::new(proxy.clone()).drain_timeout(args.drain_timeout);
@@ -190,29 +200,37 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
 /// The token that clients of other machines show: from the argument, a file or the environment. It
 /// is repeated in no message.
 fn client_token(argument: Option<&str>) -> Result<Option<String>, Failure> {
+    secret(argument, "--client-token", CLIENT_TOKEN)
+}
+
+fn webhook_secret(argument: Option<&str>) -> Result<Option<String>, Failure> {
+    secret(argument, "--webhook-secret", WEBHOOK_SECRET)
+}
+
+/// A secret from the command line, a file that it names, or else a variable.
+fn secret(argument: Option<&str>, option: &str, variable: &str) -> Result<Option<String>, Failure> {
     let (text, from) = match argument {
         Some(argument) => match argument.strip_prefix('@') {
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| {
-                    Failure::config(format!("--client-token: cannot read {path}: {error}"))
-                })?;
-                (text, "--client-token")
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::config(format!("{option}: cannot read {path}: {error}")))?;
+                (text, option)
             }
-            None => (argument.to_owned(), "--client-token"),
+            None => (argument.to_owned(), option),
         },
-        None => match std::env::var(CLIENT_TOKEN) {
-            Ok(text) if !text.trim().is_empty() => (text, CLIENT_TOKEN),
+        None => match std::env::var(variable) {
+            Ok(text) if !text.trim().is_empty() => (text, variable),
             _ => return Ok(None),
         },
     };
-    let token = text.trim();
-    if token.len() < MIN_TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let text = text.trim();
+    if text.len() < MIN_TOKEN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Failure::config(format!(
             "{from}: give at least {MIN_TOKEN_BYTES} printable ASCII characters without spaces, such as \
              `openssl rand -hex 16` prints"
         )));
     }
-    Ok(Some(token.to_owned()))
+    Ok(Some(text.to_owned()))
 }
 
 fn tls_identity(

@@ -1,8 +1,10 @@
-//! What a fleet of CI jobs saves: the same jobs against the same origin, without a cache and with several.
+//! What a fleet of CI jobs saves: the same jobs against the same origin, without a cache and with
+//! several.
 //!
-//! `cargo xtask bench github` runs the sweep; `-- --help` lists what can be chosen. Calls are counted by the
-//! origin, and every answer that a job got is judged by the origin. Each contender has an origin of its own with
-//! the same seeds, and all of them run at the same time, so that none has the machine to itself.
+//! `cargo xtask bench github` runs the sweep; `-- --help` lists what can be chosen. Calls are
+//! counted by the origin, and every answer that a job got is judged by the origin. Each contender
+//! has an origin of its own with the same seeds, and all of them run at the same time, so that none
+//! has the machine to itself.
 
 mod contender;
 mod table;
@@ -32,12 +34,18 @@ struct Args {
     /// Jobs with a token each
     #[arg(long, default_value_t = 40)]
     jobs: u32,
+    /// The chance that a read of one step is made by another step of the same job, too
+    #[arg(long)]
+    repeats: Option<f64>,
     /// Only the points whose name has this in it
     #[arg(long)]
     only: Option<String>,
     /// Only the first point, and the manifest
     #[arg(long)]
     quick: bool,
+    /// What reached the origin by route, too
+    #[arg(long)]
+    routes: bool,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -85,6 +93,9 @@ async fn measure(args: &Args) -> Result<bool, Failure> {
         );
         let rows = run_all(&contenders, &workload, point.etag).await?;
         right &= table::print(&rows);
+        if args.routes {
+            table::print_routes(&rows);
+        }
     }
     if args.only.as_deref().is_none_or(|only| "manifest".contains(only)) {
         println!("\n## manifest: 300 jobs with a token each ask for one manifest of a public repository\n");
@@ -106,6 +117,7 @@ fn points(args: &Args, recorded: &Corpus) -> Vec<Point> {
         options.jobs = args.jobs;
         options.duration = Duration::from_secs(args.seconds);
         options.recorded = recorded.clone();
+        options.repeats = args.repeats.unwrap_or(options.repeats);
         options
     };
     let point = |name: &str, change: &dyn Fn(&mut Options)| {
@@ -126,6 +138,8 @@ fn points(args: &Args, recorded: &Corpus) -> Vec<Point> {
             point("matrix of 16", &|options| options.matrix = 16),
             point("changes a tenth as often", &|options| options.change_rate = 0.1),
             point("changes ten times as often", &|options| options.change_rate = 10.0),
+            point("no read is repeated", &|options| options.repeats = 0.0),
+            point("clients accept gzip", &|options| options.gzip = true),
             point("all repositories public", &|options| options.private = 0),
             point("all own repositories private", &|options| options.private = options.repositories),
         ]);

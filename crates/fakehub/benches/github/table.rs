@@ -1,5 +1,7 @@
 //! The table of one point.
 
+use std::collections::BTreeSet;
+
 use peercache_fakehub::workload::Tally;
 
 use super::contender::{DIRECT, OURS, RIVAL};
@@ -68,6 +70,23 @@ pub(crate) fn print(rows: &[(String, Tally)]) -> bool {
         }
     }
     right(ours) && right(direct)
+}
+
+/// Prints what reached the origin by route: requests, and of those the charged ones.
+pub(crate) fn print_routes(rows: &[(String, Tally)]) {
+    let routes: BTreeSet<&String> = rows.iter().flat_map(|(_, tally)| tally.routes.keys()).collect();
+    println!(
+        "\n{:<44}{}",
+        "upstream/charged",
+        rows.iter().fold(String::new(), |line, (name, _)| { format!("{line} {:>16.16}", name) })
+    );
+    for route in routes {
+        let counts = rows.iter().fold(String::new(), |line, (_, tally)| {
+            let count = tally.routes.get(route).copied().unwrap_or_default();
+            format!("{line} {:>16}", format!("{}/{}", count.upstream, count.charged))
+        });
+        println!("{route:<44}{counts}");
+    }
 }
 
 const fn met(is: bool) -> &'static str {

@@ -22,4 +22,6 @@ pub struct Answered {
     pub took: Duration,
     /// `Cache-Status` of the answer.
     pub cache_status: Option<String>,
+    /// Whether a foreign token asked.
+    pub foreign: bool,
 }

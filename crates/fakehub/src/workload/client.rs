@@ -56,12 +56,13 @@ pub(super) struct Response {
 pub(super) struct Client {
     address: SocketAddr,
     token: String,
+    gzip: bool,
     connection: Option<(SendRequest<Full<Bytes>>, AbortHandle)>,
 }
 
 impl Client {
-    pub(super) const fn new(address: SocketAddr, token: String) -> Self {
-        Self { address, token, connection: None }
+    pub(super) const fn new(address: SocketAddr, token: String, gzip: bool) -> Self {
+        Self { address, token, gzip, connection: None }
     }
 
     pub(super) async fn send(&mut self, step: &Step) -> Result<Response, ClientError> {
@@ -126,7 +127,9 @@ impl Client {
         headers.insert(HOST, HeaderValue::from_str(&self.address.to_string())?);
         headers.insert(AUTHORIZATION, authorization);
         headers.insert(ACCEPT, HeaderValue::from_str(&step.accept)?);
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        if self.gzip {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         headers.insert(USER_AGENT, HeaderValue::from_static("fakehub-workload"));
         if !step.body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::model::{Grant, Job, Options, Step};
+use super::model::{FOREIGN_BUCKET, Grant, Job, Options, Step};
 use super::steps::{Script, Use};
 use super::world::{Repository, World};
 use crate::access::TokenKind;
@@ -20,6 +20,8 @@ const POLL_MILLIS: u64 = 10_000;
 /// Core requests per hour of a `GITHUB_TOKEN`, for all jobs of its repository.
 const JOB_LIMIT: u64 = 1000;
 const OTHER_LIMIT: u64 = 5000;
+/// How often a foreign token asks.
+const FOREIGN_MILLIS: u64 = 400;
 
 /// A token as GitHub makes them for jobs since 2026: `ghs_`, then a JWT; about 520 characters.
 fn job_token(random: &mut Random) -> String {
@@ -95,11 +97,18 @@ pub(super) fn jobs(options: &Options, world: &World) -> (Vec<Job>, Vec<Grant>) {
                 if random.chance(0.05) {
                     nightly(&mut script, world, &mut random);
                 }
-                jobs.push(Job { start, token, steps: script.into_steps() });
+                jobs.push(Job {
+                    start,
+                    token,
+                    steps: script.into_steps(),
+                    foreign: false,
+                    gzip: options.gzip,
+                });
             }
         }
     }
-    jobs.push(poller(world, poller_token, millis, &mut random));
+    jobs.extend(foreign(options, world, &jobs, &mut grants));
+    jobs.push(poller(options, world, poller_token, millis, &mut random));
     jobs.sort_by_key(|job| job.start);
     (jobs, grants)
 }
@@ -147,6 +156,19 @@ fn workflow_of(options: &Options, world: &World, own: &Repository, workflow: u64
     if random.chance(0.5) {
         uses.push(Use::Recorded { first: random.below(64), count: 3 + random.below(5) });
     }
+    let is_read = |step: &&Use| {
+        !matches!(
+            step,
+            Use::StickyComment
+                | Use::Status { .. }
+                | Use::Watch { .. }
+                | Use::Checks { .. }
+                | Use::GhRelease(_)
+        )
+    };
+    let again: Vec<Use> =
+        uses.iter().filter(is_read).filter(|_| random.chance(options.repeats)).cloned().collect();
+    uses.extend(again);
     uses
 }
 
@@ -164,7 +186,7 @@ fn nightly(script: &mut Script<'_>, world: &World, random: &mut Random) {
 }
 
 /// An autoscaler: the queued runs of every repository, over and over.
-fn poller(world: &World, token: String, millis: u64, random: &mut Random) -> Job {
+fn poller(options: &Options, world: &World, token: String, millis: u64, random: &mut Random) -> Job {
     let mut steps: Vec<Step> = Vec::new();
     for round in 0..millis / POLL_MILLIS {
         for (own, first) in world.own.iter().zip([true].into_iter().chain(std::iter::repeat(false))) {
@@ -174,7 +196,52 @@ fn poller(world: &World, token: String, millis: u64, random: &mut Random) -> Job
             steps.extend(script.into_steps());
         }
     }
-    Job { start: Duration::from_millis(random.below(POLL_MILLIS)), token, steps }
+    let start = Duration::from_millis(random.below(POLL_MILLIS));
+    Job { start, token, steps, foreign: false, gzip: options.gzip }
+}
+
+/// Job tokens of a repository of somebody else's. Each reads something public, so that it is a
+/// token that works, and in between what the jobs of private repositories read, in the same form
+/// and spelled as they do.
+fn foreign(options: &Options, world: &World, jobs: &[Job], grants: &mut Vec<Grant>) -> Vec<Job> {
+    let mut random = Random::of(options.seed, "foreign");
+    let secret: Vec<String> = world
+        .own
+        .iter()
+        .take(options.private as usize)
+        .flat_map(|own| [own.place.api(""), format!("/repositories/{}", own.place.id)])
+        .collect();
+    let is_secret = |step: &&Step| {
+        step.method == "GET" && secret.iter().any(|root| step.target.starts_with(root.as_str()))
+    };
+    let wanted: Vec<&Step> = jobs.iter().flat_map(|job| &job.steps).filter(is_secret).collect();
+    let mut made = Vec::new();
+    for _ in 0..options.foreign {
+        let token = job_token(&mut random);
+        grants.push(Grant {
+            token: token.clone(),
+            kind: TokenKind::Job,
+            bucket: (FOREIGN_BUCKET.to_owned(), OTHER_LIMIT),
+            repositories: Vec::new(),
+        });
+        let mut steps = Vec::new();
+        let mut spent = 0;
+        while spent < u64::try_from(options.duration.as_millis()).unwrap_or(u64::MAX)
+            && let Some(step) = random.pick(&wanted)
+        {
+            let pause = random.interval(FOREIGN_MILLIS);
+            spent += pause;
+            let mut step = Step { pause: Duration::from_millis(pause), ..(*step).clone() };
+            if steps.len() % 4 == 0
+                && let Some(tool) = random.pick(&world.tools)
+            {
+                step.target = tool.place.api("/releases/latest");
+            }
+            steps.push(step);
+        }
+        made.push(Job { start: Duration::ZERO, token, steps, foreign: true, gzip: options.gzip });
+    }
+    made
 }
 
 /// A number below `count`, the first the most likely, by Zipf's law with this exponent.
@@ -220,7 +287,7 @@ pub(super) fn one_manifest(options: &Options, world: &World, parallel: u32) -> (
             scheme: "token",
         };
         let start = Duration::from_millis(u64::from(number / parallel.max(1)) * 250);
-        jobs.push(Job { start, token, steps: vec![step] });
+        jobs.push(Job { start, token, steps: vec![step], foreign: false, gzip: options.gzip });
     }
     (jobs, grants)
 }
@@ -239,7 +306,7 @@ mod tests {
 
     #[test]
     fn jobs_of_one_matrix_ask_for_the_same_with_tokens_of_their_own() {
-        let options = Options { jobs: 8, ..Options::default() };
+        let options = Options { jobs: 8, foreign: 0, ..Options::default() };
         let workload = super::super::Workload::new(&options);
         let jobs = workload.jobs();
         let tokens: std::collections::HashSet<_> = jobs.iter().map(|job| &job.token).collect();
@@ -249,6 +316,23 @@ mod tests {
         assert!(same >= 3, "{same}");
         let again = super::super::Workload::new(&options);
         assert_eq!(targets(&again.jobs()[5]), targets(&jobs[5]), "the seed decides everything");
+    }
+
+    #[test]
+    fn foreign_tokens_ask_for_what_is_private_all_the_time_and_see_none_of_it() {
+        let options = Options::default();
+        let world = World::new(&options);
+        let (jobs, grants) = jobs(&options, &world);
+        let private = world.private(&options);
+        let foreign: Vec<_> = jobs.iter().filter(|job| job.foreign).collect();
+        assert_eq!(foreign.len(), 3);
+        for job in foreign {
+            let grant = grants.iter().find(|grant| grant.token == job.token).unwrap();
+            assert!(grant.repositories.is_empty() && grant.bucket.0 == FOREIGN_BUCKET);
+            let secret = |step: &&Step| private.iter().any(|name| step.target.contains(name.as_str()));
+            assert!(job.steps.iter().filter(secret).count() > 30, "{}", job.steps.len());
+            assert!(job.steps.iter().any(|step| step.target.ends_with("/releases/latest")));
+        }
     }
 
     #[test]

@@ -14,6 +14,10 @@
 //!   --watch`, changelog makers.
 //! - Third-party repositories are chosen by Zipf's law.
 //! - An autoscaler polls every repository, and one nightly job in twenty reads a long tail once.
+//! - Foreign tokens, good ones that may not see any private repository, ask for what the jobs of
+//!   private repositories ask for, all the time: an answer that a cache gives to the wrong token is
+//!   seen. Their requests are judged like all others, and are not counted among those that a cache
+//!   may save.
 
 mod answered;
 mod client;
@@ -31,7 +35,7 @@ use self::model::{Change, Grant};
 pub use self::model::{Job, Options, Step};
 pub use self::per_token::PerTokenCache;
 pub use self::run::{run, run_job};
-pub use self::tally::{Rule, Tally};
+pub use self::tally::{RouteCount, Rule, Tally};
 use crate::corpus::Corpus;
 use crate::handle::{FakeHub, FakeHubBuilder};
 
@@ -71,16 +75,16 @@ impl Workload {
         }
     }
 
-    /// The jobs, by start.
+    /// The jobs and the foreign tokens, by start.
     #[must_use]
     pub fn jobs(&self) -> &[Job] {
         &self.jobs
     }
 
-    /// How many requests all jobs make.
+    /// How many requests all jobs make, those of foreign tokens left out.
     #[must_use]
     pub fn requests(&self) -> usize {
-        self.jobs.iter().map(|job| job.steps.len()).sum()
+        self.jobs.iter().filter(|job| !job.foreign).map(|job| job.steps.len()).sum()
     }
 
     /// The private repositories, as `OWNER/REPO`.

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::access::TokenKind;
 use crate::corpus::Corpus;
 
+/// The bucket of foreign tokens: what is charged to it is not the fleet's.
+pub(super) const FOREIGN_BUCKET: &str = "foreign";
+
 /// What a workload is made by. `Options::default()` is 40 jobs with a token each, over 40 seconds.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -29,6 +32,14 @@ pub struct Options {
     pub tokens: TokenKind,
     /// Recorded exchanges whose reads are mixed in; may be empty.
     pub recorded: Corpus,
+    /// Tokens that may see no private repository and keep asking for what is in them.
+    pub foreign: u32,
+    /// The chance that a read of one step is made by another step of the same job, too: several
+    /// actions of a job look at the same pull request, tool or manifest.
+    pub repeats: f64,
+    /// Whether clients accept compressed answers. Some caches cannot derive an entity tag from
+    /// those.
+    pub gzip: bool,
 }
 
 impl Default for Options {
@@ -44,6 +55,9 @@ impl Default for Options {
             change_rate: 1.0,
             tokens: TokenKind::Job,
             recorded: Corpus::default(),
+            foreign: 3,
+            repeats: 0.4,
+            gzip: false,
         }
     }
 }
@@ -74,6 +88,11 @@ pub struct Job {
     pub token: String,
     /// Its requests.
     pub steps: Vec<Step>,
+    /// Whether it asks for what its token may not see, and its requests are not to be counted as
+    /// the fleet's.
+    pub foreign: bool,
+    /// Whether its clients accept compressed answers.
+    pub gzip: bool,
 }
 
 impl std::fmt::Debug for Job {

@@ -1,4 +1,5 @@
-//! What an ordinary proxy does for a fleet: each answer is kept for a minute, for the token that asked for it.
+//! What an ordinary proxy does for a fleet: each answer is kept for a minute, for the token that
+//! asked for it.
 //!
 //! It stands for nginx's `proxy_cache` with the token in the key, where no nginx is at hand.
 
@@ -41,6 +42,7 @@ pub struct PerTokenCache {
 
 struct Shared {
     origin: SocketAddr,
+    token_in_key: bool,
     slots: Mutex<HashMap<String, Slot>>,
 }
 
@@ -50,9 +52,22 @@ impl PerTokenCache {
     /// # Errors
     /// When no port can be listened on.
     pub async fn start(origin: SocketAddr) -> io::Result<Self> {
+        Self::listen(origin, true).await
+    }
+
+    /// As [`PerTokenCache::start`], but one answer is given to every token: it leaks, and shows
+    /// that leaks are counted.
+    ///
+    /// # Errors
+    /// When no port can be listened on.
+    pub async fn start_leaking(origin: SocketAddr) -> io::Result<Self> {
+        Self::listen(origin, false).await
+    }
+
+    async fn listen(origin: SocketAddr, token_in_key: bool) -> io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { origin, slots: Mutex::default() });
+        let shared = Arc::new(Shared { origin, token_in_key, slots: Mutex::default() });
         let task = tokio::spawn(async move {
             // Dropped with the task, so that no connection outlives it.
             let mut connections = JoinSet::new();
@@ -103,7 +118,10 @@ impl Shared {
         }
         let header =
             |name: HeaderName| parts.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes).escape_ascii();
-        let key = format!("{target}\n{}\n{}", header(ACCEPT), header(AUTHORIZATION));
+        let mut key = format!("{target}\n{}", header(ACCEPT));
+        if self.token_in_key {
+            key = format!("{key}\n{}", header(AUTHORIZATION));
+        }
         let slot = {
             let mut slots = self.slots.lock().await;
             if slots.len() >= MAX_ENTRIES && !slots.contains_key(&key) {

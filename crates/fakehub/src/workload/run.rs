@@ -41,7 +41,7 @@ pub async fn run(workload: &Workload, hub: &Arc<FakeHubHandle>, address: SocketA
 
 /// Runs one job against the server at `address`, from its first request on.
 pub async fn run_job(job: &Job, hub: &FakeHubHandle, address: SocketAddr) -> Vec<Answered> {
-    let mut client = Client::new(address, job.token.clone());
+    let mut client = Client::new(address, job.token.clone(), job.gzip);
     let mut answers = Vec::with_capacity(job.steps.len());
     for step in &job.steps {
         tokio::time::sleep(step.pause).await;
@@ -67,7 +67,15 @@ pub async fn run_job(job: &Job, hub: &FakeHubHandle, address: SocketAddr) -> Vec
                 (Some(answer.status), None, verdict, answer.cache_status)
             }
         };
-        answers.push(Answered { step: step.clone(), status, error, verdict, took, cache_status });
+        answers.push(Answered {
+            step: step.clone(),
+            status,
+            error,
+            verdict,
+            took,
+            cache_status,
+            foreign: job.foreign,
+        });
     }
     answers
 }

@@ -1,12 +1,16 @@
-//! What a run came to: counted by the origin where it concerns calls, judged by it where it concerns answers.
+//! What a run came to: counted by the origin where it concerns calls, judged by it where it
+//! concerns answers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::answered::Answered;
+use super::model::FOREIGN_BUCKET;
 use crate::handle::FakeHubHandle;
 use crate::judge::Verdict;
 
-/// How late an answer may still be when its rule is to ask each time: it was under way, or joined one that was.
+/// How late an answer may still be when its rule is to ask each time: it was under way, or joined
+/// one that was.
 const UNDER_WAY: Duration = Duration::from_millis(1500);
 /// The lifetime that GitHub gives its answers.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -66,20 +70,36 @@ impl Rule {
     }
 }
 
+/// What reached the origin for one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteCount {
+    /// Requests.
+    pub upstream: u64,
+    /// Of those, the ones that were charged.
+    pub charged: u64,
+}
+
 /// The counts of a run.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Tally {
     /// Requests that the jobs made.
     pub requests: u64,
-    /// Requests that reached the origin, whoever made them.
+    /// Requests with a job's token that reached the origin, whoever made them.
     pub upstream: u64,
     /// Of those, the ones that were charged to a rate limit.
     pub charged: u64,
     /// Of those, the ones answered `304`.
     pub not_modified: u64,
-    /// Answers that their token should never have got, and those got longer after access was lost than
-    /// [`Rule::bound`] allows.
+    /// Requests that foreign tokens made. They are in none of the counts above.
+    pub foreign: u64,
+    /// Leaks to foreign tokens; they are among the `leaks`, too.
+    pub foreign_leaks: u64,
+    /// Requests with a job's token that reached the origin, by route.
+    pub routes: BTreeMap<String, RouteCount>,
+    /// Answers that their token should never have got, and those got longer after access was lost
+    /// than [`Rule::bound`] allows.
     pub leaks: u64,
     /// Answers given within the bound after access was lost.
     pub lost_within_rule: u64,
@@ -107,8 +127,13 @@ pub struct Tally {
 impl Tally {
     /// Counts one answer.
     pub fn add(&mut self, answered: Answered) {
-        self.requests += 1;
-        self.took.push(answered.took);
+        if answered.foreign {
+            self.foreign += 1;
+        } else {
+            self.requests += 1;
+            self.took.push(answered.took);
+        }
+        let leaks = self.leaks;
         let bound = Rule::of(&answered.step.target).bound();
         let target = &answered.step.target;
         if let Some(error) = &answered.error {
@@ -149,6 +174,9 @@ impl Tally {
             }
             Verdict::Current | Verdict::Other => {}
         }
+        if answered.foreign {
+            self.foreign_leaks += self.leaks - leaks;
+        }
     }
 
     pub(super) fn broken_job(&mut self, error: &str) {
@@ -164,10 +192,14 @@ impl Tally {
 
     /// Takes the origin's counts, when all answers are counted.
     pub fn close(&mut self, hub: &FakeHubHandle) {
-        let summary = hub.summary();
-        self.upstream = summary.requests;
-        self.charged = summary.charged;
-        self.not_modified = summary.by_status.get(&304).copied().unwrap_or_default();
+        for record in hub.log().into_iter().filter(|record| record.bucket != FOREIGN_BUCKET) {
+            self.upstream += 1;
+            self.charged += u64::from(record.charged);
+            self.not_modified += u64::from(record.status == 304);
+            let route = self.routes.entry(route_of(&record.method, &record.url)).or_default();
+            route.upstream += 1;
+            route.charged += u64::from(record.charged);
+        }
         self.took.sort_unstable();
     }
 
@@ -191,6 +223,24 @@ impl Tally {
     }
 }
 
+/// The route of a request: its path without owner, repository, numbers and hashes.
+fn route_of(method: &str, url: &str) -> String {
+    let path = url.split('?').next().unwrap_or(url);
+    let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    match segments.first() {
+        Some(&"repos") if segments.len() > 2 => drop(segments.splice(0..3, ["repos", "*"])),
+        Some(&"repositories") if segments.len() > 1 => drop(segments.splice(0..2, ["repos", "*"])),
+        _ => {}
+    }
+    for segment in &mut segments {
+        let hash = segment.len() == 40 && segment.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if hash || segment.bytes().all(|byte| byte.is_ascii_digit()) {
+            *segment = "*";
+        }
+    }
+    format!("{method} /{}", segments.join("/"))
+}
+
 #[allow(clippy::cast_precision_loss, reason = "counts of one run are far below 2^53")]
 fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 1.0 } else { part as f64 / whole as f64 }
@@ -199,6 +249,20 @@ fn share(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_have_no_names_numbers_and_hashes() {
+        let sha = "a".repeat(40);
+        for (url, route) in [
+            ("/repos/o/r?x=1", "GET /repos/*"),
+            ("/repositories/7/issues?page=2", "GET /repos/*/issues"),
+            (&format!("/repos/o/r/git/blobs/{sha}"), "GET /repos/*/git/blobs/*"),
+            ("/repos/o/r/actions/runs/9/jobs", "GET /repos/*/actions/runs/*/jobs"),
+            ("/graphql", "GET /graphql"),
+        ] {
+            assert_eq!(route_of("GET", url), route);
+        }
+    }
 
     #[test]
     fn state_that_clients_wait_for_is_live_and_the_rest_is_not() {

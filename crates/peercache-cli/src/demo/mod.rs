@@ -41,6 +41,8 @@ pub(crate) async fn run(args: DemoArgs, json: bool) -> Result<Exit, Failure> {
     options.seed = args.seed;
     options.duration = Duration::from_secs(args.seconds);
     options.recorded = traffic.recorded;
+    // Each job of the demo has a runner of its own, and a foreign token would be one more.
+    options.foreign = 0;
     let workload = Workload::new(&options);
     if !json {
         output::line(format!("Traffic: {}", traffic.origin))?;
