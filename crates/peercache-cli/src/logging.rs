@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use peercache::backend::{Clock as _, SystemClock};
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -48,9 +48,9 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemClock::new().now().as_millis();
         let mut object = Map::new();
-        object.insert("timestamp".to_owned(), json!(now.as_millis() as f64 / 1000.0));
+        object.insert("timestamp".to_owned(), json!(now as f64 / 1000.0));
         object.insert("level".to_owned(), json!(event.metadata().level().as_str()));
         object.insert("target".to_owned(), json!(event.metadata().target()));
         event.record(&mut Fields(&mut object));

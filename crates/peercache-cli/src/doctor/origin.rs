@@ -4,6 +4,7 @@ use std::env;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt as _, Empty};
+use peercache::backend::{Clock as _, SystemClock};
 use peercache::{Cache, Config};
 use peercache_github::GitHubCache;
 use serde_json::Value;
@@ -142,7 +143,8 @@ fn at(reset: u64) -> String {
 
 /// How far the clocks are apart, if that matters.
 fn skew(theirs: SystemTime) -> Option<Duration> {
-    let now = SystemTime::now();
+    let since_epoch = Duration::from_millis(SystemClock::new().now().as_millis());
+    let now = SystemTime::UNIX_EPOCH.checked_add(since_epoch)?;
     let apart = now.duration_since(theirs).or_else(|_| theirs.duration_since(now)).ok()?;
     (apart > SKEW).then_some(apart)
 }
