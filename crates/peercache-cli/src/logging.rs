@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{IsTerminal as _, stderr};
 
-use peercache::backend::{Clock as _, SystemClock};
+use peercache::Clock as _;
+use peercache::backend::SystemClock;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};

@@ -4,7 +4,8 @@ use std::env;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt as _, Empty};
-use peercache::backend::{Clock as _, SystemClock};
+use peercache::Clock as _;
+use peercache::backend::SystemClock;
 use peercache::{Cache, Config};
 use peercache_github::GitHubCache;
 use serde_json::Value;
