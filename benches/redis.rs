@@ -4,8 +4,8 @@
 //! cargo xtask bench redis            # or: cargo xtask bench redis 500
 //! ```
 //!
-//! The number is how many rounds there are of each. In a round every side makes the same requests, in
-//! turns, so that what the machine does besides meets both.
+//! The number is how many rounds there are of each. In a round every side makes the same requests,
+//! in turns, so that what the machine does besides meets both.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on ends")]
 

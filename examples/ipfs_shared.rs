@@ -15,7 +15,8 @@ use peercache::{Cache, CacheBackend, Ipfs, Key, Memory, Ttl, WritePolicy};
 /// A runner with a memory of its own above the node.
 fn runner(api: &str, secret: &Secret) -> Result<Cache, Box<dyn std::error::Error>> {
     let node = Ipfs::builder(api).prefix("peercache-example");
-    // Right for a node that nobody but us can reach. Else only entries that are marked public are stored.
+    // Right for a node that nobody but us can reach. Else only entries that are marked public are
+    // stored.
     let node = Arc::new(node.allow_private(true).open()?);
     Ok(Cache::builder()
         .tier(Memory::with_capacity(1 << 20))

@@ -1,4 +1,5 @@
-//! Two machines that share a Redis or Valkey server: one load for both, and a removal that both see.
+//! Two machines that share a Redis or Valkey server: one load for both, and a removal that both
+//! see.
 //!
 //! ```sh
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example redis_fleet --features redis

@@ -32,8 +32,9 @@ use scenario::{Scenario, World};
 
 /// How many seeds are tried of each world unless `PEERCACHE_CHAOS_SEEDS` says otherwise.
 const SEEDS: u64 = 10_000;
-/// The same of those with a real server, of which each takes half a second: `PEERCACHE_CHAOS_S3_SEEDS`. Seed 132 is the
-/// first that notices a bucket which lets an older write replace a newer one.
+/// The same of those with a real server, of which each takes half a second:
+/// `PEERCACHE_CHAOS_S3_SEEDS`. Seed 132 is the first that notices a bucket which lets an older
+/// write replace a newer one.
 #[cfg(feature = "s3")]
 const SERVER_SEEDS: u64 = 150;
 /// From so many seeds on, everything that can happen must have happened.
@@ -89,8 +90,8 @@ fn seeds(world: World) -> u64 {
     }
 }
 
-/// A chain as a tier that cannot place a newer value buries the older one in the parts for which it is
-/// too large, and then a miss is right: seeds that were once taken for losses.
+/// A chain as a tier that cannot place a newer value buries the older one in the parts for which it
+/// is too large, and then a miss is right: seeds that were once taken for losses.
 #[test]
 fn what_a_nested_chain_could_not_place_may_hide_what_it_replaces() {
     for seed in [9926, 10786, 22508] {

@@ -1,5 +1,5 @@
-//! A cache with a real Kubo node below its memory: a node that dies and comes back, one that fails at random, and
-//! several that share.
+//! A cache with a real Kubo node below its memory: a node that dies and comes back, one that fails
+//! at random, and several that share.
 #![cfg(all(feature = "memory", feature = "ipfs"))]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
@@ -54,7 +54,8 @@ impl Machine {
         Self::over(Arc::new(ipfs), secret, |backend| backend)
     }
 
-    /// A machine whose node is wrapped: by a seal if there is a secret, and by what `wrap` makes of it.
+    /// A machine whose node is wrapped: by a seal if there is a secret, and by what `wrap` makes of
+    /// it.
     fn over(
         ipfs: Arc<Ipfs>,
         secret: Option<&Secret>,

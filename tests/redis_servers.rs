@@ -1,5 +1,5 @@
-//! Whole machines over a real Redis: each fault of the server while they are at work, and many processes that
-//! miss one key at once.
+//! Whole machines over a real Redis: each fault of the server while they are at work, and many
+//! processes that miss one key at once.
 #![cfg(all(feature = "memory", feature = "redis"))]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
@@ -30,7 +30,8 @@ async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(90), waiting).await.is_ok(), "this never came: {what}");
 }
 
-/// A machine that knows nothing yet. The deadlines are the default ones; it only looks again sooner.
+/// A machine that knows nothing yet. The deadlines are the default ones; it only looks again
+/// sooner.
 fn machine(url: &str, secret: &Secret) -> Cache {
     let soon = Duration::from_secs(1);
     let mut breaker = BreakerOptions::default();
@@ -59,8 +60,9 @@ async fn found(cache: &Cache, name: &str) -> (Lookup, Duration) {
     (lookup, began.elapsed())
 }
 
-/// What a machine goes through while the server has a fault: it answers from what it has, in time, and delivers what
-/// it wrote once the fault is over. `kept`: whether the server still has what was written before.
+/// What a machine goes through while the server has a fault: it answers from what it has, in time,
+/// and delivers what it wrote once the fault is over. `kept`: whether the server still has what was
+/// written before.
 async fn outlives(
     server: &mut RedisServer,
     what: &str,

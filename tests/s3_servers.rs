@@ -1,4 +1,5 @@
-//! A cache with a bucket below its memory, over a real server that fails in every way that servers do.
+//! A cache with a bucket below its memory, over a real server that fails in every way that servers
+//! do.
 #![cfg(all(feature = "memory", feature = "s3"))]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 

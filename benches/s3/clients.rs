@@ -1,4 +1,5 @@
-//! Who asks the server: the tier, the SDK as it comes, the SDK set up as the tier sets it up, and `object_store`.
+//! Who asks the server: the tier, the SDK as it comes, the SDK set up as the tier sets it up, and
+//! `object_store`.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

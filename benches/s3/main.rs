@@ -1,5 +1,5 @@
-//! The S3 tier beside the AWS SDK called directly and beside `object_store`, on the same SeaweedFS, taking turns:
-//! requests one at a time, and large values through the `Cache`.
+//! The S3 tier beside the AWS SDK called directly and beside `object_store`, on the same SeaweedFS,
+//! taking turns: requests one at a time, and large values through the `Cache`.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
 
 mod clients;

@@ -10,8 +10,8 @@ const BAR: Bar = Bar::AtMost(1.1);
 /// Connections, volumes and the probe of the conditions are not what is measured.
 const WARM: usize = 8;
 
-/// The tier first. What has a bar is the SDK doing the same: a write that must not replace a newer one has to ask
-/// for it. The others say where the time goes.
+/// The tier first. What has a bar is the SDK doing the same: a write that must not replace a newer
+/// one has to ask for it. The others say where the time goes.
 const PUTS: [(Put, &str, Bar); 7] = [
     (Put::Tier, "", Bar::None),
     (Put::Sdk, "SDK", Bar::None),

@@ -1,4 +1,5 @@
-//! Large values through the `Cache`, beside the SDK's own ways and those of `object_store`, with as much in flight.
+//! Large values through the `Cache`, beside the SDK's own ways and those of `object_store`, with as
+//! much in flight.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

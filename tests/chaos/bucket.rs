@@ -1,8 +1,9 @@
 //! Tiers whose entries lie in a bucket of a real server.
 //!
-//! A chain runs in paused time on a runtime of one thread. Requests take real time, on a runtime of their own; while
-//! one is under way the paused time stands still, as tokio has it while a blocking call runs. So to the chain each
-//! takes no time, and what chaos adds is all there is to see of time.
+//! A chain runs in paused time on a runtime of one thread. Requests take real time, on a runtime of
+//! their own; while one is under way the paused time stands still, as tokio has it while a blocking
+//! call runs. So to the chain each takes no time, and what chaos adds is all there is to see of
+//! time.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Starts it, for the scenarios that run while it is held. `None` where its program is missing, which was said.
+    /// Starts it, for the scenarios that run while it is held. `None` where its program is missing,
+    /// which was said.
     pub(crate) fn start() -> Option<Arc<Self>> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();

@@ -1,5 +1,5 @@
-//! What the seeds have met together: a world in which nothing is ever raced, dropped or refused would show
-//! nothing about that.
+//! What the seeds have met together: a world in which nothing is ever raced, dropped or refused
+//! would show nothing about that.
 
 use std::collections::BTreeMap;
 

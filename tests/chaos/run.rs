@@ -1,4 +1,5 @@
-//! Takes a scenario step by step and judges every answer by the model and every count by the answers.
+//! Takes a scenario step by step and judges every answer by the model and every count by the
+//! answers.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -92,8 +93,8 @@ impl Run {
         Ok(self.world.record())
     }
 
-    /// Everything is up again and time passes: the tiers that do no wrong have got all that was written
-    /// while they were away, and every count adds up.
+    /// Everything is up again and time passes: the tiers that do no wrong have got all that was
+    /// written while they were away, and every count adds up.
     async fn calm(&mut self) -> Result<(), String> {
         (0..self.plans.len()).for_each(|tier| self.switch(tier, true));
         if self.plans.iter().any(TierPlan::is_shared) {
@@ -241,8 +242,8 @@ impl Run {
         self.model.begin_put(key, &entry);
         match self.world.doors[tier].put(key, entry).await {
             Ok(()) => self.model.end_put_elsewhere(key, version, Some(tier)),
-            // Some of its tiers may have it, or have buried what is older, and our chain knows nothing of
-            // it: as if the other process had gone away.
+            // Some of its tiers may have it, or have buried what is older, and our chain knows
+            // nothing of it: as if the other process had gone away.
             Err(_) if matches!(self.plans[tier].kind, Kind::Nested(_)) => {}
             Err(_) => self.model.end_put_elsewhere(key, version, None),
         }

@@ -288,8 +288,8 @@ impl Scenario {
         self
     }
 
-    /// The same failure with as few steps and as little weather as can be found by leaving out one thing
-    /// at a time. `fails` runs a scenario.
+    /// The same failure with as few steps and as little weather as can be found by leaving out one
+    /// thing at a time. `fails` runs a scenario.
     pub(crate) fn cut_down(mut self, fails: impl Fn(&Self) -> bool) -> Self {
         let mut at = self.steps.len();
         while at > 0 {

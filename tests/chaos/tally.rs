@@ -100,8 +100,8 @@ impl Tally {
         if settled { Self::check_sums(report, false) } else { Ok(()) }
     }
 
-    /// Whether a report adds up within itself. In a chain that is `probed`, because it is a tier of another
-    /// with a breaker of its own, a read may be under way at any time.
+    /// Whether a report adds up within itself. In a chain that is `probed`, because it is a tier of
+    /// another with a breaker of its own, a read may be under way at any time.
     pub(crate) fn check_sums(report: &Report, probed: bool) -> Result<(), String> {
         let Report { lookups, hits, stale, misses, cancelled, .. } = *report;
         expect("outcomes", lookups, hits + stale + misses + cancelled)?;
@@ -120,10 +120,11 @@ impl Tally {
         Self::check_writes(report)
     }
 
-    /// Whether every write is accounted for: in a local tier by how it ended there, in a shared one by how
-    /// it left the queue, and every call to a tier by whoever made it.
+    /// Whether every write is accounted for: in a local tier by how it ended there, in a shared one
+    /// by how it left the queue, and every call to a tier by whoever made it.
     fn check_writes(report: &Report) -> Result<(), String> {
-        // What neither a put into a local tier nor a promotion accounts for was an attempt of a queue.
+        // What neither a put into a local tier nor a promotion accounts for was an attempt of a
+        // queue.
         let promotions = report.promotions.stored + report.promotions.errors;
         let (mut calls, mut others) = (0, promotions);
         let (mut fewest, mut most) = (0, 0);
@@ -142,8 +143,8 @@ impl Tally {
                 queue.queued + queue.promoted + queue.replayed,
                 ended + queue.waiting,
             )?;
-            // A write that was delivered or refused was tried; one that was dropped otherwise, or replaced by
-            // a newer one, perhaps; none is tried for the first time twice.
+            // A write that was delivered or refused was tried; one that was dropped otherwise, or
+            // replaced by a newer one, perhaps; none is tried for the first time twice.
             fewest += queue.delivered + queue.dropped.refused + queue.retried;
             most += queue.queued + queue.promoted + queue.replayed + queue.retried;
         }

@@ -1,5 +1,5 @@
-//! Each fault while a machine is at work: it answers from what it has, within the deadline of the chain and not of the
-//! bucket, says why, and is whole again by itself once the fault is over.
+//! Each fault while a machine is at work: it answers from what it has, within the deadline of the
+//! chain and not of the bucket, says why, and is whole again by itself once the fault is over.
 
 use std::time::Duration;
 

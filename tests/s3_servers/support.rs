@@ -45,8 +45,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A machine that knows nothing yet and reaches the store at `endpoint`. The deadlines are the default ones;
-    /// what is shorter is only how soon it looks again.
+    /// A machine that knows nothing yet and reaches the store at `endpoint`. The deadlines are the
+    /// default ones; what is shorter is only how soon it looks again.
     pub(crate) async fn machine(&self, endpoint: &str) -> Machine {
         let bucket = S3::builder(self.bucket).endpoint(endpoint).prefix(&self.prefix).region("us-east-1");
         let bucket = bucket.access_key(self.credentials.id, self.credentials.secret, None).open().await;
@@ -95,8 +95,8 @@ impl Machine {
         until("the delivery of what waits", async || self.behind().waiting == 0).await;
     }
 
-    /// Waits until the bucket answers with what lies under `name`, and gives the value. Not at once: a busy machine may
-    /// miss a deadline.
+    /// Waits until the bucket answers with what lies under `name`, and gives the value. Not at
+    /// once: a busy machine may miss a deadline.
     pub(crate) async fn find_in_bucket(&self, name: &str) -> Vec<u8> {
         let mut value = None;
         until("an answer of the bucket", async || {

@@ -1,4 +1,5 @@
-//! The conformance suite over a real Kubo node: by each client, alone and sealed, and across restarts.
+//! The conformance suite over a real Kubo node: by each client, alone and sealed, and across
+//! restarts.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::sync::Arc;

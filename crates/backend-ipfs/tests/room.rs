@@ -97,7 +97,8 @@ async fn collection_takes_garbage_and_leaves_what_is_stored_pinned_or_in_mfs() {
     }
 }
 
-/// The whole two minutes of the measurement: `cargo test -p peercache-ipfs --test room -- --ignored`.
+/// The whole two minutes of the measurement: `cargo test -p peercache-ipfs --test room --
+/// --ignored`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes two minutes; the shorter one beside it runs always"]
 async fn repository_stays_bounded_for_two_minutes_of_overwrites() {
@@ -111,7 +112,8 @@ async fn repository_stays_bounded_while_keys_are_overwritten() {
     overwrites("20MB", 40_000_000, |written| written < 60_000_000).await;
 }
 
-/// Overwrites the same keys on a node that collects by itself, while `goes_on` says so of the bytes written.
+/// Overwrites the same keys on a node that collects by itself, while `goes_on` says so of the bytes
+/// written.
 async fn overwrites(limit: &'static str, most: u64, goes_on: impl Fn(u64) -> bool) {
     let options = KuboOptions::default().collecting(limit, "1s");
     let Some(node) = Kubo::start(options).await.unwrap() else { return };

@@ -5,8 +5,8 @@ use peercache_api::{Error, ErrorKind, Operation};
 /// The longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 128;
 
-/// `PREFIX:{DIGEST}` for a blob and `PREFIX:{DIGEST}:lease` for its lease: what stands in braces alone
-/// decides about the slot in a cluster, so a script may use both.
+/// `PREFIX:{DIGEST}` for a blob and `PREFIX:{DIGEST}:lease` for its lease: what stands in braces
+/// alone decides about the slot in a cluster, so a script may use both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     prefix: String,

@@ -25,8 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a connection that could not be made, the next attempt waits this long, then twice as long.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// A connection that has answered nothing for so long, although it was asked, is replaced. A caller's
-/// own deadline is usually shorter, so calls that were given up count.
+/// A connection that has answered nothing for so long, although it was asked, is replaced. A
+/// caller's own deadline is usually shorter, so calls that were given up count.
 const STALLED: Duration = Duration::from_secs(2);
 
 /// A connection that many calls share.
@@ -151,8 +151,8 @@ impl Link {
         self.keep_connected();
     }
 
-    /// Connects in the background, again and again until it succeeds. Without a runtime nothing is done:
-    /// the first call connects.
+    /// Connects in the background, again and again until it succeeds. Without a runtime nothing is
+    /// done: the first call connects.
     fn keep_connected(self: &Arc<Self>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let link = Arc::downgrade(self);
@@ -174,9 +174,9 @@ impl Link {
         });
     }
 
-    /// Sends a command and returns the answer. When the connection turns out to be lost, once more over a
-    /// new one: every command of ours may be repeated. `probe`: do not wait until the next attempt to
-    /// connect is due.
+    /// Sends a command and returns the answer. When the connection turns out to be lost, once more
+    /// over a new one: every command of ours may be repeated. `probe`: do not wait until the next
+    /// attempt to connect is due.
     pub(crate) async fn call(self: &Arc<Self>, command: &Cmd, probe: bool) -> Result<Value, RedisError> {
         let (number, connection) = self.connection(probe).await?;
         match self.ask(number, connection, command).await {

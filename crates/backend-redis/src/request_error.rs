@@ -50,8 +50,8 @@ fn judge(error: &RedisError, operation: Operation) -> (Error, Extent) {
     let detail = error.detail().unwrap_or_default();
     match code(error) {
         "NOAUTH" => (
-            // Temporary, here and below: a password that was changed is often changed back or made known,
-            // and what waits to be written is worth keeping until then.
+            // Temporary, here and below: a password that was changed is often changed back or made
+            // known, and what waits to be written is worth keeping until then.
             told(ErrorKind::Denied, "the server asks for a password")
                 .with_temporary(true)
                 .with_help("put it into REDIS_URL: redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST"),
@@ -169,7 +169,8 @@ fn by_kind(error: &RedisError, operation: Operation) -> (Error, Extent) {
             Extent::Connection,
         ),
         RedisKind::MasterNameNotFoundBySentinel => (
-            // While a failover goes on the old primary is gone and no new one is named: this ends by itself.
+            // While a failover goes on the old primary is gone and no new one is named: this ends
+            // by itself.
             told(ErrorKind::Unavailable, "no Sentinel names a primary of this name that answers").with_help(
                 "see `redis-cli -p 26379 sentinel masters`; the name follows the hosts in REDIS_URL",
             ),

@@ -167,7 +167,8 @@ impl BlobStore for Server {
     }
 
     async fn probe(&self) -> Result<(), Error> {
-        // What a lookup does: it needs the same permission, and a cluster whose slots are all served.
+        // What a lookup does: it needs the same permission, and a cluster whose slots are all
+        // served.
         let mut command = redis::cmd("GET");
         command.arg(self.keys.blob("peercache-probe"));
         match self.link.call(&command, true).await {

@@ -144,8 +144,8 @@ impl Bucket {
         }
     }
 
-    /// Sends a request, and once more if it met an accident. The SDK's own retries are off: they would
-    /// run beyond our deadline, and again when the store has just asked for fewer requests.
+    /// Sends a request, and once more if it met an accident. The SDK's own retries are off: they
+    /// would run beyond our deadline, and again when the store has just asked for fewer requests.
     pub(crate) async fn send<T, F>(
         &self,
         kind: Request,

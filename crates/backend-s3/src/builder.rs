@@ -76,29 +76,30 @@ impl S3Builder {
         }
     }
 
-    /// What every object's name begins with, at most 512 bytes of letters, digits and `-_./=+@!'()*`. Default:
-    /// nothing. Tiers of one bucket that are not to share entries have prefixes of their own.
+    /// What every object's name begins with, at most 512 bytes of letters, digits and
+    /// `-_./=+@!'()*`. Default: nothing. Tiers of one bucket that are not to share entries have
+    /// prefixes of their own.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The bucket's region. Default: `AWS_REGION`, the profile's, this machine's; `us-east-1` for a store with
-    /// an endpoint of its own.
+    /// The bucket's region. Default: `AWS_REGION`, the profile's, this machine's; `us-east-1` for a
+    /// store with an endpoint of its own.
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.region = Some(region.into());
         self
     }
 
-    /// Where the store is, `http://` or `https://`, if it is not AWS. Default: `AWS_ENDPOINT_URL_S3`,
-    /// `AWS_ENDPOINT_URL`, the profile's.
+    /// Where the store is, `http://` or `https://`, if it is not AWS. Default:
+    /// `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile's.
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
         self.endpoint = Some(url.into());
         self
     }
 
-    /// Whether the bucket is named in the path rather than in the host. Default: with an endpoint of its own,
-    /// yes; with AWS, no.
+    /// Whether the bucket is named in the path rather than in the host. Default: with an endpoint
+    /// of its own, yes; with AWS, no.
     pub fn path_style(mut self, path_style: bool) -> Self {
         self.path_style = Some(path_style);
         self
@@ -110,8 +111,8 @@ impl S3Builder {
         self
     }
 
-    /// These credentials rather than the SDK's own chain (environment, profile, web identity, container,
-    /// machine). They are kept in memory and shown nowhere.
+    /// These credentials rather than the SDK's own chain (environment, profile, web identity,
+    /// container, machine). They are kept in memory and shown nowhere.
     pub fn access_key(
         mut self,
         id: impl Into<String>,
@@ -135,19 +136,21 @@ impl S3Builder {
         self
     }
 
-    /// Where the time comes from, for expiry and pauses. Requests are signed by the machine's own clock.
+    /// Where the time comes from, for expiry and pauses. Requests are signed by the machine's own
+    /// clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Opens the tier. Nothing is sent to the store, so one that is away does no harm; on a machine without
-    /// a region its metadata service is asked for one, for at most two seconds.
+    /// Opens the tier. Nothing is sent to the store, so one that is away does no harm; on a machine
+    /// without a region its metadata service is asked for one, for at most two seconds.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a bucket or prefix that cannot be one, an endpoint that is no URL, no region,
-    /// a deadline of zero, or credentials that are empty or malformed. But for the deadline, which is given in code alone,
-    /// [`Error::context`] names as `variable` the one that makes the setting at fault.
+    /// [`ErrorKind::Config`] for a bucket or prefix that cannot be one, an endpoint that is no URL,
+    /// no region, a deadline of zero, or credentials that are empty or malformed. But for the
+    /// deadline, which is given in code alone, [`Error::context`] names as `variable` the one that
+    /// makes the setting at fault.
     pub async fn open(self) -> Result<S3, Error> {
         check_bucket(&self.bucket)?;
         if self.request_timeout.is_zero() {
@@ -204,7 +207,8 @@ impl S3Builder {
             .timeout_config(TimeoutConfig::disabled())
             // Our deadline ends a slow body too.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            // An envelope carries a checksum of its own, and many stores do not know the SDK's new ones.
+            // An envelope carries a checksum of its own, and many stores do not know the SDK's new
+            // ones.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
@@ -246,7 +250,8 @@ fn endpoint_of(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static st
         .find_map(|name| variable(name).filter(|url| !url.is_empty()).map(|url| (name, url)))
 }
 
-/// The rules of AWS, loosened to what other stores take: they allow upper case, `_` and 2 to 255 bytes.
+/// The rules of AWS, loosened to what other stores take: they allow upper case, `_` and 2 to 255
+/// bytes.
 fn check_bucket(bucket: &str) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if (2..=255).contains(&bucket.len()) && bucket.chars().all(plain) && !bucket.starts_with('.') {

@@ -28,8 +28,9 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// The longest that the metadata service of a machine may take to name its region.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One client for the store and for whoever gives credentials: TLS by `ring`, certificates of the system or
-/// else Mozilla's, proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and connections that are kept.
+/// One client for the store and for whoever gives credentials: TLS by `ring`, certificates of the
+/// system or else Mozilla's, proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and
+/// connections that are kept.
 pub(crate) fn http_client() -> Result<SharedHttpClient, Error> {
     let context = tls_context().map_err(|error| {
         Error::new(ErrorKind::Config, Operation::Open, "TLS could not be set up")
@@ -47,8 +48,8 @@ pub(crate) fn http_client() -> Result<SharedHttpClient, Error> {
     Ok(http_client_fn(move |_, _| connector.clone()))
 }
 
-/// Images made FROM scratch have no certificates; the client would then panic in a debug build and trust
-/// nobody in any other.
+/// Images made FROM scratch have no certificates; the client would then panic in a debug build and
+/// trust nobody in any other.
 fn tls_context() -> Result<TlsContext, HttpClientError> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -77,9 +78,9 @@ fn pem(der: &[u8]) -> String {
     pem
 }
 
-/// The region: of the environment, of the profile, or of the machine this runs on. A store with an endpoint
-/// of its own needs none, and is asked in `us-east-1` then, as such stores expect. A variable that is set
-/// and empty counts as unset.
+/// The region: of the environment, of the profile, or of the machine this runs on. A store with an
+/// endpoint of its own needs none, and is asked in `us-east-1` then, as such stores expect. A
+/// variable that is set and empty counts as unset.
 pub(crate) async fn region(
     http: &SharedHttpClient,
     profile: Option<&str>,
@@ -128,8 +129,8 @@ impl Origin for Given {
     }
 }
 
-/// The SDK's own chain: environment, profile, web identity, container, machine. Made anew each time, because it
-/// reads files once.
+/// The SDK's own chain: environment, profile, web identity, container, machine. Made anew each
+/// time, because it reads files once.
 #[derive(Debug)]
 pub(crate) struct Chain {
     pub(crate) http: SharedHttpClient,
@@ -150,9 +151,9 @@ impl Origin for Chain {
     }
 }
 
-/// Refuses keys that cannot be right: set and empty, which is what a secret looks like that a job does not
-/// get, unless another source is set as well; or with a character that no request can carry, such as the
-/// line break of a file. `variable` reads the environment.
+/// Refuses keys that cannot be right: set and empty, which is what a secret looks like that a job
+/// does not get, unless another source is set as well; or with a character that no request can
+/// carry, such as the line break of a file. `variable` reads the environment.
 pub(crate) fn check_keys(variable: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
     for name in KEYS {
         if let Some(value) = variable(name).filter(|value| !value.trim().is_empty())

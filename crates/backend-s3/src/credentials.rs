@@ -1,9 +1,10 @@
 //! Loads credentials once for all who ask, and keeps them.
 //!
-//! The SDK loads within the request that needs them. A chain gives a lookup half a second; the first load may
-//! take longer (a token is exchanged, a metadata service asked), would be dropped with the lookup and begun anew by the
-//! next one, for ever. So it runs in a task of its own here. And the SDK never asks again for credentials that
-//! the store has refused, while files and metadata services do get new ones.
+//! The SDK loads within the request that needs them. A chain gives a lookup half a second; the
+//! first load may take longer (a token is exchanged, a metadata service asked), would be dropped
+//! with the lookup and begun anew by the next one, for ever. So it runs in a task of its own here.
+//! And the SDK never asks again for credentials that the store has refused, while files and
+//! metadata services do get new ones.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! A store for unit tests, in memory and on loopback: it can ignore conditions, and answer as it is told.
+//! A store for unit tests, in memory and on loopback: it can ignore conditions, and answer as it is
+//! told.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;

@@ -1,7 +1,8 @@
-//! The S3 tier of peercache: a bucket of AWS, or of any store that speaks the protocol, shared by a fleet.
+//! The S3 tier of peercache: a bucket of AWS, or of any store that speaks the protocol, shared by a
+//! fleet.
 //!
-//! [`S3`] is a [`CacheBackend`](peercache_api::CacheBackend). `docs/s3.md` describes the objects, how the newest
-//! write wins, what each operation costs, and the permissions that it needs.
+//! [`S3`] is a [`CacheBackend`](peercache_api::CacheBackend). `docs/s3.md` describes the objects,
+//! how the newest write wins, what each operation costs, and the permissions that it needs.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), peercache_api::Error> {

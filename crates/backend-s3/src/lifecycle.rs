@@ -64,15 +64,15 @@ impl LifecycleRule {
 }
 
 impl S3 {
-    /// After how many days an object may go unless told otherwise: no entry lives for longer than 30, and no
-    /// tombstone for more than minutes beyond that.
+    /// After how many days an object may go unless told otherwise: no entry lives for longer than
+    /// 30, and no tombstone for more than minutes beyond that.
     pub const DEFAULT_SWEEP_DAYS: u16 = 31;
 
     /// The rule that removes this tier's objects `days` days after they were last written.
     ///
     /// Expired entries are never served, rule or not; it only saves the storage. Below
-    /// [`S3::DEFAULT_SWEEP_DAYS`] tombstones go earlier than they should: what was removed could come
-    /// back from a machine that was away for longer than `days`.
+    /// [`S3::DEFAULT_SWEEP_DAYS`] tombstones go earlier than they should: what was removed could
+    /// come back from a machine that was away for longer than `days`.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] unless `days` is 1 to 3650.
@@ -97,8 +97,8 @@ impl S3 {
     /// Reads the rules and writes them back: a rule that somebody else adds in between is lost.
     ///
     /// # Errors
-    /// As [`S3::lifecycle_rule`]; [`ErrorKind::Config`] when the tier has no prefix while the bucket has
-    /// other rules, or could hold other things; otherwise as for a put.
+    /// As [`S3::lifecycle_rule`]; [`ErrorKind::Config`] when the tier has no prefix while the
+    /// bucket has other rules, or could hold other things; otherwise as for a put.
     pub async fn apply_lifecycle(&self, days: u16) -> Result<LifecycleRule, Error> {
         let rule = self.lifecycle_rule(days)?;
         if rule.filter.prefix.is_empty() {

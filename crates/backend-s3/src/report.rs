@@ -49,13 +49,15 @@ impl Counters {
     }
 }
 
-/// Requests sent by this process since it opened the tier, retries included: what a store charges for.
+/// Requests sent by this process since it opened the tier, retries included: what a store charges
+/// for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Requests {
     /// `GetObject`: lookups, looks after a lost write, probes.
     pub get: u64,
-    /// `PutObject`: writes, lost ones too, and at most three that find out whether conditions are honoured.
+    /// `PutObject`: writes, lost ones too, and at most three that find out whether conditions are
+    /// honoured.
     pub put: u64,
     /// Reading and writing the bucket's lifecycle configuration.
     pub lifecycle: u64,
@@ -81,7 +83,8 @@ pub struct S3Report {
     pub bytes_out: u64,
     /// Answers that asked for fewer requests.
     pub throttled: u64,
-    /// Calls that were refused here because the store had asked to wait or had refused us just before.
+    /// Calls that were refused here because the store had asked to wait or had refused us just
+    /// before.
     pub held_back: u64,
     /// Requests that were sent a second time.
     pub retries: u64,
@@ -91,7 +94,8 @@ pub struct S3Report {
     pub corrupt: u64,
     /// Calls that did not end within their deadline.
     pub timeouts: u64,
-    /// Whether the store honours `If-None-Match` and `If-Match` on writes. Found out at the first write.
+    /// Whether the store honours `If-None-Match` and `If-Match` on writes. Found out at the first
+    /// write.
     pub conditional: Finding,
     /// Whether these credentials may write. Found out at the first write.
     pub writable: Finding,

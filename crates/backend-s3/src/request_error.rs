@@ -108,8 +108,8 @@ impl RequestError {
         }
     }
 
-    /// Whether the same request may succeed at once: a pooled connection that had gone, an accident in the
-    /// store. Not when the store asks for fewer requests.
+    /// Whether the same request may succeed at once: a pooled connection that had gone, an accident
+    /// in the store. Not when the store asks for fewer requests.
     pub(crate) fn is_worth_a_retry(&self) -> bool {
         match self {
             Self::NoAnswer(_) => true,
@@ -125,7 +125,8 @@ impl RequestError {
         matches!(self, Self::Answer(answer) if answer.status == 404 && answer.code != "NoSuchBucket")
     }
 
-    /// Whether the object was not as the condition of a write wanted it, or another write was under way.
+    /// Whether the object was not as the condition of a write wanted it, or another write was under
+    /// way.
     pub(crate) fn is_conflict(&self) -> bool {
         let Self::Answer(answer) = self else { return false };
         match answer.status {
@@ -135,8 +136,8 @@ impl RequestError {
         }
     }
 
-    /// Whether the store says that it knows no conditions. For a write with one; without it the same
-    /// answer means something else.
+    /// Whether the store says that it knows no conditions. For a write with one; without it the
+    /// same answer means something else.
     pub(crate) fn is_unsupported_condition(&self) -> bool {
         let Self::Answer(answer) = self else { return false };
         matches!(answer.status, 405 | 501)
@@ -208,8 +209,8 @@ impl RequestError {
 }
 
 impl Target {
-    /// What to do where no connection can be had. A name in the host that nobody has set up looks the
-    /// same as a store that is down.
+    /// What to do where no connection can be had. A name in the host that nobody has set up looks
+    /// the same as a store that is down.
     fn help_unreachable(&self) -> &'static str {
         match self.addressing {
             Addressing::Host => {
@@ -301,7 +302,8 @@ impl Answer {
                 Extent::Credentials,
             ),
             ("ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired", _) => (
-                // What gives them may have new ones soon, so a write that waits is worth another try.
+                // What gives them may have new ones soon, so a write that waits is worth another
+                // try.
                 error(ErrorKind::Denied, "the credentials have expired").with_temporary(true).with_help(
                     "log in again; a job that runs for longer than its login needs a longer one, or a role \
                      that renews itself",

@@ -13,18 +13,18 @@ use crate::report::S3Report;
 
 /// A bucket of S3 or of a store that speaks its protocol, as a tier.
 ///
-/// [`BlobBackend`] over the bucket: names, order, expiry, damage and read-only detection are described
-/// there. What is S3's own:
+/// [`BlobBackend`] over the bucket: names, order, expiry, damage and read-only detection are
+/// described there. What is S3's own:
 ///
 /// - **Requests.** A lookup is one `GET`. A put is one `PUT`, unless another machine wrote the key
-///   since this process last saw it; the first put of a process also sends two that find out whether
-///   the store honours conditional writes.
+///   since this process last saw it; the first put of a process also sends two that find out
+///   whether the store honours conditional writes.
 /// - **Time.** A get, put or probe ends within its deadline
-///   ([`S3Builder::request_timeout`](crate::S3Builder::request_timeout)), whatever the store does. A
-///   request that meets an accident is sent once more within it. One that is throttled is not, and a
-///   `Retry-After` is obeyed by sending nothing until then.
-/// - **Refusals.** Wrong credentials, a missing bucket, a wrong region: each a distinct error, which is
-///   answered from memory for five seconds before the store is asked again.
+///   ([`S3Builder::request_timeout`](crate::S3Builder::request_timeout)), whatever the store does.
+///   A request that meets an accident is sent once more within it. One that is throttled is not,
+///   and a `Retry-After` is obeyed by sending nothing until then.
+/// - **Refusals.** Wrong credentials, a missing bucket, a wrong region: each a distinct error,
+///   which is answered from memory for five seconds before the store is asked again.
 ///
 /// Needs a tokio runtime. Cheap to open: nothing is sent.
 pub struct S3 {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use peercache_api::{Clock, Error};
 
-/// For how long a refusal that concerns every request is answered from memory. A tier with wrong credentials
-/// would otherwise send, and wait for, one request per lookup; this is also how soon it returns by itself.
+/// For how long a refusal that concerns every request is answered from memory. A tier with wrong
+/// credentials would otherwise send, and wait for, one request per lookup; this is also how soon it
+/// returns by itself.
 pub(crate) const AFTER_REFUSAL: Duration = Duration::from_secs(5);
 /// The longest that a store's `Retry-After` is obeyed.
 pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);

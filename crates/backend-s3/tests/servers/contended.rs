@@ -1,4 +1,5 @@
-//! Sixteen machines that write one key at once: the newest stays, whole, and nobody sees an older one again.
+//! Sixteen machines that write one key at once: the newest stays, whole, and nobody sees an older
+//! one again.
 //!
 //! `PEERCACHE_S3_ROUNDS` says how often; a thousand rounds take some minutes.
 
@@ -25,8 +26,8 @@ async fn sixteen_writers_over_seaweedfs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_writers_over_moto() {
     let Some(server) = Moto::start().await.unwrap() else { return };
-    // It looks at a condition and then writes, so that two writes under one `If-Match` may both succeed: left to
-    // itself it is no judge of this.
+    // It looks at a condition and then writes, so that two writes under one `If-Match` may both
+    // succeed: left to itself it is no judge of this.
     let proxy = FaultProxy::start(server.address()).await.unwrap();
     proxy.set(Mode::OneByOne);
     let store = Store::new(proxy.endpoint(), server.bucket(), server.credentials());
@@ -56,7 +57,8 @@ async fn the_newest_stays(store: &Store, rounds: usize) {
     for round in 0..rounds {
         let mut writers = JoinSet::new();
         for (writer, machine) in machines.iter().enumerate() {
-            // The order of the versions differs from that of the starts, and changes with the round.
+            // The order of the versions differs from that of the starts, and changes with the
+            // round.
             let rank = (writer * 7 + round) % WRITERS;
             let wall = base.saturating_add(Duration::from_millis(round as u64));
             let version = Version { wall, counter: u32::try_from(rank).unwrap(), node: NodeId::from_u64(1) };
@@ -74,7 +76,8 @@ async fn the_newest_stays(store: &Store, rounds: usize) {
     told(&machines, rounds, took);
 }
 
-/// How long it took. Once it is acknowledged, this machine sees its own or a newer one, and never again an older.
+/// How long it took. Once it is acknowledged, this machine sees its own or a newer one, and never
+/// again an older.
 async fn write(machine: Arc<S3>, entry: Entry) -> Duration {
     let (version, began) = (entry.version(), Instant::now());
     machine.put(&key("contended"), entry).await.unwrap();
@@ -100,8 +103,8 @@ fn told(machines: &[Arc<S3>], rounds: usize, mut took: Vec<Duration>) {
         took[took.len() - 1]
     );
     assert!(rounds < 5 || conflicts > 0, "the writers never met");
-    // A round is lost only to a write that is newer than the one before, and there are sixteen; the rest find out
-    // what the store can do.
+    // A round is lost only to a write that is newer than the one before, and there are sixteen; the
+    // rest find out what the store can do.
     let most = (rounds * WRITERS * WRITERS + 3 * WRITERS) as u64;
     assert!(sent <= most, "{sent} PUT for {} writes", took.len());
 }

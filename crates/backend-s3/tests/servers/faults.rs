@@ -1,5 +1,5 @@
-//! A proxy before a real server counts requests and makes it fail: the tier ends in time, says why, and returns
-//! by itself.
+//! A proxy before a real server counts requests and makes it fail: the tier ends in time, says why,
+//! and returns by itself.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The tier over real servers: conformance, order under contention, and what users read when something is wrong.
+//! The tier over real servers: conformance, order under contention, and what users read when
+//! something is wrong.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 

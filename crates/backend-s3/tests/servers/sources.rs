@@ -1,5 +1,6 @@
-//! Where credentials come from when none are given in code. The SDK reads the environment of its process, so each
-//! case runs in a process of its own: this test binary again, with one test selected.
+//! Where credentials come from when none are given in code. The SDK reads the environment of its
+//! process, so each case runs in a process of its own: this test binary again, with one test
+//! selected.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -77,8 +78,8 @@ async fn works(tier: &S3) {
     assert_eq!(tier.get(&key("k")).await.unwrap().unwrap().value(), "v");
 }
 
-/// A program gives the keys, as for a login that lasts for ten minutes. The store lets them expire half way: once
-/// before there are new ones, and once when there are.
+/// A program gives the keys, as for a login that lasts for ten minutes. The store lets them expire
+/// half way: once before there are new ones, and once when there are.
 async fn renewed(builder: S3Builder, clock: &ManualClock) {
     let read = |name: &str| std::env::var(name).unwrap();
     let upstream = read("AWS_ENDPOINT_URL_S3").strip_prefix("http://").unwrap().parse().unwrap();

@@ -44,8 +44,8 @@ impl Store {
         aws_sdk_s3::Client::from_conf(config)
     }
 
-    /// A bucket that nobody else uses, for what concerns a whole bucket. Nothing is put there: SeaweedFS would
-    /// reserve volumes.
+    /// A bucket that nobody else uses, for what concerns a whole bucket. Nothing is put there:
+    /// SeaweedFS would reserve volumes.
     pub(crate) async fn fresh_bucket(&self) -> String {
         let bucket = unique();
         self.client().create_bucket().bucket(&bucket).send().await.unwrap();

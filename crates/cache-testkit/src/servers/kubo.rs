@@ -18,20 +18,22 @@ const PROGRAM: Program = Program {
     install: "run `cargo xtask prepare kubo`, which needs Go",
 };
 
-/// How a [`Kubo`] is set up. The default: offline, no pubsub, no collection by itself, nobody asked for
-/// credentials.
+/// How a [`Kubo`] is set up. The default: offline, no pubsub, no collection by itself, nobody asked
+/// for credentials.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct KuboOptions {
-    /// Whether it may connect to other nodes, and they to it. Nodes with the same swarm key form a private
-    /// network; each start of a test has a key of its own, which [`KuboOptions::swarm`] makes.
+    /// Whether it may connect to other nodes, and they to it. Nodes with the same swarm key form a
+    /// private network; each start of a test has a key of its own, which [`KuboOptions::swarm`]
+    /// makes.
     pub swarm_key: Option<[u8; 32]>,
     /// Whether it passes on messages of topics.
     pub pubsub: bool,
-    /// The limit of its repository (`"60MB"`), and then it also collects by itself when that is nearly
-    /// reached, looking every so often (`"1s"`).
+    /// The limit of its repository (`"60MB"`), and then it also collects by itself when that is
+    /// nearly reached, looking every so often (`"1s"`).
     pub collect: Option<(&'static str, &'static str)>,
-    /// What `API.Authorizations` lets in: `basic:USER:PASSWORD` or `bearer:TOKEN`. Empty: everybody.
+    /// What `API.Authorizations` lets in: `basic:USER:PASSWORD` or `bearer:TOKEN`. Empty:
+    /// everybody.
     pub authorization: Option<&'static str>,
 }
 
@@ -55,10 +57,11 @@ impl KuboOptions {
     }
 }
 
-/// A Kubo node of a test's own: version 0.43.1 with go-libp2p 0.50.0, as `cargo xtask prepare kubo` builds it.
+/// A Kubo node of a test's own: version 0.43.1 with go-libp2p 0.50.0, as `cargo xtask prepare kubo`
+/// builds it.
 ///
-/// It takes about 60 MB of memory and half a second to start. Its ports are on the loopback interface and stay
-/// the same when it is restarted.
+/// It takes about 60 MB of memory and half a second to start. Its ports are on the loopback
+/// interface and stay the same when it is restarted.
 #[derive(Debug)]
 pub struct Kubo {
     process: Process,
@@ -74,8 +77,8 @@ impl Kubo {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of its log when it
-    /// does not answer, and what the machine denies: files, ports, processes.
+    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of
+    /// its log when it does not answer, and what the machine denies: files, ports, processes.
     pub async fn start(options: KuboOptions) -> Result<Option<Self>, ServerError> {
         let Some(program) = PROGRAM.find()? else { return Ok(None) };
         persistently(|| Self::start_once(&program, options.clone())).await.map(Some)

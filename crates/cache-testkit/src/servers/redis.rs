@@ -27,8 +27,8 @@ struct Options {
     more: Vec<String>,
 }
 
-/// One server of a test's own, on a loopback port and a Unix socket. It keeps its data in memory alone,
-/// so that one which is killed and started again is empty.
+/// One server of a test's own, on a loopback port and a Unix socket. It keeps its data in memory
+/// alone, so that one which is killed and started again is empty.
 #[derive(Debug)]
 pub struct RedisServer {
     process: Process,
@@ -43,14 +43,14 @@ impl RedisServer {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of its log
-    /// when it does not answer, and what the machine denies: files, ports, processes.
+    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of
+    /// its log when it does not answer, and what the machine denies: files, ports, processes.
     pub async fn start() -> Result<Option<Self>, ServerError> {
         Self::start_with(Options::default()).await
     }
 
-    /// As [`RedisServer::start`], with a TLS port beside the plain one: [`RedisServer::tls_url`] and
-    /// [`RedisServer::root_certificate`]. Needs the program `openssl`.
+    /// As [`RedisServer::start`], with a TLS port beside the plain one: [`RedisServer::tls_url`]
+    /// and [`RedisServer::root_certificate`]. Needs the program `openssl`.
     ///
     /// # Errors
     ///
@@ -134,7 +134,8 @@ impl RedisServer {
             .map_err(ServerError::io("the server has no certificate"))
     }
 
-    /// Sends a command and returns the answer as text; an array's parts stand on lines of their own.
+    /// Sends a command and returns the answer as text; an array's parts stand on lines of their
+    /// own.
     ///
     /// # Errors
     ///
@@ -208,8 +209,8 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts the nodes and shares the slots among them. `None`: the program is missing, which was said, and
-    /// the test may skip.
+    /// Starts the nodes and shares the slots among them. `None`: the program is missing, which was
+    /// said, and the test may skip.
     ///
     /// # Errors
     ///
@@ -337,7 +338,8 @@ fn socket(dir: &Path) -> PathBuf {
     dir.join("redis.sock")
 }
 
-/// The one that xtask unpacks has its libraries beside it; for one of a Debian these are the same as without.
+/// The one that xtask unpacks has its libraries beside it; for one of a Debian these are the same
+/// as without.
 fn libraries(command: &mut Command, program: &Path) {
     if let Some(usr) = program.ancestors().nth(2) {
         command.env("LD_LIBRARY_PATH", usr.join("lib").join("x86_64-linux-gnu"));
