@@ -6,6 +6,8 @@ use peercache_api::Operation;
 use peercache_chain::{WriteBehind, WritePolicy};
 use peercache_testkit::chaos::Plan;
 
+#[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+use crate::real_server::Server;
 use crate::rng::Rng;
 use crate::step::Step;
 
@@ -25,9 +27,10 @@ pub(crate) enum Kind {
     Memory,
     /// A map that sees only sealed entries, and lies about them undetected.
     Sealed,
-    /// The S3 tier of the product, over a real server.
-    #[cfg(feature = "s3")]
-    Bucket {
+    /// A tier of the product over a real server.
+    #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+    Server {
+        server: Server,
         sealed: bool,
     },
     Nested(Vec<TierPlan>),
@@ -80,9 +83,9 @@ pub(crate) enum World {
     Local,
     /// Also such as are written behind, raced and sealed.
     Shared,
-    /// As the above, and some of them are buckets of a real server.
-    #[cfg(feature = "s3")]
-    Bucket,
+    /// As the above, and some of them are on a real server.
+    #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+    Server(Server),
 }
 
 /// The bounds of what waits for the shared tiers.
@@ -200,8 +203,8 @@ impl TierPlan {
             Kind::Nested(tiers) => tiers.iter().all(|tier| tier.keeps() && tier.mode == Mode::ReadWrite),
             Kind::Map { writable, .. } => *writable,
             Kind::Memory | Kind::Sealed => true,
-            #[cfg(feature = "s3")]
-            Kind::Bucket { .. } => true,
+            #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+            Kind::Server { .. } => true,
         };
         within && self.weather == Weather::Fair
     }
@@ -212,8 +215,8 @@ impl TierPlan {
             Kind::Nested(tiers) => tiers.iter().all(Self::orders),
             Kind::Map { ordered, .. } => *ordered,
             Kind::Memory | Kind::Sealed => true,
-            #[cfg(feature = "s3")]
-            Kind::Bucket { .. } => true,
+            #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+            Kind::Server { .. } => true,
         }
     }
 
@@ -226,8 +229,8 @@ impl TierPlan {
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        #[cfg(feature = "s3")]
-        if let Kind::Bucket { sealed } = self.kind {
+        #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+        if let Kind::Server { sealed, .. } = self.kind {
             return sealed;
         }
         matches!(self.kind, Kind::Sealed)
@@ -246,9 +249,9 @@ impl Scenario {
     /// The scenario of a seed: 1 to 4 tiers, 20 to 60 steps.
     pub(crate) fn of(seed: u64, world: World) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        #[cfg(feature = "s3")]
-        if world == World::Bucket {
-            return Self::of(seed, World::Shared).on_buckets(&mut rng);
+        #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+        if let World::Server(server) = world {
+            return Self::of(seed, World::Shared).on_server(server, &mut rng);
         }
         let chain = if world == World::Shared { ChainPlan::random(&mut rng) } else { ChainPlan::USUAL };
         let tiers = 1 + rng.below(4);
@@ -276,13 +279,13 @@ impl Scenario {
         self
     }
 
-    /// The same, but one of the tiers is a bucket, and perhaps others are too.
-    #[cfg(feature = "s3")]
-    fn on_buckets(mut self, rng: &mut Rng) -> Self {
+    /// The same, but one of the tiers is on a real server, and perhaps others are too.
+    #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+    fn on_server(mut self, server: Server, rng: &mut Rng) -> Self {
         let certain = rng.below(self.tiers.len());
         for (index, tier) in self.tiers.iter_mut().enumerate() {
             if index == certain || rng.percent(25) {
-                (tier.kind, tier.shared) = (Kind::Bucket { sealed: rng.percent(50) }, true);
+                (tier.kind, tier.shared) = (Kind::Server { server, sealed: rng.percent(50) }, true);
             }
         }
         self

@@ -183,6 +183,7 @@ impl IpfsBuilder {
         let per_call = self.request_timeout * 4 / 5;
         let node = rpc::open(&endpoint, authorization, keep_alive, per_call)?;
         let all = Capabilities::shared().with_ordered_writes().with_native_expiry().with_durable();
+        let all = if self.allow_private { all } else { all.without_private_entries() };
         let capabilities = if self.read_only { all.with_read_only() } else { all };
         let settings = Settings {
             api: endpoint.shown(),

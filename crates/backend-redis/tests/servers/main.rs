@@ -47,7 +47,7 @@ async fn conforms(builder: RedisBuilder) {
         let opened = builder.clone().open();
         async move { Ok(Arc::new(opened?) as Arc<dyn CacheBackend>) }
     });
-    conformance::assert_conforms(harness).await;
+    conformance::assert_conforms(harness.with_members()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,12 +48,14 @@
 //! not pause tokio's clock; a case that does not end within [`CASE_DEADLINE`] is reported as failed.
 
 mod basics;
+mod classes;
 mod concurrency;
 mod context;
 mod keys;
 mod leases;
 mod lifecycle;
 mod lifetime;
+mod notices;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -108,6 +110,12 @@ pub trait Harness: Send + Sync {
 
     /// The clock that the store reads. Called once.
     fn time(&self) -> Time;
+
+    /// Whether the store may be opened again before it is closed, as another member of one fleet.
+    /// Cases about what members tell each other are skipped otherwise.
+    fn opens_members(&self) -> bool {
+        false
+    }
 }
 
 /// A [`Harness`] made of a clock and a function that opens the store.
@@ -116,7 +124,7 @@ where
     F: Fn() -> O + Send + Sync,
     O: Future<Output = Result<Arc<dyn CacheBackend>, Error>> + Send,
 {
-    FromFn { time, open }
+    FromFn { time, open, members: false }
 }
 
 /// See [`from_fn`].
@@ -124,6 +132,16 @@ where
 pub struct FromFn<F> {
     time: Time,
     open: F,
+    members: bool,
+}
+
+impl<F> FromFn<F> {
+    /// As this one, for a store that may be opened several times at once, each time as another
+    /// member of one fleet.
+    #[must_use]
+    pub fn with_members(self) -> Self {
+        Self { members: true, ..self }
+    }
 }
 
 impl<F> fmt::Debug for FromFn<F> {
@@ -144,6 +162,10 @@ where
 
     fn time(&self) -> Time {
         self.time.clone()
+    }
+
+    fn opens_members(&self) -> bool {
+        self.members
     }
 }
 
@@ -256,6 +278,10 @@ cases! {
         expired_newer_write_still_wins
         entry_expires_as_time_passes
         expired_entry_can_be_replaced;
+    classes:
+        private_entries_are_stored_only_where_they_may_be
+        older_private_entry_leaves_a_public_one_alone
+        removal_is_taken_whatever_the_class;
     keys:
         similar_keys_do_not_mix
         longest_keys_do_not_mix
@@ -270,6 +296,8 @@ cases! {
         lease_that_is_given_back_passes_on
         lease_ends_with_the_value
         lease_finds_only_what_is_newer;
+    notices:
+        removal_is_told_to_the_other_members;
     lifecycle:
         close_twice_then_refuse
         acknowledged_entries_survive_reopening;
