@@ -167,7 +167,7 @@ async fn lookup_time_is_flat_while_entries_grow() {
     let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
     let tier = Arc::new(builder(&node, "flat").maintenance(false).open().unwrap());
     let writer = Writer::new(1);
-    let most = number_from(ENTRIES).unwrap_or(2_000);
+    let most = number_from(ENTRIES).unwrap_or(1_200);
     let (mut made, mut medians) = (0, Vec::new());
     for goal in [most / 20, most] {
         let began = Instant::now();

@@ -34,12 +34,16 @@ impl Keys {
 
     /// The key of the blob called `name`.
     pub(crate) fn blob(&self, name: &str) -> String {
-        format!("{}:{{{name}}}", self.prefix)
+        self.key(name, "")
+    }
+
+    fn key(&self, name: &str, end: &str) -> String {
+        [self.prefix.as_str(), ":{", name, "}", end].concat()
     }
 
     /// The key of its lease.
     pub(crate) fn lease(&self, name: &str) -> String {
-        format!("{}:{{{name}}}:lease", self.prefix)
+        self.key(name, ":lease")
     }
 
     /// The channel of removals.

@@ -20,7 +20,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use peercache_api::Clock;
 
-use crate::connect::flaw_of_key;
+use crate::key_check::flaw_of_key;
 
 /// A load that takes longer than this is warned of: lookups wait for it meanwhile.
 const SLOW_LOAD: Duration = Duration::from_secs(1);

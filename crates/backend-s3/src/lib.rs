@@ -29,6 +29,7 @@ mod connect;
 mod credentials;
 #[cfg(test)]
 mod fake;
+mod key_check;
 mod lifecycle;
 mod report;
 mod request_error;
