@@ -5,10 +5,10 @@
 //! cargo xtask bench chain -- --quick   # a few seconds, coarse
 //! ```
 //!
-//! Memory is compared with `quick_cache`, and a typed hit; disk with SQLite (one table, blob by key, write-ahead log,
-//! prepared statements, a connection per thread). Both sides hold the same values and take turns. What the
-//! parts of the chain cost is compared with the same chain without them, or with the least that could do
-//! the work.
+//! Memory is compared with `quick_cache`, and a typed hit; disk with SQLite (one table, blob by
+//! key, write-ahead log, prepared statements, a connection per thread). Both sides hold the same
+//! values and take turns. What the parts of the chain cost is compared with the same chain without
+//! them, or with the least that could do the work.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has nothing to say")]
 
 #[path = "chain/libraries.rs"]
@@ -29,8 +29,8 @@ use tokio::runtime::{Handle, Runtime};
 use references::{Direct, Sqlite};
 use runner::{Runner, Side};
 
-/// The value sizes, and how many values of each there are: enough to miss the processor's caches for
-/// small ones, and not to fill memory with large ones.
+/// The value sizes, and how many values of each there are: enough to miss the processor's caches
+/// for small ones, and not to fill memory with large ones.
 const SIZES: [(usize, &str, usize); 3] =
     [(1 << 10, "1 KiB", 4096), (64 << 10, "64 KiB", 256), (1 << 20, "1 MiB", 32)];
 const TTL: Ttl = Ttl::from_secs(24 * 3600);

@@ -1,5 +1,5 @@
-//! A small web service in front of a slow origin: typed values, stale ones while they are refreshed,
-//! absence, tags, metrics, and a clock that tests can move.
+//! A small web service in front of a slow origin: typed values, stale ones while they are
+//! refreshed, absence, tags, metrics, and a clock that tests can move.
 //!
 //! ```sh
 //! cargo run --example axum_service

@@ -8,10 +8,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use peercache::{
-    BackendInfo, Cache, CacheBackend, Capabilities, Disk, Entry, Error, ErrorKind, Key, Memory, Mode,
-    Operation, TierOptions, async_trait,
-};
+use peercache::backend::{BackendInfo, Capabilities, Operation, async_trait};
+use peercache::chain::{Mode, TierOptions};
+use peercache::{Cache, CacheBackend, Disk, Entry, Error, ErrorKind, Key, Memory};
 
 /// What a nightly job left for everybody: read by many machines, written by none of them.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ impl CacheBackend for Archive {
         Ok(())
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         None
     }
 }

@@ -5,8 +5,8 @@
 //! cargo run --example custom_backend
 //! ```
 //!
-//! The backend is what stands between the two lines. It grows without bound, so it is an example and
-//! not a tier to use: `peercache::Disk` is.
+//! The backend is what stands between the two lines. It grows without bound, so it is an example
+//! and not a tier to use: `peercache::Disk` is.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, io};
 
-use peercache::{
-    Blob, BlobBackend, BlobStore, BlobStoreInfo, Bytes, Condition, Error, ErrorKind, Naming, Operation,
-    Written, async_trait,
+use peercache::backend::{
+    Blob, BlobBackend, BlobStoreInfo, Condition, Naming, Operation, Written, async_trait,
 };
+use peercache::{BlobStore, Bytes, Error, ErrorKind};
 
 #[derive(Debug)]
 struct Files(PathBuf, BlobStoreInfo);

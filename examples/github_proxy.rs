@@ -1,8 +1,10 @@
-//! The GitHub proxy inside a program of your own: a cache composed in code, a server on a free port,
-//! and two requests that show what it does.
+//! The GitHub proxy inside a program of your own: a cache composed in code, a server on a free
+//! port, and two requests that show what it does.
 //!
 //! ```sh
-//! cargo run --example github_proxy                                # against a GitHub-like origin in this process
+//! # against a GitHub-like origin in this process
+//! cargo run --example github_proxy
+//! # against GitHub
 //! cargo run --example github_proxy -- https://api.github.com /repos/rust-lang/rust
 //! ```
 //!

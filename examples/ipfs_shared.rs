@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 
+use peercache::chain::WritePolicy;
 use peercache::seal::{Sealed, Secret};
-use peercache::{Cache, CacheBackend, Ipfs, Key, Memory, Ttl, WritePolicy};
+use peercache::{Cache, CacheBackend, Ipfs, Key, Memory, Ttl};
 
 /// A runner with a memory of its own above the node.
 fn runner(api: &str, secret: &Secret) -> Result<Cache, Box<dyn std::error::Error>> {

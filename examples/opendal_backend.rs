@@ -1,5 +1,5 @@
-//! Any service of [OpenDAL](https://opendal.apache.org) as a backend: the conformance suite over two
-//! of them, memory and a directory. Object stores, WebDAV, databases go the same way: another
+//! Any service of [OpenDAL](https://opendal.apache.org) as a backend: the conformance suite over
+//! two of them, memory and a directory. Object stores, WebDAV, databases go the same way: another
 //! `Operator`, the same `OpenDal`.
 //!
 //! ```sh
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opendal::{Buffer, Operator, services};
-use peercache::{
-    Blob, BlobBackend, BlobStore, BlobStoreInfo, Bytes, CacheBackend, Clock, Condition, Conditions, Error,
-    ErrorKind, Operation, Revision, Written, async_trait,
+use peercache::backend::{
+    Blob, BlobBackend, BlobStoreInfo, Condition, Conditions, Operation, Revision, Written, async_trait,
 };
+use peercache::{BlobStore, Bytes, CacheBackend, Clock, Error, ErrorKind};
 use peercache_testkit::ManualClock;
 use peercache_testkit::conformance::{self, Time};
 
@@ -60,7 +60,8 @@ impl BlobStore for OpenDal {
     }
 
     async fn read(&self, name: &str) -> Result<Option<Blob>, Error> {
-        // The revision first: if the blob is replaced in between, the old one fits nothing any more.
+        // The revision first: if the blob is replaced in between, the old one fits nothing any
+        // more.
         let revision = match self.info.conditions {
             Conditions::None => None,
             _ => match self.operator.stat(name).await {

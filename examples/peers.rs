@@ -1,19 +1,21 @@
-//! Two nodes of one fleet in one program, composed in code: an anchor, as a host runs it, and a leaf, as a
-//! container does, which only dials out. Each has a cache over memory and its node.
+//! Two nodes of one fleet in one program, composed in code: an anchor, as a host runs it, and a
+//! leaf, as a container does, which only dials out. Each has a cache over memory and its node.
 //!
 //! ```sh
 //! cargo run --example peers --features libp2p
 //! ```
 //!
-//! Machines that share a secret find each other the same way: `network_key` gives the same key to all of
-//! them, and nobody without the secret is let in or reads what they share.
+//! Machines that share a secret find each other the same way: `network_key` gives the same key to
+//! all of them, and nobody without the secret is let in or reads what they share.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use peercache::peers::{Peers, RoleChoice};
+use peercache::backend::network_key;
+use peercache::backend::peers::{Peers, RoleChoice};
+use peercache::chain::WritePolicy;
 use peercache::seal::{Keyring, Sealed, Secret};
-use peercache::{Cache, Error, Key, Memory, Ttl, WritePolicy, network_key};
+use peercache::{Cache, Error, Key, Memory, Ttl};
 
 /// A cache over memory and a node, whose entries leave this process sealed.
 fn over(node: &Peers, secret: &Secret) -> Result<Cache, Error> {

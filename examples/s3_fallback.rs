@@ -1,19 +1,23 @@
-//! Peers first, a bucket behind them: what the peers no longer answer, the bucket does, and the caller
-//! sees nothing but another tier.
+//! Peers first, a bucket behind them: what the peers no longer answer, the bucket does, and the
+//! caller sees nothing but another tier.
 //!
 //! ```sh
-//! AWS_S3_BUCKET=team-cache AWS_REGION=eu-central-1 cargo run --example s3_fallback --features libp2p,s3
+//! export AWS_S3_BUCKET=team-cache AWS_REGION=eu-central-1
+//! cargo run --example s3_fallback --features libp2p,s3
 //! ```
 //!
 //! Credentials and region are found as the AWS SDK finds them; for a store that is not AWS, set
-//! `AWS_ENDPOINT_URL_S3`. It leaves one small entry under `peercache-example/`, which expires in five minutes.
+//! `AWS_ENDPOINT_URL_S3`. It leaves one small entry under `peercache-example/`, which expires in
+//! five minutes.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use peercache::peers::{Peers, RoleChoice};
+use peercache::backend::network_key;
+use peercache::backend::peers::{Peers, RoleChoice};
+use peercache::chain::WritePolicy;
 use peercache::seal::{Keyring, Sealed, Secret};
-use peercache::{Cache, CacheBackend, Key, S3, Ttl, WritePolicy, network_key};
+use peercache::{Cache, CacheBackend, Key, S3, Ttl};
 
 /// Where `key` is found now.
 async fn found(cache: &Cache, key: &Key) -> String {

@@ -1,4 +1,5 @@
-//! A space of a UCAN upload service as the slow end of a chain: memory answers first, the space keeps.
+//! A space of a UCAN upload service as the slow end of a chain: memory answers first, the space
+//! keeps.
 //!
 //! Needs `WEB3_STORAGE_TOKEN`, as `peercache storacha token` builds it, with the service in it:
 //! `cargo run --example storacha_archive --features storacha`.
@@ -21,7 +22,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Storacha::builder(token).allow_private(true).request_timeout(Duration::from_secs(60)).open()?;
     let space = Arc::new(space);
 
-    // Removed bytes can stay readable there, so nothing goes there in clear. A fleet shares one secret.
+    // Removed bytes can stay readable there, so nothing goes there in clear. A fleet shares one
+    // secret.
     let secret = Secret::generate()?;
     let cache = Cache::builder()
         .tier(Memory::with_capacity(1 << 20))

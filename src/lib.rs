@@ -3,19 +3,22 @@
 mod cache;
 #[cfg(feature = "config")]
 pub mod config;
+mod entries;
 mod large;
 #[cfg(feature = "libp2p")]
 mod network;
+mod ttl;
 
 pub use cache::{
     By, Cache, CacheBuilder, CacheReport, FetchError, Fetched, FetchedFrom, IntoKey, LoadContext, Policy,
-    Refresh, Ttl, Typed,
+    Refresh, Typed,
 };
 #[cfg(feature = "config")]
 pub use config::{Config, ConfigError};
 pub use peercache_api::{Bytes, CacheBackend, Clock, Entry, Error, ErrorKind, Key};
 pub use peercache_blob::BlobStore;
 pub use peercache_chain::{Lookup, PutOutcome};
+pub use ttl::Ttl;
 
 #[cfg(feature = "ipfs")]
 pub use peercache_ipfs::Ipfs;
@@ -36,8 +39,8 @@ pub use peercache_storacha::Storacha;
 
 /// What a backend is made of, and what each backend of this workspace has besides its tier.
 ///
-/// [`BlobStore`](crate::BlobStore) is the short way to write one, [`CacheBackend`](crate::CacheBackend) the
-/// whole.
+/// [`BlobStore`](crate::BlobStore) is the short way to write one,
+/// [`CacheBackend`](crate::CacheBackend) the whole.
 pub mod backend {
     pub use peercache_api::{
         BackendInfo, CacheBackendExt, Capabilities, Class, EntryBuilder, EntryKind, Fleet, Freshness,
@@ -107,10 +110,3 @@ pub mod stream {
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use large::fuzzing;
-
-// Names that are at the root no longer. The line goes with their last users.
-#[cfg(feature = "config")]
-#[doc(hidden)]
-pub use config::{BackendName, ConfigBuilder};
-#[doc(hidden)]
-pub use {backend::*, chain::*, fetch::*, report::*, stream::*};

@@ -3,13 +3,13 @@
 use peercache_libp2p::NetworkKey;
 use peercache_seal::{Keyring, Secret};
 
-/// What the network's keys are derived for; `docs/sealing.md` names them.
+/// What the network's keys are derived for; `docs/reference/sealed-format.md` names them.
 const NETWORK: &str = "peers network";
 const WRITERS: &str = "peers writers";
 
 /// The key of the network that everybody with these secrets is a member of, to start a node with
-/// ([`Peers::builder`](peercache_libp2p::Peers::builder)). Whoever has the read-only form is a member that
-/// cannot write. Former secrets are accepted, as many as fit
+/// ([`Peers::builder`](peercache_libp2p::Peers::builder)). Whoever has the read-only form is a
+/// member that cannot write. Former secrets are accepted, as many as fit
 /// ([`MAX_NETWORK_KEYS`](peercache_libp2p::MAX_NETWORK_KEYS)).
 #[must_use]
 pub fn network_key(keyring: &Keyring) -> NetworkKey {

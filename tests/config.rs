@@ -1,10 +1,13 @@
 //! Settings: what each one does wherever it is made, which source wins, and what each mistake says.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
-use peercache::{Config, ConfigBuilder, ConfigError};
+use peercache::config::ConfigBuilder;
+use peercache::{Config, ConfigError};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
+#[path = "config/documents.rs"]
+mod documents;
 #[cfg(all(feature = "memory", feature = "disk", feature = "libp2p", feature = "s3"))]
 #[path = "config/file.rs"]
 mod file;
@@ -42,7 +45,9 @@ mod with_every_tier {
     use std::time::Duration;
 
     use insta::assert_snapshot;
-    use peercache::{BackendName, Key, Mode, Ttl};
+    use peercache::chain::Mode;
+    use peercache::config::BackendName;
+    use peercache::{Key, Ttl};
 
     use super::*;
 

@@ -130,7 +130,8 @@ async fn redis_fleet_shares_a_value_and_forgets_it_together() {
     let ran =
         tokio::task::spawn_blocking(move || run_with("redis_fleet", "unused", &settings)).await.unwrap();
     let expected = "the other machine found it in sealed(redis)\nthe other machine has forgotten it\n";
-    // Once promoted, it is in the memory: which of the two lookups came first is left to the machine.
+    // Once promoted, it is in the memory: which of the two lookups came first is left to the
+    // machine.
     assert_eq!(printed(&ran).replace("in memory", "in sealed(redis)"), expected);
 }
 

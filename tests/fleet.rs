@@ -1,5 +1,5 @@
-//! Several machines, each with a cache of its own, over a backend that coordinates them: one load for all,
-//! and what one removes is gone for the others at once.
+//! Several machines, each with a cache of its own, over a backend that coordinates them: one load
+//! for all, and what one removes is gone for the others at once.
 #![cfg(all(feature = "memory", feature = "disk", feature = "seal"))]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::chain::{BreakerOptions, Outcome, Skip, TierOptions, WriteBehind};
+use peercache::report::TierReport;
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BreakerOptions, By, Cache, CacheBackend, Config, ErrorKind, Ipfs, Key, Memory, Outcome, Skip,
-    TierOptions, TierReport, Ttl, WriteBehind,
-};
+use peercache::{By, Cache, CacheBackend, Config, ErrorKind, Ipfs, Key, Memory, Ttl};
 use peercache_testkit::chaos::{Chaos, Plan};
 use peercache_testkit::servers::{Kubo, KuboOptions};
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use peercache::{By, Cache, Clock, FetchError, FetchedFrom, Key, Memory, NodeId, Outcome, Policy, Ttl};
+use peercache::backend::NodeId;
+use peercache::chain::Outcome;
+use peercache::{By, Cache, Clock, FetchError, FetchedFrom, Key, Memory, Policy, Ttl};
 use peercache_testkit::ManualClock;
 use tokio::sync::Notify;
 

@@ -1,5 +1,5 @@
-//! A hit in memory beside a library that does nothing else: `moka`, with a value that is shared by an
-//! `Arc`, as one would use it. Ours looks at versions, tags, removals and lifetimes on the way.
+//! A hit in memory beside a library that does nothing else: `moka`, with a value that is shared by
+//! an `Arc`, as one would use it. Ours looks at versions, tags, removals and lifetimes on the way.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What the parts of the chain cost: a seal, a flight that callers share, a tier that is left alone, a
-//! write that waits. Each beside the same without it, or the least that could do it.
+//! What the parts of the chain cost: a seal, a flight that callers share, a tier that is left
+//! alone, a write that waits. Each beside the same without it, or the least that could do it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
@@ -10,12 +10,11 @@ use std::time::Duration;
 use aes_gcm::aead::KeyInit;
 use aes_gcm::{AeadInOut, Aes256Gcm};
 use futures_util::future::join_all;
-use peercache::Fleet;
+use peercache::backend::Fleet;
+use peercache::backend::{BackendInfo, Capabilities, Operation, async_trait};
+use peercache::chain::{BreakerOptions, SingleFlight, TierOptions, WriteBehind};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BackendInfo, BreakerOptions, Bytes, Cache, CacheBackend, Capabilities, Entry, Error, ErrorKind, Key,
-    Memory, Operation, SingleFlight, TierOptions, WriteBehind, async_trait,
-};
+use peercache::{Bytes, Cache, CacheBackend, Entry, Error, ErrorKind, Key, Memory};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
 
@@ -66,8 +65,8 @@ fn decrypting(values: &Arc<[(Key, Bytes)]>) -> Side {
     })
 }
 
-/// One load that [`CALLERS`] ask for at once, beside a cell for each key in a map behind a lock. A step is
-/// all of them.
+/// One load that [`CALLERS`] ask for at once, beside a cell for each key in a map behind a lock. A
+/// step is all of them.
 pub(crate) fn flights(runner: &mut Runner, runtime: &Runtime) {
     let handle = runtime.handle();
     for threads in [1, 2] {
@@ -154,8 +153,8 @@ pub(crate) fn breaker(runner: &mut Runner, runtime: &Runtime, values: &Arc<[(Key
     }
 }
 
-/// A put with a write that waits for a shared tier, beside the same put without, and beside one that is
-/// followed by a push into a bounded queue behind a lock.
+/// A put with a write that waits for a shared tier, beside the same put without, and beside one
+/// that is followed by a push into a bounded queue behind a lock.
 pub(crate) fn write_behind(runner: &mut Runner, runtime: &Runtime, values: &Arc<[(Key, Bytes)]>) {
     let handle = runtime.handle();
     let memory = || Memory::with_capacity(CAPACITY);

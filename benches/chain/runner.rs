@@ -1,4 +1,5 @@
-//! A runner for two sides that take turns: A B A B, so that what the machine does besides hits both.
+//! A runner for two sides that take turns: A B A B, so that what the machine does besides hits
+//! both.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,8 +8,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long one batch should take: long against the clock's resolution, shorter than the slice that a busy
-/// machine gives a thread.
+/// How long one batch should take: long against the clock's resolution, shorter than the slice that
+/// a busy machine gives a thread.
 const BATCH: Duration = Duration::from_millis(1);
 /// The bar for a hit in memory: at most this much above the library called directly.
 const BAR_NS: f64 = 1000.0;
@@ -90,7 +91,8 @@ impl Runner {
         Self { budget, missed: Vec::new(), judged: 0, last: Default::default() }
     }
 
-    /// Compares `ours` with `theirs` and prints a line. With `bar`, the difference is held against it.
+    /// Compares `ours` with `theirs` and prints a line. With `bar`, the difference is held against
+    /// it.
     pub(crate) fn pair(
         &mut self,
         name: &str,

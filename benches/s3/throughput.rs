@@ -10,7 +10,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, WriteMultipart};
-use peercache::{Cache, Key, SHARED_CHUNK_BYTES, TierOptions, Ttl, WritePolicy};
+use peercache::chain::{TierOptions, WritePolicy};
+use peercache::stream::SHARED_CHUNK_BYTES;
+use peercache::{Cache, Key, Ttl};
 use peercache_testkit::servers::SeaweedFs;
 
 use crate::clients::{Clients, tier};

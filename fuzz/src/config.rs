@@ -1,14 +1,16 @@
-//! Settings: an error is one line, a secret is never shown, and where a value stands changes nothing.
+//! Settings: an error is one line, a secret is never shown, and where a value stands changes
+//! nothing.
 //!
-//! An input is text: variables as `NAME=value` lines, a line `---`, then the TOML file. In the value of a
-//! secret, `§` stands for a text that must not appear in anything that is shown.
+//! An input is text: variables as `NAME=value` lines, a line `---`, then the TOML file. In the
+//! value of a secret, `§` stands for a text that must not appear in anything that is shown.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
 
 use peercache::config::Setting;
-use peercache::{Config, ConfigBuilder, ConfigError};
+use peercache::{Config, ConfigError};
+use peercache::config::ConfigBuilder;
 
 /// Part of every secret. Longer than any key that an error repeats.
 const CANARY: &str = "kQ7wZ9xV3mB5tR1yN8pL6sD2fG4hJ0cXqW5eU7iO3aK9";
@@ -67,8 +69,8 @@ fn variables(text: &str) -> Variables {
     variables
 }
 
-/// The file, with the secret in lines that give one. A text of several lines could make such a line part
-/// of something that may be shown.
+/// The file, with the secret in lines that give one. A text of several lines could make such a line
+/// part of something that may be shown.
 fn file(text: &str) -> String {
     let spans_lines = text.contains("\"\"\"") || text.contains("'''");
     let gives_secret =

@@ -71,8 +71,8 @@ fn repaired(key: &Key, data: &[u8]) -> Option<Bytes> {
 
 /// A valid envelope is read as it was, and with any change not at all.
 ///
-/// The change is in what the checksum covers or in the checksum: in both at once it would be a forgery,
-/// which an envelope does not claim to withstand.
+/// The change is in what the checksum covers or in the checksum: in both at once it would be a
+/// forgery, which an envelope does not claim to withstand.
 fn damaged(key: &Key, entry: &Entry, damage: &Damage) {
     let whole = envelope::encode(key, entry);
     assert_eq!(&envelope::decode(key, whole.clone()).expect("we read what we write"), entry);

@@ -1,5 +1,5 @@
-//! Journals: a segment gives what was written up to the first damage, and nothing else. A sealed one gives
-//! nothing that was not sealed for it.
+//! Journals: a segment gives what was written up to the first damage, and nothing else. A sealed
+//! one gives nothing that was not sealed for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -146,7 +146,8 @@ fn strangers(data: &[u8]) {
     }
 }
 
-/// The bodies in `data`, each with a frame that belongs to it. A body is as long as two bytes before it say.
+/// The bodies in `data`, each with a frame that belongs to it. A body is as long as two bytes
+/// before it say.
 fn framed(mut data: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some((length, rest)) = data.split_first_chunk::<2>() {

@@ -1,7 +1,9 @@
-//! What the fuzzers assert: one function for each target, which takes any bytes and panics on a finding.
+//! What the fuzzers assert: one function for each target, which takes any bytes and panics on a
+//! finding.
 //!
-//! Most inputs that a fuzzer invents end at a checksum. So each function looks at its input several ways:
-//! as it is, with its checksums made right, and as a recipe for something valid that is then damaged.
+//! Most inputs that a fuzzer invents end at a checksum. So each function looks at its input several
+//! ways: as it is, with its checksums made right, and as a recipe for something valid that is then
+//! damaged.
 
 #![forbid(unsafe_code)]
 

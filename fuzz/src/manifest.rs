@@ -3,7 +3,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::Bytes;
 use peercache::fuzzing::Manifest;
-use peercache::{MAX_CHUNK_BYTES, MAX_LARGE_BYTES};
+use peercache::stream::{MAX_CHUNK_BYTES, MAX_LARGE_BYTES};
 
 const HEADER: [u8; 5] = [0x89, b'P', b'C', b'M', 1];
 const DIGEST_BYTES: usize = 32;

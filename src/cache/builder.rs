@@ -1,7 +1,5 @@
 //! Composing a cache in code: tiers, journal, and what backends report of themselves.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,13 +17,14 @@ use peercache_libp2p::Peers;
 #[cfg(feature = "seal")]
 use peercache_seal::{KeyId, Keyring, LocalSeal};
 use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
+use super::details::Details;
 use super::loads::Loads;
 use super::tiers::{self, Known, Tier};
 use super::{Cache, Inner};
-use crate::large::LargeStats;
+use crate::entries::Entries;
+use crate::large::LargeValues;
 
 /// The longest namespace, in bytes.
 const MAX_NAMESPACE_BYTES: usize = 128;
@@ -45,25 +44,27 @@ pub struct CacheBuilder {
 }
 
 impl CacheBuilder {
-    /// Adds a memory tier of at most `bytes` below the ones before it. It goes by the cache's clock.
+    /// Adds a memory tier of at most `bytes` below the ones before it. It goes by the cache's
+    /// clock.
     #[cfg(feature = "memory")]
     pub fn memory(mut self, bytes: usize) -> Self {
         self.tiers.push(Tier::memory(bytes));
         self
     }
 
-    /// Adds a disk tier in `dir`, of at most `bytes`, below the ones before it. It goes by the cache's
-    /// clock. The directory is opened by [`CacheBuilder::build`].
+    /// Adds a disk tier in `dir`, of at most `bytes`, below the ones before it. It goes by the
+    /// cache's clock. The directory is opened by [`CacheBuilder::build`].
     #[cfg(feature = "disk")]
     pub fn disk(mut self, dir: impl Into<PathBuf>, bytes: u64) -> Self {
         self.tiers.push(Tier::disk(dir.into(), bytes));
         self
     }
 
-    /// Adds a tier below the ones before it. An [`Arc`] of a backend is one too, so that it can be shared
-    /// with other code.
+    /// Adds a tier below the ones before it. An [`Arc`] of a backend is one too, so that it can be
+    /// shared with other code.
     ///
-    /// What a memory tier, a bucket or a node reports about itself becomes part of the cache's report.
+    /// What a memory tier, a bucket or a node reports about itself becomes part of the cache's
+    /// report.
     pub fn tier(self, backend: impl CacheBackend + 'static) -> Self {
         self.tier_with(backend, TierOptions::default())
     }
@@ -81,21 +82,22 @@ impl CacheBuilder {
         self
     }
 
-    /// How long values are fresh where nothing else is said; at most [`MAX_LIFETIME`]. Default: 300 s.
+    /// How long values are fresh where nothing else is said; at most [`MAX_LIFETIME`]. Default: 300
+    /// s.
     pub fn default_ttl(mut self, ttl: Duration) -> Self {
         self.default_ttl = ttl;
         self
     }
 
-    /// Takes the time from `clock` instead of the machine. Tiers that are made by the builder take it from
-    /// there too; others must be given the same.
+    /// Takes the time from `clock` instead of the machine. Tiers that are made by the builder take
+    /// it from there too; others must be given the same.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared, else no
-    /// limit but the tiers' own deadlines.
+    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared,
+    /// else no limit but the tiers' own deadlines.
     pub fn read_budget(mut self, budget: Duration) -> Self {
         self.chain = self.chain.read_budget(budget);
         self
@@ -126,12 +128,13 @@ impl CacheBuilder {
         self
     }
 
-    /// The cache. It needs a tokio runtime with timers to be made and to be used. With a journal or a disk
-    /// this blocks for as long as it takes to open them.
+    /// The cache. It needs a tokio runtime with timers to be made and to be used. With a journal or
+    /// a disk this blocks for as long as it takes to open them.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when there is no such runtime, the namespace or the default TTL is out of
-    /// bounds, or a memory or disk tier goes by another clock; those of opening the disk and the journal.
+    /// [`ErrorKind::Config`] when there is no such runtime, the namespace or the default TTL is out
+    /// of bounds, or a memory or disk tier goes by another clock; those of opening the disk and the
+    /// journal.
     pub fn build(mut self) -> Result<Cache, Error> {
         require_runtime()?;
         if self.namespace.len() > MAX_NAMESPACE_BYTES {
@@ -156,9 +159,9 @@ impl CacheBuilder {
             ));
         }
         let node = self.node.map_or_else(NodeId::random, Ok)?;
-        let (mut room, mut shared) = (Some(Room::default()), Vec::new());
+        let mut shared = Vec::new();
         for (tier, name) in tiers::named(std::mem::take(&mut self.tiers)) {
-            self = self.add(tier, name, &mut room, &mut shared)?;
+            self = self.add(tier, name, &mut shared)?;
         }
         let mut chain = self.chain.clock(self.clock).namespace(self.namespace.clone()).watch_namespace(true);
         if let Some(journal) = self.journal {
@@ -166,18 +169,14 @@ impl CacheBuilder {
         }
         let (chain, loads) = (chain.build(), Loads::new());
         loads.watch(&chain);
+        let entries = Entries::new(chain, VersionClock::new(node), self.namespace, self.default_ttl);
         Ok(Cache {
             inner: Arc::new(Inner {
-                chain,
-                versions: VersionClock::new(node),
-                namespace: self.namespace,
-                default_ttl: self.default_ttl,
+                large: LargeValues::new(entries.clone(), shared),
+                entries,
                 loads,
                 decode_errors: AtomicU64::new(0),
                 invalid_keys: AtomicU64::new(0),
-                large: LargeStats::default(),
-                large_room: room.map(|room| room.bytes),
-                shared,
                 details: self.details,
             }),
         })
@@ -186,16 +185,9 @@ impl CacheBuilder {
 
 impl CacheBuilder {
     /// Opens `tier` and puts it into the chain, as `name`.
-    fn add(
-        mut self,
-        tier: Tier,
-        name: Option<String>,
-        room: &mut Option<Room>,
-        shared: &mut Vec<bool>,
-    ) -> Result<Self, Error> {
+    fn add(mut self, tier: Tier, name: Option<String>, shared: &mut Vec<bool>) -> Result<Self, Error> {
         let (backend, options, known) = tier.open(&self.clock)?;
         known.check_clock(&*self.clock)?;
-        *room = room.zip(known.capacity()).map(|(room, bytes)| Room { bytes: room.bytes.max(bytes) });
         shared.push(backend.info().capabilities.scope == Scope::Shared);
         let report = name.clone().unwrap_or_else(|| backend.info().name.to_string());
         let backend = match name {
@@ -217,12 +209,6 @@ impl CacheBuilder {
             Known::S3(bucket) => self.backend_report(report, move || bucket.report()),
         })
     }
-}
-
-/// The bytes of the largest tier.
-#[derive(Clone, Copy, Debug, Default)]
-struct Room {
-    bytes: u64,
 }
 
 /// A chain arms timers and runs tasks of its own, which panics without a runtime that has both.
@@ -263,45 +249,20 @@ impl Cache {
     }
 }
 
-type Report = Arc<dyn Fn() -> Value + Send + Sync>;
-
-/// Reports by name, made when they are asked for, and handles on the backends of this workspace.
-#[derive(Clone, Default)]
-pub(crate) struct Details {
-    reports: BTreeMap<String, Report>,
-    #[cfg(feature = "libp2p")]
-    peers: Option<Peers>,
-}
-
-impl Details {
-    pub(crate) fn read(&self) -> BTreeMap<String, Value> {
-        self.reports.iter().map(|(name, report)| (name.clone(), report())).collect()
-    }
-}
-
-impl fmt::Debug for Details {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.reports.keys()).finish()
-    }
-}
-
 impl CacheBuilder {
-    /// Makes what `report` gives part of the cache's report, under `name`: for a backend that can tell more
-    /// than the chain counts. It is called whenever somebody asks for the report, and must not block.
+    /// Adds what `report` returns to the cache's report, under `name`: for a backend that counts
+    /// more than the chain does. It is called for each report and must not block.
     pub fn backend_report<R: Serialize>(
         mut self,
         name: impl Into<String>,
         report: impl Fn() -> R + Send + Sync + 'static,
     ) -> Self {
-        let report = move || {
-            serde_json::to_value(report()).unwrap_or_else(|error| json!({ "error": error.to_string() }))
-        };
-        self.details.reports.insert(name.into(), Arc::new(report));
+        self.details.add(name.into(), report);
         self
     }
 
-    /// Makes the node's report part of the cache's, under `peers`, and the node what [`Cache::peers`]
-    /// gives. It adds no tier: that is the node itself, or a seal around it.
+    /// Makes the node's report part of the cache's, under `peers`, and the node what
+    /// [`Cache::peers`] gives. It adds no tier: that is the node itself, or a seal around it.
     #[cfg(feature = "libp2p")]
     pub fn peers(mut self, peers: Peers) -> Self {
         let node = peers.clone();
@@ -321,8 +282,8 @@ impl Cache {
 
 #[cfg(feature = "storacha")]
 impl CacheBuilder {
-    /// Makes the report of the Storacha space part of the cache's, under `storacha`. The tier itself is given
-    /// by [`CacheBuilder::tier`]; the cache does not close it.
+    /// Makes the report of the Storacha space part of the cache's, under `storacha`. The tier
+    /// itself is given by [`CacheBuilder::tier`]; the cache does not close it.
     pub fn storacha(self, space: Arc<peercache_storacha::Storacha>) -> Self {
         self.backend_report("storacha", move || space.report())
     }
@@ -330,8 +291,8 @@ impl CacheBuilder {
 
 #[cfg(feature = "redis")]
 impl CacheBuilder {
-    /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given sealed. The
-    /// tier itself is given by [`CacheBuilder::tier`], as always.
+    /// Makes the report of the server part of the cache's, under `redis`: for a tier that is given
+    /// sealed. The tier itself is given by [`CacheBuilder::tier`], as always.
     pub fn redis(self, server: Arc<peercache_redis::Redis>) -> Self {
         self.backend_report("redis", move || server.report())
     }
@@ -339,8 +300,8 @@ impl CacheBuilder {
 
 #[cfg(feature = "ipfs")]
 impl CacheBuilder {
-    /// Makes the report of the IPFS node part of the cache's, under `ipfs`. The tier itself is given by
-    /// [`CacheBuilder::tier`], as always.
+    /// Makes the report of the IPFS node part of the cache's, under `ipfs`. The tier itself is
+    /// given by [`CacheBuilder::tier`], as always.
     pub fn ipfs(self, node: Arc<peercache_ipfs::Ipfs>) -> Self {
         self.backend_report("ipfs", move || node.report())
     }
@@ -355,7 +316,7 @@ impl CacheBuilder {
     }
 }
 
-/// What the journal's key is derived for; `docs/sealing.md` names it.
+/// What the journal's key is derived for; `docs/reference/sealed-format.md` names it.
 #[cfg(feature = "seal")]
 const PURPOSE: &str = "peercache journal 1";
 
@@ -379,19 +340,19 @@ impl Journalled {
 }
 
 impl CacheBuilder {
-    /// Keeps what waits to be written to shared tiers in this directory as well, so that it outlives
-    /// this process; the next one with the same directory delivers it. Keys and values lie there as they
-    /// are; see [`Journal`]. Default: none.
+    /// Keeps what waits to be written to shared tiers in this directory as well, so that it
+    /// outlives this process; the next one with the same directory delivers it. Keys and values lie
+    /// there as they are; see [`Journal`]. Default: none.
     pub fn journal(mut self, dir: impl Into<PathBuf>) -> Self {
         self.journal = Some(Journalled::InClear(dir.into()));
         self
     }
 
-    /// As [`CacheBuilder::journal`], with every record sealed for those who have the full secret. What
-    /// somebody else left there, or nobody sealed, is not delivered.
+    /// As [`CacheBuilder::journal`], with every record sealed for those who have the full secret.
+    /// Records that another secret sealed, or that are in clear, are not delivered.
     ///
-    /// With a read-only secret there is no journal: who has it does not write to sealed tiers, and must
-    /// not be able to have others write in its stead.
+    /// With a read-only secret there is no journal: its holder does not write to sealed tiers, and
+    /// must not be able to make others write in its place.
     #[cfg(feature = "seal")]
     pub fn sealed_journal(mut self, dir: impl Into<PathBuf>, keyring: &Keyring) -> Self {
         let seal = LocalSeal::new(keyring, PURPOSE).map(|seal| Arc::new(WritersOnly(seal)) as _);

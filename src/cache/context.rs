@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peercache_api::Metadata;
 
-use super::found::Found;
-use super::ttl::Ttl;
+use crate::large::Found;
+use crate::ttl::Ttl;
 
 /// Why a loader runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +14,8 @@ use super::ttl::Ttl;
 pub enum LoadReason {
     /// The cache has nothing to serve.
     Miss,
-    /// What the cache has is stale, or past [`Policy::refresh_early_at`](crate::Policy::refresh_early_at).
+    /// What the cache has is stale, or past
+    /// [`Policy::refresh_early_at`](crate::Policy::refresh_early_at).
     Stale,
     /// The caller asked for it with [`Refresh::Force`](crate::Refresh::Force).
     Forced,
@@ -22,8 +23,8 @@ pub enum LoadReason {
 
 /// What a loader is given. What it says here holds for the value that it then gives.
 ///
-/// What is out of bounds does not lose the value: it is given to the callers, not kept, and counted in
-/// [`CacheReport::loads_not_kept`](crate::report::CacheReport::loads_not_kept).
+/// What is out of bounds does not lose the value: it is given to the callers, not kept, and counted
+/// in [`CacheReport::loads_not_kept`](crate::report::CacheReport::loads_not_kept).
 pub struct LoadContext<T> {
     reason: LoadReason,
     stale: Option<Found>,
@@ -60,8 +61,8 @@ impl<T> LoadContext<T> {
         self.reason
     }
 
-    /// The value that is to be replaced, if the cache has one of this type that is not expired. Reads it
-    /// from its bytes each time.
+    /// The value that is to be replaced, if the cache has one of this type that is not expired.
+    /// Reads it from its bytes each time.
     #[must_use]
     pub fn stale(&self) -> Option<T> {
         self.stale.as_ref().and_then(|found| (self.decode)(found))

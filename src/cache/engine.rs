@@ -13,10 +13,9 @@ use super::fetch_error::{FetchError, LoadFailure};
 use super::fetch_options::{Policy, Refresh, check_tags};
 use super::fetched::{Fetched, FetchedFrom};
 use super::form::{Form, Stored};
-use super::found::{Found, Loaded};
 use super::loads::{Broken, add_one};
 use super::nested::Circle;
-use crate::large::StreamOptions;
+use crate::large::{Found, Loaded, StreamOptions};
 
 /// What is to be loaded, and how its value is kept. Its bounds are checked.
 #[derive(Clone, Debug)]
@@ -65,14 +64,15 @@ impl Job {
         refresh: Refresh,
     ) -> Result<Self, peercache_api::Error> {
         policy.check(cache.default_ttl())?;
-        let scoped = cache.scope(&key);
+        let scoped = cache.entries().scope(&key);
         Ok(Self { key, scoped, policy, refresh })
     }
 }
 
 impl Cache {
-    /// Serves from the cache or loads. Where `background` is set, it starts the refresh that it is given
-    /// for a value that is served stale; where it is not, such a value is loaded while the caller waits.
+    /// Serves from the cache or loads. Where `background` is set, it starts the refresh that it is
+    /// given for a value that is served stale; where it is not, such a value is loaded while the
+    /// caller waits.
     pub(super) async fn serve_or_load<F, E, L, Fut>(
         &self,
         job: Job,
@@ -111,7 +111,7 @@ impl Cache {
         let nothing = Seen { reason: LoadReason::Miss, stale: None, lease, newest };
         let Some(entry) = entry else { return Looked::Load(Seen { reason: reason(job, false), ..nothing }) };
         let fresh_for = entry.metadata().fresh_for;
-        let Some(found) = self.found(entry).await else {
+        let Some(found) = self.large().found(entry).await else {
             return Looked::Load(Seen { reason: reason(job, false), ..nothing });
         };
         let policy = &job.policy;
@@ -196,8 +196,8 @@ impl Cache {
         self.loads().failures.find(&job.scoped, self.chain().clock().monotonic())
     }
 
-    /// Runs `load`, or waits for the loader of this key that runs already. A failure of the loader is in
-    /// the inner result.
+    /// Runs `load`, or waits for the loader of this key that runs already. A failure of the loader
+    /// is in the inner result.
     async fn load<F, E, L, Fut>(
         &self,
         job: &Job,
@@ -233,7 +233,8 @@ impl Cache {
             add_one(&loads.joined);
         }
         match (own, result) {
-            // Also where it cannot be encoded: the value is there, and only others have to do without.
+            // Also where it cannot be encoded: the value is there, and only others have to do
+            // without.
             (Some((value, from)), _) => Ok(Ok(Fetched::loaded(value, from))),
             (None, Ok(loaded)) => match form.decode(Stored::loaded(&loaded)) {
                 Ok(value) => Ok(Ok(Fetched::loaded(value, FetchedFrom::Joined))),
@@ -244,8 +245,8 @@ impl Cache {
         }
     }
 
-    /// What the caller does whose loader runs: a last look, a lease, the load itself, and storing. The
-    /// value goes to `own`, its bytes to those who wait.
+    /// What the caller does whose loader runs: a last look, a lease, the load itself, and storing.
+    /// The value goes to `own`, its bytes to those who wait.
     async fn lead<F, E, L, Fut>(
         &self,
         job: &Job,
@@ -267,7 +268,7 @@ impl Cache {
         if reason != LoadReason::Forced
             && let Some(entry) = self.chain().peek_local(&job.scoped).await
             && replaced.is_none_or(|replaced| entry.version() > replaced)
-            && let Some(found) = self.found(entry).await
+            && let Some(found) = self.large().found(entry).await
             && let Ok(value) = form.decode(Stored::found(&found))
         {
             *own = Some((value, FetchedFrom::Cache));
@@ -282,7 +283,7 @@ impl Cache {
             Leased::Granted(lease) => Some(lease),
             Leased::Alone => None,
             Leased::Found(entry) => {
-                if let Some(found) = self.found(entry).await
+                if let Some(found) = self.large().found(entry).await
                     && let Ok(value) = form.decode(Stored::found(&found))
                 {
                     form.remember(&value, &found);
@@ -326,8 +327,8 @@ impl Cache {
         }
     }
 
-    /// Stores a value that a loader gave. One that cannot be kept is given to the callers all the same;
-    /// one that is too large for that also ends what it replaces.
+    /// Stores a value that a loader gave. One that cannot be kept is given to the callers all the
+    /// same; one that is too large for that also ends what it replaces.
     ///
     /// Ends the lease, with the value if it is for other machines too.
     async fn store_loaded(

@@ -9,11 +9,12 @@ use peercache_api::Key;
 
 use super::fetch_error::LoadFailure;
 
-/// The most failures that are remembered. When there are more, the oldest is forgotten, and its key may be
-/// loaded again early.
+/// The most failures that are remembered. When there are more, the oldest is forgotten, and its key
+/// may be loaded again early.
 const MAX_FAILURES: usize = 4096;
 
-/// The failures of loads whose policy has an error backoff, by key. Times are the clock's monotonic ones.
+/// The failures of loads whose policy has an error backoff, by key. Times are the clock's monotonic
+/// ones.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     known: Mutex<Known>,

@@ -16,22 +16,22 @@ use super::fetch_options::{Policy, Refresh};
 use super::fetched::Fetched;
 use super::form::{Coded, Form, Optional, Raw};
 use super::key::IntoKey;
-use super::ttl::Ttl;
+use crate::ttl::Ttl;
 
 /// A value that is wanted: from the cache, or from a loader. [`Cache::fetch`] starts it, one of the
 /// `load` methods ends it.
 ///
-/// - **One loader** runs for each key at a time. Others who ask wait for it and get its value, or its
-///   error. Where a tier coordinates a fleet, this holds for all its machines, as far as it takes no
-///   longer than loading.
-/// - **A stale value** ([`Policy::stale`]) is given at once and refreshed in the background: one refresh for
-///   each key, at most 64 in all. It is also given when the loader fails.
-/// - **A removal wins** over a loader that was running already: its value is given to those who waited and
-///   not kept, and who asks after the removal loads anew.
-/// - **A loader that waits for its own key** is an error and not a deadlock, also through other loaders
-///   of this cache. It is not noticed through a task that a loader spawned.
-/// - **Cancel-safe**: dropping the future of the caller whose loader runs makes the next caller that
-///   waits run its own. A refresh in the background goes on until [`Cache::close`].
+/// - **One loader** runs for each key at a time. Others who ask wait for it and get its value, or
+///   its error. Where a tier coordinates a fleet, this holds for all its machines, as far as it
+///   takes no longer than loading.
+/// - **A stale value** ([`Policy::stale`]) is given at once and refreshed in the background: one
+///   refresh for each key, at most 64 in all. It is also given when the loader fails.
+/// - **A removal wins** over a loader that was running already: its value is given to those who
+///   waited and not kept, and who asks after the removal loads anew.
+/// - **A loader that waits for its own key** is an error and not a deadlock, also through other
+///   loaders of this cache. It is not noticed through a task that a loader spawned.
+/// - **Cancel-safe**: dropping the future of the caller whose loader runs makes the next caller
+///   that waits run its own. A refresh in the background goes on until [`Cache::close`].
 ///
 /// [`Fetched`] has the value and says where it came from.
 #[must_use = "nothing is fetched until one of the `load` methods is called"]
@@ -57,8 +57,11 @@ impl Cache {
     ///     .stale(Duration::from_secs(600))
     ///     .error_backoff(Duration::from_secs(2));
     ///
-    /// let load = |symbol: &'static str| async move { Ok::<_, std::io::Error>(symbol.len() as f64) };
-    /// let quote = cache.fetch(("quotes", "ACME"), &QUOTES).tag("quotes").load(move |_| load("ACME")).await?;
+    /// let load = |symbol: &'static str| async move {
+    ///     Ok::<_, std::io::Error>(symbol.len() as f64)
+    /// };
+    /// let fetch = cache.fetch(("quotes", "ACME"), &QUOTES).tag("quotes");
+    /// let quote = fetch.load(move |_| load("ACME")).await?;
     /// assert!(matches!(quote.from, FetchedFrom::Loaded) && quote.value == 4.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # })?;
@@ -72,11 +75,11 @@ impl Cache {
         Fetch { cache: self, key, policy, refresh: Refresh::Normal, codec: Json }
     }
 
-    /// The short form of [`Cache::fetch`]: the fresh value under `key`, or what `load` gives, which is
-    /// then stored for `ttl`.
+    /// The short form of [`Cache::fetch`]: the fresh value under `key`, or what `load` gives, which
+    /// is then stored for `ttl`.
     ///
-    /// The loader may borrow, so it never runs in the background: a stale value is given only when the
-    /// loader fails. Everything else is as for [`Fetch`].
+    /// The loader may borrow, so it never runs in the background: a stale value is given only when
+    /// the loader fails. Everything else is as for [`Fetch`].
     ///
     /// ```
     /// # use std::time::Duration;
@@ -135,8 +138,9 @@ impl<'c, C: Codec> Fetch<'c, C> {
 
     /// The value from the cache, or what `load` gives, which is then stored.
     ///
-    /// A value that cannot be kept, as one above [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES), is
-    /// given all the same, counted and logged.
+    /// A value that cannot be kept, as one above
+    /// [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES), is given all the same, counted and
+    /// logged.
     ///
     /// # Errors
     /// The loader's own; a key, tag or bound that is not valid, before anything is loaded; and the

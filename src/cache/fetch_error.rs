@@ -14,8 +14,8 @@ use peercache_api::Error;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FetchError<E> {
-    /// The loader failed. Everyone who waited for it gets the same error, and so does who asks while
-    /// [`Policy::error_backoff`](crate::Policy::error_backoff) lasts.
+    /// The loader failed. Everyone who waited for it gets the same error, and so does who asks
+    /// while [`Policy::error_backoff`](crate::Policy::error_backoff) lasts.
     Load(Arc<E>),
     /// Another caller's loader for the same key failed, with an error of another type.
     OtherLoad(LoadFailure),
@@ -27,8 +27,8 @@ pub enum FetchError<E> {
     Decode(Error),
     /// [`Refresh::CacheOnly`](crate::Refresh::CacheOnly), and the cache has no value.
     NotCached,
-    /// The loader of this key asked for the same key, directly or through other loaders, and would have
-    /// waited for itself.
+    /// The loader of this key asked for the same key, directly or through other loaders, and would
+    /// have waited for itself.
     Recursive,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peercache_api::{Error, ErrorKind, Key, MAX_LIFETIME, MAX_TAG_BYTES, MAX_TAGS, Operation, Version};
 
-use super::ttl::Ttl;
+use crate::ttl::Ttl;
 
 /// How long the absence of a value is kept, unless it is set.
 const NEGATIVE: Duration = Duration::from_secs(10);
@@ -77,8 +77,8 @@ impl Policy {
         self
     }
 
-    /// How long "there is none" is fresh; see [`Fetch::load_optional`](crate::fetch::Fetch::load_optional).
-    /// Default: 10 s.
+    /// How long "there is none" is fresh; see
+    /// [`Fetch::load_optional`](crate::fetch::Fetch::load_optional). Default: 10 s.
     pub const fn negative(mut self, fresh: Duration) -> Self {
         self.negative = fresh;
         self
@@ -97,9 +97,9 @@ impl Policy {
         self
     }
 
-    /// The most by which a loaded value's fresh time is shortened, as a part of it from 0 to 0.5, so
-    /// that what was loaded together does not expire together. By how much follows from the key and
-    /// the version. Never longer: a TTL is a promise. What is stored by
+    /// The most by which a loaded value's fresh time is shortened, as a part of it from 0 to 0.5,
+    /// so that what was loaded together does not expire together. By how much follows from the key
+    /// and the version. Never longer: a TTL is a promise. What is stored by
     /// [`put`](crate::Cache::put) lives exactly as long as said. Default: 0.05.
     pub const fn jitter(mut self, part: f64) -> Self {
         self.jitter = part;
@@ -174,8 +174,8 @@ impl Policy {
         self.early.is_some_and(|part| age >= fresh_for.mul_f64(part))
     }
 
-    /// Looks at every bound, so that nothing is loaded that cannot be kept. `default` is the cache's
-    /// TTL.
+    /// Looks at every bound, so that nothing is loaded that cannot be kept. `default` is the
+    /// cache's TTL.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the value, what is accepted and what to do.
@@ -275,7 +275,8 @@ pub enum Refresh {
     CacheOnly,
 }
 
-/// A number from 0 to 1 that follows from a key and a version: another on every node and for every load.
+/// A number from 0 to 1 that follows from a key and a version: another on every node and for every
+/// load.
 fn draw(key: &Key, version: Version) -> f64 {
     let digest = key.digest();
     let start = u64::from_le_bytes([
@@ -283,7 +284,8 @@ fn draw(key: &Key, version: Version) -> f64 {
     ]);
     let mut state = start ^ version.node.as_u64() ^ version.wall.as_millis().rotate_left(32);
     state ^= u64::from(version.counter).rotate_left(16);
-    // The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every other.
+    // The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit of the input moves every
+    // other.
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let high = u32::try_from((state ^ (state >> 31)) >> 32).unwrap_or(u32::MAX);

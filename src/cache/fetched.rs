@@ -45,7 +45,8 @@ pub enum FetchedFrom {
     Cache,
     /// This caller's loader gave it.
     Loaded,
-    /// Another caller's loader gave it, here or on another machine, and this caller waited for that.
+    /// Another caller's loader gave it, here or on another machine, and this caller waited for
+    /// that.
     Joined,
     /// It was in the cache and stale, and the cache alone was asked.
     Stale,

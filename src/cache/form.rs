@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec::Codec;
-use super::found::{ABSENT_TYPE, Found, Loaded};
+use crate::large::{ABSENT_TYPE, Found, Loaded};
 
 /// What is known of stored bytes when they are turned into a value.
 pub(crate) struct Stored<'a> {

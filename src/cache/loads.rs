@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 
 use super::failures::Failures;
 use super::fetch_error::LoadFailure;
-use super::found::Loaded;
 use super::nested::Waits;
 use super::report::RefreshReport;
+use crate::large::Loaded;
 
-/// The most refreshes in the background at a time. A value that finds no room is served as it is, and
-/// the next caller tries again.
+/// The most refreshes in the background at a time. A value that finds no room is served as it is,
+/// and the next caller tries again.
 const MAX_REFRESHES: usize = 64;
 
 /// Why a loader gave nothing that others can use.
@@ -26,8 +26,8 @@ pub(super) enum Broken {
     Encode(Error),
 }
 
-/// The loaders that run. It is notified of removals by other machines as well: who asks after one is
-/// not given what was loaded before.
+/// The loaders that run. It is notified of removals by other machines as well: who asks after one
+/// is not given what was loaded before.
 #[derive(Debug, Default)]
 pub(super) struct Flights {
     pub(super) running: SingleFlight<Result<Loaded, Broken>>,
@@ -115,7 +115,7 @@ impl Loads {
         }
     }
 
-    /// Lets nobody else join the loader that runs for `key`.
+    /// Keeps further callers from joining the loader that runs for `key`.
     pub(crate) fn forget(&self, key: &Key) {
         self.flights.forget(key);
     }
@@ -134,8 +134,9 @@ impl Loads {
         }
     }
 
-    /// Runs `refresh` in the background, unless the key is being refreshed already, too many refreshes
-    /// run, or the cache is closed. `refresh` says whether it has worked; a panic is a failure.
+    /// Runs `refresh` in the background, unless the key is being refreshed already, too many
+    /// refreshes run, or the cache is closed. `refresh` says whether it has worked; a panic is a
+    /// failure.
     pub(super) fn refresh(&self, key: &Key, refresh: impl Future<Output = bool> + Send + 'static) {
         let refreshes = &self.refreshes;
         let Ok(room) = Arc::clone(&refreshes.room).try_acquire_owned() else {

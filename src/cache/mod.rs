@@ -3,6 +3,7 @@
 mod builder;
 mod codec;
 mod context;
+mod details;
 mod engine;
 mod failures;
 mod fetch;
@@ -10,13 +11,12 @@ mod fetch_error;
 mod fetch_options;
 mod fetched;
 mod form;
-mod found;
 mod key;
 mod loads;
 mod nested;
 mod report;
+mod stream;
 mod tiers;
-mod ttl;
 mod typed;
 
 use std::sync::Arc;
@@ -25,19 +25,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{
-    CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Scope, Timestamp, Version,
-    VersionClock,
+    CacheBackend, Clock, Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Timestamp, Version,
 };
-use peercache_chain::{
-    Chain, Explanation, Leased, Lookup, LookupOptions, Outcome, PutOutcome, TierPut, WritePolicy,
-};
+use peercache_chain::{Chain, Explanation, Leased, Lookup, LookupOptions, Outcome, PutOutcome, WritePolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::large::{self, LargeStats, MAX_WHOLE_BYTES, StreamOptions};
-use builder::Details;
+use crate::entries::Entries;
+use crate::large::{self, Found, LargeValues, Loaded, MAX_WHOLE_BYTES, StreamOptions};
+use details::Details;
 use form::{Form, Stored};
-use found::Loaded;
 use loads::Loads;
 
 pub use builder::CacheBuilder;
@@ -49,15 +46,12 @@ pub use fetch_options::{Policy, Refresh};
 pub use fetched::{Fetched, FetchedFrom};
 pub use key::IntoKey;
 pub use report::{CacheReport, RefreshReport};
-pub use ttl::Ttl;
 pub use typed::Typed;
-
-pub(crate) use found::{Found, is_absent};
 
 /// A cache over a chain of backends. Cloning it gives another handle to the same cache.
 ///
-/// No failure of a backend reaches a caller: at worst a read is a miss and a write is stored nowhere,
-/// and [`Cache::report`] says why.
+/// No failure of a backend reaches a caller: at worst a read is a miss and a write is stored
+/// nowhere, and [`Cache::report`] says why.
 #[derive(Clone, Debug)]
 pub struct Cache {
     inner: Arc<Inner>,
@@ -65,26 +59,20 @@ pub struct Cache {
 
 #[derive(Debug)]
 struct Inner {
-    chain: Chain,
-    versions: VersionClock,
-    namespace: String,
-    default_ttl: Duration,
+    entries: Entries,
+    large: LargeValues,
     loads: Loads,
     decode_errors: AtomicU64,
     /// Reads of keys that no entry can have.
     invalid_keys: AtomicU64,
-    large: LargeStats,
-    large_room: Option<u64>,
-    /// Which of the tiers are shared with other machines.
-    shared: Vec<bool>,
     details: Details,
 }
 
 impl Cache {
-    /// The value under `key`, if there is a fresh one of type `T`. A value of another type is a miss,
-    /// and counted. So is a key that is not valid; see [`IntoKey`].
+    /// The value under `key`, if there is a fresh one of type `T`. A value of another type is a
+    /// miss, and counted. So is a key that is not valid; see [`IntoKey`].
     pub async fn get<T: DeserializeOwned>(&self, key: impl IntoKey) -> Option<T> {
-        let found = self.found(self.find(key).await?).await?;
+        let found = self.large().found(self.find(key).await?).await?;
         self.decode(&found)
     }
 
@@ -92,11 +80,11 @@ impl Cache {
     /// [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES) is a miss here, and counted;
     /// [`Cache::get_stream`] reads it.
     pub async fn get_bytes(&self, key: impl IntoKey) -> Option<Bytes> {
-        self.whole(self.find(key).await?).await
+        self.large().whole(self.find(key).await?).await
     }
 
-    /// The value under `key`, a stale one too, with its age and the tier that it was found in. Loads
-    /// nothing.
+    /// The value under `key`, a stale one too, with its age and the tier that it was found in.
+    /// Loads nothing.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -114,7 +102,7 @@ impl Cache {
         let key = self.readable_key(key.into_key())?;
         let Lookup { outcome, entry, tier, age, .. } = self.lookup(&key).await;
         let from = if outcome == Outcome::Hit { FetchedFrom::Cache } else { FetchedFrom::Stale };
-        let found = self.found(entry?).await?;
+        let found = self.large().found(entry?).await?;
         Some(Fetched { value: self.decode(&found)?, from, age, tier })
     }
 
@@ -122,9 +110,9 @@ impl Cache {
     /// [`Ttl`] or a [`Duration`] alone.
     ///
     /// # Errors
-    /// When the key, the lifetime or a tag is not valid, the value cannot be turned into JSON, or the JSON
-    /// is above [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES). Never because a backend failed: the
-    /// outcome says which tiers took it.
+    /// When the key, the lifetime or a tag is not valid, the value cannot be turned into JSON, or
+    /// the JSON is above [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES). Never because a
+    /// backend failed: the outcome says which tiers took it.
     pub async fn put<T: Serialize + ?Sized>(
         &self,
         key: impl IntoKey,
@@ -135,7 +123,8 @@ impl Cache {
         self.store_value(&key.into_key()?, loaded, &policy.into()).await
     }
 
-    /// Stores `value` as it is; in chunks where it is above [`PLAIN_BYTES`](crate::stream::PLAIN_BYTES).
+    /// Stores `value` as it is; in chunks where it is above
+    /// [`PLAIN_BYTES`](crate::stream::PLAIN_BYTES).
     ///
     /// # Errors
     /// When the key, the lifetime or a tag is not valid, or the value is above
@@ -148,7 +137,7 @@ impl Cache {
     ) -> Result<PutOutcome, Error> {
         let (key, policy) = (key.into_key()?, policy.into());
         let options = policy.all_tags().fold(StreamOptions::new(policy.ttl()), StreamOptions::tag);
-        self.store_whole(&key, value.into(), options, self.next_version(), false).await
+        self.large().store_whole(&key, value.into(), options, self.next_version(), false).await
     }
 
     /// Removes what is under `key`: a tombstone goes to every tier that may be written.
@@ -159,9 +148,9 @@ impl Cache {
         }
     }
 
-    /// Removes what `by` says and was written before now, by one small write. A value whose loader began
-    /// before this is not kept. See [`Chain::invalidate_tag`] and [`Chain::invalidate_all`] for who notices
-    /// when.
+    /// Removes what `by` says and was written before now, by one small write. A value whose loader
+    /// began before this is not kept. See [`Chain::invalidate_tag`] and [`Chain::invalidate_all`]
+    /// for who notices when.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -178,82 +167,63 @@ impl Cache {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a tag that no entry can have. Never because a
-    /// backend failed: the outcome says which tiers took it.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a tag that no entry can have. Never
+    /// because a backend failed: the outcome says which tiers took it.
     pub async fn invalidate(&self, by: By<'_>) -> Result<PutOutcome, Error> {
         match by {
             By::Key(key) => Ok(self.remove(key).await),
-            By::Tag(tag) => self.inner.chain.invalidate_tag(tag, self.next_version()).await,
+            By::Tag(tag) => self.chain().invalidate_tag(tag, self.next_version()).await,
             By::All => {
-                let outcome = self.inner.chain.invalidate_all(self.next_version()).await;
+                let outcome = self.chain().invalidate_all(self.next_version()).await;
                 self.inner.loads.forget_all();
                 Ok(outcome)
             }
         }
     }
 
-    /// Asks the other machines, where a tier coordinates them, who loads what was not found under `key`;
-    /// for loaders that do not go through [`Cache::get_or_fetch`], which does this by itself. Only a value
-    /// above `newer_than`, which is the lookup's [`newest`](Lookup::newest), is of use. Cannot fail; see
-    /// [`Chain::lease`] for how long it may take.
+    /// Asks the other machines, where a tier coordinates them, who loads what was not found under
+    /// `key`; for loaders that do not go through [`Cache::get_or_fetch`], which does this by
+    /// itself. Only a value above `newer_than`, which is the lookup's [`newest`](Lookup::newest),
+    /// is of use. Cannot fail; see [`Chain::lease`] for how long it may take.
     pub async fn lease(&self, key: &Key, newer_than: Option<Version>) -> Leased {
-        let leased = self.inner.chain.lease(&self.scope(key), newer_than).await;
+        let leased = self.chain().lease(&self.inner.entries.scope(key), newer_than).await;
         if let Leased::Found(entry) = &leased {
-            self.observe(entry.version());
+            self.inner.entries.observe(entry.version());
         }
         leased
     }
 
-    /// Whether a tier coordinates loads with other machines and was not found unwell by `lookup`. Where
-    /// none does, [`Cache::lease`] need not be asked.
+    /// Whether a tier coordinates loads with other machines and did not fail in `lookup`. If none
+    /// does, calling [`Cache::lease`] is of no use.
     #[must_use]
     pub fn coordinates_after(&self, lookup: &Lookup) -> bool {
-        self.inner.chain.coordinates_after(lookup)
+        self.chain().coordinates_after(lookup)
     }
 
-    /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is its
-    /// manifest; [`Cache::open_entry`] gives the value.
+    /// Reads `key` and says where the answer came from. Cannot fail. The entry of a large value is
+    /// its manifest; [`Cache::open_entry`] gives the value.
     pub async fn lookup(&self, key: &Key) -> Lookup {
-        self.lookup_with(key, LookupOptions::new()).await
+        self.inner.entries.lookup_with(key, LookupOptions::new()).await
     }
 
-    /// As [`Cache::lookup`], where each tier and the whole may take `more` than usual.
-    pub(crate) async fn lookup_with(&self, key: &Key, options: LookupOptions) -> Lookup {
-        let lookup = self.inner.chain.lookup_with(&self.scope(key), options).await;
-        // Also for a removal: what this process loads next is newer than that. What this process wrote
-        // itself is known, and the chain has passed over what comes from the future: so a hit in
-        // memory neither locks the version clock nor reads the time for it.
-        if let Some(newest) = lookup.newest {
-            self.observe(newest);
-        }
-        lookup
-    }
-
-    /// Writes what comes above a version that others have made, which the chain has found not to be from the
-    /// future.
-    fn observe(&self, version: Version) {
-        if version.node != self.inner.versions.node() {
-            self.inner.versions.observe(version, version.wall);
-        }
-    }
-
-    /// Says tier by tier what a read of `key` would do now and why. Reads every tier, counts and changes
-    /// nothing.
+    /// Says tier by tier what a read of `key` would do now and why. Reads every tier, counts and
+    /// changes nothing.
     pub async fn explain(&self, key: &Key) -> Explanation {
-        self.inner.chain.explain(&self.scope(key)).await
+        self.chain().explain(&self.inner.entries.scope(key)).await
     }
 
     /// Stores an entry built by hand, with its own version, lifetime and metadata, as one entry
-    /// whatever its size. One whose content type begins with `application/vnd.peercache.` is refused:
-    /// that is how the cache knows its own.
+    /// whatever its size. One whose content type begins with `application/vnd.peercache.` is
+    /// refused: that is how the cache knows its own.
     pub async fn put_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
         match large::refusal(&entry) {
             Some(refused) => refused,
-            None => self.write_entry(key, entry).await,
+            None => self.write_entry_with(key, entry, self.inner.entries.policy()).await,
         }
     }
 
-    /// As [`Cache::put_entry`], and says for this entry alone how many shared tiers must have acknowledged it.
+    /// As [`Cache::put_entry`], and says for this entry alone how many shared tiers must have
+    /// acknowledged it.
     pub async fn put_entry_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
         match large::refusal(&entry) {
             Some(refused) => refused,
@@ -261,40 +231,9 @@ impl Cache {
         }
     }
 
-    /// As [`Cache::put_entry`], for the cache's own entries too.
-    pub(crate) async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
-        self.write_entry_with(key, entry, self.policy()).await
-    }
-
-    /// Whether a tier is shared with other machines.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.inner.chain.info().capabilities.scope == Scope::Shared
-    }
-
-    /// The most bytes that a value can have to fit into any tier, where that is known.
-    pub(crate) fn large_room(&self) -> Option<u64> {
-        self.inner.large_room
-    }
-
-    /// Whether a shared tier took a write, or is going to.
-    pub(crate) fn shares(&self, outcome: &PutOutcome) -> bool {
-        let takes = |put: &TierPut| match put {
-            TierPut::Stored | TierPut::Queued => true,
-            // The chain tries it again in the background.
-            TierPut::Failed(error) => error.is_retryable(),
-            _ => false,
-        };
-        self.inner.shared.iter().zip(&outcome.tiers).any(|(shared, tier)| *shared && takes(&tier.put))
-    }
-
-    /// Which shared tiers a write waits for.
-    pub(crate) fn policy(&self) -> WritePolicy {
-        self.inner.chain.policy()
-    }
-
     async fn write_entry_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
-        let (key, removal) = (&self.scope(key), entry.is_tombstone());
-        let outcome = self.inner.chain.write_with(key, entry, policy).await;
+        let (key, removal) = (&self.inner.entries.scope(key), entry.is_tombstone());
+        let outcome = self.inner.entries.write_scoped(key, entry, policy).await;
         if removal {
             // Who asks from now on must not be given what was loaded before.
             self.inner.loads.forget(key);
@@ -310,30 +249,25 @@ impl Cache {
     /// A version above every one that this cache has made or seen.
     #[must_use]
     pub fn next_version(&self) -> Version {
-        let before = self.inner.versions.corrections();
-        let version = self.inner.versions.next(self.now());
-        if self.inner.versions.corrections() > before {
-            tracing::warn!("the clock was set back: what was written ahead of it is not used any more");
-        }
-        version
+        self.inner.entries.next_version()
     }
 
     /// The time that this cache goes by.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.inner.chain.clock().now()
+        self.inner.entries.now()
     }
 
     /// The clock that this cache goes by.
     #[must_use]
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(self.inner.chain.clock())
+        Arc::clone(self.chain().clock())
     }
 
     /// How long values are fresh where nothing else is said.
     #[must_use]
     pub fn default_ttl(&self) -> Duration {
-        self.inner.default_ttl
+        self.inner.entries.default_ttl()
     }
 
     /// The counters so far.
@@ -341,7 +275,7 @@ impl Cache {
     pub fn report(&self) -> CacheReport {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         CacheReport {
-            chain: self.inner.chain.report(),
+            chain: self.chain().report(),
             loads: count(&self.inner.loads.ended),
             load_errors: count(&self.inner.loads.errors),
             loads_not_kept: count(&self.inner.loads.not_kept),
@@ -355,7 +289,7 @@ impl Cache {
     }
 
     pub(crate) fn chain(&self) -> &Chain {
-        &self.inner.chain
+        self.inner.entries.chain()
     }
 
     pub(crate) fn loads(&self) -> &Loads {
@@ -367,31 +301,35 @@ impl Cache {
         &self.inner.details
     }
 
-    pub(crate) fn large_stats(&self) -> &LargeStats {
+    pub(crate) fn entries(&self) -> &Entries {
+        &self.inner.entries
+    }
+
+    pub(crate) fn large(&self) -> &LargeValues {
         &self.inner.large
     }
 
-    /// Waits until what was written and carried up so far has reached every tier that is well; see
+    /// Waits until all writes and promotions so far have reached every healthy tier; see
     /// [`Chain::settle`].
     pub async fn settle(&self) {
-        self.inner.chain.settle().await;
+        self.chain().settle().await;
     }
 
-    /// Ends the refreshes in the background, writes out what is pending, and closes every tier. From then on
-    /// reads are misses, writes are stored nowhere, and nothing is refreshed.
+    /// Ends the refreshes in the background, writes out what is pending, and closes every tier.
+    /// From then on reads are misses, writes are stored nowhere, and nothing is refreshed.
     ///
     /// # Errors
     /// The first tier's that could not be closed. All are tried. Otherwise
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when writes that waited for a shared tier
-    /// were given up, because neither the tier nor a journal took them in time.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when writes that waited for a
+    /// shared tier were given up, because neither the tier nor a journal took them in time.
     pub async fn close(&self) -> Result<(), Error> {
         self.inner.loads.close().await;
         let given_up = || {
-            let tiers = self.inner.chain.report().tiers.into_iter();
+            let tiers = self.chain().report().tiers.into_iter();
             tiers.map(|tier| (tier.name, tier.queue.map_or(0, |queue| queue.dropped.shutdown)))
         };
         let before: Vec<_> = given_up().map(|(_, writes)| writes).collect();
-        self.inner.chain.close().await?;
+        self.chain().close().await?;
         for ((tier, after), before) in given_up().zip(before) {
             if after > before {
                 let what = format!("{} writes that waited for the tier {tier} were given up", after - before);
@@ -401,10 +339,6 @@ impl Cache {
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn scope(&self, key: &Key) -> Key {
-        if self.inner.namespace.is_empty() { key.clone() } else { key.scoped(&self.inner.namespace) }
     }
 
     /// Stores a value that a form has encoded, for exactly as long as `policy` says.
@@ -429,11 +363,11 @@ impl Cache {
             return Err(Error::new(ErrorKind::TooLarge, Operation::Encode, what)
                 .with_help("store it with put_stream"));
         }
-        self.store_whole(key, value, options, version, absent).await
+        self.large().store_whole(key, value, options, version, absent).await
     }
 
     /// The fresh entry under `key`.
-    pub(crate) async fn find(&self, key: impl IntoKey) -> Option<Entry> {
+    async fn find(&self, key: impl IntoKey) -> Option<Entry> {
         let key = self.readable_key(key.into_key())?;
         self.lookup(&key).await.hit()
     }

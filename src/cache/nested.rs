@@ -19,8 +19,8 @@ struct Stack {
     outer: Option<Arc<Stack>>,
 }
 
-/// Which keys the loaders of a cache wait for: an edge for each caller that runs inside of a loader.
-/// Bounded by the callers that there are.
+/// Which keys the loaders of a cache wait for: an edge for each caller that runs inside of a
+/// loader. Bounded by the callers that there are.
 #[derive(Debug, Default)]
 pub(super) struct Waits(Mutex<Vec<(Key, Key)>>);
 
@@ -36,9 +36,9 @@ pub(super) struct Waiting {
 pub(super) struct Circle;
 
 impl Waits {
-    /// Says that the loader which this task is inside of, if it is inside of one, is going to wait for
-    /// `key`. Loaders are followed within a task, and through other tasks that wait for them in this cache;
-    /// a task that a loader spawned is not known to belong to it.
+    /// Says that the loader which this task is inside of, if it is inside of one, is going to wait
+    /// for `key`. Loaders are followed within a task, and through other tasks that wait for them in
+    /// this cache; a task that a loader spawned is not known to belong to it.
     ///
     /// # Errors
     /// [`Circle`] when `key` waits for this loader, directly or through others.

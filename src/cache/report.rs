@@ -19,8 +19,8 @@ pub struct CacheReport {
     /// Of those, the ones that failed.
     pub load_errors: u64,
     /// Of those, the ones whose value was given to its callers and not kept: it is above
-    /// [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES), cannot be encoded, or its loader gave it a lifetime
-    /// or a tag out of bounds. Each is logged as a warning.
+    /// [`MAX_WHOLE_BYTES`](crate::stream::MAX_WHOLE_BYTES), cannot be encoded, or its loader gave
+    /// it a lifetime or a tag out of bounds. Each is logged as a warning.
     pub loads_not_kept: u64,
     /// Callers that waited for another caller's loader instead of running their own.
     pub loads_joined: u64,

@@ -1,4 +1,5 @@
-//! The tiers of a cache as they are given to its builder, before it is known by which clock it goes.
+//! The tiers of a cache as they are given to its builder, before it is known by which clock it
+//! goes.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -106,20 +107,9 @@ impl Tier {
 }
 
 impl Known {
-    /// The most bytes that it holds, where that is known.
-    pub(super) fn capacity(&self) -> Option<u64> {
-        match self {
-            #[cfg(feature = "memory")]
-            Self::Memory(memory) => Some(memory.stats().capacity),
-            #[cfg(feature = "disk")]
-            Self::Disk(disk) => Some(disk.capacity()),
-            _ => None,
-        }
-    }
-
     /// # Errors
-    /// [`ErrorKind::Config`] when the tier goes by another clock: what the cache stores would be expired for
-    /// it, or live on.
+    /// [`ErrorKind::Config`] when the tier goes by another clock: what the cache stores would be
+    /// expired for it, or live on.
     pub(super) fn check_clock(&self, clock: &dyn Clock) -> Result<(), Error> {
         let (name, time): (_, Timestamp) = match self {
             #[cfg(feature = "memory")]

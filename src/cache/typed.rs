@@ -22,10 +22,10 @@ use crate::large;
 
 /// The values of type `T` under one prefix, kept as one [`Policy`] says. [`Cache::typed`] makes it.
 ///
-/// A value is encoded when it is stored and decoded when it is first read; from then on the memory tier
-/// has the decoded value beside the bytes, and a hit costs one more reference to it. Decoded values live
-/// as long as their entries do in memory. They are not part of what the memory tier charges: count with
-/// about the same again.
+/// A value is encoded when it is stored and decoded when it is first read; from then on the memory
+/// tier has the decoded value beside the bytes, and a hit costs one more reference to it. Decoded
+/// values live as long as their entries do in memory. They are not part of what the memory tier
+/// charges: count with about the same again.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -53,8 +53,8 @@ pub struct Typed<T, C = Json> {
 }
 
 impl Cache {
-    /// A handle on the values of type `T` under `prefix`, kept as `policy` says. The key `7` of the prefix
-    /// `users` is the key `("users", 7)` of the cache.
+    /// A handle on the values of type `T` under `prefix`, kept as `policy` says. The key `7` of the
+    /// prefix `users` is the key `("users", 7)` of the cache.
     #[must_use]
     pub fn typed<T>(&self, prefix: impl Into<Arc<str>>, policy: impl Into<Policy>) -> Typed<T> {
         let (prefix, policy) = (prefix.into(), policy.into());
@@ -88,7 +88,7 @@ where
         {
             return Some(value);
         }
-        let found = self.cache.found(entry).await?;
+        let found = self.cache.large().found(entry).await?;
         self.cache.decoded(&Shared::new(self.codec.clone()), &found)
     }
 

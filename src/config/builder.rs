@@ -5,28 +5,39 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::backends::{self, BackendList, BackendName};
+use super::backend_name::{BackendList, BackendName};
+use super::configuration::{COMMAND, Config};
 use super::env::{self, Env, place_of};
 use super::error::ConfigError;
 use super::file::{Choice, File};
-use super::settings::{Name, Values};
+use super::kinds::{
+    Addresses, Backends, Bytes, FileOf, Ip, NodeSync, Path, PeerIds, Port, Role, Seconds, Secret, Secrets,
+    Sockets, Switch, Text, Url, Wait, Waits,
+};
+use super::name::Name;
+use super::role::NodeRole;
+use super::settings::settings;
 use super::source::Sources;
 use super::value::{Given, Origin, Set};
-use super::{COMMAND, Config, misspelt, peers, secret, untrusted};
+use super::values::Values;
+use super::{backends, misspelt, peers, secret, untrusted};
 
 /// The longest name of an application, in bytes.
 const MAX_APPLICATION_BYTES: usize = 64;
 /// The longest namespace, in bytes.
 const MAX_NAMESPACE_BYTES: usize = 128;
 
-/// Gives settings in code; what is not given comes from the environment, then the file, then defaults.
+/// Gives settings in code; what is not given comes from the environment, then the file, then
+/// defaults.
 ///
 /// `Debug` shows which settings are given, not their values.
 ///
 /// ```
-/// use peercache::ConfigBuilder;
+/// use peercache::config::ConfigBuilder;
 ///
 /// let config = ConfigBuilder::new("my-app").memory_bytes(8 << 20).read_vars(|_| None)?;
 /// assert_eq!(config.settings()?[3].to_string(), "memory_bytes = 8MiB (code)");
@@ -41,7 +52,8 @@ pub struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// No settings yet, for the program called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
+    /// No settings yet, for the program called `application`: 1 to 64 letters, digits, `-`, `_` and
+    /// `.`.
     pub fn new(application: impl Into<String>) -> Self {
         Self { application: application.into(), file: Choice::default(), given: BTreeMap::new() }
     }
@@ -144,12 +156,12 @@ impl ConfigBuilder {
         let place = place_of("XDG_CACHE_HOME", ".cache", env)?;
         Some(match self.application == COMMAND {
             true => place.join(COMMAND),
-            false => place.join(&self.application).join(Path::new(COMMAND)),
+            false => place.join(&self.application).join(COMMAND),
         })
     }
 
-    /// Puts the application into the namespace: two programs never read each other's entries, also where
-    /// one environment gives both a directory and a namespace.
+    /// Puts the application into the namespace: two programs never read each other's entries, also
+    /// where one environment gives both a directory and a namespace.
     fn name_the_application(&self, values: &mut Values, sources: &Sources<'_>) -> Result<(), ConfigError> {
         if self.application == COMMAND {
             return Ok(());
@@ -171,11 +183,56 @@ impl ConfigBuilder {
         Ok(())
     }
 
-    pub(super) fn with(mut self, name: Name, given: Given) -> Self {
+    fn with(mut self, name: Name, given: Given) -> Self {
         self.given.insert(name, given);
         self
     }
 }
+
+/// Makes a method for each setting.
+macro_rules! methods {
+    ($(
+        $(#[doc = $help:literal])+
+        $variant:ident $field:ident: $kind:ident $(= $default:literal)? {
+            kind: $make:expr,
+            variables: [$($variable:literal),+ $(,)?],
+            group: $group:ident,
+            unset: $unset:literal $(,)?
+        }
+    )+) => {
+        impl ConfigBuilder {
+            $(
+                $(#[doc = $help])+
+                pub fn $field(self, value: methods!(@code $kind)) -> Self {
+                    self.with(Name::$variant, $kind::given(value))
+                }
+            )+
+        }
+    };
+
+    // What code gives for each kind.
+    (@code Backends) => { impl IntoIterator<Item = BackendName> };
+    (@code Path) => { impl Into<PathBuf> };
+    (@code FileOf) => { impl Into<PathBuf> };
+    (@code Bytes) => { u64 };
+    (@code Seconds) => { Duration };
+    (@code Wait) => { Duration };
+    (@code Waits) => { impl Into<String> };
+    (@code Text) => { impl Into<String> };
+    (@code Url) => { impl Into<String> };
+    (@code Secret) => { impl Into<String> };
+    (@code Secrets) => { impl IntoIterator<Item = impl Into<String>> };
+    (@code Switch) => { bool };
+    (@code NodeSync) => { bool };
+    (@code Port) => { u16 };
+    (@code Ip) => { IpAddr };
+    (@code Sockets) => { impl IntoIterator<Item = SocketAddr> };
+    (@code Addresses) => { impl IntoIterator<Item = impl Into<String>> };
+    (@code PeerIds) => { impl IntoIterator<Item = impl Into<String>> };
+    (@code Role) => { NodeRole };
+}
+
+settings!(methods);
 
 impl fmt::Debug for ConfigBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,5 +241,27 @@ impl fmt::Debug for ConfigBuilder {
             .field("application", &self.application)
             .field("given", &names)
             .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// The settings in the environment of this process, and in the file that it names, for the
+    /// program called `application`: 1 to 64 letters, digits, `-`, `_` and `.`.
+    ///
+    /// # Errors
+    /// The first mistake found. A secret is looked at by [`Config::open`] and [`Config::settings`].
+    pub fn from_env(application: impl Into<String>) -> Result<Self, ConfigError> {
+        ConfigBuilder::new(application).read_env()
+    }
+
+    /// The settings that `var` gives, by variable name, and those of the file that it names.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`].
+    pub fn from_vars(
+        application: impl Into<String>,
+        var: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        ConfigBuilder::new(application).read_vars(var)
     }
 }

@@ -20,8 +20,8 @@ impl<'a> Env<'a> {
         Self { lookup: Box::new(lookup), names: Vec::new() }
     }
 
-    /// The first of `names` that is set, the newer name before its aliases, and its value without white
-    /// space around it. What is blank counts as unset.
+    /// The first of `names` that is set, the newer name before its aliases, and its value without
+    /// white space around it. What is blank counts as unset.
     pub(super) fn get(&self, names: &[&'static str]) -> Option<(&'static str, String)> {
         names.iter().find_map(|name| {
             let value = (self.lookup)(name)?.trim().to_owned();
@@ -64,8 +64,8 @@ pub(super) fn of_this_process<T>(
     }
 }
 
-/// A base directory (XDG Base Directory Specification): from its variable, which must be absolute to
-/// count, else in the home directory.
+/// A base directory (XDG Base Directory Specification): from its variable, which must be absolute
+/// to count, else in the home directory.
 pub(super) fn place_of(variable: &'static str, in_home: &str, env: &Env<'_>) -> Option<PathBuf> {
     let home = || env.one("HOME").map(|home| Path::new(&home).join(in_home));
     env.one(variable).map(PathBuf::from).filter(|dir| dir.is_absolute()).or_else(home)

@@ -8,8 +8,8 @@ use super::value::{Given, Origin, Raw};
 
 /// A setting that cannot be used, or a store that cannot be opened with it.
 ///
-/// `Display` is one line: where the setting was made (the variable, or file and line), its value, what
-/// is wrong, what to do. The value of a secret is never part of it.
+/// `Display` is one line: where the setting was made (the variable, or file and line), its value,
+/// what is wrong, what to do. The value of a secret is never part of it.
 #[derive(Clone, thiserror::Error)]
 #[error("{place}: {problem}; {remedy}")]
 pub struct ConfigError {
@@ -59,7 +59,8 @@ impl ConfigError {
         Self { source: Some(source), ..self }
     }
 
-    /// Where the setting stands, its value, and what is wrong with it. The value of a secret is no part of it.
+    /// Where the setting stands, its value, and what is wrong with it. The value of a secret is no
+    /// part of it.
     #[must_use]
     pub fn problem(&self) -> String {
         format!("{}: {}", self.place, self.problem)
@@ -71,7 +72,8 @@ impl ConfigError {
         &self.remedy
     }
 
-    /// The environment variable that is wrong; for a value given elsewhere, the one that would set it.
+    /// The environment variable that is wrong; for a value given elsewhere, the one that would set
+    /// it.
     #[must_use]
     pub fn variable(&self) -> &str {
         self.variable
@@ -102,6 +104,11 @@ pub(super) fn without_help(error: &Error) -> String {
     let text = error.to_string();
     let advice = error.help().map(|help| format!("; {help}")).unwrap_or_default();
     text.strip_suffix(&advice).unwrap_or(&text).to_owned()
+}
+
+/// The line of `Cargo.toml` that switches `feature` on.
+pub(super) fn cargo_line(version: &str, feature: &str) -> String {
+    format!("peercache = {{ version = \"{version}\", features = [\"{feature}\"] }}")
 }
 
 /// Enough of a value to recognise it by: an error is one line.
@@ -165,8 +172,9 @@ pub(super) fn secret_in(text: &str) -> bool {
     })
 }
 
-/// `text` without what nobody may learn from a message: secrets, tokens of GitHub, the user and password of
-/// a URL, and the values of parameters such as `access_token`. Each is replaced with `…`.
+/// `text` without what must not be in a message: secrets, tokens of GitHub, the user and
+/// password of a URL, and the values of parameters such as `access_token`. Each is replaced with
+/// `…`.
 ///
 /// ```
 /// use peercache::config::redacted;
@@ -186,8 +194,8 @@ pub fn redacted(text: &str) -> String {
         .collect()
 }
 
-/// Without what stands before the last `@` of an address: it may hold a password, also where a name is
-/// expected.
+/// Without what stands before the last `@` of an address: it may hold a password, also where a name
+/// is expected.
 fn without_user(word: &str) -> String {
     let (scheme, rest) = match word.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),

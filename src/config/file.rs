@@ -9,9 +9,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::env::{Env, place_of};
 use super::error::{ConfigError, on_one_line, redacted, shortened};
-use super::kind::quoted;
+use super::name::Name;
+use super::row::{accepted, row};
 use super::secret_file::{Access, access};
-use super::settings::{Name, accepted, nearest};
+use super::spelling::nearest;
 use super::value::{Given, Origin, Raw, Set};
 
 /// The largest file that is read, in bytes. A long one has less than 2 KiB.
@@ -48,8 +49,8 @@ impl File {
     }
 
     /// Reads the file that code or `CACHE_CONFIG` names, else the one at the usual place for
-    /// configuration if there is one. Never one in the working directory: that may be the checkout of
-    /// somebody who must not be able to say where the cache is.
+    /// configuration if there is one. Never one in the working directory: that may be the checkout
+    /// of somebody who must not be able to say where the cache is.
     pub(super) fn find(choice: &Choice, env: &Env<'_>) -> Result<Self, ConfigError> {
         match choice {
             Choice::None => return Ok(Self::none(Origin::Code)),
@@ -217,13 +218,13 @@ fn given(name: Name, value: &DeValue<'_>, origin: &Origin) -> Result<Given, Conf
     };
     match value {
         DeValue::String(text) => Ok(Given::Text(text.trim().to_owned())),
-        DeValue::Integer(number) if name.row().kind.takes_number() => {
+        DeValue::Integer(number) if row(name).kind.takes_number() => {
             // Also 0x10 and 1_000; what does not fit is judged as it stands.
             let decimal = i128::from_str_radix(number.as_str(), number.radix());
             Ok(Given::Number(decimal.map_or_else(|_| number.to_string(), |decimal| decimal.to_string())))
         }
-        DeValue::Boolean(truth) if name.row().kind.takes_truth() => Ok(Given::Text(truth.to_string())),
-        DeValue::Array(values) if name.row().kind.takes_list() => {
+        DeValue::Boolean(truth) if row(name).kind.takes_truth() => Ok(Given::Text(truth.to_string())),
+        DeValue::Array(values) if row(name).kind.takes_list() => {
             let texts = values.iter().map(|value| match value.get_ref() {
                 DeValue::String(text) => Ok(text.trim().to_owned()),
                 _ => Err(wrong("[…]".to_owned(), "this is a list of something else than texts".to_owned())),
@@ -258,4 +259,14 @@ fn is_showable(key: &str) -> bool {
 /// A path on one line.
 fn shown(path: &Path) -> String {
     on_one_line(&path.display().to_string())
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    match path.chars().all(plain) {
+        true => path,
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
 }

@@ -9,16 +9,16 @@ use peercache_seal::Sealed;
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
+use super::name::{Group, Name};
 use super::open::opened_tier;
 use super::secret::Ring;
-use super::settings::{Group, Name};
 use super::value::{Given, Raw};
 
 impl Config {
-    /// The node that these settings name, without a seal: for what is not an entry, such as collecting its
-    /// garbage. Nothing is sent to it.
+    /// The node that these settings name, without a seal: for what is not an entry, such as
+    /// collecting its garbage. Nothing is sent to it.
     ///
     /// # Errors
     /// Settings that cannot be used, in terms of the one to change.
@@ -90,8 +90,7 @@ impl Config {
             error.help().unwrap_or("leave `ipfs` out of CACHE_BACKEND to do without the node").to_owned();
         let variable = error.context("variable").unwrap_or_default();
         let mut shown = self.values.shown().into_iter();
-        let setting =
-            shown.find(|(name, ..)| name.row().group == Group::Ipfs && name.variables()[0] == variable);
+        let setting = shown.find(|(name, ..)| name.group() == Group::Ipfs && name.variables()[0] == variable);
         let told = match setting {
             // A secret is shown as no more than that it is set.
             Some((name, Some(value), origin)) => {

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::Config;
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::secret::Ring;
 use super::value::Origin;
 use crate::cache::CacheBuilder;
@@ -12,11 +12,11 @@ use crate::cache::CacheBuilder;
 const DIR: &str = "journal";
 
 impl Config {
-    /// Gives `builder` the journal that belongs to these settings, sealed with the secret if there is
-    /// one. `shared` says whether any of its tiers is shared with other machines.
+    /// Gives `builder` the journal that belongs to these settings, sealed with the secret if there
+    /// is one. `shared` says whether any of its tiers is shared with other machines.
     ///
-    /// There is none for a process that writes to no shared tier, nor where no place on disk was chosen:
-    /// who lists memory alone has not asked for anything to be kept in the usual directory.
+    /// There is none for a process that writes to no shared tier, nor where no place on disk was
+    /// chosen: who lists memory alone has not asked for anything to be kept in the usual directory.
     pub(super) fn journal_for(
         &self,
         builder: CacheBuilder,
@@ -50,7 +50,8 @@ mod tests {
 
     use peercache_api::{BackendInfo, CacheBackend, Capabilities, Entry, Error, Key, async_trait};
 
-    use crate::{Cache, ConfigBuilder};
+    use crate::Cache;
+    use crate::config::ConfigBuilder;
 
     /// A shared tier that is always empty.
     #[derive(Debug)]
@@ -83,7 +84,8 @@ mod tests {
         }
     }
 
-    /// Whether the cache of these settings, with a shared tier besides, has a journal, and a sealed one.
+    /// Whether the cache of these settings, with a shared tier besides, has a journal, and a sealed
+    /// one.
     async fn journal(config: ConfigBuilder, shared: bool, home: &Path) -> Option<bool> {
         let home = home.to_str().unwrap().to_owned();
         let config = config.without_file().read_vars(|name| (name == "HOME").then(|| home.clone())).unwrap();

@@ -8,9 +8,9 @@ use peercache_chain::{Mode, TierOptions};
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
 #[cfg(feature = "disk")]
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::error::ConfigError;
 #[cfg(feature = "disk")]
 use super::error::without_help;
@@ -26,8 +26,8 @@ impl Config {
         opened_tier(builder, Arc::new(peercache_local::Memory::with_capacity(bytes)), options)
     }
 
-    /// Adds the disk tier. A disk that cannot be used is left out, with a warning, where another tier can
-    /// do its work.
+    /// Adds the disk tier. A disk that cannot be used is left out, with a warning, where another
+    /// tier can do its work.
     #[cfg(feature = "disk")]
     pub(super) async fn open_disk(
         &self,
@@ -45,7 +45,8 @@ impl Config {
             Err(error) => return Err(error),
         };
         if self.untrusted || self.look_only {
-            // What a stranger's code leaves on the disk of a self-hosted runner, later jobs would read.
+            // What a stranger's code leaves on the disk of a self-hosted runner, later jobs would
+            // read.
             options.mode = Mode::ReadOnly;
         }
         let tier: Arc<dyn peercache_api::CacheBackend> = match seal {
@@ -55,8 +56,8 @@ impl Config {
         Ok(opened_tier(builder, tier, options))
     }
 
-    /// Whether the chain is of use without its disk: to a process that goes on, memory is enough; one that
-    /// ends needs a shared tier.
+    /// Whether the chain is of use without its disk: to a process that goes on, memory is enough;
+    /// one that ends needs a shared tier.
     #[cfg(feature = "disk")]
     fn is_dispensable(&self) -> bool {
         self.backends().iter().any(|name| match name {

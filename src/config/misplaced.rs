@@ -1,5 +1,5 @@
-//! Values that are not what their author meant: still in quotes, a placeholder that nothing filled in, a
-//! mask, or a secret in a setting that is shown.
+//! Values that are not what their author meant: still in quotes, a placeholder that nothing filled
+//! in, a mask, or a secret in a setting that is shown.
 
 use super::error::{ConfigError, secret_in};
 use super::value::{Given, Origin, Raw};

@@ -1,13 +1,14 @@
 //! Variables that look like a misspelt setting: ignored in silence, they would seem to work.
 
-use super::settings::{Name, nearest};
+use super::name::Name;
 use super::source::Sources;
+use super::spelling::nearest;
 
 /// Names that other parts of this project read.
 const OTHERS: [&str; 1] = ["CACHE_CONFIG"];
 
-/// A warning for each variable that is nearly the name of a setting, or one with `PEERCACHE_` for `CACHE_`.
-/// Variables that merely begin with `CACHE_` are other programs'.
+/// A warning for each variable that is nearly the name of a setting, or one with `PEERCACHE_` for
+/// `CACHE_`. Variables that merely begin with `CACHE_` are other programs'.
 pub(super) fn warnings(sources: &Sources<'_>) {
     let known = || Name::ALL.iter().flat_map(|name| name.variables()).copied().chain(OTHERS);
     for name in &sources.env.names {

@@ -2,9 +2,10 @@
 
 use crate::cache::CacheBuilder;
 
-use super::error::ConfigError;
-use super::settings::{Name, Values, cargo_line};
+use super::error::{ConfigError, cargo_line};
+use super::name::Name;
 use super::value::{Given, Raw};
+use super::values::Values;
 
 /// The secrets of a process: this build knows none.
 #[derive(Clone, Copy, Debug)]

@@ -14,13 +14,13 @@ use zeroize::Zeroizing;
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
+use super::name::Name;
 use super::open::opened_tier;
-use super::peers::NodeRole;
+use super::role::NodeRole;
 use super::secret::Ring;
-use super::settings::Name;
 
 /// How long a process that does one thing waits for the first peer.
 const CONNECT_WITHIN: Duration = Duration::from_millis(1500);
@@ -37,26 +37,26 @@ pub struct NodeSummary {
     pub name: Option<PeerName>,
     /// The port that it listens on, if any; 0 for any that is free.
     pub listen_port: Option<u16>,
-    /// Where others can dial it, with its name at the end where it is known. Empty for a node that only
-    /// dials out, and for one whose port is any that is free.
+    /// Where others can dial it, with its name at the end where it is known. Empty for a node that
+    /// only dials out, and for one whose port is any that is free.
     pub addresses: Vec<String>,
 }
 
 impl Config {
-    /// The same settings for a process that does one thing and ends, beside a server of this machine that
-    /// has them too: it takes neither the server's port nor its identity.
+    /// The same settings for a process that does one thing and ends, beside a server of this
+    /// machine that has them too: it takes neither the server's port nor its identity.
     ///
-    /// With peers in the chain it is a leaf under a name of its own, does not listen, and dials the port of
-    /// the server on this machine besides the bootstrap peers. A write waits for one shared tier within its
-    /// deadline.
+    /// With peers in the chain it is a leaf under a name of its own, does not listen, and dials the
+    /// port of the server on this machine besides the bootstrap peers. A write waits for one shared
+    /// tier within its deadline.
     #[must_use]
     pub fn one_shot(mut self) -> Self {
         self.one_shot = true;
         self
     }
 
-    /// Who the node of these settings is, and where it will be found, without starting it. A file for its
-    /// identity that does not exist yet is made.
+    /// Who the node of these settings is, and where it will be found, without starting it. A file
+    /// for its identity that does not exist yet is made.
     ///
     /// To learn the addresses of this machine, a port that is free is listened on for a moment.
     ///
@@ -84,9 +84,10 @@ impl Config {
         })
     }
 
-    /// A key for `purpose` that every machine of the fleet comes to by itself: from the secret, full or
-    /// read-only. With the public form it is another one, which only holders of that form share. Without a secret there is none, except for peers that share in clear, where anybody can
-    /// compute it.
+    /// A key for `purpose` that every machine of the fleet comes to by itself: from the secret,
+    /// full or read-only. With the public form it is another one, which only holders of that form
+    /// share. Without a secret there is none, except for peers that share in clear, where anybody
+    /// can compute it.
     ///
     /// # Errors
     /// A secret that cannot be used.
@@ -171,7 +172,8 @@ impl Config {
         Ok(peers)
     }
 
-    /// Where a process of this machine dials the server that has these settings too, if its port is fixed.
+    /// Where a process of this machine dials the server that has these settings too, if its port is
+    /// fixed.
     #[must_use]
     pub fn own_peer_address(&self) -> Option<String> {
         let port = self.values.listen_port.value.filter(|port| *port != 0)?;
@@ -189,7 +191,7 @@ impl Config {
     /// The key of the private network: of the secret, or of nothing where that was asked for.
     fn network_key(&self, ring: Option<&Ring>) -> Result<NetworkKey, ConfigError> {
         match ring {
-            Some(ring) => Ok(crate::network_key(&ring.keyring)),
+            Some(ring) => Ok(crate::network::network_key(&ring.keyring)),
             None if self.values.insecure_plaintext.value => Ok(network_key_of_nobody(self.namespace())),
             None => Err(ConfigError::of_variable(
                 Name::Secret.variables()[0],
@@ -281,8 +283,8 @@ async fn of_this_machine(key: &NetworkKey, port: u16) -> Result<Vec<String>, Con
     Ok(addresses.into_iter().filter_map(with_port).collect())
 }
 
-/// Waits for the first peer, as long as one of the `targets` addresses may still answer or, with `mdns`,
-/// somebody may be found.
+/// Waits for the first peer, as long as one of the `targets` addresses may still answer or, with
+/// `mdns`, somebody may be found.
 async fn first_peer(peers: &Peers, targets: usize, mdns: bool) {
     let settled = async {
         loop {

@@ -8,21 +8,21 @@ use peercache_chain::{TierOptions, WriteBehind, WritePolicy};
 
 use crate::cache::{Cache, CacheBuilder};
 
-use super::Config;
-use super::backends::BackendName;
+use super::backend_name::BackendName;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
 use super::secret::Ring;
 
-/// How long a process that does one thing goes on writing at its end: what it waited for is there by then,
-/// and the journal has the rest.
+/// How long a process that does one thing goes on writing at its end: what it waited for is there
+/// by then, and the journal has the rest.
 const LAST_FLUSH: Duration = Duration::from_secs(1);
 /// How long a process that does one thing waits for a shared tier's answer, where no setting says
 /// otherwise: nothing else asks for the value a moment later.
 const ONE_SHOT_READ: Duration = Duration::from_secs(5);
 
 impl Cache {
-    /// The cache that the environment describes, for the program called `application`; [`Config`] says
-    /// what the name is for, and lists the settings.
+    /// The cache that the environment describes, for the program called `application`; [`Config`]
+    /// says what the name is for, and lists the settings.
     ///
     /// # Errors
     /// A mistake in a setting, or a store that cannot be opened: one line that names the variable,
@@ -33,19 +33,20 @@ impl Cache {
 }
 
 impl Config {
-    /// Opens the cache that these settings describe. With peers in the chain this waits up to 1.5 s for the
-    /// first of them, and goes on without. A disk that cannot be used is left out where another tier can do
-    /// its work, with a warning.
+    /// Opens the cache that these settings describe. With peers in the chain this waits up to 1.5 s
+    /// for the first of them, and goes on without. A disk that cannot be used is left out where
+    /// another tier can do its work, with a warning.
     ///
     /// # Errors
-    /// A store that cannot be opened, a port that is taken, a secret that cannot be used, or none where
-    /// one is needed, in terms of the setting to change. Never because a peer does not answer.
+    /// A store that cannot be opened, a port that is taken, a secret that cannot be used, or none
+    /// where one is needed, in terms of the setting to change. Never because a peer does not
+    /// answer.
     pub async fn open(&self) -> Result<Cache, ConfigError> {
         self.build(self.builder().await?).await
     }
 
-    /// Opens the tiers that these settings describe, and gives them as a builder: to add a tier, a clock or
-    /// a deadline of one's own.
+    /// Opens the tiers that these settings describe, and gives them as a builder: to add a tier, a
+    /// clock or a deadline of one's own.
     ///
     /// # Errors
     /// As [`Config::open`].
@@ -121,7 +122,7 @@ impl Config {
     /// The deadlines of a tier.
     fn tier_options(&self, name: BackendName) -> TierOptions {
         let given =
-            |deadlines: &Option<super::kind::Deadlines>| deadlines.as_ref().and_then(|of| of.of(name));
+            |deadlines: &Option<super::kinds::Deadlines>| deadlines.as_ref().and_then(|of| of.of(name));
         let is_local = matches!(name, BackendName::Memory | BackendName::Disk);
         let mut options = TierOptions::default();
         options.read_deadline = given(&self.values.read_timeout.value)
@@ -130,7 +131,8 @@ impl Config {
         options
     }
 
-    /// The longest that a read takes: as given, else long enough for the longest deadline that was given.
+    /// The longest that a read takes: as given, else long enough for the longest deadline that was
+    /// given.
     fn read_budget(&self) -> Option<Duration> {
         let longest = || {
             let shared = self

@@ -1,45 +1,14 @@
 //! The settings of the peers tier: when they count, and what does not go together.
 
-use std::fmt;
-
-use super::error::{ConfigError, place};
-use super::settings::{Name, Values, cargo_line};
+use super::error::{ConfigError, cargo_line, place};
+use super::name::Name;
+use super::role::NodeRole;
 use super::source::Sources;
 use super::value::{Origin, Raw};
+use super::values::Values;
 
 /// The port of an anchor that names none.
 const ANCHOR_PORT: u16 = 9100;
-
-/// What this process is for the others of its fleet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeRole {
-    /// An anchor where a fixed port is listened on, else a leaf.
-    #[default]
-    Auto,
-    /// Long-lived and dialable: it stores for others.
-    Anchor,
-    /// It only dials out, and stores nothing for others.
-    Leaf,
-}
-
-impl NodeRole {
-    /// The name, as the setting takes it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Anchor => "anchor",
-            Self::Leaf => "leaf",
-        }
-    }
-}
-
-impl fmt::Display for NodeRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Whether `auto` takes the peers.
 pub(super) fn are_given(values: &Values) -> bool {
@@ -92,47 +61,4 @@ pub(super) fn warnings(sources: &Sources<'_>, is_in_chain: bool) {
             cargo_line(env!("CARGO_PKG_VERSION"), "libp2p")
         ),
     });
-}
-
-/// Whether a text is what the peers' crate takes for one.
-#[cfg(feature = "libp2p")]
-pub(super) mod check {
-    use peercache_api::Error;
-    use peercache_libp2p::{PeerAddress, PeerName};
-
-    /// What is wrong with one text, and what would be right.
-    pub(in crate::config) struct Wrong {
-        pub(in crate::config) problem: String,
-        pub(in crate::config) remedy: String,
-    }
-
-    pub(in crate::config) fn address(text: &str) -> Result<(), Wrong> {
-        text.parse::<PeerAddress>().map(drop).map_err(|error| wrong(&error))
-    }
-
-    pub(in crate::config) fn peer(text: &str) -> Result<(), Wrong> {
-        text.parse::<PeerName>().map(drop).map_err(|error| wrong(&error))
-    }
-
-    fn wrong(error: &Error) -> Wrong {
-        let remedy = error.help().unwrap_or("see docs/settings.md").to_owned();
-        Wrong { problem: error.message().to_owned(), remedy }
-    }
-}
-
-/// Nothing: a build without peers does not know what an address is, and says that it uses none.
-#[cfg(not(feature = "libp2p"))]
-pub(super) mod check {
-    pub(in crate::config) struct Wrong {
-        pub(in crate::config) problem: String,
-        pub(in crate::config) remedy: String,
-    }
-
-    pub(in crate::config) fn address(_: &str) -> Result<(), Wrong> {
-        Ok(())
-    }
-
-    pub(in crate::config) fn peer(_: &str) -> Result<(), Wrong> {
-        Ok(())
-    }
 }

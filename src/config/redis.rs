@@ -8,14 +8,15 @@ use peercache_redis::Redis;
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
+use super::name::Name;
 use super::open::opened_tier;
 use super::secret::Ring;
-use super::settings::Name;
 
 impl Config {
-    /// The server that these settings name, without a seal. Nothing is sent to it before the first call.
+    /// The server that these settings name, without a seal. Nothing is sent to it before the first
+    /// call.
     ///
     /// # Errors
     /// No URL, or settings that cannot be used, in terms of the one to change.

@@ -1,5 +1,5 @@
-//! The bucket that the settings name. Credentials, profiles and roles are the AWS SDK's own matter: they are
-//! neither read nor shown here.
+//! The bucket that the settings name. Credentials, profiles and roles are the AWS SDK's own matter:
+//! they are neither read nor shown here.
 
 use std::sync::Arc;
 
@@ -9,16 +9,17 @@ use peercache_s3::S3;
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
+use super::name::{Group, Name};
 use super::open::opened_tier;
 use super::secret::Ring;
-use super::settings::{Group, Name};
 use super::value::{Given, Raw};
 
 impl Config {
     /// The bucket that these settings name, without a seal: for what is not an entry, such as its
-    /// lifecycle rules. Nothing is sent to it; on a machine without a region the machine's metadata service is asked.
+    /// lifecycle rules. Nothing is sent to it; on a machine without a region the machine's metadata
+    /// service is asked.
     ///
     /// # Errors
     /// No bucket, or settings that cannot be used, in terms of the one to change.
@@ -85,8 +86,7 @@ impl Config {
             error.help().unwrap_or("leave `s3` out of CACHE_BACKEND to do without the bucket").to_owned();
         let variable = error.context("variable").unwrap_or_default();
         let mut shown = self.values.shown().into_iter();
-        let setting =
-            shown.find(|(name, ..)| name.row().group == Group::S3 && name.variables()[0] == variable);
+        let setting = shown.find(|(name, ..)| name.group() == Group::S3 && name.variables()[0] == variable);
         let told = match (setting, OF_THE_SDK.iter().find(|known| **known == variable)) {
             (Some((name, Some(value), origin)), _) => {
                 let raw = Raw { name, given: Given::Text(value), origin: origin.clone() };

@@ -29,9 +29,10 @@ use peercache_seal::{KeyId, Keyring, Secret};
 use crate::cache::CacheBuilder;
 
 use super::error::ConfigError;
-use super::kind::SecretText;
-use super::settings::{Name, Values};
+use super::kinds::SecretText;
+use super::name::Name;
 use super::value::{Given, Origin, Raw, Set};
+use super::values::Values;
 
 /// The secrets as they were given, and what they turned out to be once somebody asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,8 @@ impl Secrets {
         Ok(Self { current, old, ring: Understood::default() })
     }
 
-    /// The secrets, if there are any. The first call takes a fraction of a second for each passphrase.
+    /// The secrets, if there are any. The first call takes a fraction of a second for each
+    /// passphrase.
     pub(super) fn ring(&self) -> Result<Option<&Ring>, ConfigError> {
         let ring = self.ring.0.get_or_init(|| self.understand());
         ring.as_ref().map(Option::as_ref).map_err(Clone::clone)
@@ -134,9 +136,9 @@ impl Ring {
 
 #[cfg(feature = "disk")]
 impl Ring {
-    /// Seals `disk`. Another secret in use in the same directory is told and no more: the entries of
-    /// both lie there side by side, neither readable to the other. Who must `only_look` leaves no mark of its
-    /// own.
+    /// Seals `disk`. Another secret in use in the same directory is told and no more: the entries
+    /// of both lie there side by side, neither readable to the other. Who must `only_look` leaves
+    /// no mark of its own.
     pub(super) async fn seal(
         &self,
         disk: peercache_local::Disk,

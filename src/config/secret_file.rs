@@ -1,7 +1,8 @@
 //! A file that holds a secret: read where nobody else can write it.
 //!
-//! Who can write the file can choose the secret, and so read and write what this cache stores. Who can only
-//! read it is told of in a warning: mounted secrets have mode 0444 or 0440 and belong to root.
+//! Who can write the file can choose the secret, and so read and write what this cache stores. Who
+//! can only read it is told of in a warning: mounted secrets have mode 0444 or 0440 and belong to
+//! root.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -106,8 +107,8 @@ fn this_user(metadata: &fs::Metadata) -> u32 {
     fs::metadata("/proc/self").map_or_else(|_| metadata.uid(), |process| process.uid())
 }
 
-/// Whether `path` is where an engine or systemd mounts secrets for this process, or on a file system that
-/// is mounted read-only.
+/// Whether `path` is where an engine or systemd mounts secrets for this process, or on a file
+/// system that is mounted read-only.
 #[cfg(unix)]
 fn is_secret_mount(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else { return false };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
+use super::configuration::Config;
 
 /// Where a server listens, what it caches, and where commands find it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,8 @@ pub struct ServerSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GitHubSettings {
-    /// Whether answers about public repositories are shared between tokens; `None` where nothing says so.
+    /// Whether answers about public repositories are shared between tokens; `None` where nothing
+    /// says so.
     pub share_public: Option<bool>,
     /// How old an answer may be that stands in for one that cannot be had.
     pub max_stale: Duration,

@@ -1,181 +1,30 @@
 //! The one table of settings.
 //!
-//! A row is everything that there is to say about a setting: its text for users, its kind with bounds, its
-//! variables with their aliases, its default. Parsing, the keys of the file, the methods of
-//! [`ConfigBuilder`], `peercache config`, the command's help and completions, the texts of errors and
-//! `docs/settings.md` come from it. To add a setting, add a row and rewrite the document
-//! (`UPDATE=1 cargo test --test config reference`).
+//! A row is everything that there is to say about a setting: its text for users, its kind with
+//! bounds, its variables with their aliases, its default. Names, parsing, the keys of the file, the
+//! methods of [`ConfigBuilder`](super::ConfigBuilder), `peercache config`, the command's help and
+//! completions, the texts of errors and `docs/reference/settings.md` come from it. To add a
+//! setting, add a row and rewrite the document (`UPDATE=1 cargo test --test config reference`).
+//!
+//! The table is a macro that gives its rows to another one, so that each file makes of them what
+//! belongs there: `name.rs` the names, `row.rs` what is said about each, `values.rs` the values,
+//! `builder.rs` the methods.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
+/// A mebibyte.
+pub(super) const MIB: u64 = 1 << 20;
 
-use peercache_api::MAX_LIFETIME;
+/// The most former secrets.
+#[cfg(feature = "seal")]
+pub(super) const MAX_OLD_SECRETS: usize = peercache_seal::MAX_OLD_SECRETS;
+#[cfg(not(feature = "seal"))]
+pub(super) const MAX_OLD_SECRETS: usize = 4;
 
-use super::backends::BackendName;
-use super::builder::ConfigBuilder;
-use super::error::ConfigError;
-use super::kind::{
-    Addresses, AnyKind, Backends, Bytes, FileOf, Ip, Kind, NodeSync, Path, PeerIds, Port, Role, Seconds,
-    Secret, Secrets, Sockets, Switch, Text, Url, Wait, Waits,
-};
-use super::peers::NodeRole;
-use super::source::Sources;
-use super::value::{Given, Origin, Raw, Set};
-
-/// What there is to say about a setting.
-pub(super) struct Row {
-    pub(super) key: &'static str,
-    /// The variable, then its aliases.
-    pub(super) variables: &'static [&'static str],
-    pub(super) kind: &'static dyn AnyKind,
-    pub(super) default: Option<&'static str>,
-    /// What happens where it is not set, if it has no default.
-    pub(super) unset: &'static str,
-    pub(super) group: Group,
-    pub(super) help: &'static str,
-}
-
-/// What a setting is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Group {
-    /// The chain and the local tiers.
-    Cache,
-    /// Secrets.
-    Secrets,
-    /// The peers tier.
-    Peers,
-    /// The Redis tier.
-    Redis,
-    /// The IPFS tier.
-    Ipfs,
-    /// The S3 tier.
-    S3,
-    /// The Storacha tier.
-    Storacha,
-    /// `peercache serve`, and commands that ask it.
-    Server,
-}
-
-impl Group {
-    /// The heading of the reference.
-    #[must_use]
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Cache => "The cache",
-            Self::Secrets => "Secrets",
-            Self::Peers => "Peers",
-            Self::Redis => "Redis and Valkey",
-            Self::Ipfs => "IPFS",
-            Self::S3 => "S3",
-            Self::Storacha => "Storacha",
-            Self::Server => "The server and GitHub",
-        }
-    }
-}
-
-/// Makes the names, the rows, the values and the builder's methods.
+/// Calls the macro `$expand` with the table.
 macro_rules! settings {
-    ($(
-        $(#[doc = $help:literal])+
-        $variant:ident $field:ident: $kind:ident $(= $default:literal)? {
-            kind: $make:expr,
-            variables: [$($variable:literal),+ $(,)?],
-            group: $group:ident,
-            unset: $unset:literal $(,)?
-        }
-    )+) => {
-        /// A setting, by its place in the reference.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(super) enum Name { $($variant),+ }
-
-        impl Name {
-            /// In the order of the reference.
-            pub(super) const ALL: &'static [Self] = &[$(Self::$variant),+];
-        }
-
-        static ROWS: &[Row] = &[$(Row {
-            key: stringify!($field),
-            variables: &[$($variable),+],
-            kind: &$make,
-            default: settings!(@default $($default)?),
-            unset: $unset,
-            group: Group::$group,
-            help: concat!($($help, "\n"),+),
-        }),+];
-
-        /// Every setting's value.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub(super) struct Values {
-            $(pub(super) $field: settings!(@value $kind $($default)?)),+
-        }
-
-        impl Values {
-            /// Reads each setting from where it is given.
-            pub(super) fn read(sources: &Sources<'_>) -> Result<Self, ConfigError> {
-                Ok(Self { $($field: settings!(@read sources, $variant, $make, $($default)?)),+ })
-            }
-
-            /// Each setting with its value as it may be shown.
-            pub(super) fn shown(&self) -> Vec<(Name, Option<String>, &Origin)> {
-                vec![$((
-                    Name::$variant,
-                    settings!(@show $make, &self.$field.value, $($default)?),
-                    &self.$field.origin,
-                )),+]
-            }
-        }
-
-        impl ConfigBuilder {
-            $(
-                $(#[doc = $help])+
-                pub fn $field(self, value: settings!(@code $kind)) -> Self {
-                    self.with(Name::$variant, $kind::given(value))
-                }
-            )+
-        }
-    };
-
-    (@default) => { None };
-    (@default $default:literal) => { Some($default) };
-    (@value $kind:ident) => { Set<Option<<$kind as Kind>::Value>> };
-    (@value $kind:ident $default:literal) => { Set<<$kind as Kind>::Value> };
-    (@read $sources:ident, $variant:ident, $make:expr,) => { optional($sources, Name::$variant, &$make)? };
-    (@read $sources:ident, $variant:ident, $make:expr, $default:literal) => {
-        with_default($sources, Name::$variant, &$make, $default)?
-    };
-    (@show $make:expr, $value:expr,) => { $value.as_ref().and_then(|value| $make.show(value)) };
-    (@show $make:expr, $value:expr, $default:literal) => { $make.show($value) };
-
-    // What code gives for each kind.
-    (@code Backends) => { impl IntoIterator<Item = BackendName> };
-    (@code Path) => { impl Into<PathBuf> };
-    (@code FileOf) => { impl Into<PathBuf> };
-    (@code Bytes) => { u64 };
-    (@code Seconds) => { Duration };
-    (@code Wait) => { Duration };
-    (@code Waits) => { impl Into<String> };
-    (@code Text) => { impl Into<String> };
-    (@code Url) => { impl Into<String> };
-    (@code Secret) => { impl Into<String> };
-    (@code Secrets) => { impl IntoIterator<Item = impl Into<String>> };
-    (@code Switch) => { bool };
-    (@code NodeSync) => { bool };
-    (@code Port) => { u16 };
-    (@code Ip) => { IpAddr };
-    (@code Sockets) => { impl IntoIterator<Item = SocketAddr> };
-    (@code Addresses) => { impl IntoIterator<Item = impl Into<String>> };
-    (@code PeerIds) => { impl IntoIterator<Item = impl Into<String>> };
-    (@code Role) => { NodeRole };
-}
-
-const MIB: u64 = 1 << 20;
-const TEXT: Text = Text { what: "a text of at most 1024 bytes", most: 1024 };
-
-settings! {
-    /// The tiers in reading order, or `auto` for every tier of this build whose settings are given, or `none`
-    /// for a cache that stores nothing. A list without `memory` and `disk` gets both in front.
+    ($expand:ident) => { $expand! {
+    /// The tiers in reading order, or `auto` for every tier of this build whose settings are given,
+    /// or `none` for a cache that stores nothing. A list without `memory` and `disk` gets both in
+    /// front.
     Backend backend: Backends = "auto" {
         kind: Backends,
         variables: ["CACHE_BACKEND", "CACHE_BACKENDS"],
@@ -200,7 +49,8 @@ settings! {
         unset: "",
     }
 
-    /// The most bytes that the disk tier holds. The journal may have another 64 MiB for each process.
+    /// The most bytes that the disk tier holds. The journal may have another 64 MiB for each
+    /// process.
     DiskBytes disk_bytes: Bytes = "1GiB" {
         kind: Bytes { least: 16 * MIB },
         variables: ["CACHE_DISK_BYTES"],
@@ -264,8 +114,8 @@ settings! {
         unset: "entries are stored in clear, on this machine only",
     }
 
-    /// A file that holds the secret, such as one that an engine mounts. Nobody but this user and root may
-    /// be able to write it.
+    /// A file that holds the secret, such as one that an engine mounts. Nobody but this user and
+    /// root may be able to write it.
     SecretFile secret_file: FileOf {
         kind: FileOf(Name::Secret),
         variables: ["CACHE_SECRET_FILE"],
@@ -281,8 +131,8 @@ settings! {
         unset: "none",
     }
 
-    /// Whether shared tiers are used without a secret, in clear: whoever reaches a port of the peers, or may
-    /// write the store, reads and changes everything.
+    /// Whether shared tiers are used without a secret, in clear: whoever reaches a port of the
+    /// peers, or may write the store, reads and changes everything.
     InsecurePlaintext insecure_plaintext: Switch = "false" {
         kind: Switch,
         variables: ["CACHE_INSECURE_PLAINTEXT"],
@@ -322,7 +172,8 @@ settings! {
         unset: "none",
     }
 
-    /// What this node is for others: an anchor can be dialled and stores for others, a leaf only dials out.
+    /// What this node is for others: an anchor can be dialled and stores for others, a leaf only
+    /// dials out.
     Role role: Role = "auto" {
         kind: Role,
         variables: ["CACHE_ROLE"],
@@ -330,7 +181,8 @@ settings! {
         unset: "an anchor where the port is fixed, else a leaf",
     }
 
-    /// Derives the node's identity from the secret and this name. No two nodes of a fleet may have one name.
+    /// Derives the node's identity from the secret and this name. No two nodes of a fleet may have
+    /// one name.
     NodeName node_name: Text {
         kind: Text { what: "a name of 1 to 255 bytes as text", most: 255 },
         variables: ["CACHE_NODE_NAME"],
@@ -403,7 +255,7 @@ settings! {
 
     /// What the names of all its keys begin with.
     RedisPrefix redis_prefix: Text {
-        kind: TEXT,
+        kind: Text::SHORT,
         variables: ["REDIS_PREFIX", "CACHE_REDIS_PREFIX"],
         group: Redis,
         unset: "`peercache`",
@@ -430,7 +282,7 @@ settings! {
 
     /// The folder of the node's MFS that holds the entries.
     IpfsPrefix ipfs_prefix: Text {
-        kind: TEXT,
+        kind: Text::SHORT,
         variables: ["IPFS_PREFIX"],
         group: Ipfs,
         unset: "`peercache`",
@@ -564,7 +416,8 @@ settings! {
         unset: "`127.0.0.1:9180`, unless a socket is given",
     }
 
-    /// The Unix socket on which `peercache serve` listens, and which `stats`, `peers` and `explain --url` ask.
+    /// The Unix socket on which `peercache serve` listens, and which `stats`, `peers` and `explain
+    /// --url` ask.
     Socket socket: Path {
         kind: Path,
         variables: ["CACHE_SOCKET"],
@@ -596,7 +449,8 @@ settings! {
         unset: "`true` where the upstream is api.github.com",
     }
 
-    /// How old an answer may be that is given while GitHub fails or the quota is spent, in whole seconds.
+    /// How old an answer may be that is given while GitHub fails or the quota is spent, in whole
+    /// seconds.
     GithubMaxStale github_max_stale: Seconds = "3600" {
         kind: Seconds { what: "an age", least: 0, most: MAX_LIFETIME.as_secs() },
         variables: ["CACHE_GITHUB_MAX_STALE"],
@@ -611,215 +465,7 @@ settings! {
         group: Server,
         unset: "the built-in table",
     }
+
+    } };
 }
-
-/// The most former secrets.
-#[cfg(feature = "seal")]
-const MAX_OLD_SECRETS: usize = peercache_seal::MAX_OLD_SECRETS;
-#[cfg(not(feature = "seal"))]
-const MAX_OLD_SECRETS: usize = 4;
-
-impl Name {
-    pub(super) fn row(self) -> &'static Row {
-        &ROWS[self as usize]
-    }
-
-    /// The key in the file.
-    pub(super) fn key(self) -> &'static str {
-        self.row().key
-    }
-
-    /// The variables, the one to use first.
-    pub(super) fn variables(self) -> &'static [&'static str] {
-        self.row().variables
-    }
-
-    /// Whether its value must never be shown.
-    pub(super) fn is_secret(self) -> bool {
-        self.row().kind.is_secret()
-    }
-
-    /// The setting that names a file with the value of this one.
-    pub(super) fn file(self) -> Option<Self> {
-        Self::ALL.iter().copied().find(|name| name.row().kind.file_of() == Some(self))
-    }
-
-    pub(super) fn from_key(key: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|name| name.key() == key)
-    }
-
-    /// The settings that say something about the peers and nothing about other tiers.
-    pub(super) fn of_peers() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().copied().filter(|name| name.row().group == Group::Peers)
-    }
-}
-
-/// A value that need not be given.
-fn optional<K: Kind>(
-    sources: &Sources<'_>,
-    name: Name,
-    kind: &K,
-) -> Result<Set<Option<K::Value>>, ConfigError> {
-    let Some(raw) = sources.get(name)? else { return Ok(Set::default(None)) };
-    if kind.blank_is_unset() && raw.given.is_blank() {
-        return Ok(Set { value: None, origin: raw.origin });
-    }
-    let value = Some(kind.parse(&raw, sources.env)?);
-    Ok(Set { value, origin: raw.origin })
-}
-
-/// A value that has a default.
-fn with_default<K: Kind>(
-    sources: &Sources<'_>,
-    name: Name,
-    kind: &K,
-    default: &str,
-) -> Result<Set<K::Value>, ConfigError> {
-    let default = || Raw { name, given: Given::Text(default.to_owned()), origin: Origin::Default };
-    let raw = sources.get(name)?.unwrap_or_else(default);
-    let value = kind.parse(&raw, sources.env)?;
-    Ok(Set { value, origin: raw.origin })
-}
-
-/// What `name` takes, as the remedy of a value that is of no use.
-pub(super) fn accepted(name: Name) -> String {
-    name.row().kind.accepted(name.row().default)
-}
-
-/// What `CACHE_BACKEND` takes in this build.
-pub(super) fn accepted_backends() -> String {
-    let names: Vec<_> = BackendName::built().into_iter().map(BackendName::as_str).collect();
-    format!("a comma-separated list of {}, or `auto`, or `none`", names.join(", "))
-}
-
-/// What a size is, with the setting's default for an example.
-pub(super) fn accepted_bytes(default: Option<&str>) -> String {
-    let example = default.unwrap_or("64MiB");
-    format!("give a whole number of bytes, or one with a unit such as {example}")
-}
-
-/// The line of `Cargo.toml` that switches `feature` on.
-pub(super) fn cargo_line(version: &str, feature: &str) -> String {
-    format!("peercache = {{ version = \"{version}\", features = [\"{feature}\"] }}")
-}
-
-/// The name among `known` that `name` was probably meant to be: at most two letters differ, or its words
-/// stand in another order.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let words = |name: &str| {
-        let mut words: Vec<_> = name.split('_').map(str::to_owned).collect();
-        words.sort_unstable();
-        words
-    };
-    let most = if name.len() < 10 { 1 } else { 2 };
-    let distance = |known: &str| match words(known) == words(name) {
-        true => 1,
-        false => distance(name, known),
-    };
-    known
-        .into_iter()
-        .map(|known| (distance(known), known))
-        .filter(|(distance, _)| *distance <= most)
-        .min()
-        .map(|near| near.1)
-}
-
-/// How many letters have to be changed, added, left out or swapped with their neighbour.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<_>, Vec<_>) = (one.bytes().collect(), other.bytes().collect());
-    let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let changed = rows[i][j] + usize::from(a != b);
-            let mut least = changed.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
-}
-
-/// What the table says about a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SettingInfo {
-    /// Its key in the file.
-    pub key: &'static str,
-    /// Its variable, then the variable's aliases.
-    pub variables: &'static [&'static str],
-    /// What it is about.
-    pub group: Group,
-    /// What it does.
-    pub help: String,
-    /// The kind of its value, with unit and bounds.
-    pub kind: String,
-    /// The default, or what happens where it is not set.
-    pub default: String,
-    /// Whether its value is never shown.
-    pub secret: bool,
-}
-
-/// Every setting that there is, in the order of the reference.
-#[must_use]
-pub fn known_settings() -> Vec<SettingInfo> {
-    let info = |name: &Name| {
-        let row = name.row();
-        let default = match (row.default, row.unset) {
-            (Some(default), "") => format!("`{default}`"),
-            (Some(default), unset) => format!("`{default}`; {unset}"),
-            (None, unset) => unset.to_owned(),
-        };
-        SettingInfo {
-            key: row.key,
-            variables: row.variables,
-            group: row.group,
-            help: row.help.split_whitespace().collect::<Vec<_>>().join(" "),
-            kind: row.kind.described(),
-            default,
-            secret: row.kind.is_secret(),
-        }
-    };
-    Name::ALL.iter().map(info).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_unique_and_defaults_are_accepted() {
-        let mut variables: Vec<_> = ROWS.iter().flat_map(|row| row.variables).collect();
-        let count = variables.len();
-        variables.sort_unstable();
-        variables.dedup();
-        assert_eq!(variables.len(), count);
-        assert_eq!(ROWS.len(), Name::ALL.len());
-        for name in Name::ALL {
-            assert_eq!(Name::from_key(name.key()), Some(*name));
-            assert!(name.row().default.is_some() || !name.row().unset.is_empty(), "{}", name.key());
-        }
-    }
-
-    #[test]
-    fn nearest_misspelt_name_is_found() {
-        let known = ["CACHE_DIR", "CACHE_DISK_BYTES", "CACHE_ENABLE_P2P", "CACHE_BOOTSTRAP_PEERS"];
-        let near = |name| nearest(name, known);
-        assert_eq!(near("CACHE_DIRS"), Some("CACHE_DIR"));
-        assert_eq!(near("CACHE_BOOTSTRAP_PERS"), Some("CACHE_BOOTSTRAP_PEERS"));
-        assert_eq!(near("CACHE_BOOTSTRAP_PEER"), Some("CACHE_BOOTSTRAP_PEERS"));
-        assert_eq!(near("CACHE_P2P_ENABLE"), Some("CACHE_ENABLE_P2P"));
-        assert_eq!(near("CACHE_DKSI_BYTES"), Some("CACHE_DISK_BYTES"));
-        assert_eq!(near("CACHE_DRIVER"), None, "another program's");
-    }
-
-    #[test]
-    fn distance_counts_a_swap_once() {
-        assert_eq!(distance("abcd", "abdc"), 1);
-        assert_eq!(distance("abc", ""), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
-}
+pub(super) use settings;

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Config;
+use super::configuration::Config;
 use super::error::ConfigError;
-use super::settings::Name;
+use super::name::Name;
 use super::value::Origin;
 
 /// A setting as it may be shown, and where its value came from.

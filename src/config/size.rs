@@ -1,8 +1,8 @@
 //! Sizes in bytes as people write them.
 
-/// The number of bytes that `text` stands for: a whole number, alone or with a unit. `k`, `KiB`, `m`,
-/// `MiB`, `g`, `GiB`, `t`, `TiB` are powers of 1024; `KB`, `MB`, `GB`, `TB` are powers of 1000. Case
-/// does not matter. `None` when it is none of these or does not fit.
+/// The number of bytes that `text` stands for: a whole number, alone or with a unit. Powers of
+/// 1024 are `k`, `KiB`, `m`, `MiB`, `g`, `GiB`, `t`, `TiB`; powers of 1000 are `KB`, `MB`, `GB`,
+/// `TB`. Case does not matter. `None` when it is none of these or does not fit.
 pub(super) fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();

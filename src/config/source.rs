@@ -7,8 +7,9 @@ use std::path::Path;
 use super::env::Env;
 use super::error::ConfigError;
 use super::file::File;
-use super::kind::{Kind as _, Path as PathKind};
-use super::settings::Name;
+use super::kinds::{Kind as _, Path as PathKind};
+use super::name::Name;
+use super::row::file_of;
 use super::value::{Given, Origin, Raw};
 use super::{misplaced, secret_file};
 
@@ -21,11 +22,11 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The value of `name` that counts. What is blank in the environment or the file is not given; in
-    /// code it is. A value that another setting names a file for is read from there.
+    /// The value of `name` that counts. What is blank in the environment or the file is not given;
+    /// in code it is. A value that another setting names a file for is read from there.
     pub(super) fn get(&self, name: Name) -> Result<Option<Raw>, ConfigError> {
         let own = self.given(name);
-        let named = name.file().and_then(|file| self.given(file));
+        let named = file_of(name).and_then(|file| self.given(file));
         let raw = match (own, named) {
             (Some(own), Some(named)) if rank(&own.origin) == rank(&named.origin) => {
                 return Err(ConfigError::of(

@@ -8,11 +8,11 @@ use peercache_storacha::{Storacha, Token};
 
 use crate::cache::CacheBuilder;
 
-use super::Config;
+use super::configuration::Config;
 use super::error::{ConfigError, without_help};
+use super::name::{Group, Name};
 use super::open::opened_tier;
 use super::secret::Ring;
-use super::settings::{Group, Name};
 use super::value::{Given, Raw};
 
 impl Config {
@@ -77,7 +77,7 @@ impl Config {
         let variable = error.context("variable").unwrap_or_default();
         let mut shown = self.values.shown().into_iter();
         let setting =
-            shown.find(|(name, ..)| name.row().group == Group::Storacha && name.variables()[0] == variable);
+            shown.find(|(name, ..)| name.group() == Group::Storacha && name.variables()[0] == variable);
         let told = match setting {
             // A secret is shown as no more than that it is set.
             Some((name, Some(value), origin)) => {

@@ -1,6 +1,6 @@
-//! Whether this process is a job of GitHub Actions that somebody without write access to the repository
-//! may have started. What such a job writes, everybody would read, so by default it writes nothing that
-//! outlives it.
+//! Whether this process is a job of GitHub Actions that somebody without write access to the
+//! repository may have started. What such a job writes, everybody would read, so by default it
+//! writes nothing that outlives it.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +10,8 @@ use serde::Deserialize;
 use super::env::Env;
 use super::value::Origin;
 
-/// What is read of the file that describes the event, in bytes. GitHub's payloads have at most 25 MB.
+/// What is read of the file that describes the event, in bytes. GitHub's payloads have at most 25
+/// MB.
 const MAX_EVENT_BYTES: u64 = 32 << 20;
 
 /// An event that is not trusted, and the variable that says so.
@@ -67,11 +68,11 @@ struct Repo {
     full_name: String,
 }
 
-/// The event that started this job, if it is one that an outsider can cause. Where the payload cannot be
-/// read, that is assumed.
+/// The event that started this job, if it is one that an outsider can cause. Where the payload
+/// cannot be read, that is assumed.
 ///
-/// The events are those for which GitHub itself gives its cache read-only since 2026-06-26, where a fork
-/// is behind them: `pull_request` and its reviews, `pull_request_target`, `issue_comment` and
+/// The events are those for which GitHub itself gives its cache read-only since 2026-06-26, where a
+/// fork is behind them: `pull_request` and its reviews, `pull_request_target`, `issue_comment` and
 /// `workflow_run`.
 pub(super) fn event(env: &Env<'_>) -> Option<Untrusted> {
     const VARIABLES: [&str; 2] = ["GITHUB_EVENT_NAME", "GITHUB_EVENT_PATH"];
@@ -113,8 +114,8 @@ fn is_trusted(name: &str, event: &Event) -> Option<bool> {
         "issue_comment" => {
             let association = event.comment.as_ref()?.author_association.as_deref()?;
             let issue = event.issue.as_ref()?;
-            // Anybody can write a comment; only members of the repository are trusted, and not below a
-            // stranger's pull request, whose code such jobs check out.
+            // Anybody can write a comment; only members of the repository are trusted, and not
+            // below a stranger's pull request, whose code such jobs check out.
             let author = issue.author_association.as_deref().is_some_and(is_member);
             Some(is_member(association) && (issue.pull_request.is_none() || author))
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::settings::Name;
+use super::name::Name;
 
 /// Where a setting's value comes from. Earlier variants win over later ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

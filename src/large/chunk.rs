@@ -10,8 +10,9 @@ use peercache_chain::{LookupOptions, PutOutcome, WritePolicy};
 use super::digest::{Digest, digest};
 use super::error::LargeError;
 use super::manifest::Manifest;
+use super::values::LargeValues;
 use super::{LEAST_BYTES_PER_SECOND, SHARED_READ_WINDOW};
-use crate::cache::Cache;
+use crate::entries::Entries;
 
 /// `peercache/chunk/<minutes>/<BLAKE3 in hexadecimal>`, before the cache's namespace is applied.
 fn key(keep_minutes: u32, digest: &Digest) -> Result<Key, Error> {
@@ -23,32 +24,34 @@ fn key(keep_minutes: u32, digest: &Digest) -> Result<Key, Error> {
     Key::new(text)
 }
 
-/// Stores a chunk in every tier that may be written; newest wins, and both are equal. `policy` says which shared
-/// tiers are waited for.
+/// Stores a chunk in every tier that may be written and has room for the `whole` value; newest
+/// wins, and both are equal. `policy` says which shared tiers are waited for.
 pub(super) async fn store(
-    cache: &Cache,
+    entries: &Entries,
     keep_minutes: u32,
     chunk: Bytes,
     policy: WritePolicy,
+    whole: u64,
 ) -> Result<(Digest, PutOutcome), Error> {
     let digest = digest(&chunk).await;
-    let version = cache.next_version();
+    let version = entries.next_version();
     // True since ever, so its age may be counted from the version: then the newer of two writes is
     // always the one that lives longer, even if a wall clock was set back between them.
     let entry = Entry::builder(chunk, version, version.wall)
         .fresh_for(Duration::from_secs(60 * u64::from(keep_minutes)))
         .build()?;
-    Ok((digest, cache.put_entry_with(&key(keep_minutes, &digest)?, entry, policy).await))
+    Ok((digest, entries.write_part(&key(keep_minutes, &digest)?, entry, policy, whole).await))
 }
 
-/// Whether a local tier still has the chunk: one that is smaller than the value evicts its first chunks for its
-/// last ones.
-pub(super) async fn is_held(cache: &Cache, keep_minutes: u32, digest: &Digest) -> bool {
+/// Whether a local tier still has the chunk: one that is smaller than the value evicts its first
+/// chunks for its last ones.
+pub(super) async fn is_held(entries: &Entries, keep_minutes: u32, digest: &Digest) -> bool {
     let Ok(key) = key(keep_minutes, digest) else { return false };
-    cache.chain().peek_local(&cache.scope(&key)).await.is_some()
+    entries.chain().peek_local(&entries.scope(&key)).await.is_some()
 }
 
-/// How much longer than a small entry a chunk of `len` bytes may take, with as many beside it as there are.
+/// How much longer than a small entry a chunk of `len` bytes may take, with as many beside it as
+/// there are.
 fn patience(len: usize) -> Duration {
     let beside = len as u64 * SHARED_READ_WINDOW as u64;
     Duration::from_millis(beside * 1000 / LEAST_BYTES_PER_SECOND)
@@ -63,17 +66,21 @@ pub(super) struct Chunk {
 }
 
 /// Chunk `index` of `manifest`, verified.
-pub(super) async fn fetch(cache: &Cache, manifest: &Manifest, index: u64) -> Result<Chunk, LargeError> {
+pub(super) async fn fetch(
+    values: &LargeValues,
+    manifest: &Manifest,
+    index: u64,
+) -> Result<Chunk, LargeError> {
     let chunks = manifest.chunks();
-    let stats = cache.large_stats();
+    let stats = values.stats();
     let missing = || {
         stats.chunks_missing.add_one();
         LargeError::ChunkMissing { index, chunks }
     };
     let expected = manifest.digest(index).ok_or_else(missing)?;
     let key = key(manifest.keep_minutes, expected).map_err(|_| missing())?;
-    let lookup =
-        cache.lookup_with(&key, LookupOptions::new().extra_time(patience(manifest.chunk_len(index)))).await;
+    let options = LookupOptions::new().extra_time(patience(manifest.chunk_len(index))).part_of(manifest.len);
+    let lookup = values.entries.lookup_with(&key, options).await;
     let shared = lookup.shared;
     let chunk = lookup.hit().ok_or_else(missing)?.into_value();
     if chunk.len() != manifest.chunk_len(index) || digest(&chunk).await != *expected {

@@ -8,9 +8,9 @@ pub(super) type Digest = [u8; 32];
 /// What is hashed without a break: well below a millisecond on every processor.
 const STRIDE: usize = 128 * 1024;
 
-/// The BLAKE3 of `bytes`, with a break after every stride so that others get their turn. No thread of
-/// the blocking pool is used: the more of them there are, the more memory the allocator keeps for them.
-/// Cancel-safe.
+/// The BLAKE3 of `bytes`, with a break after every stride so that others get their turn. No thread
+/// of the blocking pool is used: the more of them there are, the more memory the allocator keeps
+/// for them. Cancel-safe.
 pub(super) async fn digest(bytes: &Bytes) -> Digest {
     let mut hash = blake3::Hasher::new();
     let mut strides = bytes.chunks(STRIDE).peekable();

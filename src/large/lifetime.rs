@@ -14,8 +14,8 @@ const MIN_KEEP_MINUTES: u32 = 16;
 /// two, at least 16, at most 30 days.
 ///
 /// It is part of the chunk's key, so all who write a key store it with one lifetime. A write that
-/// replaces another therefore always extends it, and a short-lived value never takes chunks away from
-/// a long-lived one that shares them. No read before the write, no race.
+/// replaces another therefore always extends it, and a short-lived value never takes chunks away
+/// from a long-lived one that shares them. No read before the write, no race.
 pub(super) fn keep_minutes(lifetime: Duration) -> u32 {
     let minutes = lifetime.as_millis().div_ceil(60_000);
     let minutes = u32::try_from(minutes).unwrap_or(u32::MAX).clamp(MIN_KEEP_MINUTES, MAX_KEEP_MINUTES);

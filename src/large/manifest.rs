@@ -1,4 +1,5 @@
-//! The manifest: which chunks make up a value. `docs/large-values.md` describes it to the byte.
+//! The manifest: which chunks make up a value. `docs/reference/manifest-format.md` describes it to
+//! the byte.
 
 use std::fmt;
 
@@ -165,8 +166,8 @@ impl Manifest {
         Ok(bytes.into())
     }
 
-    /// The manifest in `bytes`. The list of digests is a slice of them: nothing is allocated but the
-    /// content type.
+    /// The manifest in `bytes`. The list of digests is a slice of them: nothing is allocated but
+    /// the content type.
     ///
     /// # Errors
     /// - [`ErrorKind::Unsupported`] for a format version that this build does not know.

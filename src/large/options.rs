@@ -4,14 +4,16 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::Ttl;
+use crate::ttl::Ttl;
 
 /// What a value that is streamed in is kept with. A [`Ttl`] alone is enough for most.
 ///
 /// ```
-/// use peercache::{StreamOptions, Ttl};
+/// use peercache::Ttl;
+/// use peercache::stream::StreamOptions;
 ///
-/// let options = StreamOptions::new(Ttl::from_secs(3600)).content_type("application/zip").tag("release:v1");
+/// let options = StreamOptions::new(Ttl::from_secs(3600));
+/// let options = options.content_type("application/zip").tag("release:v1");
 /// # let _ = options;
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -22,6 +24,7 @@ pub struct StreamOptions {
     pub(crate) etag: Option<String>,
     pub(crate) last_modified: Option<String>,
     pub(crate) tags: Vec<String>,
+    pub(crate) expected_len: u64,
     /// What the bytes of a plain entry are when decoded.
     pub(crate) decoded: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -47,6 +50,13 @@ impl StreamOptions {
     /// The origin's modification date, as received.
     pub fn last_modified(mut self, date: impl Into<String>) -> Self {
         self.last_modified = Some(date.into());
+        self
+    }
+
+    /// How many bytes are going to come, where that is known, as of a file: a tier without room for so
+    /// many is left out from the first byte on, where it would find out only on the way. Not checked.
+    pub fn expected_len(mut self, bytes: u64) -> Self {
+        self.expected_len = bytes;
         self
     }
 

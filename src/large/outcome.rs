@@ -15,21 +15,23 @@ pub struct PutStreamOutcome {
     pub len: u64,
     /// How many chunks were written; none for a value of at most [`crate::stream::PLAIN_BYTES`].
     pub chunks: u64,
-    /// Whether the value can be read back: every part is in some tier or on its way to one, and so is
-    /// the manifest. A value that is larger than the local tiers, which make room for its last chunks
-    /// by giving up its first ones, is not stored. Otherwise what was under the key before is still there.
+    /// Whether the value can be read back: every part is in some tier or on its way to one, and so
+    /// is the manifest. A value that is larger than the local tiers, which make room for its last
+    /// chunks by giving up its first ones, is not stored. Otherwise what was under the key before
+    /// is still there.
     pub stored: bool,
-    /// Tier by tier: `Stored` for those that took every part, else how the first of the parts that went
-    /// worst did.
+    /// Tier by tier: `Stored` for those that took every part, else how the first of the parts that
+    /// went worst did.
     pub outcome: PutOutcome,
 }
 
-/// Why a value could not be streamed in. No failure of a backend is among the reasons:
-/// [`PutStreamOutcome`] tells of those.
+/// Why a value could not be streamed in. Failures of backends are not among the reasons; they are
+/// in [`PutStreamOutcome`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PutStreamError {
-    /// The source failed. Nothing was stored under the key; what it gave before that expires by itself.
+    /// The source failed. Nothing was stored under the key; what it gave before that expires by
+    /// itself.
     Source(Box<dyn StdError + Send + Sync>),
     /// The value, its lifetime or its metadata is out of bounds.
     Entry(Error),
@@ -59,7 +61,8 @@ impl From<Error> for PutStreamError {
     }
 }
 
-/// Whether some tier holds a part or is going to: chains may write to shared tiers in the background.
+/// Whether some tier holds a part or is going to: chains may write to shared tiers in the
+/// background.
 pub(super) fn is_taken(part: &PutOutcome) -> bool {
     part.tiers.iter().any(|tier| rank(&tier.put) < NOT_TAKEN)
 }

@@ -4,42 +4,17 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use peercache_api::Entry;
 
+use super::found::{Found, is_absent};
 use super::manifest::Manifest;
+use super::reserved::is_manifest;
 use super::stream::LargeStream;
 use super::value::LargeValue;
-use super::{MAX_WHOLE_BYTES, chunk, is_manifest};
-use crate::cache::{Cache, Found, IntoKey, is_absent};
+use super::values::LargeValues;
+use super::{MAX_WHOLE_BYTES, chunk};
 
-impl Cache {
-    /// The fresh value under `key`, of any size, to be read piece by piece.
-    ///
-    /// The first chunk is read and verified before this answers: when it is missing or altered, the
-    /// answer is a miss. The others are found missing or altered on the way, which the stream says
-    /// with an error, never by ending early. Memory is bounded; see [`LargeStream`].
-    ///
-    /// ```
-    /// # use peercache::{Cache, Key, Memory, Ttl};
-    /// # use futures_util::TryStreamExt;
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-    /// # let cache = Cache::builder().tier(Memory::with_capacity(32 << 20)).build()?;
-    /// let key = Key::new("artifact")?;
-    /// cache.put_bytes(&key, vec![7; 5 << 20], Ttl::from_secs(60)).await?;
-    ///
-    /// let Some(value) = cache.get_stream(&key).await else { return Ok(()) };
-    /// assert_eq!(value.len(), 5 << 20);
-    /// let tail: Vec<_> = value.range(value.len() - 100..value.len()).try_collect().await?;
-    /// assert_eq!(tail.concat(), [7; 100]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub async fn get_stream(&self, key: impl IntoKey) -> Option<LargeValue> {
-        self.open_entry(self.find(key).await?).await
-    }
-
-    /// The value that `entry` stands for: its own, or that of the manifest which it is. For entries
-    /// that [`Cache::lookup`] gave, stale ones too. `None` as for [`Cache::get_stream`].
-    pub async fn open_entry(&self, entry: Entry) -> Option<LargeValue> {
+impl LargeValues {
+    /// The value that `entry` stands for: its own, or that of the manifest which it is.
+    pub(crate) async fn open(&self, entry: Entry) -> Option<LargeValue> {
         if is_absent(&entry) {
             return None;
         }
@@ -52,7 +27,7 @@ impl Cache {
         Some(LargeValue::chunked(meta, self.clone(), manifest, first))
     }
 
-    /// The bytes that `entry` stands for; see [`Cache::found`]. `None` for an absence, too.
+    /// The bytes that `entry` stands for; see [`LargeValues::found`]. `None` for an absence, too.
     pub(crate) async fn whole(&self, entry: Entry) -> Option<Bytes> {
         if !is_manifest(&entry) {
             return (!is_absent(&entry)).then(|| entry.into_value());
@@ -60,8 +35,8 @@ impl Cache {
         self.found(entry).await.map(|found| found.bytes)
     }
 
-    /// The value that `entry` stands for, put together in memory: one of at most [`MAX_WHOLE_BYTES`], of
-    /// which every chunk is there and as it was.
+    /// The value that `entry` stands for, put together in memory: one of at most
+    /// [`MAX_WHOLE_BYTES`], of which every chunk is there and as it was.
     pub(crate) async fn found(&self, entry: Entry) -> Option<Found> {
         if !is_manifest(&entry) {
             return Some(Found::plain(entry));
@@ -73,7 +48,7 @@ impl Cache {
     async fn joined(&self, entry: Entry) -> Option<Found> {
         let manifest = self.read_manifest(&entry)?;
         let Some(len) = usize::try_from(manifest.len).ok().filter(|len| *len <= MAX_WHOLE_BYTES) else {
-            self.large_stats().values_too_large.add_one();
+            self.stats().values_too_large.add_one();
             return None;
         };
         // Before there is room for all: a manifest alone shall not cost 64 MiB.
@@ -90,7 +65,7 @@ impl Cache {
     fn read_manifest(&self, entry: &Entry) -> Option<Manifest> {
         Manifest::decode(entry.value())
             .inspect_err(|error| {
-                self.large_stats().manifests_unreadable.add_one();
+                self.stats().manifests_unreadable.add_one();
                 tracing::debug!(%error, "a manifest cannot be read");
             })
             .ok()

@@ -14,8 +14,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// The pieces of `source`, put together to chunks of exactly `chunk_bytes`; only the last is
 /// shorter, none is empty. Ends at the first error.
 ///
-/// Every chunk owns its memory alone: one that were a slice of a larger buffer would keep that alive
-/// for as long as a memory tier holds it. Holds one chunk and one piece at a time.
+/// Every chunk owns its memory alone: one that were a slice of a larger buffer would keep that
+/// alive for as long as a memory tier holds it. Holds one chunk and one piece at a time.
 pub(super) fn chunks<S, E>(source: S, chunk_bytes: usize) -> impl Stream<Item = Result<Bytes, E>>
 where
     S: Stream<Item = Result<Bytes, E>>,
@@ -56,7 +56,7 @@ where
 }
 
 /// What `reader` gives, in pieces of at most 64 KiB.
-pub(super) fn pieces(reader: impl AsyncRead) -> impl Stream<Item = io::Result<Bytes>> {
+pub(crate) fn pieces(reader: impl AsyncRead) -> impl Stream<Item = io::Result<Bytes>> {
     stream::unfold(Some(Box::pin(reader)), async |reader| {
         let mut reader = reader?;
         let mut piece = BytesMut::zeroed(READ_BYTES);

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// Why large values that were there could not be served. The chain's own counters see each chunk and
-/// each manifest as an entry of its own.
+/// Why large values that were there could not be served. The chain's own counters see each chunk
+/// and each manifest as an entry of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LargeReport {
@@ -21,7 +21,7 @@ pub struct LargeReport {
 
 /// The counters behind a [`LargeReport`].
 #[derive(Debug, Default)]
-pub(crate) struct LargeStats {
+pub(super) struct LargeStats {
     pub(super) chunks_missing: Count,
     pub(super) chunks_corrupt: Count,
     pub(super) manifests_unreadable: Count,
@@ -29,7 +29,7 @@ pub(crate) struct LargeStats {
 }
 
 impl LargeStats {
-    pub(crate) fn report(&self) -> LargeReport {
+    pub(super) fn report(&self) -> LargeReport {
         LargeReport {
             chunks_missing: self.chunks_missing.get(),
             chunks_corrupt: self.chunks_corrupt.get(),

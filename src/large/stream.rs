@@ -15,19 +15,19 @@ use tokio::task::JoinSet;
 use super::chunk::{self, Chunk};
 use super::error::LargeError;
 use super::manifest::Manifest;
+use super::values::LargeValues;
 use super::{READ_WINDOW, SHARED_READ_WINDOW};
-use crate::cache::Cache;
 
 type Parts = Pin<Box<dyn Stream<Item = Result<Bytes, LargeError>> + Send>>;
 
 /// The bytes of a large value or of a range of it, in order and verified, in pieces of at most one
 /// chunk (a plain entry's value comes in one piece).
 ///
-/// Either all bytes come, or an error does and then nothing: an end without an error is the end of the
-/// value. Two chunks are on their way, four where the first came from a shared tier: 2 or 12 MiB (more
-/// where another cache cut the value into longer chunks, of 4 MiB at most). They are fetched in tasks of the
-/// runtime, which end when it is dropped; dropping it at any point is safe. It must be polled within a tokio
-/// runtime.
+/// Either all bytes come, or an error does and then nothing: an end without an error is the end of
+/// the value. Two chunks are on their way, four where the first came from a shared tier: 2 or 12
+/// MiB (more where another cache cut the value into longer chunks, of 4 MiB at most). They are
+/// fetched in tasks of the runtime, which end when it is dropped; dropping it at any point is safe.
+/// It must be polled within a tokio runtime.
 pub struct LargeStream {
     parts: Parts,
     remaining: u64,
@@ -41,7 +41,12 @@ impl LargeStream {
     }
 
     /// The bytes of `range`, which lies within the value; `first` is chunk 0.
-    pub(super) fn chunked(cache: Cache, manifest: Arc<Manifest>, range: Range<u64>, first: Chunk) -> Self {
+    pub(super) fn chunked(
+        values: LargeValues,
+        manifest: Arc<Manifest>,
+        range: Range<u64>,
+        first: Chunk,
+    ) -> Self {
         let remaining = range.end.saturating_sub(range.start);
         if remaining == 0 {
             return Self::whole(Bytes::new());
@@ -51,12 +56,12 @@ impl LargeStream {
         let indices = range.start / chunk_bytes..range.end.div_ceil(chunk_bytes);
         let parts = stream::iter(indices)
             .map(move |index| {
-                let (cache, manifest, range) = (cache.clone(), Arc::clone(&manifest), range.clone());
+                let (values, manifest, range) = (values.clone(), Arc::clone(&manifest), range.clone());
                 let at_hand = (index == 0).then(|| first.bytes.clone());
                 async move {
                     let chunk = match at_hand {
                         Some(chunk) => chunk,
-                        None => aside(cache, manifest, index).await?,
+                        None => aside(values, manifest, index).await?,
                     };
                     Ok(within(&chunk, index * chunk_bytes, &range))
                 }
@@ -78,12 +83,12 @@ impl LargeStream {
     }
 }
 
-/// As [`chunk::fetch`], in a task of its own: what one chunk costs the processor (copied out of its body, unsealed,
-/// hashed) does not hold up the others. The task ends with this future.
-async fn aside(cache: Cache, manifest: Arc<Manifest>, index: u64) -> Result<Bytes, LargeError> {
+/// As [`chunk::fetch`], in a task of its own: what one chunk costs the processor (copied out of its
+/// body, unsealed, hashed) does not hold up the others. The task ends with this future.
+async fn aside(values: LargeValues, manifest: Arc<Manifest>, index: u64) -> Result<Bytes, LargeError> {
     let chunks = manifest.chunks();
     let mut task = JoinSet::new();
-    task.spawn(async move { Ok(chunk::fetch(&cache, &manifest, index).await?.bytes) });
+    task.spawn(async move { Ok(chunk::fetch(&values, &manifest, index).await?.bytes) });
     match task.join_next().await {
         Some(Ok(fetched)) => fetched,
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

@@ -9,7 +9,7 @@ use peercache_api::Metadata;
 use super::chunk::Chunk;
 use super::manifest::Manifest;
 use super::stream::LargeStream;
-use crate::cache::Cache;
+use super::values::LargeValues;
 
 /// A value that can be read piece by piece, whole or in part, as often as wanted.
 ///
@@ -23,7 +23,7 @@ pub struct LargeValue {
 #[derive(Clone, Debug)]
 enum Parts {
     Plain(Bytes),
-    Chunked { cache: Cache, manifest: Arc<Manifest>, first: Chunk },
+    Chunked { values: LargeValues, manifest: Arc<Manifest>, first: Chunk },
 }
 
 impl LargeValue {
@@ -32,9 +32,9 @@ impl LargeValue {
     }
 
     /// `meta` is the manifest entry's; the value's content type is in the manifest.
-    pub(super) fn chunked(mut meta: Metadata, cache: Cache, manifest: Manifest, first: Chunk) -> Self {
+    pub(super) fn chunked(mut meta: Metadata, values: LargeValues, manifest: Manifest, first: Chunk) -> Self {
         meta.content_type.clone_from(&manifest.content_type);
-        Self { meta, parts: Parts::Chunked { cache, manifest: Arc::new(manifest), first } }
+        Self { meta, parts: Parts::Chunked { values, manifest: Arc::new(manifest), first } }
     }
 
     /// The value's length in bytes.
@@ -72,8 +72,8 @@ impl LargeValue {
     }
 
     /// The bytes of `range`, counted from 0, the end exclusive. What lies beyond the value's end is
-    /// left out; [`LargeStream::remaining`] says how many bytes there are. Reads and verifies only the
-    /// chunks that the range touches.
+    /// left out; [`LargeStream::remaining`] says how many bytes there are. Reads and verifies only
+    /// the chunks that the range touches.
     #[must_use]
     pub fn range(&self, range: Range<u64>) -> LargeStream {
         let end = range.end.min(self.len());
@@ -84,8 +84,8 @@ impl LargeValue {
                 let at = |position| usize::try_from(position).unwrap_or(value.len());
                 LargeStream::whole(value.slice(at(range.start)..at(range.end)))
             }
-            Parts::Chunked { cache, manifest, first } => {
-                LargeStream::chunked(cache.clone(), Arc::clone(manifest), range, first.clone())
+            Parts::Chunked { values, manifest, first } => {
+                LargeStream::chunked(values.clone(), Arc::clone(manifest), range, first.clone())
             }
         }
     }

@@ -1,33 +1,31 @@
 //! Writing values of any size: chunks first, then the manifest that names them.
 
 use std::convert::Infallible;
-use std::error::Error as StdError;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use peercache_api::{Entry, EntryBuilder, Error, ErrorKind, Key, Operation, Timestamp, Version};
 use peercache_chain::{PutOutcome, WritePolicy};
-use tokio::io::AsyncRead;
 
 use super::lifetime::keep_minutes;
 use super::manifest::{DIGEST_BYTES, Manifest};
 use super::options::StreamOptions;
-use super::outcome::{PutStreamError, PutStreamOutcome, is_taken, merge, refuse_as_too_large};
+use super::outcome::{PutStreamOutcome, is_taken, merge, refuse_as_too_large};
+use super::values::LargeValues;
 use super::{
     AHEAD_CHUNKS, CHECKED_CHUNKS, CHUNK_BYTES, MAX_LARGE_BYTES, PLAIN_BYTES, SHARED_CHUNK_BYTES,
     SHARED_WRITE_WINDOW, WRITE_WINDOW, chunk, reserved, source,
 };
-use crate::cache::{Cache, IntoKey};
 
 /// Which write this is, and since when its value is true: as of the call, not of the last byte.
 #[derive(Clone, Copy)]
-struct Moment {
-    version: Version,
+pub(crate) struct Moment {
+    pub(crate) version: Version,
     created: Timestamp,
 }
 
 /// What stopped a write, with the source's error as it came.
-enum Failure<E> {
+pub(crate) enum Failure<E> {
     Source(E),
     Entry(Error),
 }
@@ -38,6 +36,17 @@ impl<E> From<Error> for Failure<E> {
     }
 }
 
+/// How chunks are written.
+#[derive(Clone, Copy)]
+struct Stores {
+    chunk_bytes: usize,
+    /// How many at a time.
+    window: usize,
+    keep_minutes: u32,
+    /// What the caller expects the value to have in all.
+    expected_len: u64,
+}
+
 /// The chunks that were written.
 #[derive(Default)]
 struct Written {
@@ -46,59 +55,15 @@ struct Written {
     outcome: Option<PutOutcome>,
 }
 
-impl Cache {
-    /// Stores what `source` gives, up to [`MAX_LARGE_BYTES`]. What has at most [`PLAIN_BYTES`] becomes
-    /// a plain entry, what has more becomes chunks and a manifest.
-    ///
-    /// The write counts as of this call: a removal or another write that comes while the source is
-    /// being read wins. Readers see the old value until every chunk is stored. Besides what the tiers
-    /// hold, at most 9 MiB of the value are in memory, the source's own piece, and 32 bytes for each
-    /// chunk.
-    ///
-    /// Beyond the first 15 MiB the source is read no faster than shared tiers take the value, whatever
-    /// the [`WritePolicy`], so that what waits for them keeps within its bounds; one that is away is not
-    /// waited for.
-    ///
-    /// Cancel-safe: dropped before its end, it leaves the old value; chunks that were written already
-    /// expire by themselves.
-    ///
-    /// # Errors
-    /// The source's own; or that the value, the lifetime or the metadata is out of bounds, which is
-    /// found before the source is read as far as it can be. Never because a backend failed: the
-    /// outcome says which tiers took it.
-    pub async fn put_stream<S, E>(
-        &self,
-        key: impl IntoKey,
-        source: S,
-        options: impl Into<StreamOptions>,
-    ) -> Result<PutStreamOutcome, PutStreamError>
-    where
-        S: Stream<Item = Result<Bytes, E>>,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        let key = &key.into_key()?;
-        let moment = Moment { version: self.next_version(), created: self.now() };
-        self.store_stream(key, source, options.into(), moment).await.map_err(|failure| match failure {
-            Failure::Source(error) => PutStreamError::Source(error.into()),
-            Failure::Entry(error) => PutStreamError::Entry(error),
-        })
+impl LargeValues {
+    /// Which write begins now.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { version: self.entries.next_version(), created: self.entries.now() }
     }
 
-    /// As [`Cache::put_stream`], from a reader.
-    ///
-    /// # Errors
-    /// As [`Cache::put_stream`].
-    pub async fn put_reader(
-        &self,
-        key: impl IntoKey,
-        reader: impl AsyncRead,
-        options: impl Into<StreamOptions>,
-    ) -> Result<PutStreamOutcome, PutStreamError> {
-        self.put_stream(key, source::pieces(reader), options).await
-    }
-
-    /// Stores a value that is in memory already, as chunks where it is above [`PLAIN_BYTES`]. It counts
-    /// as written with `version`. `absent` says that it is the cache's own mark of an absence.
+    /// Stores a value that is in memory already, as chunks where it is above [`PLAIN_BYTES`]. It
+    /// counts as written with `version`. `absent` says that it is the cache's own mark of an
+    /// absence.
     pub(crate) async fn store_whole(
         &self,
         key: &Key,
@@ -107,7 +72,7 @@ impl Cache {
         version: Version,
         absent: bool,
     ) -> Result<PutOutcome, Error> {
-        let moment = Moment { version, created: self.now() };
+        let moment = Moment { version, created: self.entries.now() };
         if !absent {
             reserved::check(options.content_type.as_deref())?;
         }
@@ -118,6 +83,7 @@ impl Cache {
             }
             return Ok(self.write_entry(key, entry).await);
         }
+        let options = options.expected_len(value.len() as u64);
         let source = stream::iter([Ok::<_, Infallible>(value)]);
         // Boxed, so that small writes do not carry the room for it about.
         match Box::pin(self.store_stream(key, source, options, moment)).await {
@@ -126,7 +92,8 @@ impl Cache {
         }
     }
 
-    async fn store_stream<S, E>(
+    /// Stores what `source` gives, as of `moment`.
+    pub(crate) async fn store_stream<S, E>(
         &self,
         key: &Key,
         source: S,
@@ -142,7 +109,7 @@ impl Cache {
         let lifetime = probe.metadata().fresh_for.saturating_add(probe.metadata().stale_for);
         let keep_minutes = keep_minutes(lifetime);
 
-        let (chunk_bytes, window) = match self.is_shared() {
+        let (chunk_bytes, window) = match self.entries.is_shared() {
             true => (SHARED_CHUNK_BYTES, SHARED_WRITE_WINDOW),
             false => (CHUNK_BYTES, WRITE_WINDOW),
         };
@@ -157,16 +124,14 @@ impl Cache {
         }
         if head_len <= PLAIN_BYTES {
             let entry = self.described(joined(head, head_len), &options, moment).build()?;
-            let outcome = self.put_entry(key, entry).await;
+            let outcome = self.write_entry(key, entry).await;
             let stored = is_taken(&outcome);
             return Ok(PutStreamOutcome { len: head_len as u64, chunks: 0, stored, outcome });
         }
 
         let chunks = stream::iter(head.into_iter().map(Ok)).chain(chunks);
-        let (mut written, complete) = self.write_chunks(chunks, window, keep_minutes).await?;
-        if self.large_room().is_some_and(|room| written.len > room) {
-            written.outcome.iter_mut().for_each(refuse_as_too_large);
-        }
+        let stores = Stores { chunk_bytes, window, keep_minutes, expected_len: options.expected_len };
+        let (written, complete) = self.write_chunks(chunks, stores).await?;
         let (len, count) = (written.len, (written.digests.len() / DIGEST_BYTES) as u64);
         let held = complete && self.is_held(&written, keep_minutes).await;
         let mut outcome = written.outcome;
@@ -190,10 +155,11 @@ impl Cache {
         Ok(PutStreamOutcome { len, chunks: count, stored, outcome })
     }
 
-    /// Whether what was written can be read back: it is in a shared tier or on its way to one, or every
-    /// chunk is still in a local one. Of more than [`CHECKED_CHUNKS`] that many are looked at.
+    /// Whether what was written can be read back: it is in a shared tier or on its way to one, or
+    /// every chunk is still in a local one. Of more than [`CHECKED_CHUNKS`] that many are looked
+    /// at.
     async fn is_held(&self, written: &Written, keep_minutes: u32) -> bool {
-        if self.is_shared() && written.outcome.as_ref().is_some_and(|outcome| self.shares(outcome)) {
+        if self.entries.is_shared() && written.outcome.as_ref().is_some_and(|outcome| self.shares(outcome)) {
             return true;
         }
         let chunks = written.digests.len() / DIGEST_BYTES;
@@ -201,33 +167,36 @@ impl Cache {
         // The last one too, and the first one in any case: it is what makes room first.
         for index in (0..chunks).step_by(step).chain(chunks.checked_sub(1)) {
             let Some(digest) = written.digests[index * DIGEST_BYTES..].first_chunk() else { return false };
-            if !chunk::is_held(self, keep_minutes, digest).await {
+            if !chunk::is_held(&self.entries, keep_minutes, digest).await {
                 return false;
             }
         }
         true
     }
 
-    /// Writes the chunks, `window` at a time, until the end, or until one is taken by no tier or the value has
-    /// become larger than every tier; says which.
+    /// Writes the chunks until the end, or until one is taken by no tier, as when none has room for
+    /// what the value has become; says which.
     ///
-    /// The first ones wait for shared tiers as the chain's policy says, the others for the first attempt of each:
-    /// what is read faster than a shared tier takes it would push the value's own chunks out of the queue.
+    /// The first ones wait for shared tiers as the chain's policy says, the others for the first
+    /// attempt of each: what is read faster than a shared tier takes it would push the value's own
+    /// chunks out of the queue.
     async fn write_chunks<E>(
         &self,
         chunks: impl Stream<Item = Result<Bytes, E>>,
-        window: usize,
-        keep_minutes: u32,
+        stores: Stores,
     ) -> Result<(Written, bool), Failure<E>> {
+        let Stores { chunk_bytes, window, keep_minutes, expected_len } = stores;
         let stores = chunks
             .enumerate()
             .map(|(index, chunk)| {
-                let cache = self.clone();
-                let policy = if index < AHEAD_CHUNKS { self.policy() } else { WritePolicy::All };
+                let entries = self.entries.clone();
+                let policy = if index < AHEAD_CHUNKS { self.entries.policy() } else { WritePolicy::All };
                 async move {
                     let chunk = chunk.map_err(Failure::Source)?;
                     let len = chunk.len() as u64;
-                    let (digest, outcome) = chunk::store(&cache, keep_minutes, chunk, policy).await?;
+                    let whole = expected_len.max(index as u64 * chunk_bytes as u64 + len);
+                    let (digest, outcome) =
+                        chunk::store(&entries, keep_minutes, chunk, policy, whole).await?;
                     Ok::<_, Failure<E>>((len, digest, outcome))
                 }
             })
@@ -241,7 +210,7 @@ impl Cache {
                 return Err(too_large().into());
             }
             written.digests.extend_from_slice(&digest);
-            let taken = is_taken(&outcome) && self.large_room().is_none_or(|room| written.len <= room);
+            let taken = is_taken(&outcome);
             merge(&mut written.outcome, outcome);
             if !taken {
                 return Ok((written, false));
@@ -250,9 +219,13 @@ impl Cache {
         Ok((written, true))
     }
 
+    async fn write_entry(&self, key: &Key, entry: Entry) -> PutOutcome {
+        self.entries.write(key, entry, self.entries.policy()).await
+    }
+
     fn described(&self, value: Bytes, options: &StreamOptions, moment: Moment) -> EntryBuilder {
         let mut entry = Entry::builder(value, moment.version, moment.created)
-            .fresh_for(options.ttl.fresh_or(self.default_ttl()))
+            .fresh_for(options.ttl.fresh_or(self.entries.default_ttl()))
             .stale_for(options.ttl.stale());
         if let Some(content_type) = &options.content_type {
             entry = entry.content_type(content_type);

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use peercache::{CacheBackend, Chain, Clock, Memory};
+use peercache::chain::Chain;
+use peercache::{CacheBackend, Clock, Memory};
 use peercache_testkit::ManualClock;
 use peercache_testkit::conformance::{Time, assert_conforms, from_fn};
 

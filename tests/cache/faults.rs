@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use peercache::{ErrorKind, Outcome, Ttl};
+use peercache::chain::Outcome;
+use peercache::{ErrorKind, Ttl};
 
 use crate::support::{Broken, World, key};
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use peercache::{FetchError, MAX_LIFETIME, MAX_VALUE_BYTES, MAX_WHOLE_BYTES, Outcome, Ttl};
+use peercache::backend::{MAX_LIFETIME, MAX_VALUE_BYTES};
+use peercache::chain::Outcome;
+use peercache::stream::MAX_WHOLE_BYTES;
+use peercache::{FetchError, Ttl};
 use tokio::sync::{Notify, oneshot};
 
 use crate::support::{World, key};

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::backend::{BackendInfo, Capabilities, async_trait};
+use peercache::chain::WriteBehind;
+use peercache::report::JournalReport;
 use peercache::seal::{Keyring, Secret};
-use peercache::{
-    BackendInfo, Cache, CacheBackend, Capabilities, Entry, Error, JournalReport, Key, Memory, Ttl,
-    WriteBehind, async_trait,
-};
+use peercache::{Cache, CacheBackend, Entry, Error, Key, Memory, Ttl};
 
 use crate::support::{Broken, World, key};
 
@@ -22,7 +22,7 @@ impl CacheBackend for Far {
         &self.0
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         None
     }
 
@@ -58,7 +58,8 @@ fn cache(world: &World, dir: &Path, ring: Option<&Keyring>, far: Option<&Arc<Mem
     builder.build().unwrap()
 }
 
-/// What a process with this ring makes of the journal: what it reports, and whether it took over the write.
+/// What a process with this ring makes of the journal: what it reports, and whether it took over
+/// the write.
 async fn next(world: &World, dir: &Path, ring: Option<&Keyring>) -> (Option<JournalReport>, Option<String>) {
     let far = world.memory();
     let cache = cache(world, dir, ring, Some(&far));

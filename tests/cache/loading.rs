@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use peercache::backend::Operation;
+use peercache::fetch::{Codec, LoadReason};
 use peercache::{
-    Bytes, Cache, Codec, Error, ErrorKind, FetchError, FetchedFrom, LoadReason, Memory, Operation, Policy,
-    Refresh, Ttl, Typed,
+    Bytes, Cache, Error, ErrorKind, FetchError, FetchedFrom, Memory, Policy, Refresh, Ttl, Typed,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -272,12 +273,12 @@ impl Codec for Counting {
     const CONTENT_TYPE: &'static str = "application/x-counting";
 
     fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Result<Vec<u8>, Error> {
-        peercache::Json.encode(value)
+        peercache::fetch::Json.encode(value)
     }
 
     fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Error> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        peercache::Json.decode(bytes)
+        peercache::fetch::Json.decode(bytes)
     }
 }
 

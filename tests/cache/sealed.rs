@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::backend::Operation;
 use peercache::seal::{Sealed, Secret};
-use peercache::{Cache, Memory, Operation, Ttl};
+use peercache::{Cache, Memory, Ttl};
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 
 use crate::support::{World, key};
@@ -57,7 +58,7 @@ async fn whatever_a_store_changes_is_a_miss_and_counted() {
     }
 }
 
-/// What `docs/sealing.md` promises about a store that answers with what it was given before.
+/// What `docs/design/sealing.md` promises about a store that answers with what it was given before.
 #[tokio::test]
 async fn an_older_write_is_hidden_by_whoever_knows_a_newer_one_and_ends_with_its_lifetime() {
     let world = World::default();

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use peercache::{
-    BackendInfo, Cache, CacheBackend, CacheBuilder, Capabilities, Clock, Entry, Error, ErrorKind, Key,
-    Memory, NodeId, Operation, async_trait,
-};
+use peercache::backend::{BackendInfo, Capabilities, NodeId, Operation, async_trait};
+use peercache::{Cache, CacheBackend, CacheBuilder, Clock, Entry, Error, ErrorKind, Key, Memory};
 use peercache_testkit::ManualClock;
 
 #[derive(Clone, Debug, Default)]
@@ -79,7 +77,7 @@ impl CacheBackend for Broken {
         self.fail(Operation::Close)
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         None
     }
 }

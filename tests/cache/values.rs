@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use peercache::{Cache, ErrorKind, Freshness, MAX_LIFETIME, MAX_VALUE_BYTES, NodeId, Outcome, Ttl, Version};
+use peercache::backend::{Freshness, MAX_LIFETIME, MAX_VALUE_BYTES, NodeId, Version};
+use peercache::chain::Outcome;
+use peercache::{Cache, ErrorKind, Ttl};
 use serde::{Deserialize, Serialize};
 
 use crate::support::{World, key};

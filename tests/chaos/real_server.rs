@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use peercache::{BackendInfo, CacheBackend, Clock, Entry, Error, Fleet, Key};
+use peercache::backend::{BackendInfo, Fleet};
+use peercache::{CacheBackend, Clock, Entry, Error, Key};
 use peercache_testkit::ManualClock;
 #[cfg(feature = "redis")]
 use peercache_testkit::servers::RedisServer;

@@ -73,7 +73,7 @@ impl CacheBackend for Map {
         Ok(())
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         None
     }
 }
@@ -279,7 +279,7 @@ impl<B: CacheBackend> CacheBackend for Named<B> {
         self.inner.close().await
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         self.inner.fleet()
     }
 }

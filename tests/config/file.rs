@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use insta::assert_snapshot;
 use peercache::config::MAX_CONFIG_FILE_BYTES;
-use peercache::{BackendName, Config, ConfigBuilder, ConfigError};
+use peercache::config::{BackendName, ConfigBuilder};
+use peercache::{Config, ConfigError};
 use tempfile::TempDir;
 
 use crate::read;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use peercache::config::{BackendName, ConfigBuilder};
 use peercache::config::{NodeRole, Setting};
-use peercache::{BackendName, ConfigBuilder};
 
 const SECRETS: [&str; 4] = [
     "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug",
@@ -171,11 +171,11 @@ const ROWS: [Row; 50] = [
         code: |builder| builder.bootstrap_peers(["/dns4/a/tcp/1", "/ip6/fd00::1/tcp/2"]),
         variables: &["CACHE_BOOTSTRAP_PEERS", "CACHE_P2P_BOOTSTRAP"],
         environment: "/dns4/mcp-server/tcp/9100, ,/ip4/172.17.0.1/tcp/9100",
-        file: "['/dnsaddr/peers.example.org']",
+        file: "['/dns/peers.example.org/tcp/9100']",
         shown: [
             "/dns4/a/tcp/1,/ip6/fd00::1/tcp/2",
             "/dns4/mcp-server/tcp/9100,/ip4/172.17.0.1/tcp/9100",
-            "/dnsaddr/peers.example.org",
+            "/dns/peers.example.org/tcp/9100",
             "not set",
         ],
     },

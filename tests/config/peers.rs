@@ -1,9 +1,10 @@
 //! The settings of the peers: when they count, what they open, and what their mistakes say.
 
 use insta::assert_snapshot;
+use peercache::config::ConfigBuilder;
 use peercache::config::NodeRole;
 use peercache::seal::Secret;
-use peercache::{Config, ConfigBuilder, Key, Ttl};
+use peercache::{Config, Key, Ttl};
 
 use crate::read;
 
@@ -71,9 +72,9 @@ fn mistakes() {
             )
         );
     }
-    assert_snapshot!(complaint(&[("CACHE_BOOTSTRAP_PEERS", "172.17.0.1:9100,/dns4/host/tcp/9100,/ip4/10.0.0.1/udp/1/quic-v1")]), @r#"CACHE_BOOTSTRAP_PEERS="172.17.0.1:9100,/dns4/host/tcp/9100,/ip4/10.0.0.1/udp/1/quic-v1": not usable: "172.17.0.1:9100" (this is no address of a peer), "/ip4/10.0.0.1/udp/1/quic-v1" (this kind of address is not used here); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
-    assert_snapshot!(complaint(&[("CACHE_P2P_BOOTSTRAP", "/ip4/169.254.169.254/tcp/80")]), @r#"CACHE_P2P_BOOTSTRAP="/ip4/169.254.169.254/tcp/80": not usable: "/ip4/169.254.169.254/tcp/80" (nobody can be dialled at this address); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
-    assert_snapshot!(complaint(&[("CACHE_ANNOUNCE_ADDRS", "host")]), @r#"CACHE_ANNOUNCE_ADDRS="host": not usable: "host" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
+    assert_snapshot!(complaint(&[("CACHE_BOOTSTRAP_PEERS", "172.17.0.1:9100,/dns4/host/tcp/9100,/ip4/10.0.0.1/udp/1/quic-v1")]), @r#"CACHE_BOOTSTRAP_PEERS="172.17.0.1:9100,/dns4/host/tcp/9100,/ip4/10.0.0.1/udp/1/quic-v1": not usable: "172.17.0.1:9100" (this is no address of a peer), "/ip4/10.0.0.1/udp/1/quic-v1" (this kind of address is not used here); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end"#);
+    assert_snapshot!(complaint(&[("CACHE_P2P_BOOTSTRAP", "/ip4/169.254.169.254/tcp/80")]), @r#"CACHE_P2P_BOOTSTRAP="/ip4/169.254.169.254/tcp/80": not usable: "/ip4/169.254.169.254/tcp/80" (nobody can be dialled at this address); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end"#);
+    assert_snapshot!(complaint(&[("CACHE_ANNOUNCE_ADDRS", "host")]), @r#"CACHE_ANNOUNCE_ADDRS="host": not usable: "host" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end"#);
     assert_snapshot!(complaint(&[("CACHE_ALLOWED_PEERS", "host")]), @r#"CACHE_ALLOWED_PEERS="host": not usable: "host" (this is no peer id); a peer id begins with 12D3Koo; `peercache id` prints a node's own"#);
     assert_snapshot!(complaint(&[("CACHE_NODE_NAME", "a"), ("CACHE_IDENTITY_FILE", "/b")]), @r#"CACHE_NODE_NAME="a": a node has one identity, and CACHE_IDENTITY_FILE="/b" gives it another; leave one of the two out"#);
     assert!(
@@ -90,7 +91,7 @@ fn mistakes_in_the_file() {
         ConfigBuilder::new("peercache").file_text("f.toml", toml).read_vars(|_| None).unwrap_err().to_string()
     };
     assert_snapshot!(complaint("listen_port = 70000"), @"f.toml:1: listen_port = 70000: this is not a port; give a port from 1 to 65535, or 0 for any that is free");
-    assert_snapshot!(complaint("bootstrap_peers = ['/dns4/h/tcp/1', 'nonsense']"), @r#"f.toml:1: bootstrap_peers = "/dns4/h/tcp/1,nonsense": not usable: "nonsense" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
+    assert_snapshot!(complaint("bootstrap_peers = ['/dns4/h/tcp/1', 'nonsense']"), @r#"f.toml:1: bootstrap_peers = "/dns4/h/tcp/1,nonsense": not usable: "nonsense" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end"#);
     assert_snapshot!(complaint("bootstrap_peers = 9100"), @"f.toml:1: bootstrap_peers = 9100: this is a number; give addresses such as /ip4/172.17.0.1/tcp/9100 or /dns4/mcp-server/tcp/9100");
     assert_snapshot!(complaint("identity_file = 'key'"), @r#"f.toml:1: identity_file = "key": a path in a file must not depend on where the process is started; give an absolute path, or one that begins with ~/"#);
     assert_snapshot!(complaint("role = true"), @"f.toml:1: role = true: this is a truth value; give anchor, leaf or auto");

@@ -1,10 +1,10 @@
-//! The reference in `docs/settings.md` is what the table of settings says.
+//! The reference in `docs/reference/settings.md` is what the table of settings says.
 
 use std::fmt::Write as _;
 
 use peercache::config::{Group, SettingInfo, known_settings};
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/settings.md");
 const BEGIN: &str = "<!-- The lines up to the end mark come from the table in src/config/settings.rs:\n     \
                      UPDATE=1 cargo test --test config reference -->\n";
 const END: &str = "<!-- end of the reference -->\n";
@@ -53,7 +53,8 @@ fn item(setting: &SettingInfo) -> String {
     text
 }
 
-/// The words in lines of at most [`COLUMNS`], indented as an item's; the first is `behind` characters in.
+/// The words in lines of at most [`COLUMNS`], indented as an item's; the first is `behind`
+/// characters in.
 fn wrapped(line: &str, behind: usize) -> String {
     let mut text = String::new();
     let mut column = behind;

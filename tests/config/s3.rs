@@ -1,7 +1,7 @@
 //! The settings of the S3 tier: when they count, what they open, and what their mistakes say.
 
 use insta::assert_snapshot;
-use peercache::ConfigBuilder;
+use peercache::config::ConfigBuilder;
 use peercache::seal::Secret;
 
 use crate::read;

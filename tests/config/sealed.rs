@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use peercache::config::ConfigBuilder;
 use peercache::seal::Secret;
-use peercache::{Cache, ConfigBuilder, Key, Ttl};
+use peercache::{Cache, Key, Ttl};
 
 const VALUE: &str = "the-hidden-value";
 

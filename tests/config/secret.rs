@@ -1,8 +1,9 @@
 //! What is said about secrets that are no good: never the secret.
 
 use insta::assert_snapshot;
+use peercache::ConfigError;
+use peercache::config::ConfigBuilder;
 use peercache::seal::Secret;
-use peercache::{ConfigBuilder, ConfigError};
 
 use crate::read;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use peercache::{CacheBackend, FetchedFrom, LeaseAnswer, LeaseRequest, LoadContext, Policy, Ttl};
+use peercache::backend::{LeaseAnswer, LeaseRequest};
+use peercache::{CacheBackend, FetchedFrom, LoadContext, Policy, Ttl};
 use tokio::time::Instant;
 
 use crate::support::{BOTH, Machine, Origin, Sharing, World, key};
@@ -162,7 +163,7 @@ async fn a_value_from_another_machine_says_so_and_a_stale_one_does_not_do() {
 async fn a_value_that_is_too_large_for_the_fleet_gives_the_lease_back() {
     let world = World::new(Sharing::Plain);
     let machine = world.machine();
-    let large = "x".repeat(peercache::MAX_WHOLE_BYTES + 1);
+    let large = "x".repeat(peercache::stream::MAX_WHOLE_BYTES + 1);
     let load = || async { Ok::<_, std::io::Error>(large.clone()) };
     let given = machine.cache.get_or_fetch(&key("k"), TTL, load).await.unwrap();
     assert_eq!(given.len(), large.len());

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use peercache::backend::{CacheBackendExt, Version};
+use peercache::chain::Outcome;
 use peercache::seal::Secret;
-use peercache::{CacheBackend, CacheBackendExt, Clock, Entry, Outcome, Ttl, Version};
+use peercache::{CacheBackend, Clock, Entry, Ttl};
 
 use crate::support::{BOTH, Machine, Origin, Sharing, World, key};
 
@@ -187,7 +189,7 @@ async fn a_chain_within_a_chain_hears_too() {
     let world = World::new(Sharing::Plain);
     let one = world.machine();
     let member = Arc::new(world.hub.member("inner"));
-    let inner = peercache::Chain::builder()
+    let inner = peercache::chain::Chain::builder()
         .clock(world.clock())
         .tier(world.memory())
         .tier(Arc::clone(&member))

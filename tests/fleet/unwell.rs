@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use peercache::{Cache, ErrorKind, Operation, Ttl};
+use peercache::backend::Operation;
+use peercache::{Cache, ErrorKind, Ttl};
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 use tokio::time::Instant;
 

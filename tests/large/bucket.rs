@@ -1,14 +1,14 @@
-//! Values of any size through a bucket of a real SeaweedFS: what comes back, what it costs in requests, and in
-//! memory.
+//! Values of any size through a bucket of a real SeaweedFS: what comes back, what it costs in
+//! requests, and in memory.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::chain::{WriteBehind, WritePolicy};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    Cache, CacheBackend, Memory, PLAIN_BYTES, S3, SHARED_CHUNK_BYTES, Ttl, WriteBehind, WritePolicy,
-};
+use peercache::stream::{PLAIN_BYTES, SHARED_CHUNK_BYTES};
+use peercache::{Cache, CacheBackend, Memory, S3, Ttl};
 use peercache_testkit::servers::{Credentials, FaultProxy, Log, SeaweedFs};
 
 use crate::memory_use::{alone, in_and_out, mib};
@@ -82,7 +82,8 @@ fn counted(log: &Log, floor: &str) -> (usize, usize, usize) {
     (of("GET"), of("PUT"), others().count())
 }
 
-/// The path of the one object that was asked for and is not there. The hit may not have waited for it.
+/// The path of the one object that was asked for and is not there. The hit may not have waited for
+/// it.
 async fn floor(proxy: &FaultProxy) -> String {
     for _ in 0..1000 {
         if let Some(absent) = proxy.log().requests.into_iter().find(|seen| seen.status == Some(404)) {
@@ -101,7 +102,8 @@ async fn a_request_for_each_part_and_none_for_what_memory_has(server: &SeaweedFs
         cache.put_bytes(&key(name), "up", Ttl::from_secs(TTL)).await.unwrap();
     }
     assert!(counted(&proxy.take_log(), "").1 > 2, "they found out what the store can do");
-    // A process asks with its first hit, and every 30 s while it is read, whether everything was removed.
+    // A process asks with its first hit, and every 30 s while it is read, whether everything was
+    // removed.
     assert_eq!(two.get_bytes(&key("warm 1")).await.unwrap(), "up");
     let floor = floor(&proxy).await;
     assert_eq!(counted(&proxy.take_log(), &floor), (1, 0, 1));

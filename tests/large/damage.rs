@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use peercache::{Bytes, CHUNK_BYTES, Cache, LargeError, PLAIN_BYTES, Ttl};
+use peercache::stream::{CHUNK_BYTES, LargeError, PLAIN_BYTES};
+use peercache::{Bytes, Cache, Ttl};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::{Drawer, bytes, drain, key, world};

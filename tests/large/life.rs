@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use peercache::{CHUNK_BYTES, MAX_LIFETIME, Outcome, PLAIN_BYTES, Ttl};
+use peercache::Ttl;
+use peercache::backend::MAX_LIFETIME;
+use peercache::chain::Outcome;
+use peercache::stream::{CHUNK_BYTES, PLAIN_BYTES};
 
 use crate::support::{bytes, drain, key, world};
 

@@ -5,13 +5,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use peercache::{Bytes, CHUNK_BYTES, Cache, Disk, Memory, Ttl};
+use peercache::stream::CHUNK_BYTES;
+use peercache::{Bytes, Cache, Disk, Memory, Ttl};
 use peercache_testkit::memory::{peak_kib, resident_kib};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::{bytes, key};
 
-/// Set in the process that does it: a process of its own, so that no other test's memory is counted.
+/// Set in the process that does it: a process of its own, so that no other test's memory is
+/// counted.
 const CHILD: &str = "PEERCACHE_LARGE_CHILD";
 /// How many MiB the value has. `PEERCACHE_LARGE_MIB=1024` takes the full gibibyte; without
 /// optimisation that takes minutes.
@@ -45,8 +47,8 @@ async fn through_memory_and_disk(mib: u64) {
     in_and_out(cache, mib, CHUNK_BYTES, "memory and disk").await;
 }
 
-/// Streams a value of `mib` MiB into `cache` and out again, compares every byte, and watches the memory of this
-/// process.
+/// Streams a value of `mib` MiB into `cache` and out again, compares every byte, and watches the
+/// memory of this process.
 pub(crate) async fn in_and_out(cache: Cache, mib: u64, chunk_bytes: usize, tiers: &str) {
     cache.put_bytes(&key("warm"), "up", Ttl::default()).await.unwrap();
     let idle = resident();
@@ -77,8 +79,8 @@ pub(crate) async fn in_and_out(cache: Cache, mib: u64, chunk_bytes: usize, tiers
     cache.close().await.unwrap();
 }
 
-/// Runs `work` in a process of its own, so that no other test's memory is counted. `test` is the name of
-/// the test that asks, and `said` what the work prints when it has been done.
+/// Runs `work` in a process of its own, so that no other test's memory is counted. `test` is the
+/// name of the test that asks, and `said` what the work prints when it has been done.
 pub(crate) fn alone<W: Future<Output = ()>>(test: &str, said: &str, work: impl FnOnce() -> W) {
     alone_with(&[], test, said, work);
 }

@@ -1,4 +1,5 @@
-//! Large values through a sealed tier whose store fails, stalls and lies: whole and verified, or a miss.
+//! Large values through a sealed tier whose store fails, stalls and lies: whole and verified, or a
+//! miss.
 
 use std::io;
 use std::ops::Range;
@@ -6,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use peercache::backend::{BackendInfo, NodeId, Operation, Scope, async_trait};
+use peercache::chain::{WriteBehind, WritePolicy};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BackendInfo, Bytes, Cache, CacheBackend, Clock, Disk, Entry, Error, ErrorKind, Key, LargeError, Memory,
-    NodeId, Operation, SHARED_CHUNK_BYTES, Scope, Ttl, WriteBehind, WritePolicy, async_trait,
-};
+use peercache::stream::{LargeError, SHARED_CHUNK_BYTES};
+use peercache::{Bytes, Cache, CacheBackend, Clock, Disk, Entry, Error, ErrorKind, Key, Memory, Ttl};
 use peercache_testkit::ManualClock;
 use peercache_testkit::chaos::{Chaos, Fault, Plan};
 use tokio::io::AsyncReadExt as _;
@@ -48,7 +49,7 @@ impl<B: CacheBackend> CacheBackend for Remote<B> {
         &self.info
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         self.inner.fleet()
     }
 
@@ -69,8 +70,8 @@ impl<B: CacheBackend> CacheBackend for Remote<B> {
     }
 }
 
-/// A bucket on a bad day: what fails can be tried again, and what it gives is not always what it was
-/// given, in ways that only the seal can notice.
+/// A bucket on a bad day: what fails can be tried again, and what it gives is not always what it
+/// was given, in ways that only the seal can notice.
 fn bad_day() -> Plan {
     let ms = Duration::from_millis;
     Plan::none()
@@ -91,8 +92,8 @@ struct Store<B> {
     chaos: Arc<Chaos<B>>,
 }
 
-/// A cache over, if asked for, memory, and a sealed tier over `store`, at a time that stands still: so the
-/// keys of the chunks and with them the faults are the same in every run.
+/// A cache over, if asked for, memory, and a sealed tier over `store`, at a time that stands still:
+/// so the keys of the chunks and with them the faults are the same in every run.
 fn store<B: CacheBackend + 'static>(
     store: B,
     memory: bool,
@@ -111,8 +112,8 @@ fn store<B: CacheBackend + 'static>(
     }
     let cache = builder
         .tier_with(Arc::clone(&sealed), patient(PATIENCE))
-        // A write waits for the tier's first attempt: what comes faster than the tier takes it does not
-        // pile up in the queue.
+        // A write waits for the tier's first attempt: what comes faster than the tier takes it does
+        // not pile up in the queue.
         .write_policy(WritePolicy::All)
         .write_behind(WriteBehind { max_bytes: 16 << 20, ..WriteBehind::default() })
         .build()
@@ -120,7 +121,8 @@ fn store<B: CacheBackend + 'static>(
     Store { cache, sealed, chaos }
 }
 
-/// Reads `range` of the value from wherever it broke off last, until its end. Says how often it broke off.
+/// Reads `range` of the value from wherever it broke off last, until its end. Says how often it
+/// broke off.
 async fn read_all(cache: &Cache, len: u64, range: Range<u64>, pattern: &[u8]) -> u64 {
     let (mut at, mut misses) = (range.start, 0);
     while at < range.end {
@@ -190,7 +192,8 @@ async fn through_a_sealed_tier(mib: u64) {
     assert_eq!((report.large.chunks_corrupt, report.large.manifests_unreadable), (0, 0));
     assert_eq!((behind.dropped.total(), behind.unjournalled), (0, 0));
 
-    // Now it lies about everything: what memory does not hold is a miss, and not a byte of it is given.
+    // Now it lies about everything: what memory does not hold is a miss, and not a byte of it is
+    // given.
     chaos.replace_plan(Plan::none().undetected().with(Operation::Get, 1.0, Fault::BitFlip));
     let before = sealed.stats().corrupt();
     if let Some(value) = cache.get_stream(&key("k")).await {
@@ -213,8 +216,8 @@ async fn through_a_sealed_tier(mib: u64) {
 
 #[test]
 fn memory_is_bounded_through_a_sealed_tier_that_fails_and_lies() {
-    // The store is a disk that stands for a bucket. A bucket has no reading threads, each of which would keep memory
-    // in an arena of its own in glibc's allocator.
+    // The store is a disk that stands for a bucket. A bucket has no reading threads, each of which
+    // would keep memory in an arena of its own in glibc's allocator.
     alone_with(
         &[("MALLOC_ARENA_MAX", "2")],
         "sealed_chaos::memory_is_bounded_through_a_sealed_tier_that_fails_and_lies",
@@ -223,8 +226,8 @@ fn memory_is_bounded_through_a_sealed_tier_that_fails_and_lies() {
     );
 }
 
-/// Six chunks, the last one of 9 bytes, in a store that is asked one thing after the other: the manifest
-/// is the first read, and so on.
+/// Six chunks, the last one of 9 bytes, in a store that is asked one thing after the other: the
+/// manifest is the first read, and so on.
 async fn small(puts: Plan) -> (Store<Memory>, Bytes) {
     let clock = Arc::new(ManualClock::default());
     let memory = Memory::builder().capacity(64 << 20).clock(Arc::clone(&clock) as _).build();
@@ -260,7 +263,8 @@ async fn a_chunk_that_the_store_altered_is_a_miss_and_counted() {
             let report = cache.report();
             assert_eq!(report.large.chunks_missing, 1, "{fault}");
             assert_eq!(report.chain.tiers[0].corrupt, 1, "{fault}: a counter says so");
-            // What the store itself notices never reaches the seal; nothing notices the future but it.
+            // What the store itself notices never reaches the seal; nothing notices the future but
+            // it.
             let caught = u64::from(undetected || fault == Fault::FromFuture);
             assert_eq!(sealed.stats().corrupt(), caught, "{fault}: {:?}", sealed.stats());
 

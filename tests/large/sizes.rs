@@ -1,8 +1,8 @@
 //! Round trips at the boundaries, and ranges.
 
-use peercache::{
-    CHUNK_BYTES, Key, Lookup, MAX_VALUE_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, StreamOptions, Ttl,
-};
+use peercache::backend::MAX_VALUE_BYTES;
+use peercache::stream::{CHUNK_BYTES, MAX_WHOLE_BYTES, PLAIN_BYTES, StreamOptions};
+use peercache::{Key, Lookup, Ttl};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::io::AsyncReadExt as _;

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use peercache::{
-    BackendInfo, Bytes, CHUNK_BYTES, Cache, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Key,
-    LargeError, LargeStream, NodeId, Operation, TierOptions, async_trait,
-};
+use peercache::backend::{BackendInfo, Capabilities, NodeId, Operation, async_trait};
+use peercache::chain::TierOptions;
+use peercache::stream::{CHUNK_BYTES, LargeError, LargeStream};
+use peercache::{Bytes, Cache, CacheBackend, Clock, Entry, Error, ErrorKind, Key};
 use peercache_testkit::ManualClock;
 
 pub(crate) fn key(text: &str) -> Key {
@@ -70,7 +70,8 @@ fn manifest(bytes: &[u8]) -> (u32, Vec<u8>) {
     (minutes, digests)
 }
 
-/// The manifest of a value of `len` bytes whose chunks are all the first of `like`, another manifest.
+/// The manifest of a value of `len` bytes whose chunks are all the first of `like`, another
+/// manifest.
 pub(crate) fn repeated(like: &[u8], len: usize) -> Vec<u8> {
     let (minutes, digests) = manifest(like);
     let mut bytes = b"\x89PCM\x02".to_vec();
@@ -147,7 +148,7 @@ impl Drawer {
     }
 
     /// The keys of the chunks of the value under `key`, in order, read from the manifest as
-    /// `docs/large-values.md` describes it.
+    /// `docs/design/large-values.md` describes it.
     pub(crate) fn chunk_keys(&self, key: &Key) -> Vec<String> {
         let (minutes, digests) = manifest(&self.entry(key.as_str()).into_value());
         let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -261,7 +262,7 @@ impl CacheBackend for Drawer {
         Ok(())
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         None
     }
 }

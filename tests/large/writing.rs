@@ -8,10 +8,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use peercache::{
-    Bytes, CHUNK_BYTES, Cache, ErrorKind, MAX_LIFETIME, Memory, PLAIN_BYTES, PutStreamError,
-    SHARED_CHUNK_BYTES, StreamOptions, TierOptions, Ttl,
-};
+use peercache::backend::MAX_LIFETIME;
+use peercache::chain::TierOptions;
+use peercache::stream::{CHUNK_BYTES, PLAIN_BYTES, PutStreamError, SHARED_CHUNK_BYTES, StreamOptions};
+use peercache::{Bytes, Cache, ErrorKind, Memory, Ttl};
 use peercache_testkit::ManualClock;
 
 use crate::support::{Drawer, bytes, drain, key, pieces, world};
@@ -192,10 +192,12 @@ async fn few_chunks_are_in_flight_either_way() {
     assert!(drawer.most_busy() <= 4, "{} at once", drawer.most_busy());
 }
 
-/// Writes do not wait for shared tiers, and more than the queue holds does not get lost on its way there.
+/// Writes do not wait for shared tiers, and more than the queue holds does not get lost on its way
+/// there.
 #[tokio::test]
 async fn a_source_is_read_no_faster_than_a_shared_tier_takes_it() {
-    /// 96 MiB, more than waits for a tier by default; of these 15 MiB without waiting, and what is in flight.
+    /// 96 MiB, more than waits for a tier by default; of these 15 MiB without waiting, and what is
+    /// in flight.
     const CHUNKS: usize = (96 << 20) / SHARED_CHUNK_BYTES;
     const AHEAD: usize = (15 << 20) / SHARED_CHUNK_BYTES;
     let clock = Arc::new(ManualClock::default());

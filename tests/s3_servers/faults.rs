@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use peercache::ErrorKind;
+use peercache::chain::{Outcome, Skip};
 use peercache::seal::Secret;
-use peercache::{ErrorKind, Outcome, Skip};
 use peercache_testkit::servers::{Answer, FaultProxy, Mode, SeaweedFs};
 
 use crate::support::{Fleet, Machine, key, large, passed};

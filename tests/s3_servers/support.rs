@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use peercache::chain::{BreakerOptions, Skip, TierOptions, WriteBehind};
+use peercache::report::{QueueReport, TierReport};
 use peercache::seal::{Sealed, Secret};
-use peercache::{
-    BreakerOptions, Cache, Key, Lookup, Memory, QueueReport, S3, Skip, TierOptions, TierReport, Ttl,
-    WriteBehind,
-};
+use peercache::{Cache, Key, Lookup, Memory, S3, Ttl};
 use peercache_testkit::servers::Credentials;
 
 /// How the bucket's tier is called, behind its seal.

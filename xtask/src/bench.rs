@@ -8,7 +8,8 @@ use crate::parts::Part;
 use crate::run::{Run, checkout};
 use crate::tools::Tools;
 
-/// The bench that compares with the original peer cache, and the variable that tells it where that is.
+/// The bench that compares with the original peer cache, and the variable that tells it where that
+/// is.
 const ORIGINAL: (&str, &str) = ("original", "PEERCACHE_BENCH_ORIGINAL");
 /// What a checkout of the original has.
 const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
@@ -24,7 +25,8 @@ const PARTS: [(&str, &[Part]); 6] = [
     ("s3", &[Part::Seaweedfs]),
 ];
 
-/// Runs the bench called `name`, with its parts as far as they can be had; `args` go to it as they are.
+/// Runs the bench called `name`, with its parts as far as they can be had; `args` go to it as they
+/// are.
 pub(crate) fn bench(
     tools: &Tools,
     name: &str,
@@ -87,7 +89,8 @@ fn parts(name: &str) -> &'static [Part] {
     PARTS.iter().find(|(bench, _)| *bench == name).map_or(&[], |(_, parts)| parts)
 }
 
-/// Where the original is, for the bench that compares with it: looked at before minutes are spent on building.
+/// Where the original is, for the bench that compares with it: looked at before minutes are spent
+/// on building.
 fn checkout_of_original(name: &str, named: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
     let path = match (name == ORIGINAL.0, named) {
         (false, None) => return Ok(None),
@@ -99,7 +102,7 @@ fn checkout_of_original(name: &str, named: Option<&Path>) -> Result<Option<PathB
             named.map(Path::to_owned).or_else(|| std::env::var_os(ORIGINAL.1).map(PathBuf::from))
         }
     };
-    let next = "name a checkout with --original PATH; docs/performance.md says how to have one";
+    let next = "name a checkout with --original PATH; docs/design/performance.md says how to have one";
     let path = path.ok_or_else(|| Failure::new("the original is not known", next))?;
     // The bench runs in the folder of its package, so a relative path would lead elsewhere.
     match std::path::absolute(&path) {

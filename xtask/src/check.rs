@@ -4,6 +4,7 @@ mod api;
 mod features;
 mod layers;
 mod lines;
+mod links;
 mod rust_version;
 mod supply;
 
@@ -27,6 +28,8 @@ pub(crate) enum Step {
     Layers,
     /// Lines of documents and comments end at 100 columns
     Lines,
+    /// Links of documents lead to files and headings that exist
+    Links,
     /// What each feature pulls in, and that `full` means every backend
     Features,
     /// The public names of `peercache`, held to `docs/reference/api.txt`
@@ -51,6 +54,7 @@ pub(crate) fn check(tools: &Tools, steps: &[Step]) -> Result<ExitCode, Failure> 
             Step::Fmt => fmt()?,
             Step::Layers => layers::check()?,
             Step::Lines => lines::check()?,
+            Step::Links => links::check()?,
             Step::Features => features::check()?,
             Step::Api => api::check()?,
             Step::Deny => supply::check(tools)?,

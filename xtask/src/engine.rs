@@ -1,7 +1,8 @@
-//! The Docker engine of container tests, and the statically linked binary that they put into images.
+//! The Docker engine of container tests, and the statically linked binary that they put into
+//! images.
 //!
-//! The engine is unpacked, not installed. Tests run it in network, process and mount namespaces of its own, so it
-//! leaves no trace on the machine; making those needs root.
+//! The engine is unpacked, not installed. Tests run it in network, process and mount namespaces of
+//! its own, so it leaves no trace on the machine; making those needs root.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -54,8 +55,8 @@ pub(crate) const PACKAGES: [Debian; 13] = [
     Debian::new("libbsd0", "0.11.7-2", "bb31cc8b40f962a85b2cec970f7f79cc704a1ae4bad24257a822055404b2c60b"),
 ];
 
-/// What stands in `bin/` beside `ip`, and where the packages put it. On a system, Debian's alternatives make the
-/// names of iptables.
+/// What stands in `bin/` beside `ip`, and where the packages put it. On a system, Debian's
+/// alternatives make the names of iptables.
 const PROGRAMS: [(&str, &str); 9] = [
     ("dockerd", "usr/sbin/dockerd"),
     ("docker-proxy", "usr/sbin/docker-proxy"),
@@ -101,10 +102,11 @@ pub(crate) fn require_root() -> Result<(), Failure> {
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds `peercache` without shared libraries, for images made FROM scratch; cargo knows when there is nothing to do.
+/// Builds `peercache` without shared libraries, for images made FROM scratch; cargo knows when
+/// there is nothing to do.
 ///
-/// Its objects are below the target folder under the name of the target, so the normal build stays, and what runs
-/// on the build's side (macros, build scripts) is compiled once for both.
+/// Its objects are below the target folder under the name of the target, so the normal build stays,
+/// and what runs on the build's side (macros, build scripts) is compiled once for both.
 pub(crate) fn static_binary(offline: bool) -> Result<PathBuf, Failure> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
         return Err(Failure::new(

@@ -1,8 +1,8 @@
 //! Kubo, the IPFS node of the tests: built with Go from the wrapper module in `xtask/kubo`.
 //!
-//! `go install` refuses Kubo, whose `go.mod` has a `replace`. The wrapper pins Kubo 0.43.1 with go-libp2p
-//! 0.50.0: the fork that Kubo names is on no module proxy, and what it builds is that pair and not the
-//! official binary.
+//! `go install` refuses Kubo, whose `go.mod` has a `replace`. The wrapper pins Kubo 0.43.1 with
+//! go-libp2p 0.50.0: the fork that Kubo names is on no module proxy, and what it builds is that
+//! pair and not the official binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ pub(crate) const VERSION: &str = "0.43.1-libp2p-0.50.0";
 const FLAGS: [&str; 9] =
     ["-p", "2", "-mod=readonly", "-trimpath", "-tags", "nofuse", "-ldflags", "-s -w", "-o"];
 
-/// Builds it into `dir`. Takes some minutes, 550 MB of downloads and, while it runs, 1.4 GB of disk.
+/// Builds it into `dir`. Takes some minutes, 550 MB of downloads and, while it runs, 1.4 GB of
+/// disk.
 pub(crate) fn build(dir: &Path) -> Result<(), Failure> {
     let Some(go) = run::on_path("go") else {
         return Err(Failure::new("Go is not installed", "install Go 1.26 or later (https://go.dev/dl)"));

@@ -1,5 +1,5 @@
-//! The parts that tests, checks and benches need beyond the toolchain: which there are, and at which
-//! version each is pinned.
+//! The parts that tests, checks and benches need beyond the toolchain: which there are, and at
+//! which version each is pinned.
 
 use std::path::{Path, PathBuf};
 
@@ -57,9 +57,11 @@ pub(crate) enum Part {
     StaticBinary,
     /// An S3 store that checks signatures. Needs Python's pip, on x86-64 Linux
     Seaweedfs,
-    /// A second implementation of S3, which checks no signature. Needs Python 3.10 or later with pip
+    /// A second implementation of S3, which checks no signature. Needs Python 3.10 or later with
+    /// pip
     Moto,
-    /// An IPFS node: Kubo 0.43.1 with go-libp2p 0.50.0. Needs Go 1.26, compiled: takes some minutes, once
+    /// An IPFS node: Kubo 0.43.1 with go-libp2p 0.50.0. Needs Go 1.26, compiled: takes some
+    /// minutes, once
     Kubo,
     /// The upload service of Storacha. Needs Node.js 20 or later and npm
     Storacha,
@@ -123,8 +125,8 @@ impl Part {
         }
     }
 
-    /// Its folder among the tools, and the file in it that is used. What is built from our own sources is no
-    /// tool: cargo keeps it.
+    /// Its folder among the tools, and the file in it that is used. What is built from our own
+    /// sources is no tool: cargo keeps it.
     fn place(self) -> Option<(String, &'static str)> {
         match self {
             Self::Corpus => Some((format!("corpus-{}-r{CORPUS_REVISION}", FIXTURES.version), "corpus.jsonl")),
@@ -180,7 +182,8 @@ impl Part {
         }
     }
 
-    /// The program in the search path that serves as well, where ours cannot be had because of `failure`.
+    /// The program in the search path that serves as well, where ours cannot be had because of
+    /// `failure`.
     pub(crate) fn substitute(self, failure: Failure) -> Result<PathBuf, Failure> {
         let program = match self {
             Self::Gh | Self::Nginx => run::on_path(self.name()),

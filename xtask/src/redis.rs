@@ -8,8 +8,8 @@ use crate::fetch::Debian;
 /// Names the folder: the version without the epoch, which file names leave off too.
 pub(crate) const VERSION: &str = "7.0.15-1~deb12u10";
 
-/// The server's name, the program behind it, and the libraries that a Debian with openssl may lack. The bench tells the
-/// linker of their folder.
+/// The server's name, the program behind it, and the libraries that a Debian with openssl may lack.
+/// The bench tells the linker of their folder.
 const PACKAGES: [Debian; 5] = [
     Debian::new(
         "redis-server",

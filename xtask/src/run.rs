@@ -27,11 +27,13 @@ impl Run {
         Self::as_typed(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), next)
     }
 
-    /// A program that works on the workspace as if typed in a shell, and not started by `cargo run`.
+    /// A program that works on the workspace as if typed in a shell, and not started by `cargo
+    /// run`.
     pub(crate) fn as_typed(program: impl AsRef<OsStr>, next: impl Into<String>) -> Self {
         let mut run = Self::new(program, next);
-        // `cargo run` describes our own package to us. Build scripts that watch these variables would
-        // take the difference to a plain `cargo test` for a change, and build themselves anew.
+        // `cargo run` describes our own package to us. Build scripts that watch these variables
+        // would take the difference to a plain `cargo test` for a change, and build themselves
+        // anew.
         for (name, _) in std::env::vars_os() {
             if describes_this_package(&name.to_string_lossy()) {
                 run.command.env_remove(name);

@@ -1,5 +1,5 @@
-//! The upload service of Storacha for the tests: npm packages at the versions of a lock file, and a server of our own
-//! around them, both in `xtask/storacha`.
+//! The upload service of Storacha for the tests: npm packages at the versions of a lock file, and a
+//! server of our own around them, both in `xtask/storacha`.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::failure::Failure;
 use crate::run::{self, Run, checkout};
 
-/// Names the folder: the version of `@storacha/upload-api`, and how often the server around it was changed.
+/// Names the folder: the version of `@storacha/upload-api`, and how often the server around it was
+/// changed.
 pub(crate) const VERSION: &str = "2.8.4-r1";
 const FILES: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
 

@@ -61,8 +61,8 @@ fn is_ci(value: Option<&str>) -> bool {
     matches!(value, Some("true" | "1"))
 }
 
-/// Whether tests that these arguments of `cargo test` select may want `part`. Only for those that take long to
-/// prepare: a second build of the binary is no price for the tests of one small crate.
+/// Whether tests that these arguments of `cargo test` select may want `part`. Only for those that
+/// take long to prepare: a second build of the binary is no price for the tests of one small crate.
 fn serves(part: Part, args: &[String]) -> bool {
     if part == Part::Kubo {
         // Minutes of Go, for whoever tests the tier or everything.
@@ -82,8 +82,8 @@ fn serves(part: Part, args: &[String]) -> bool {
     package && (!names_targets || mentions("containers") || mentions("--tests"))
 }
 
-/// Whether these arguments of `cargo test` select tests of the IPFS tier: all of them, its package, or the tests of
-/// the facade and the command that start a node.
+/// Whether these arguments of `cargo test` select tests of the IPFS tier: all of them, its package,
+/// or the tests of the facade and the command that start a node.
 fn wants_kubo(args: &[String]) -> bool {
     let args: Vec<_> = args.iter().take_while(|arg| *arg != "--").map(String::as_str).collect();
     let names = ["peercache", "peercache-ipfs", "peercache-cli"];

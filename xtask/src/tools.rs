@@ -1,7 +1,8 @@
 //! The folder outside the checkout that holds what is downloaded or built once.
 //!
-//! Each part has a folder of its own, NAME-VERSION. It is filled under another name and renamed when
-//! it is whole, so a part that is there is complete, whoever was killed or ran at the same time.
+//! Each part has a folder of its own, NAME-VERSION. It is filled under another name and renamed
+//! when it is whole, so a part that is there is complete, whoever was killed or ran at the same
+//! time.
 
 use std::ffi::OsString;
 use std::fs;

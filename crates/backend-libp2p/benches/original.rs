@@ -1,7 +1,8 @@
-//! `cargo xtask bench original --original PATH`: two nodes of the original peer cache, from the checkout at PATH,
-//! beside two of ours, in one run on loopback. Every node is a process that obeys the same lines, so both systems
-//! are driven and timed by the same code. `-- --quick` puts fewer entries; what does not arrive is waited for as
-//! long. `docs/performance.md` says how both were set up and why.
+//! `cargo xtask bench original --original PATH`: two nodes of the original peer cache, from the
+//! checkout at PATH, beside two of ours, in one run on loopback. Every node is a process that obeys
+//! the same lines, so both systems are driven and timed by the same code. `-- --quick` puts fewer
+//! entries; what does not arrive is waited for as long. `docs/design/performance.md` says how both
+//! were set up and why.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot go on has nothing to say")]
 
 #[path = "original/lab.rs"]

@@ -1,6 +1,7 @@
-//! `cargo xtask bench peers`: reads from a peer in another process, against raw tokio TCP with the same
-//! frames and against a real Redis over TLS, on loopback and in one run. Sides take turns, so that what
-//! the machine does besides hits both; what counts are the ratios. `-- --quick` is shorter, `-- --load` is for a profiler.
+//! `cargo xtask bench peers`: reads from a peer in another process, against raw tokio TCP with the
+//! same frames and against a real Redis over TLS, on loopback and in one run. Sides take turns, so
+//! that what the machine does besides hits both; what counts are the ratios. `-- --quick` is
+//! shorter, `-- --load` is for a profiler.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot go on has nothing to say")]
 
 #[path = "peers/alone.rs"]

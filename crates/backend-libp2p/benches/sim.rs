@@ -1,5 +1,5 @@
-//! `cargo xtask bench sim`: fleets of 10 to 10,000 nodes in virtual time, and what a lookup, a put and
-//! a removal cost in messages. `-- --quick` leaves out the largest.
+//! `cargo xtask bench sim`: fleets of 10 to 10,000 nodes in virtual time, and what a lookup, a put
+//! and a removal cost in messages. `-- --quick` leaves out the largest.
 
 use std::time::Instant;
 

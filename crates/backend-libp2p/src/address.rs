@@ -10,7 +10,7 @@ use peercache_api::{Error, ErrorKind, Operation};
 
 /// What an address may look like.
 const ACCEPTED: &str = "write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, \
-                        /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end";
+                        /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end";
 
 /// The public name of a node: its peer id, `12D3Koo…`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,19 +56,16 @@ pub(crate) enum Host {
     Dns(String),
     Dns4(String),
     Dns6(String),
-    /// A name with text records that hold addresses.
-    DnsAddr(String),
 }
 
 /// Where a peer can be dialled: a libp2p multiaddress of the kinds that this network uses.
 ///
-/// `/ip4/…/tcp/PORT`, `/ip6/…/tcp/PORT`, `/dns4/…/tcp/PORT`, `/dns6/…/tcp/PORT`, `/dns/…/tcp/PORT` or
-/// `/dnsaddr/…`, with `/p2p/ID` at the end where the peer's name is known. With it, only that peer is
-/// talked to; without it, any member of the network that answers there.
+/// `/ip4/…/tcp/PORT`, `/ip6/…/tcp/PORT`, `/dns4/…/tcp/PORT`, `/dns6/…/tcp/PORT` or
+/// `/dns/…/tcp/PORT`, with `/p2p/ID` at the end where the peer's name is known. With it, only that
+/// peer is talked to; without it, any member of the network that answers there.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PeerAddress {
     pub(crate) host: Host,
-    /// Zero for `/dnsaddr` alone, whose records name one.
     pub(crate) port: u16,
     pub(crate) peer: Option<PeerId>,
 }
@@ -89,26 +86,19 @@ impl PeerAddress {
             Protocol::Dns(name) => Host::Dns(name.into_owned()),
             Protocol::Dns4(name) => Host::Dns4(name.into_owned()),
             Protocol::Dns6(name) => Host::Dns6(name.into_owned()),
-            Protocol::Dnsaddr(name) => Host::DnsAddr(name.into_owned()),
             _ => return None,
         };
-        let mut next = parts.next();
-        let mut port = 0;
-        if let Some(Protocol::Tcp(given)) = next {
-            (port, next) = (given, parts.next());
-        }
-        let named = matches!(host, Host::DnsAddr(_));
-        let peer = match next {
+        // An address without a port leads nowhere.
+        let Some(Protocol::Tcp(port @ 1..)) = parts.next() else { return None };
+        let peer = match parts.next() {
             None => None,
             Some(Protocol::P2p(peer)) => Some(peer),
             Some(_) => return None,
         };
-        // A record of a `/dnsaddr` names the port, and an address without a port leads nowhere.
-        let whole = parts.next().is_none() && named == (port == 0);
-        whole.then_some(Self { host, port, peer })
+        parts.next().is_none().then_some(Self { host, port, peer })
     }
 
-    /// As libp2p wants it, for an address that needs no resolving.
+    /// As libp2p wants it. To listen there, a port of zero is any.
     pub(crate) fn to_multiaddr(&self) -> Multiaddr {
         let mut address = Multiaddr::empty();
         address.push(match &self.host {
@@ -117,21 +107,11 @@ impl PeerAddress {
             Host::Dns(name) => Protocol::Dns(name.into()),
             Host::Dns4(name) => Protocol::Dns4(name.into()),
             Host::Dns6(name) => Protocol::Dns6(name.into()),
-            Host::DnsAddr(name) => Protocol::Dnsaddr(name.into()),
         });
-        if self.port != 0 {
-            address.push(Protocol::Tcp(self.port));
-        }
+        address.push(Protocol::Tcp(self.port));
         if let Some(peer) = self.peer {
             address.push(Protocol::P2p(peer));
         }
-        address
-    }
-
-    /// As libp2p wants it to listen there; a port of zero is any.
-    pub(crate) fn listener(&self) -> Multiaddr {
-        let mut address = Self { port: 0, ..self.clone() }.to_multiaddr();
-        address.push(Protocol::Tcp(self.port));
         address
     }
 
@@ -152,9 +132,7 @@ impl FromStr for PeerAddress {
             Self::from_multiaddr(&address).ok_or_else(|| wrong("this kind of address is not used here"))?;
         match &parsed.host {
             Host::Ip(ip) if !may_dial(*ip) => Err(wrong("nobody can be dialled at this address")),
-            Host::Dns(name) | Host::Dns4(name) | Host::Dns6(name) | Host::DnsAddr(name)
-                if name.is_empty() || name.len() > 253 =>
-            {
+            Host::Dns(name) | Host::Dns4(name) | Host::Dns6(name) if name.is_empty() || name.len() > 253 => {
                 Err(wrong("a host's name has 1 to 253 bytes"))
             }
             _ => Ok(parsed),
@@ -174,8 +152,9 @@ impl fmt::Debug for PeerAddress {
     }
 }
 
-/// Whether a node is ever dialled there, whoever says that it is: not where no host can be, and not at
-/// link-local addresses, among which clouds keep the credentials of the machine (169.254.169.254).
+/// Whether a node is ever dialled there, whoever says that it is: not where no host can be, and not
+/// at link-local addresses, among which clouds keep the credentials of the machine
+/// (169.254.169.254).
 pub(crate) fn may_dial(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -208,7 +187,6 @@ mod tests {
             "/dns/mcp-server/tcp/9100",
             "/dns4/mcp-server/tcp/9100",
             "/dns6/mcp-server/tcp/9100",
-            "/dnsaddr/peers.example.org",
         ] {
             let address: PeerAddress = text.parse().unwrap();
             assert_eq!((address.to_string().as_str(), address.peer()), (text, None));
@@ -236,15 +214,15 @@ mod tests {
             "/ip6/fe80::1/tcp/1",
             "/ip4/224.0.0.1/tcp/1",
             "/ip6/::ffff:169.254.169.254/tcp/80",
-            "/dnsaddr/a/tcp/1",
+            "/dnsaddr/peers.example.org",
         ] {
             let error = text.parse::<PeerAddress>().unwrap_err();
             assert_eq!(error.help(), Some(ACCEPTED), "{text}");
         }
         let error = "172.17.0.1:9100".parse::<PeerAddress>().unwrap_err();
-        insta::assert_snapshot!(error, @"peers: configure failed (configuration): this is no address of a peer [value=172.17.0.1:9100]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end");
+        insta::assert_snapshot!(error, @"peers: configure failed (configuration): this is no address of a peer [value=172.17.0.1:9100]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end");
         let error = "/ip4/169.254.169.254/tcp/80".parse::<PeerAddress>().unwrap_err();
-        insta::assert_snapshot!(error, @"peers: configure failed (configuration): nobody can be dialled at this address [value=/ip4/169.254.169.254/tcp/80]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end");
+        insta::assert_snapshot!(error, @"peers: configure failed (configuration): nobody can be dialled at this address [value=/ip4/169.254.169.254/tcp/80]; write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end");
     }
 
     #[test]

@@ -12,16 +12,15 @@ use tokio::sync::mpsc;
 use crate::address::{PeerAddress, PeerName};
 use crate::core::Role;
 use crate::driver::{
-    ConnectionLimits, Engine, HalfOpenLimits, Plan, QueueLimits, Setup, StartError, SwarmTask, TextRecords,
+    ConnectionLimits, Engine, HalfOpenLimits, Plan, QueueLimits, Setup, StartError, SwarmTask,
 };
 use crate::identity::Identity;
+use crate::limits::Limits;
 use crate::network_key::NetworkKey;
 use crate::peers::Peers;
 use crate::wire::PeerKey;
 
 const MIB: usize = 1024 * 1024;
-/// The weight of an anchor: everyone's, until somebody needs another.
-const WEIGHT: u16 = 100;
 /// Dials and probes that the core may ask for faster than they are begun.
 const COMMANDS: usize = 256;
 /// How long a node waits to learn where it listens, before it tells.
@@ -39,53 +38,6 @@ pub enum RoleChoice {
     Leaf,
 }
 
-/// The bounds of a node. Everything that is queued or remembered has one.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Limits {
-    /// The most connections. Default: 2048 for an anchor, 16 for a leaf.
-    pub connections: Option<usize>,
-    /// The most connections opened by others that have not proved yet that they have the key. When there
-    /// is no room for one more, an old one from the address with the most of them is closed. Default: 256.
-    pub negotiating: usize,
-    /// The same for one IPv4 address, or one IPv6 network of 64 bits. When there is no room for one more,
-    /// an old one from the same address is closed. Default: 64.
-    pub negotiating_per_address: usize,
-    /// The most bytes of large values that wait to be sent to one peer. Default: 32 MiB.
-    pub send_bytes_per_peer: usize,
-    /// The most bytes that wait to be sent, over all peers. Default: 128 MiB.
-    pub send_bytes: usize,
-    /// The most bytes of values that have arrived in part, over all peers. Default: 128 MiB.
-    pub receive_bytes: usize,
-    /// How long a read may take. Default: 1 s.
-    pub read_deadline: Duration,
-    /// How long a write may take. Default: 5 s.
-    pub write_deadline: Duration,
-    /// How long [`PeersBuilder::start`] waits for the first peer, where it has bootstrap addresses or looks
-    /// by multicast DNS. Default: 1.5 s.
-    pub connect_wait: Duration,
-    /// How long [`CacheBackend::close`](peercache_api::CacheBackend::close) takes at most to send what
-    /// waits. Default: 2 s.
-    pub close_wait: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: None,
-            negotiating: 256,
-            negotiating_per_address: 64,
-            send_bytes_per_peer: 32 * MIB,
-            send_bytes: 128 * MIB,
-            receive_bytes: 128 * MIB,
-            read_deadline: Duration::from_secs(1),
-            write_deadline: Duration::from_secs(5),
-            connect_wait: Duration::from_millis(1500),
-            close_wait: Duration::from_secs(2),
-        }
-    }
-}
-
 /// Sets up a node; see [`Peers::builder`].
 #[derive(Clone)]
 pub struct PeersBuilder {
@@ -101,11 +53,18 @@ pub struct PeersBuilder {
     mdns: bool,
     limits: Limits,
     clock: Arc<dyn Clock>,
-    records: TextRecords,
+}
+
+impl Peers {
+    /// Sets up a node of the network of `key`.
+    #[must_use]
+    pub fn builder(key: NetworkKey) -> PeersBuilder {
+        PeersBuilder::new(key)
+    }
 }
 
 impl PeersBuilder {
-    pub(crate) fn new(key: NetworkKey) -> Self {
+    fn new(key: NetworkKey) -> Self {
         Self {
             key,
             role: RoleChoice::Auto,
@@ -119,7 +78,6 @@ impl PeersBuilder {
             mdns: false,
             limits: Limits::default(),
             clock: Arc::new(SystemClock::new()),
-            records: TextRecords::default(),
         }
     }
 
@@ -144,24 +102,25 @@ impl PeersBuilder {
         self
     }
 
-    /// The addresses of this machine to listen at. Default: all, of IPv4 and, where there is any, IPv6. An
-    /// address that cannot be listened on is an error if it is the first one, else a message.
+    /// The addresses of this machine to listen at. Default: all, of IPv4 and, where there is any,
+    /// IPv6. An address that cannot be listened on is an error if it is the first one, else a
+    /// message.
     #[must_use]
     pub fn listen_ips(mut self, ips: Vec<IpAddr>) -> Self {
         self.listen_ips = ips;
         self
     }
 
-    /// Peers to connect with. They are dialled for ever, names are looked up anew each time, and none of
-    /// them has to be there.
+    /// Peers to connect with. They are dialled for ever, names are looked up anew each time, and
+    /// none of them has to be there.
     #[must_use]
     pub fn bootstrap(mut self, addresses: Vec<PeerAddress>) -> Self {
         self.bootstrap = addresses;
         self
     }
 
-    /// Where others should dial this node, instead of the addresses of this machine: for a port that is
-    /// published by a container or a router.
+    /// Where others should dial this node, instead of the addresses of this machine: for a port
+    /// that is published by a container or a router.
     #[must_use]
     pub fn announce(mut self, addresses: Vec<PeerAddress>) -> Self {
         self.announce = addresses;
@@ -203,13 +162,6 @@ impl PeersBuilder {
         self
     }
 
-    /// Where text records are looked up.
-    #[cfg(test)]
-    pub(crate) fn records(mut self, records: TextRecords) -> Self {
-        self.records = records;
-        self
-    }
-
     fn chosen_role(&self) -> Role {
         match (self.role, self.listen_port) {
             (RoleChoice::Anchor, _) | (RoleChoice::Auto, Some(1..)) => Role::Anchor,
@@ -217,13 +169,13 @@ impl PeersBuilder {
         }
     }
 
-    /// Starts the node. Waits up to [`Limits::connect_wait`] for the first peer, so that a
-    /// process that runs for a second finds its peers; where none answers it starts without, and goes on
+    /// Starts the node. Waits up to [`Limits::connect_wait`] for the first peer, so that a process
+    /// that runs for a second finds its peers; where none answers it starts without, and goes on
     /// trying. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// Only what a user has to mend: [`ErrorKind::Config`] for a port that is in use or an anchor that does
-    /// not listen, [`ErrorKind::Unavailable`] where the system has no random bytes.
+    /// Only what a user has to mend: [`ErrorKind::Config`] for a port that is in use or an anchor
+    /// that does not listen, [`ErrorKind::Unavailable`] where the system has no random bytes.
     pub async fn start(self) -> Result<Peers, Error> {
         let role = self.chosen_role();
         if role == Role::Anchor && self.listen_port.is_none() && self.announce.is_empty() {
@@ -260,7 +212,6 @@ impl PeersBuilder {
         Ok(Setup {
             key: self.key.clone(),
             role,
-            weight: WEIGHT,
             instance,
             queues: QueueLimits {
                 small: (self.limits.send_bytes_per_peer / 4).max(MIB),
@@ -292,7 +243,6 @@ impl PeersBuilder {
                 per_peer: 3,
             },
             mdns: self.mdns,
-            records: self.records.clone(),
         }
     }
 }

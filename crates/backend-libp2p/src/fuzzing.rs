@@ -21,13 +21,14 @@ pub fn message(data: &[u8]) {
     let (head, body) = message.encode();
     let written = Bytes::from([head, body].concat());
     assert_eq!(written.len(), bytes.len());
-    // Flags and a number that the kind does not have are ignored, so that a later release can use them.
+    // Flags and a number that the kind does not have are ignored, so that a later release can use
+    // them.
     assert_eq!((written[0], &written[HEADER..]), (bytes[0], &bytes[HEADER..]));
     assert_eq!(Message::decode(written), Ok(Some(message)));
 }
 
-/// A node that three peers tell whatever `data` says, an anchor or a leaf. Each message has a length of
-/// two bytes, the peer that sends it, and the milliseconds that pass before.
+/// A node that three peers tell whatever `data` says, an anchor or a leaf. Each message has a
+/// length of two bytes, the peer that sends it, and the milliseconds that pass before.
 pub fn node(data: &[u8]) {
     let Some((&first, mut rest)) = data.split_first() else { return };
     let role = if first & 1 == 0 { Role::Anchor } else { Role::Leaf };
@@ -35,7 +36,6 @@ pub fn node(data: &[u8]) {
     let settings = Settings {
         me: PeerKey([9; 32]),
         role,
-        weight: 100,
         placement: [1; 16],
         capacity: CAPACITY,
         checks_writers: first & 2 == 0,
@@ -44,8 +44,7 @@ pub fn node(data: &[u8]) {
     let mut node = Node::new(settings, now);
     let mut actions = Vec::new();
     for (number, role) in [(1, Role::Anchor), (2, Role::Leaf), (3, Role::Anchor)] {
-        let hello =
-            Hello { role, weight: 100, writer: number != 2, addresses: Vec::new(), removals_since: None };
+        let hello = Hello { role, writer: number != 2, addresses: Vec::new(), removals_since: None };
         let peer = PeerKey([number; 32]);
         node.step(now, Event::Connected { peer, hello, dialled: number == 1 }, &mut actions);
     }

@@ -1,5 +1,5 @@
-//! Who a node is: an Ed25519 key that is made anew, kept in a file, or derived from the network's key
-//! and a name.
+//! Who a node is: an Ed25519 key that is made anew, kept in a file, or derived from the network's
+//! key and a name.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -32,9 +32,9 @@ impl Identity {
         random_seed().and_then(Self::from_seed)
     }
 
-    /// The one in the file at `path`, which is made if there is none: readable by its owner alone, whole
-    /// or not there, and never written again. Several processes may start at once and get the same one;
-    /// they must not run at the same time, or others see two nodes with one name.
+    /// The one in the file at `path`, which is made if there is none: readable by its owner alone,
+    /// whole or not there, and never written again. Several processes may start at once and get the
+    /// same one; they must not run at the same time, or others see two nodes with one name.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when the file cannot be read or made, others can read it, or it is no
@@ -48,12 +48,13 @@ impl Identity {
         }
     }
 
-    /// The one that belongs to `name` in the network of `key`: everybody who may write can compute it,
-    /// so a bootstrap address needs no copied peer id. Two nodes of one network must not use one name.
+    /// The one that belongs to `name` in the network of `key`: everybody who may write can compute
+    /// it, so a bootstrap address needs no copied peer id. Two nodes of one network must not use
+    /// one name.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the name is empty or longer than 255 bytes, or the key cannot write: a
-    /// node that only reads could take the name of any other one.
+    /// [`ErrorKind::Config`] when the name is empty or longer than 255 bytes, or the key cannot
+    /// write: a node that only reads could take the name of any other one.
     pub fn derived(key: &NetworkKey, name: &str) -> Result<Self, Error> {
         if name.is_empty() || name.len() > 255 {
             return Err(config(format!("a node's name has 1 to 255 bytes, this one has {}", name.len())));
@@ -89,8 +90,8 @@ impl fmt::Debug for Identity {
 }
 
 impl PeerKey {
-    /// The key that a peer's id is made of; `None` for other kinds of keys than Ed25519, which nobody of
-    /// this network has.
+    /// The key that a peer's id is made of; `None` for other kinds of keys than Ed25519, which
+    /// nobody of this network has.
     pub(crate) fn of(peer: &PeerId) -> Option<Self> {
         let public = PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
         public.try_into_ed25519().ok().map(|key| Self(key.to_bytes()))
@@ -147,8 +148,8 @@ fn parse(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     Some(seed)
 }
 
-/// Writes a draft beside the file and gives it the file's name, unless another process was faster: then
-/// that one's identity is the one.
+/// Writes a draft beside the file and gives it the file's name, unless another process was faster:
+/// then that one's identity is the one.
 fn create(path: &Path) -> Result<Zeroizing<[u8; 32]>, Error> {
     let seed = random_seed()?;
     let text = Zeroizing::new(format!("{MAGIC} {}\n", *Zeroizing::new(hex(&*seed))));
@@ -175,7 +176,8 @@ struct Draft(PathBuf);
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // It is not there when it could not be made, and harmless when it stays: it has a name of its own.
+        // It is not there when it could not be made, and harmless when it stays: it has a name of
+        // its own.
         if let Err(error) = std::fs::remove_file(&self.0) {
             tracing::debug!(%error, "the draft of the identity file stays");
         }

@@ -2,9 +2,10 @@
 //! nothing when peers vanish.
 //!
 //! Two layers. `core` decides and does no I/O: it is told what happened and says what to do, so a
-//! seeded simulator runs the same code with ten thousand nodes in virtual time. `driver` moves bytes:
-//! libp2p with TCP, Noise and Yamux, two long-lived lanes per connection. `wire` is what nodes say to
-//! each other. `docs/peers.md` has the protocol and the reasons.
+//! seeded simulator runs the same code with ten thousand nodes in virtual time. `driver` moves
+//! bytes: libp2p with TCP, Noise and Yamux, two long-lived lanes per connection. `wire` is what
+//! nodes say to each other. `docs/design/peers.md` and `docs/reference/peer-protocol.md` have the
+//! protocol and the reasons.
 
 mod address;
 mod builder;
@@ -15,6 +16,7 @@ mod driver;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
+mod limits;
 mod network_key;
 mod peers;
 mod report;
@@ -23,13 +25,14 @@ pub mod sim;
 mod wire;
 
 pub use address::{PeerAddress, PeerName};
-pub use builder::{Limits, PeersBuilder, RoleChoice};
+pub use builder::{PeersBuilder, RoleChoice};
 pub use core::Counters;
-pub use driver::Connections;
+pub use driver::{BootstrapReport, Connections};
 pub use identity::Identity;
+pub use limits::Limits;
 pub use network_key::{MAX_NETWORK_KEYS, NetworkKey};
 pub use peers::Peers;
-pub use report::{BootstrapReport, MemberReport, PeersReport};
+pub use report::{MemberReport, PeersReport};
 
 /// What this backend is called in errors and reports.
 const BACKEND: &str = "peers";

@@ -14,8 +14,8 @@ pub const MAX_NETWORK_KEYS: usize = 4;
 /// says is looked at.
 ///
 /// It is derived from the group's secret and never sent: connections prove it. A second key, the
-/// writer's, is had by those alone that may write; it too is only ever proved. `Debug` shows the key's
-/// public id and nothing else.
+/// writer's, is had by those alone that may write; it too is only ever proved. `Debug` shows the
+/// key's public id and nothing else.
 #[derive(Clone)]
 pub struct NetworkKey {
     current: OneKey,
@@ -31,15 +31,15 @@ pub(crate) struct OneKey {
 }
 
 impl NetworkKey {
-    /// A key for members, the key that members prove the right to write with (`None` for a node that
-    /// only reads), and the public id of both: not secret, the same for everyone with this key, and
-    /// different for other keys.
+    /// A key for members, the key that members prove the right to write with (`None` for a node
+    /// that only reads), and the public id of both: not secret, the same for everyone with this
+    /// key, and different for other keys.
     ///
-    /// Both keys must be uniform, such as the output of a key derivation: a passphrase could be guessed
-    /// by whoever watches a connection being made.
+    /// Both keys must be uniform, such as the output of a key derivation: a passphrase could be
+    /// guessed by whoever watches a connection being made.
     ///
-    /// A node without the writer's key cannot check that others have it, and takes nobody for a writer:
-    /// it finds what is there and stores for nobody.
+    /// A node without the writer's key cannot check that others have it, and takes nobody for a
+    /// writer: it finds what is there and stores for nobody.
     #[must_use]
     pub fn new(network: [u8; 32], writer: Option<[u8; 32]>, id: [u8; 8]) -> Self {
         Self {
@@ -48,8 +48,8 @@ impl NetworkKey {
         }
     }
 
-    /// Still accepts nodes with `old` keys, so that a network can move to a new key without a break: give
-    /// the new key, with the old one behind it, to one node after the other. At most
+    /// Still accepts nodes with `old` keys, so that a network can move to a new key without a
+    /// break: give the new key, with the old one behind it, to one node after the other. At most
     /// [`MAX_NETWORK_KEYS`] are kept; more are ignored.
     ///
     /// Placement and derived identities follow the current key.
@@ -77,8 +77,8 @@ impl NetworkKey {
         self.current.derive(b"placement", b"")
     }
 
-    /// The seed of the identity called `name`; `None` without the writer's key, so that no node that
-    /// only reads can take the name of another one.
+    /// The seed of the identity called `name`; `None` without the writer's key, so that no node
+    /// that only reads can take the name of another one.
     pub(crate) fn identity_seed(&self, name: &str) -> Option<Zeroizing<[u8; 32]>> {
         let writer = self.current.writer.as_ref()?;
         Some(Zeroizing::new(derive(writer, b"identity", name.as_bytes())))
@@ -111,8 +111,8 @@ impl OneKey {
     }
 }
 
-/// HKDF-SHA-256 (RFC 5869) with a name for each purpose. A zero byte ends the purpose, which has none, so
-/// no two pairs of purpose and name give the same bytes.
+/// HKDF-SHA-256 (RFC 5869) with a name for each purpose. A zero byte ends the purpose, which has
+/// none, so no two pairs of purpose and name give the same bytes.
 fn derive<const N: usize>(key: &[u8; 32], purpose: &[u8], name: &[u8]) -> [u8; N] {
     let mut output = [0; N];
     let info: [&[u8]; 4] = [b"peercache peers 1 ", purpose, b"\0", name];

@@ -14,10 +14,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::address::PeerName;
-use crate::builder::{Limits, PeersBuilder};
 use crate::core::{Event, Failure, OpId, Outcome, Role};
 use crate::driver::Engine;
-use crate::network_key::NetworkKey;
+use crate::limits::Limits;
 use crate::report::{PeersReport, members, role_name};
 use crate::wire::KeyId;
 
@@ -26,12 +25,12 @@ const LOOK: Duration = Duration::from_millis(5);
 /// What was handed to the connections still has to be encrypted and written.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
-/// A node of the network, as a cache backend. Clones are handles on the same node, which stops with the
-/// last of them, or with [`CacheBackend::close`].
+/// A node of the network, as a cache backend. Clones are handles on the same node, which stops with
+/// the last of them, or with [`CacheBackend::close`].
 ///
-/// A read asks the anchors that own the key, over connections that are open already: nothing is ever
-/// dialled for a read, and with nobody connected it fails at once, with kind `Unavailable`. A miss is an
-/// answer of an owner. A write returns when an owner has it.
+/// A read asks the anchors that own the key, over connections that are open already: nothing is
+/// ever dialled for a read, and with nobody connected it fails at once, with kind `Unavailable`. A
+/// miss is an answer of an owner. A write returns when an owner has it.
 #[derive(Clone)]
 pub struct Peers(Arc<Inner>);
 
@@ -45,12 +44,6 @@ struct Inner {
 }
 
 impl Peers {
-    /// Sets up a node of the network of `key`.
-    #[must_use]
-    pub fn builder(key: NetworkKey) -> PeersBuilder {
-        PeersBuilder::new(key)
-    }
-
     pub(crate) fn new(
         name: PeerName,
         engine: Arc<Engine>,
@@ -61,7 +54,8 @@ impl Peers {
             .with_ordered_writes()
             .with_native_expiry()
             .with_max_value_bytes(MAX_VALUE_BYTES);
-        // What a leaf has written is with somebody else, so it outlives the leaf. An anchor may be alone.
+        // What a leaf has written is with somebody else, so it outlives the leaf. An anchor may be
+        // alone.
         if engine.setup.role == Role::Leaf {
             capabilities = capabilities.with_durable();
         }
@@ -110,8 +104,8 @@ impl Peers {
         self.0.name
     }
 
-    /// Where others can dial this node, to paste into their bootstrap addresses. Empty for a node that
-    /// only dials out.
+    /// Where others can dial this node, to paste into their bootstrap addresses. Empty for a node
+    /// that only dials out.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         let addresses = self.0.engine.addresses();

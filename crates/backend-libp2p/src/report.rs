@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::address::PeerName;
 use crate::core::{Counters, MemberState, NodeReport, Role};
-use crate::driver::{Connections, Link};
+use crate::driver::{BootstrapReport, Connections, Link};
 use crate::wire::PeerKey;
 
 /// How a node is doing. Serializable; `Display`-free: the tools print it.
@@ -19,7 +19,8 @@ pub struct PeersReport {
     pub name: PeerName,
     /// `anchor` or `leaf`.
     pub role: &'static str,
-    /// Where others can dial this node, with its name at the end; empty for one that only dials out.
+    /// Where others can dial this node, with its name at the end; empty for one that only dials
+    /// out.
     pub addresses: Vec<String>,
     /// Whether it can prove that it may write.
     pub writer: bool,
@@ -77,21 +78,6 @@ pub struct MemberReport {
     pub addresses: Vec<String>,
     /// Why it was lost or not reached the last time.
     pub trouble: Option<&'static str>,
-}
-
-/// One address that is dialled until somebody is connected there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct BootstrapReport {
-    /// As it was given, or found.
-    pub address: String,
-    /// Whether multicast DNS found it, and nobody gave it.
-    pub found: bool,
-    /// Whether who was found there is connected.
-    pub connected: bool,
-    /// Why the last try failed: nobody answered, or the one that did and this node refused one another. In
-    /// words, without secrets. `None` while it is connected or was not tried yet.
-    pub trouble: Option<String>,
 }
 
 pub(crate) const fn role_name(role: Role) -> &'static str {

@@ -206,7 +206,8 @@ impl MemoryBuilder {
         let lifecycle = KeepNewest { evicted: Arc::clone(&evicted) };
         let cache = match options.build() {
             Ok(options) => Cache::with_options(options, ByBytes, BuildHasherDefault::default(), lifecycle),
-            // Both settings that it asks for are set above; the other constructor takes them as arguments.
+            // Both settings that it asks for are set above; the other constructor takes them as
+            // arguments.
             Err(_) => Cache::with(
                 estimated_items,
                 capacity as u64,
@@ -220,7 +221,8 @@ impl MemoryBuilder {
         let capabilities = Capabilities::local()
             .with_ordered_writes()
             .with_native_expiry()
-            .with_max_value_bytes(room.saturating_sub(MAX_CHARGE).min(MAX_VALUE_BYTES));
+            .with_max_value_bytes(room.saturating_sub(MAX_CHARGE).min(MAX_VALUE_BYTES))
+            .with_capacity_bytes(cache.capacity());
         Memory {
             info: BackendInfo::new("memory", capabilities),
             clock: self.clock,

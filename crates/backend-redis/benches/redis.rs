@@ -16,6 +16,7 @@ use futures_util::stream::{self, StreamExt as _};
 use peercache_api::{CacheBackend, Clock, Entry, Key, NodeId, SystemClock, VersionClock, envelope};
 use peercache_redis::Redis;
 use peercache_testkit::servers::RedisServer;
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 
 /// The most that the tier may take, as a multiple of the crate's own time at p50.
@@ -164,7 +165,10 @@ fn main() {
     runtime.block_on(async {
         let Some(server) = RedisServer::start().await.unwrap() else { return };
         let client = redis::Client::open(server.url()).unwrap();
-        let mut direct = client.get_multiplexed_async_connection().await.unwrap();
+        // As it comes, but for its half second: the machine may be busy.
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+        let direct = client.get_multiplexed_async_connection_with_config(&config).await;
+        let mut direct = direct.unwrap();
         let mut load = redis::cmd("SCRIPT");
         let script: String = load.arg("LOAD").arg(SCRIPT).query_async(&mut direct).await.unwrap();
         let bench = Bench {

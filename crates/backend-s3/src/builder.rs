@@ -17,7 +17,6 @@ use peercache_blob::BlobBackend;
 use crate::bucket::Bucket;
 use crate::connect::{self, Chain, Given};
 use crate::credentials::{Loader, Origin, Provider};
-use crate::key_check;
 use crate::request_error::{Addressing, Target};
 use crate::s3::S3;
 
@@ -173,7 +172,7 @@ impl S3Builder {
         let origin: Arc<dyn Origin> = match self.keys {
             Some((id, secret, token)) => {
                 let token = token.filter(|token| !token.is_empty());
-                key_check::check_keys(|name| match name {
+                connect::check_keys(|name| match name {
                     "AWS_ACCESS_KEY_ID" => Some(id.clone()),
                     "AWS_SECRET_ACCESS_KEY" => Some(secret.clone()),
                     "AWS_SESSION_TOKEN" => token.clone(),
@@ -183,7 +182,7 @@ impl S3Builder {
             }
             None => {
                 if self.profile.is_none() {
-                    key_check::check_keys(variable)?;
+                    connect::check_keys(variable)?;
                 }
                 Arc::new(Chain { http: http.clone(), region: region.clone(), profile: self.profile.clone() })
             }

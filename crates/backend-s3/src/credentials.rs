@@ -20,8 +20,6 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use peercache_api::Clock;
 
-use crate::key_check::flaw_of_key;
-
 /// A load that takes longer than this is warned of: lookups wait for it meanwhile.
 const SLOW_LOAD: Duration = Duration::from_secs(1);
 /// The longest that one load may take.
@@ -189,6 +187,20 @@ impl Loader {
         state.last = Some((loaded.clone(), self.clock.monotonic()));
         loaded
     }
+}
+
+/// Why this cannot be a key, in words that do not repeat it. The SDK panics over some of these.
+pub(crate) fn flaw_of_key(key: &str) -> Option<&'static str> {
+    if key.chars().any(char::is_control) {
+        return Some("has a line break or another control character in it");
+    }
+    if key.chars().any(|c| !c.is_ascii_graphic()) {
+        return Some("has a space or a character beyond ASCII in it");
+    }
+    if key.starts_with(['"', '\'']) {
+        return Some("begins with a quotation mark");
+    }
+    None
 }
 
 /// Refuses credentials that no request can carry: the SDK panics over them.

@@ -1,8 +1,9 @@
 //! The S3 tier of peercache: a bucket of AWS, or of any store that speaks the protocol, shared by a
 //! fleet.
 //!
-//! [`S3`] is a [`CacheBackend`](peercache_api::CacheBackend). `docs/s3.md` describes the objects,
-//! how the newest write wins, what each operation costs, and the permissions that it needs.
+//! [`S3`] is a [`CacheBackend`](peercache_api::CacheBackend). `docs/reference/s3.md` describes the
+//! objects, how the newest write wins, what each operation costs, and the permissions that it
+//! needs.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), peercache_api::Error> {
@@ -29,7 +30,6 @@ mod connect;
 mod credentials;
 #[cfg(test)]
 mod fake;
-mod key_check;
 mod lifecycle;
 mod report;
 mod request_error;

@@ -21,9 +21,9 @@ use crate::version::Version;
 ///
 /// # Rules for implementations
 /// - **Newest wins.** With [`Capabilities::ordered_writes`], a [`put`](Self::put) takes effect only
-///   if [`Entry::supersedes`] says so; otherwise it succeeds and changes nothing. A removal is a put
-///   of a tombstone ([`Entry::tombstone`], [`CacheBackendExt::remove`]), and a backend stores and
-///   returns it like any entry: that is how a tier that was away is kept from raising the dead.
+///   if [`Entry::supersedes`] says so; otherwise it succeeds and changes nothing. A removal is a
+///   put of a tombstone ([`Entry::tombstone`], [`CacheBackendExt::remove`]), and a backend stores
+///   and returns it like any entry: that is how a tier that was away is kept from raising the dead.
 /// - **Never lie.** `get` returns what was put under this key, whole, or nothing. What cannot be
 ///   verified is an error of kind `Corrupt`, and better removed than kept.
 /// - **Absence is an answer.** `Ok(None)` is for "not here" and "expired"; a failure is an `Err`.
@@ -52,8 +52,8 @@ pub trait CacheBackend: fmt::Debug + Send + Sync {
     /// is not an error.
     async fn close(&self) -> Result<(), Error>;
 
-    /// What coordinates the machines that share this backend: leases, and notices of removals. `None`
-    /// for a backend that coordinates nothing, which is most. Constant for its lifetime.
+    /// What coordinates the machines that share this backend: leases, and notices of removals.
+    /// `None` for a backend that coordinates nothing, which is most. Constant for its lifetime.
     fn fleet(&self) -> Option<&dyn Fleet>;
 }
 
@@ -101,6 +101,9 @@ pub struct Capabilities {
     /// reach does not: it answers a put of one with kind `Denied`, and keeps no older value of that
     /// key, so that nothing out of date comes back from it. Removals are always taken.
     pub private_entries: bool,
+    /// How many bytes it keeps before it evicts; `None` where there is no such bound, or none that is
+    /// known. A value that is stored in parts goes only where all of them together leave room for others.
+    pub capacity_bytes: Option<u64>,
 }
 
 impl Capabilities {
@@ -115,6 +118,7 @@ impl Capabilities {
             writable: true,
             max_value_bytes: MAX_VALUE_BYTES,
             private_entries: true,
+            capacity_bytes: None,
         }
     }
 
@@ -158,6 +162,22 @@ impl Capabilities {
     #[must_use]
     pub const fn with_max_value_bytes(self, bytes: usize) -> Self {
         Self { max_value_bytes: bytes, ..self }
+    }
+
+    /// Declares how many bytes it keeps before it evicts.
+    #[must_use]
+    pub const fn with_capacity_bytes(self, bytes: u64) -> Self {
+        Self { capacity_bytes: Some(bytes), ..self }
+    }
+
+    /// Whether a value of `bytes` in all, stored in parts, fits without taking the place of everything
+    /// else: it may have three quarters of what is kept here.
+    #[must_use]
+    pub const fn has_room_for(&self, bytes: u64) -> bool {
+        match self.capacity_bytes {
+            Some(capacity) => bytes <= capacity - capacity / 4,
+            None => true,
+        }
     }
 }
 

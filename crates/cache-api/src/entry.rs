@@ -15,8 +15,8 @@ use crate::version::Version;
 pub const MAX_VALUE_BYTES: usize = 8 * 1024 * 1024;
 /// The longest that an entry may live, fresh and stale time together: 30 days.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a tombstone is kept. It outlives every entry that it can bury, even one whose writer's
-/// clock ran ahead, so nothing that was removed comes back when the tombstone goes.
+/// How long a tombstone is kept. It outlives every entry that it can hide, even one whose writer's
+/// clock ran ahead, so a removed value does not come back when the tombstone expires.
 pub const TOMBSTONE_LIFETIME: Duration =
     Duration::from_secs(MAX_LIFETIME.as_secs() + 2 * MAX_CLOCK_SKEW.as_secs());
 /// The most tags on one entry.
@@ -45,8 +45,8 @@ pub enum EntryKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Class {
-    /// Only members that are trusted with everything. Stores that strangers can read refuse it unless
-    /// they are told otherwise.
+    /// Only members that are trusted with everything. Stores that strangers can read refuse it
+    /// unless a setting allows it.
     #[default]
     Private,
     /// Every member, jobs of untrusted pull requests included: what its origin shows to everybody.
@@ -141,9 +141,9 @@ impl Entry {
         Self::assembled(meta, Bytes::new())
     }
 
-    /// The tombstone for what a store holds that is older than `entry`, where `entry` itself does not fit:
-    /// the store would otherwise go on showing the value that was replaced. Its version lies just below
-    /// the entry's, so that stores which hold the entry still answer.
+    /// The tombstone for what a store holds that is older than `entry`, where `entry` itself does
+    /// not fit: the store would otherwise go on showing the value that was replaced. Its version
+    /// lies just below the entry's, so that stores which hold the entry still answer.
     #[must_use]
     pub fn tombstone_for(entry: &Self) -> Self {
         Self::tombstone(entry.version().just_below(), entry.metadata().created)
@@ -192,8 +192,8 @@ impl Entry {
         self.shared.meta.kind == EntryKind::Tombstone
     }
 
-    /// Who may read this entry. A tombstone is public: it says that something is gone, and everybody who
-    /// could read the value has to learn that.
+    /// Who may read this entry. A tombstone is public: it says that something is gone, and
+    /// everybody who could read the value has to learn that.
     #[must_use]
     pub fn class(&self) -> Class {
         if self.is_tombstone() { Class::Public } else { self.shared.meta.class }
@@ -238,8 +238,8 @@ impl Entry {
 
     /// Whether a store that holds `stored` must replace it with this entry.
     ///
-    /// The greater version wins, except that an entry from the future loses against one that is not.
-    /// Every backend with ordered writes decides by this one function.
+    /// The greater version wins, except that an entry from the future loses against one that is
+    /// not. Every backend with ordered writes decides by this one function.
     #[must_use]
     pub fn supersedes(&self, stored: &Self, now: Timestamp) -> bool {
         match (self.is_from_future(now), stored.is_from_future(now)) {
@@ -267,9 +267,9 @@ impl Entry {
         self.shared.decoded.get()
     }
 
-    /// Keeps a decoded form of the value with this entry and its clones, unless there is one already.
-    /// It is never stored or sent: an entry that is read from bytes has none. It lives as long as the
-    /// entry does in memory, and is not part of [`Entry::memory_bytes`].
+    /// Keeps a decoded form of the value with this entry and its clones, unless there is one
+    /// already. It is never stored or sent: an entry that is read from bytes has none. It lives as
+    /// long as the entry does in memory, and is not part of [`Entry::memory_bytes`].
     pub fn set_decoded(&self, decoded: Arc<dyn Any + Send + Sync>) {
         // Whoever was first decoded the same bytes.
         let _first = self.shared.decoded.set(decoded);

@@ -1,8 +1,8 @@
 //! The bytes that every tier stores: a fixed header, CBOR metadata, the value as it is.
 //!
-//! `docs/format.md` describes version 1 to the byte. An envelope is bound to its key, so a store that
-//! answers with another key's bytes is caught, and it carries a checksum against accidental damage.
-//! The checksum is no defence against an attacker; sealing is.
+//! `docs/reference/format.md` describes version 1 to the byte. An envelope is bound to its key, so
+//! a store that answers with another key's bytes is caught, and it carries a checksum against
+//! accidental damage. The checksum is no defence against an attacker; sealing is.
 
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use crate::key::Key;
 use crate::time::{Timestamp, whole_millis};
 use crate::version::{NodeId, Version};
 
-/// The first four bytes of every envelope. The first is not ASCII, so no text file begins like this.
+/// The first four bytes of every envelope. The first is not ASCII, so no text file begins like
+/// this.
 pub const MAGIC: [u8; 4] = [0x89, b'P', b'C', b'E'];
 /// The format version that this build writes.
 pub const FORMAT_VERSION: u8 = 1;
@@ -169,7 +170,8 @@ struct Header {
 
 impl Header {
     fn read(bytes: &[u8]) -> Result<Self, Error> {
-        // Magic and version come before the length check: a later version may have a shorter header.
+        // Magic and version come before the length check: a later version may have a shorter
+        // header.
         if bytes.len() < MAGIC.len() + 1 || bytes[..MAGIC.len()] != MAGIC {
             return Err(corrupt("this is not a peercache envelope"));
         }

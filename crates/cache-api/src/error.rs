@@ -113,7 +113,7 @@ type Source = Arc<dyn StdError + Send + Sync + 'static>;
 /// A failure of a cache operation. Cheap to clone: it is shared.
 ///
 /// `Display` prints one line: backend, operation, what happened, its context, what to do next. It
-/// never contains a key in clear, a token or a secret, and whoever builds one keeps to that.
+/// never contains a key in clear, a token or a secret; code that builds an error must not add one.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

@@ -11,41 +11,41 @@ use crate::error::Error;
 use crate::key::Key;
 use crate::version::Version;
 
-/// The part of a backend that coordinates the machines that share it: peers, a store with a lock service.
-/// [`CacheBackend::fleet`](crate::CacheBackend::fleet) gives it, where there is one.
+/// The part of a backend that coordinates the machines that share it: peers, a store with a lock
+/// service. [`CacheBackend::fleet`](crate::CacheBackend::fleet) returns it, where there is one.
 ///
 /// # Leases
-/// A lease says who loads a key that nobody has, so that a fleet asks the origin once. It is an
-/// optimisation and never a lock: it may be granted twice when members disagree, and whoever is not
-/// answered loads.
+/// A lease decides which machine loads a missing key, so that a fleet asks the origin once. It is
+/// an optimisation and not a lock: it may be granted twice when members disagree, and a member that
+/// gets no answer loads.
 ///
 /// - A lease ends with the put of a **value** under its key, whatever its version, with its
 ///   [release](Self::release), or with its [`ttl`](LeaseRequest::ttl), whichever comes first. A
 ///   tombstone does not end it.
-/// - When it ends with a value that is of use to one who waits, that one is given the value; otherwise
-///   one of those who wait is granted the next lease.
+/// - If it ends with a value that is new enough for a waiting caller, that caller gets the value.
+///   Otherwise one of the waiting callers is granted the next lease.
 ///
 /// # Removals
-/// A removal made by another member is told to every [watcher](Self::watch) once its tombstone is heard
-/// of, and again if it is heard of again. Notices are best effort: what was removed while a member was
-/// cut off is told when it is back, or never.
+/// Every [watcher](Self::watch) is notified of a removal by another member when its tombstone
+/// arrives, and again if it arrives again. Notices are best effort: for a removal that was made
+/// while a member was cut off, the notice comes when the member is back, or never.
 #[async_trait]
 pub trait Fleet: fmt::Debug + Send + Sync {
-    /// Asks to be the only one that loads `key`. Answers at once where nobody else does, and within
-    /// [`LeaseRequest::wait`] and one round trip in any case.
+    /// Asks to be the only one that loads `key`. Returns at once if no other member loads it, and
+    /// within [`LeaseRequest::wait`] and one round trip in any case.
     ///
     /// # Errors
-    /// Of kind `Timeout` when the wait is over and another one still loads; any other where the fleet
-    /// cannot be asked. In each case the caller loads without a lease.
+    /// Of kind `Timeout` when the wait is over and another one still loads; any other where the
+    /// fleet cannot be asked. In each case the caller loads without a lease.
     ///
     /// Cancel-safe in that a lease which was granted to a call that was dropped ends with its ttl.
     async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error>;
 
-    /// Gives a lease back without a value, so that the next one loads. Best effort; never blocks. A lease
-    /// that has ended already, or that another one holds by now, is left alone.
+    /// Gives a lease back without a value, so that the next one loads. Best effort; never blocks.
+    /// Does nothing if the lease has ended already or another member holds it.
     fn release(&self, key: &Key, token: LeaseToken);
 
-    /// Tells `watcher` of every removal that others make from now on, until it is dropped.
+    /// Notifies `watcher` of every removal that others make from now on, until it is dropped.
     fn watch(&self, watcher: Weak<dyn RemovalWatcher>);
 }
 
@@ -53,7 +53,8 @@ pub trait Fleet: fmt::Debug + Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseRequest {
-    /// After how long the lease ends by itself. A holder that died holds the others up for no longer.
+    /// After how long the lease ends by itself. A holder that died holds the others up for no
+    /// longer.
     pub ttl: Duration,
     /// How long to wait while another one loads. Zero: not at all.
     pub wait: Duration,
@@ -102,11 +103,12 @@ impl LeaseToken {
     }
 }
 
-/// Hears of removals that other machines made.
+/// Receives notices of removals that other machines made.
 pub trait RemovalWatcher: fmt::Debug + Send + Sync {
-    /// The key whose digest is `key` was removed. `tombstone` is what is stored for that: its version
-    /// says up to where, and its value may prove who made it.
+    /// The key whose digest is `key` was removed. `tombstone` is what is stored for that: its
+    /// version says up to where, and its value may prove who made it.
     ///
-    /// Called from the backend's own threads, in a burst when many keys are removed: must not block.
+    /// Called from the backend's own threads, in a burst when many keys are removed: must not
+    /// block.
     fn removed(&self, key: &[u8; 32], tombstone: &Entry);
 }

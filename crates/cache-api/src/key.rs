@@ -17,8 +17,8 @@ pub const MAX_KEY_BYTES: usize = 1024;
 /// A key may name a private repository, so it never shows itself: `Debug` prints the start of its
 /// digest, and there is no `Display`. [`Key::as_str`] gives the text to code that needs it.
 ///
-/// Cloning it is cheap. A key that is used again and again is best made once: it remembers its digest, and
-/// what it is called in the namespace that it was used in first.
+/// Cloning it is cheap. A key that is used again and again is best made once: it remembers its
+/// digest, and what it is called in the namespace that it was used in first.
 #[derive(Clone)]
 pub struct Key {
     name: Arc<Name>,
@@ -99,9 +99,9 @@ impl Key {
         Self::named(hex(&hash.finalize()).into())
     }
 
-    /// The key of which only the digest is known, as from a notice of a removal: equal to the key that has
-    /// it, while its text is another. Stores find it by [`Key::digest`]; one that goes by the text does
-    /// not.
+    /// The key of which only the digest is known, as from a notice of a removal: equal to the key
+    /// that has it, while its text is another. Stores find it by [`Key::digest`]; one that goes by
+    /// the text does not.
     #[must_use]
     pub fn from_digest(digest: [u8; 32]) -> Self {
         Self::with_digest(format!("\u{1}digest/{}", hex(&digest)).into(), digest)

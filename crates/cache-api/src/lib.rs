@@ -3,10 +3,11 @@
 //!
 //! - [`CacheBackend`]: six methods. A memory map, a directory, a bucket, a chain of other backends
 //!   and a sealing wrapper all are one, so they compose and one conformance suite judges them all.
-//! - [`Key`], [`Entry`], [`Version`]: what is stored, under which name, and which of two writes wins.
+//! - [`Key`], [`Entry`], [`Version`]: what is stored, under which name, and which of two writes
+//!   wins.
 //! - [`Fleet`]: what a backend adds that coordinates machines: leases and notices of removals.
 //! - [`Error`]: a kind that a caller can act on, whether a retry can help, and what to do next.
-//! - [`envelope`]: the bytes that every tier stores, described in `docs/format.md`.
+//! - [`envelope`]: the bytes that every tier stores, described in `docs/reference/format.md`.
 //!
 //! This crate does no I/O and knows no backend.
 //!

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How far another machine's clock may run ahead of ours before what it wrote is not believed.
+/// How far another machine's clock may be ahead of ours before its entries are ignored.
 ///
 /// An entry or version further in the future than this is never served and never wins against an
 /// honest write, so one runner with a wrong clock cannot pin a value for everybody.
@@ -91,7 +91,8 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     fn now(&self) -> Timestamp {
-        // A clock set before 1970 reads as the epoch: everything is then in the future, which is a miss.
+        // A clock set before 1970 reads as the epoch: everything is then in the future, which is a
+        // miss.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(whole_millis(since))
     }

@@ -78,8 +78,8 @@ impl SplitMix64 {
     }
 }
 
-/// A map that remembers at most twice `capacity` entries, those used last for sure: two generations,
-/// of which the older is forgotten when the younger is full.
+/// A map that remembers at most twice `capacity` entries, those used last for sure: two
+/// generations, of which the older is forgotten when the younger is full.
 #[derive(Debug)]
 pub struct Generations<K, V> {
     capacity: usize,
@@ -102,8 +102,8 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    /// What is remembered under `key`, which counts as used: it is in the younger generation from now
-    /// on.
+    /// What is remembered under `key`, which counts as used: it is in the younger generation from
+    /// now on.
     pub fn get_used<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
@@ -115,8 +115,8 @@ impl<K: Hash + Eq, V> Generations<K, V> {
         self.young.get(key)
     }
 
-    /// Remembers `value` under `key`. Whether a new generation began with it, so that the one before
-    /// the last was forgotten.
+    /// Remembers `value` under `key`. Whether a new generation began with it, so that the one
+    /// before the last was forgotten.
     pub fn insert(&mut self, key: K, value: V) -> bool {
         let turn = self.young.len() >= self.capacity && !self.young.contains_key(&key);
         if turn {

@@ -51,7 +51,8 @@ impl fmt::Debug for NodeId {
 /// The version of a write. Of two writes to one key, the greater version wins on every backend.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// Milliseconds since the Unix epoch at the writer, or at whoever it had last heard from.
+    /// Milliseconds since the Unix epoch: of the writer's clock, or of the greatest version that
+    /// the writer had observed.
     pub wall: Timestamp,
     /// Distinguishes writes within one millisecond.
     pub counter: u32,
@@ -116,9 +117,9 @@ impl VersionClock {
 
     /// A version greater than every one that this clock made or observed before.
     ///
-    /// Stays true when the wall clock is set back by [`MAX_CLOCK_SKEW`] or less: the counter then carries
-    /// the order. When it is set back further, the versions made before claim to come from the future,
-    /// nobody uses them, and versions go on from `now`; see [`VersionClock::corrections`].
+    /// This holds when the wall clock is set back by [`MAX_CLOCK_SKEW`] or less: the counter then
+    /// keeps the order. When it is set back further, the versions made before are from the future
+    /// and are not used, and versions continue from `now`; see [`VersionClock::corrections`].
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Version {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,8 +136,8 @@ impl VersionClock {
         Version { wall: last.0, counter: last.1, node: self.node }
     }
 
-    /// How often the wall clock was found set back so far that versions went on from an earlier time.
-    /// What this process wrote in between is not used by anybody, itself included.
+    /// How often the wall clock was found set back so far that versions went on from an earlier
+    /// time. What this process wrote in between is not used by anybody, itself included.
     #[must_use]
     pub fn corrections(&self) -> u64 {
         self.corrections.get()

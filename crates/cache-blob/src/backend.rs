@@ -18,7 +18,8 @@ use crate::object_cache::{Known, ObjectCache, Turns};
 use crate::report::{BlobReport, Counters, Finding, SharedFinding, add};
 use crate::store::{Blob, BlobStore, Conditions};
 
-/// After a refused write, the next one asks the store again after this long: permissions can change.
+/// After a refused write, the next one asks the store again after this long: permissions can
+/// change.
 const READ_ONLY_FOR: Duration = Duration::from_secs(600);
 
 /// A [`BlobStore`] as a [`CacheBackend`].
@@ -30,12 +31,12 @@ const READ_ONLY_FOR: Duration = Duration::from_secs(600);
 ///   put reads before and after; two machines that write one key in the same instant may then leave
 ///   the older entry.
 /// - **Expiry.** An expired entry is a miss, whether the store has removed it or not.
-/// - **Damage.** A blob that is not what was written is an error of kind `Corrupt`, and the next put
-///   of its key replaces it. A blob in a newer format is a miss.
+/// - **Damage.** A blob that is not what was written is an error of kind `Corrupt`, and the next
+///   put of its key replaces it. A blob in a newer format is a miss.
 /// - **Permissions.** When the store refuses writes, the backend is read-only for ten minutes.
 /// - **Time.** Every call ends within [`BlobBackendBuilder::request_timeout`].
-/// - **Memory.** At most [`BlobBackendBuilder::max_concurrent`] calls run at once, each with at most
-///   two envelopes; at most 16,384 blobs are remembered by revision.
+/// - **Memory.** At most [`BlobBackendBuilder::max_concurrent`] calls run at once, each with at
+///   most two envelopes; at most 16,384 blobs are remembered by revision.
 ///
 /// Needs a tokio runtime with timers.
 pub struct BlobBackend<S> {
@@ -70,7 +71,8 @@ pub struct BlobBackendBuilder<S> {
 
 impl<S: BlobStore> BlobBackendBuilder<S> {
     /// The start of every blob's name, at most 512 bytes of letters, digits and `-_./=+@!'()*`.
-    /// Default: nothing. Backends of one store that are not to share entries need different prefixes.
+    /// Default: nothing. Backends of one store that are not to share entries need different
+    /// prefixes.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -150,8 +152,9 @@ impl<S: BlobStore> BlobBackend<S> {
             Scope::Local => Capabilities::local(),
             Scope::Shared => Capabilities::shared(),
         };
-        // Also without conditions: within a process writes take turns, and across processes the order
-        // is a best effort that the chain's own comparison could not better. `BlobReport` tells.
+        // Also without conditions: within a process writes take turns, and across processes the
+        // order is a best effort that the chain's own comparison could not better. `BlobReport`
+        // tells.
         let capabilities = capabilities
             .with_ordered_writes()
             .with_native_expiry()
@@ -216,11 +219,12 @@ impl<S: BlobStore> BlobBackend<S> {
         }
     }
 
-    /// Runs `call` as the backend runs its own: refused once closed, within the deadline and the bound
-    /// on concurrent calls. For what a store offers beyond reading and writing blobs.
+    /// Runs `call` as the backend runs its own: refused once closed, within the deadline and the
+    /// bound on concurrent calls. For what a store offers beyond reading and writing blobs.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] once closed, [`ErrorKind::Timeout`] at the deadline, else the call's.
+    /// [`ErrorKind::Unavailable`] once closed, [`ErrorKind::Timeout`] at the deadline, else the
+    /// call's.
     pub async fn run<T>(
         &self,
         operation: Operation,
@@ -310,11 +314,13 @@ impl<S: BlobStore> BlobBackend<S> {
         self.decode(key, blob)
     }
 
-    /// The entry in a blob that the store holds for `key`, as [`CacheBackend::get`] returns it: `None`
-    /// for an expired one and for one in a newer format. For what a store offers beyond reading blobs.
+    /// The entry in a blob that the store holds for `key`, as [`CacheBackend::get`] returns it:
+    /// `None` for an expired one and for one in a newer format. For what a store offers beyond
+    /// reading blobs.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] when it is not what was written; the next put of this key replaces it.
+    /// [`ErrorKind::Corrupt`] when it is not what was written; the next put of this key replaces
+    /// it.
     pub fn decode(&self, key: &Key, blob: Blob) -> Result<Option<Entry>, Error> {
         let now = self.clock.now();
         let (content, revision) = blob.into_parts();
@@ -357,7 +363,8 @@ impl<S: BlobStore> BlobBackend<S> {
         self.cache.note(key, known, self.clock.now());
     }
 
-    /// Whether what a blob holds is worth remembering: not where the store compares versions itself.
+    /// Whether what a blob holds is worth remembering: not where the store compares versions
+    /// itself.
     pub(crate) fn remembers_revisions(&self) -> bool {
         self.store.info().conditions != Conditions::Versions
     }

@@ -11,7 +11,8 @@ type Digest = [u8; 32];
 
 /// How many blobs are remembered: about 3 MiB at the most.
 const CAPACITY: usize = 16 * 1024;
-/// A longer revision is not remembered; S3's entity tags have 34 bytes, or 38 with a number of parts.
+/// A longer revision is not remembered; S3's entity tags have 34 bytes, or 38 with a number of
+/// parts.
 const MAX_REVISION_BYTES: usize = 128;
 
 /// What a blob held when it was last read or written.
@@ -34,8 +35,8 @@ impl Known {
         Self { revision, held: None }
     }
 
-    /// Whether a write of `entry` must replace it. The rule is [`Entry::supersedes`], which looks at nothing
-    /// but the version and the time of creation.
+    /// Whether a write of `entry` must replace it. The rule is [`Entry::supersedes`], which looks
+    /// at nothing but the version and the time of creation.
     pub(crate) fn loses_to(&self, entry: &Entry, now: Timestamp) -> bool {
         let Some((version, created)) = self.held else { return true };
         // An empty value without metadata is within every bound, so this cannot fail.
@@ -68,8 +69,8 @@ impl ObjectCache {
         generations.0.get(key.digest()).or_else(|| generations.1.get(key.digest())).cloned()
     }
 
-    /// Notes what the blob of `key` holds. An entry from the future is not remembered: an honest one
-    /// that replaces it elsewhere would look older once the time has come.
+    /// Notes what the blob of `key` holds. An entry from the future is not remembered: an honest
+    /// one that replaces it elsewhere would look older once the time has come.
     pub(crate) fn note(&self, key: &Key, known: Known, now: Timestamp) {
         let long =
             known.revision.as_ref().is_some_and(|revision| revision.as_str().len() > MAX_REVISION_BYTES);
@@ -96,8 +97,8 @@ impl ObjectCache {
     }
 }
 
-/// One writer per key at a time in this process: the next one then knows what the last one wrote, and
-/// needs one request instead of three. Holds as many keys as there are callers.
+/// One writer per key at a time in this process: the next one then knows what the last one wrote,
+/// and needs one request instead of three. Holds as many keys as there are callers.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     keys: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,

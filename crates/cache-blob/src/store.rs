@@ -19,7 +19,8 @@ use peercache_api::{Error, MAX_VALUE_BYTES, Scope, Timestamp, Version, envelope}
 /// - A read returns one whole blob that was written under this name, or `None`.
 /// - A write replaces the whole blob at once: a reader sees the old bytes or the new ones.
 /// - After a write returned [`Written::Stored`], a read by this process sees it or a later one.
-/// - Every future may be dropped at any await point. A write has then happened wholly or not at all.
+/// - Every future may be dropped at any await point. A write has then happened wholly or not at
+///   all.
 /// - A failure is an error of the kind that fits; [`BlobBackend`](crate::BlobBackend) adds the name
 ///   of the backend. Messages contain no secret and no name of a blob in clear.
 ///
@@ -32,8 +33,8 @@ pub trait BlobStore: fmt::Debug + Send + Sync {
     /// Reads the blob called `name`, or `None` where there is none.
     async fn read(&self, name: &str) -> Result<Option<Blob>, Error>;
 
-    /// Writes `bytes` under `name` if `condition` holds. After `ttl` the blob is of no use any more: a
-    /// store with a native time to live lets it go then, any other ignores the argument.
+    /// Writes `bytes` under `name` if `condition` holds. After `ttl` the blob is of no use any
+    /// more: a store with a native time to live lets it go then, any other ignores the argument.
     ///
     /// A condition that the store cannot check is answered with [`Written::Unsupported`], never
     /// ignored.
@@ -185,7 +186,8 @@ impl Blob {
         Self { content: Content::Bytes(bytes.into()), revision: None }
     }
 
-    /// A blob of this many bytes, more than [`Blob::MAX_BYTES`], which was not read for that reason.
+    /// A blob of this many bytes, more than [`Blob::MAX_BYTES`], which was not read for that
+    /// reason.
     #[must_use]
     pub fn too_large(bytes: u64) -> Self {
         Self { content: Content::TooLarge(bytes), revision: None }

@@ -1,9 +1,9 @@
 //! Newest wins: how a write finds out whether it is the newest, and how many requests that takes.
 //!
 //! Usually one. A store that compares versions does it all in that request. With conditions on
-//! revisions, a blob that this process has read or written is replaced under its revision, and one that
-//! it has not seen is taken for absent. Only when the store says otherwise is the blob read, compared,
-//! and the write tried again.
+//! revisions, a blob that this process has read or written is replaced under its revision, and one
+//! that it has not seen is taken for absent. Only when the store says otherwise is the blob read,
+//! compared, and the write tried again.
 
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use crate::object_cache::Known;
 use crate::report::{Finding, add};
 use crate::store::{BlobStore, Condition, Conditions, Newer, Revision, Written};
 
-/// How often a write is tried against others. It loses a round only to a write that is newer than what
-/// was there before and older than itself, so this many would have to come one by one in rising order.
+/// How often a write is tried against others. It loses a round only to a write that is newer than
+/// what was there before and older than itself, so this many would have to come one by one in
+/// rising order.
 const ROUNDS: usize = 32;
 /// The same on a store without conditions, where each round reads twice.
 const UNCONDITIONAL_ROUNDS: usize = 4;
@@ -54,7 +55,8 @@ impl<S: BlobStore> BlobBackend<S> {
         }
         let _turn = self.turns.wait(key).await;
         let known = self.cache.get(key);
-        // Without conditions a blob can go back to an older write, so what is remembered proves nothing.
+        // Without conditions a blob can go back to an older write, so what is remembered proves
+        // nothing.
         if self.loses(known.as_ref(), entry) && self.conditional.get() != Finding::No {
             return Ok(());
         }
@@ -71,8 +73,8 @@ impl<S: BlobStore> BlobBackend<S> {
         known.is_some_and(|known| !known.loses_to(entry, self.clock.now()))
     }
 
-    /// On a store that compares versions: one request. The store reads no checksum, so what it takes for
-    /// newer is verified before this write gives way to it.
+    /// On a store that compares versions: one request. The store reads no checksum, so what it
+    /// takes for newer is verified before this write gives way to it.
     async fn write_if_newer(&self, write: Write<'_>, now: Timestamp) -> Result<(), Error> {
         let latest = now.saturating_add(MAX_CLOCK_SKEW);
         let condition = Condition::IfNewer(Newer { version: write.entry.version(), latest });
@@ -96,7 +98,8 @@ impl<S: BlobStore> BlobBackend<S> {
         written
     }
 
-    /// On a store that knows revisions: under the revision that is known, until it is the right one.
+    /// On a store that knows revisions: under the revision that is known, until it is the right
+    /// one.
     async fn write_if_unchanged(&self, write: &Write<'_>, mut known: Option<Known>) -> Result<(), Error> {
         for _ in 0..ROUNDS {
             if self.loses(known.as_ref(), write.entry) {
@@ -127,8 +130,9 @@ impl<S: BlobStore> BlobBackend<S> {
         Err(self.outrun())
     }
 
-    /// On a store without conditions: read, write, and read again whether it stayed. A write that began
-    /// before ours and ends after our last read still goes unseen; only conditions can exclude that.
+    /// On a store without conditions: read, write, and read again whether it stayed. A write that
+    /// began before ours and ends after our last read still goes unseen; only conditions can
+    /// exclude that.
     async fn write_unconditionally(&self, write: &Write<'_>) -> Result<(), Error> {
         for round in 0..=UNCONDITIONAL_ROUNDS {
             let known = self.look(write).await?;
@@ -168,8 +172,8 @@ impl<S: BlobStore> BlobBackend<S> {
         }
     }
 
-    /// What the blob holds, whole and verified: a damaged one must not keep a write out by the version
-    /// that it claims.
+    /// What the blob holds, whole and verified: a damaged one must not keep a write out by the
+    /// version that it claims.
     async fn look(&self, write: &Write<'_>) -> Result<Option<Known>, Error> {
         let Some(blob) = self.fetch(&write.name).await? else {
             self.cache.forget(write.key);
@@ -219,8 +223,9 @@ impl<S: BlobStore> BlobBackend<S> {
         }
     }
 
-    /// Writes the probing blob under conditions that do not hold. A store that honours them refuses: it
-    /// costs one refused write each. Only where the blob is not there yet is it written.
+    /// Writes the probing blob under conditions that do not hold. A store that honours them
+    /// refuses: it costs one refused write each. Only where the blob is not there yet is it
+    /// written.
     async fn try_conditions(&self) -> Result<bool, Error> {
         let name = self.layout.probe();
         let put = |condition| {

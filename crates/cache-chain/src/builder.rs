@@ -14,10 +14,10 @@ use crate::chain::Chain;
 use crate::invalidation::Invalidation;
 use crate::lease::Leases;
 use crate::read::{DEFAULT_BUDGET, Reader};
-use crate::slot::{Slot, queues};
 use crate::tier::{Tier, TierOptions};
 use crate::write::journal::Journal;
 use crate::write::queue::{WriteBehind, WriteQueue, replay};
+use crate::write::slot::{Slot, queues};
 use crate::write::{WritePolicy, Writer};
 
 /// Builds a [`Chain`] from the fastest tier to the slowest.
@@ -44,8 +44,8 @@ impl ChainBuilder {
         self.tier_with(backend, TierOptions::default())
     }
 
-    /// Adds a tier below the ones before it, with its own deadlines and mode. An `Arc` of a backend is a
-    /// backend as well, so a tier may be shared with other code.
+    /// Adds a tier below the ones before it, with its own deadlines and mode. An `Arc` of a backend
+    /// is a backend as well, so a tier may be shared with other code.
     pub fn tier_with(mut self, backend: impl CacheBackend + 'static, options: TierOptions) -> Self {
         // Not an `Arc` around an `Arc`: that would cost each call another box.
         let backend = match (&backend as &dyn Any).downcast_ref::<Arc<dyn CacheBackend>>() {
@@ -68,22 +68,22 @@ impl ChainBuilder {
         self
     }
 
-    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared, else no
-    /// limit but the tiers' own deadlines. [`Duration::MAX`] is no limit.
+    /// The longest that a read waits for all tiers together. Default: 1 s if any tier is shared,
+    /// else no limit but the tiers' own deadlines. [`Duration::MAX`] is no limit.
     pub fn read_budget(mut self, budget: Duration) -> Self {
         self.read_budget = Some(budget);
         self
     }
 
-    /// Whether a shared tier that takes longer than its recent 95th percentile is raced by the shared
-    /// tier next below it. Default: yes. Without, a read asks one tier after the other.
+    /// Whether a shared tier that takes longer than its recent 95th percentile is raced by the
+    /// shared tier next below it. Default: yes. Without, a read asks one tier after the other.
     pub fn racing(mut self, racing: bool) -> Self {
         self.racing = racing;
         self
     }
 
-    /// Makes what the chain leaves to chance, the jitter of its breakers' probes, repeatable. Default:
-    /// another seed in every process, so that a fleet does not act as one.
+    /// Makes what the chain leaves to chance, the jitter of its breakers' probes, repeatable.
+    /// Default: another seed in every process, so that a fleet does not act as one.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -102,8 +102,8 @@ impl ChainBuilder {
         self
     }
 
-    /// Keeps what waits to be written to shared tiers in `journal` as well, so that it outlives this
-    /// process, and takes over what processes that have ended left there.
+    /// Keeps what waits to be written to shared tiers in `journal` as well, so that it outlives
+    /// this process, and takes over what processes that have ended left there.
     pub fn journal(mut self, journal: Journal) -> Self {
         self.journal = Some(journal);
         self
@@ -122,11 +122,11 @@ impl ChainBuilder {
         self
     }
 
-    /// Whether this chain looks for invalidations of its whole namespace ([`Chain::invalidate_all`]) that
-    /// were not announced to it: with the first hit in a durable local tier and the first one in a shared
-    /// tier, each of which waits for that for 250 ms at most; and from then on, while it is used, every
-    /// second in the durable local tiers and every 30 s, in the background, in the shared ones. Default:
-    /// no.
+    /// Whether this chain looks for invalidations of its whole namespace
+    /// ([`Chain::invalidate_all`]) that were not announced to it: with the first hit in a durable
+    /// local tier and the first one in a shared tier, each of which waits for that for 250 ms at
+    /// most; and from then on, while it is used, every second in the durable local tiers and every
+    /// 30 s, in the background, in the shared ones. Default: no.
     pub fn watch_namespace(mut self, watch: bool) -> Self {
         self.watch_namespace = watch;
         self
@@ -205,8 +205,8 @@ fn journal_names(tiers: &[Arc<Tier>]) -> Vec<String> {
     tiers.iter().enumerate().map(name).collect()
 }
 
-/// The place of the tier that coordinates a fleet: the first shared one that does, and rather one that may
-/// be written.
+/// The place of the tier that coordinates a fleet: the first shared one that does, and rather one
+/// that may be written.
 fn fleet_tier(slots: &[Slot]) -> Option<usize> {
     let shared = |slot: &Slot| !slot.tier.is_local() && slot.tier.fleet().is_some();
     let index = slots.iter().position(|slot| shared(slot) && slot.tier.writes() && slot.tier.reads());
@@ -233,7 +233,12 @@ fn combined(slots: &[Slot]) -> Capabilities {
         all = all.with_read_only();
     }
     let largest = writers.by_ref().map(|capabilities| capabilities.max_value_bytes).max();
-    all.with_max_value_bytes(largest.unwrap_or(MAX_VALUE_BYTES))
+    let largest = largest.unwrap_or(MAX_VALUE_BYTES);
+    let capacities = tiers().filter(|tier| tier.writes()).map(|tier| tier.info().capabilities.capacity_bytes);
+    match capacities.collect::<Option<Vec<_>>>().and_then(|known| known.into_iter().max()) {
+        Some(most) => all.with_max_value_bytes(largest).with_capacity_bytes(most),
+        None => all.with_max_value_bytes(largest),
+    }
 }
 
 impl Chain {

@@ -16,25 +16,25 @@ use crate::outcome::{Lookup, LookupOptions, PutOutcome, TierPut};
 use crate::read::Reader;
 use crate::read::explain::{self, Explanation};
 use crate::report::{Report, tier_report};
-use crate::slot::{Slot, queues};
 use crate::write::journal::Journal;
 use crate::write::queue::{replay, worker};
+use crate::write::slot::{Slot, queues};
 use crate::write::{WritePolicy, Writer};
 
 /// Several backends that answer as one.
 ///
 /// - A **read** asks the tiers in order, each within its deadline, and stops at the first fresh
 ///   value. A tombstone or a stale value hides everything older further down.
-/// - A **hit** further down is promoted: written to the tiers above it with the same bytes, to memory at
-///   once, to slower local tiers in the background (bounded to 64 MiB of values), and to shared tiers
-///   through their queues.
-/// - A **write** goes to the local tiers at once and to the shared ones through a bounded queue for each
-///   ([`WriteBehind`]), and answers tier by tier. What waits is seen by reads of this chain.
-/// - **No failure reaches the caller**: [`Chain::lookup`] and [`Chain::write`] cannot fail. Failures
-///   are in the trace, the counters and the [`Report`].
+/// - A **hit** further down is promoted: written to the tiers above it with the same bytes, to
+///   memory at once, to slower local tiers in the background (bounded to 64 MiB of values), and to
+///   shared tiers through their queues.
+/// - A **write** goes to the local tiers at once and to the shared ones through a bounded queue for
+///   each ([`WriteBehind`]), and answers tier by tier. What waits is seen by reads of this chain.
+/// - **No failure reaches the caller**: [`Chain::lookup`] and [`Chain::write`] cannot fail.
+///   Failures are in the trace, the counters and the [`Report`].
 ///
-/// As a [`CacheBackend`] a chain is a tier of another chain; there, a read that found nothing while a
-/// tier failed is an error, because absence was not established.
+/// As a [`CacheBackend`] a chain is a tier of another chain; there, a read that found nothing while
+/// a tier failed is an error, because absence was not established.
 #[derive(Debug)]
 pub struct Chain {
     pub(crate) info: BackendInfo,
@@ -54,8 +54,8 @@ impl Chain {
         &self.clock
     }
 
-    /// How many shared tiers must have acknowledged a write before it returns, unless the write says so
-    /// itself.
+    /// How many shared tiers must have acknowledged a write before it returns, unless the write
+    /// says so itself.
     #[must_use]
     pub fn policy(&self) -> WritePolicy {
         self.writer.policy
@@ -73,43 +73,52 @@ impl Chain {
         self.reader.lookup(key, options).await
     }
 
-    /// A fresh value from a local tier, if there is one. Nothing is counted or promoted: this is for a
-    /// second look just before something expensive.
+    /// A fresh value from a local tier, if there is one. Nothing is counted or promoted: this is
+    /// for a second look just before something expensive.
     pub async fn peek_local(&self, key: &Key) -> Option<Entry> {
         self.reader.peek_local(key).await
     }
 
     /// Says tier by tier what a read of `key` would do and why.
     ///
-    /// Every tier that may be read is asked once, one after the other, those below a hit included, each
-    /// within its own deadline. Nothing is counted, promoted or reported to a breaker; a tier that is
-    /// itself a chain does count the read. Races are left out of account.
+    /// Every tier that may be read is asked once, one after the other, those below a hit included,
+    /// each within its own deadline. Nothing is counted, promoted or reported to a breaker; a tier
+    /// that is itself a chain does count the read. Races are left out of account.
     ///
     /// Cancel-safe.
     pub async fn explain(&self, key: &Key) -> Explanation {
         explain::explain(&self.reader.sources, key, self.reader.budget).await
     }
 
-    /// Writes `entry` to every tier that may be written and says how each took it: local tiers before
-    /// this returns, shared ones in the background, except for as many as the
+    /// Writes `entry` to every tier that may be written and says how each took it: local tiers
+    /// before this returns, shared ones in the background, except for as many as the
     /// [`WritePolicy`](crate::WritePolicy) asks for.
     ///
-    /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is unknown.
+    /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is
+    /// unknown.
     pub async fn write(&self, key: &Key, entry: Entry) -> PutOutcome {
-        self.writer.write(key, entry, self.writer.policy).await
+        self.writer.write(key, entry, self.writer.policy, 0).await
     }
 
     /// As [`Chain::write`], with a policy of its own.
     pub async fn write_with(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
-        self.writer.write(key, entry, policy).await
+        self.writer.write(key, entry, policy, 0).await
     }
 
-    /// Removes every entry that carries `tag` and is not newer than `version`, by one small write that
-    /// goes to every tier and lives for [`TOMBSTONE_LIFETIME`](peercache_api::TOMBSTONE_LIFETIME).
+    /// As [`Chain::write_with`], for one part of a value of `whole` bytes: a tier that has no room for all
+    /// of them ([`Capabilities::has_room_for`](peercache_api::Capabilities::has_room_for)) is left out as
+    /// [`TierPut::TooLarge`], so that the value does not push everything else out of it for nothing.
+    pub async fn write_part(&self, key: &Key, entry: Entry, policy: WritePolicy, whole: u64) -> PutOutcome {
+        self.writer.write(key, entry, policy, whole).await
+    }
+
+    /// Removes every entry that carries `tag` and is not newer than `version`, by one small write
+    /// that goes to every tier and lives for
+    /// [`TOMBSTONE_LIFETIME`](peercache_api::TOMBSTONE_LIFETIME).
     ///
-    /// In this process at once, and so on every machine that a fleet announces it to. Another process on
-    /// this machine notices within a second, another machine without a fleet within 30 s after the write
-    /// has reached a tier that both share.
+    /// In this process at once, and so on every machine that a fleet announces it to. Another
+    /// process on this machine notices within a second, another machine without a fleet within 30 s
+    /// after the write has reached a tier that both share.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a tag that no entry can have. Never because a tier failed.
@@ -118,50 +127,51 @@ impl Chain {
         Ok(self.write(&key, tombstone).await)
     }
 
-    /// Removes everything that is not newer than `version` from every tier, by one small write that goes
-    /// to each and lives for [`TOMBSTONE_LIFETIME`](peercache_api::TOMBSTONE_LIFETIME). Only what has this
-    /// chain's [namespace](crate::ChainBuilder::namespace) is meant, so a store that is shared with
-    /// others keeps theirs.
+    /// Removes everything that is not newer than `version` from every tier, by one small write that
+    /// goes to each and lives for [`TOMBSTONE_LIFETIME`](peercache_api::TOMBSTONE_LIFETIME). Only
+    /// what has this chain's [namespace](crate::ChainBuilder::namespace) is meant, so a store that
+    /// is shared with others keeps theirs.
     ///
-    /// In this process at once, and so on every machine that a fleet announces it to. Others notice if
-    /// they were built with [`ChainBuilder::watch_namespace`](crate::ChainBuilder::watch_namespace): a
-    /// process that starts, with its first hit; another process on this machine within two seconds; another
-    /// machine within 31 s after the write has reached a tier that both share. What was removed is not
-    /// erased: it goes when it expires or is evicted.
+    /// In this process at once, and so on every machine that a fleet announces it to. Others notice
+    /// if they were built with
+    /// [`ChainBuilder::watch_namespace`](crate::ChainBuilder::watch_namespace): a process that
+    /// starts, with its first hit; another process on this machine within two seconds; another
+    /// machine within 31 s after the write has reached a tier that both share. What was removed is
+    /// not erased: it goes when it expires or is evicted.
     pub async fn invalidate_all(&self, version: Version) -> PutOutcome {
         let (key, tombstone) = self.invalidation.invalidate_namespace(version);
         self.write(&key, tombstone).await
     }
 
-    /// The digest of the key under which [`Chain::invalidate_all`] is stored: a watcher that is told of
-    /// its removal is told that everything was removed.
+    /// The digest of the key under which [`Chain::invalidate_all`] is stored. A notice of its
+    /// removal means that everything was removed.
     #[must_use]
     pub fn namespace_digest(&self) -> [u8; 32] {
         self.invalidation.namespace_digest()
     }
 
-    /// Whether a tier coordinates loads with other machines. Where none does, [`Chain::lease`] answers
-    /// [`Leased::Alone`] at once.
+    /// Whether a tier coordinates loads with other machines. Where none does, [`Chain::lease`]
+    /// answers [`Leased::Alone`] at once.
     #[must_use]
     pub fn coordinates(&self) -> bool {
         self.leases.coordinates()
     }
 
-    /// As [`Chain::coordinates`], unless `lookup` found that tier unhealthy: a caller who has waited for it
-    /// once is not to wait again.
+    /// As [`Chain::coordinates`], unless `lookup` found that tier unhealthy: a caller who has
+    /// waited for it once is not to wait again.
     #[must_use]
     pub fn coordinates_after(&self, lookup: &Lookup) -> bool {
         self.leases.coordinates_after(lookup)
     }
 
-    /// Asks the fleet, if there is one, to be the only one that loads `key`, after a lookup that found
-    /// nothing; only a value above `newer_than` is of use, which is that lookup's
+    /// Asks the fleet, if there is one, to be the only one that loads `key`, after a lookup that
+    /// found nothing; only a value above `newer_than` is of use, which is that lookup's
     /// [`newest`](crate::Lookup::newest).
     ///
     /// Waits for another one's load about as long as loads take
-    /// ([`LEASE_WAIT`](crate::LEASE_WAIT) while that is not known, [`LEASE_TTL`](crate::LEASE_TTL) at
-    /// most), and for an answer no longer than the tier's deadline for reads beyond that. Cannot fail:
-    /// whatever goes wrong is an answer of [`Leased::Alone`], and counted.
+    /// ([`LEASE_WAIT`](crate::LEASE_WAIT) while that is not known, [`LEASE_TTL`](crate::LEASE_TTL)
+    /// at most), and for an answer no longer than the tier's deadline for reads beyond that. Cannot
+    /// fail: whatever goes wrong is an answer of [`Leased::Alone`], and counted.
     ///
     /// Cancel-safe; a lease that is granted to a call that was dropped ends with
     /// [`LEASE_TTL`](crate::LEASE_TTL).
@@ -169,8 +179,8 @@ impl Chain {
         self.leases.lease(key, newer_than).await
     }
 
-    /// Waits until every copy that is being promoted has been written or given up, and every write that
-    /// waits for a shared tier has been written or waits for a tier that is unhealthy.
+    /// Waits until every copy that is being promoted has been written or given up, and every write
+    /// that waits for a shared tier has been written or waits for a tier that is unhealthy.
     pub async fn settle(&self) {
         self.invalidation.settle().await;
         self.reader.settle().await;
@@ -256,9 +266,9 @@ impl CacheBackend for Chain {
     }
 
     /// Writes what waits for shared tiers, within
-    /// [`WriteBehind::flush_deadline`](crate::WriteBehind::flush_deadline), and leaves the rest to the
-    /// journal; closes every tier, each within its deadline for writes, whatever the others answer; then
-    /// gives the first error.
+    /// [`WriteBehind::flush_deadline`](crate::WriteBehind::flush_deadline), and leaves the rest to
+    /// the journal; closes every tier, each within its deadline for writes, whatever the others
+    /// answer; then gives the first error.
     async fn close(&self) -> Result<(), Error> {
         self.slots.iter().for_each(|slot| slot.tier.breaker.stop());
         self.reader.settle().await;
@@ -300,8 +310,8 @@ impl Fleet for Chain {
 }
 
 impl Drop for Chain {
-    /// Ends the probing of tiers that are unhealthy, and leaves what waits to the journal if there is one;
-    /// everything else ends by itself.
+    /// Ends the probing of tiers that are unhealthy, and leaves what waits to the journal if there
+    /// is one; everything else ends by itself.
     fn drop(&mut self) {
         self.slots.iter().for_each(|slot| slot.tier.breaker.stop());
         if let Some(journal) = &self.journal {

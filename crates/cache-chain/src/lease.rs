@@ -25,8 +25,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(250);
 
 /// The leases of a chain so far.
 ///
-/// Those asked for are `granted + found + waited + useless + failed + skipped`, and those whose caller went
-/// away.
+/// Those asked for are `granted + found + waited + useless + failed + skipped`, and those whose
+/// caller went away.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LeaseReport {
@@ -58,8 +58,8 @@ pub enum Leased {
     Found(Entry),
 }
 
-/// The right, and the duty, to load a key for a fleet. Dropping it gives it back, so that the next one
-/// loads.
+/// The right, and the duty, to load a key for a fleet. Dropping it gives it back, so that the next
+/// one loads.
 #[must_use = "a lease that is dropped is given back"]
 pub struct Lease {
     tier: Arc<Tier>,
@@ -74,8 +74,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The value was written, with this outcome. If the tier that coordinates the fleet takes it, the lease
-    /// ends when it has arrived there; otherwise it is given back now.
+    /// The value was written, with this outcome. If the tier that coordinates the fleet takes it,
+    /// the lease ends when it has arrived there; otherwise it is given back now.
     pub fn resolve(mut self, outcome: &PutOutcome) {
         let put = outcome.tiers.get(self.index).map(|tier| &tier.put);
         if matches!(put, Some(TierPut::Stored | TierPut::Queued)) {

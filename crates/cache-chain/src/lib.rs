@@ -1,9 +1,11 @@
 //! The fallback chain: several backends that answer as one, and keep answering when any is gone.
 //!
 //! - [`Chain`]: reads go down the tiers, a hit is promoted with the same bytes, and no failure of
-//!   a tier reaches the caller. A chain is itself a [`peercache_api::CacheBackend`], so chains nest.
+//!   a tier reaches the caller. A chain is itself a [`peercache_api::CacheBackend`], so chains
+//!   nest.
 //! - [`Lookup`]: what was found, in which tier, how old, and why each tier before it gave nothing.
-//! - [`SingleFlight`]: concurrent loads of one key run once, and a cancelled caller takes nobody along.
+//! - [`SingleFlight`]: concurrent loads of one key run once, and a cancelled caller takes nobody
+//!   along.
 //! - [`Report`]: counts that add up, taken where the decision is made.
 //!
 //! The chain knows no particular backend.
@@ -16,7 +18,6 @@ mod outcome;
 mod read;
 mod report;
 mod single_flight;
-mod slot;
 mod tier;
 mod write;
 

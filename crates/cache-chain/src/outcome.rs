@@ -84,8 +84,8 @@ pub struct TierTrace {
 }
 
 impl TierTrace {
-    /// How long the read waited for this tier before it gave the tier up for its deadline. None if the
-    /// tier answered, or was not waited for.
+    /// How long the read waited for this tier before it gave the tier up for its deadline. None if
+    /// the tier answered, or was not waited for.
     #[must_use]
     pub fn waited(&self) -> Option<Duration> {
         match self.skip {
@@ -94,8 +94,8 @@ impl TierTrace {
         }
     }
 
-    /// Whether the tier may hold the key all the same: it failed, did not answer in time, or was not
-    /// asked for its health or its speed.
+    /// Whether the tier may hold the key all the same: it failed, did not answer in time, or was
+    /// not asked for its health or its speed.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         use Skip::{Failed, Open, Overtaken, TimedOut, TooSlow};
@@ -107,9 +107,12 @@ impl TierTrace {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LookupOptions {
-    /// By how much each tier, and the whole read, may take longer than usual: for values that are known
-    /// to be large. A chain as a tier keeps its own deadlines. Default: not at all.
+    /// By how much each tier, and the whole read, may take longer than usual: for values that are
+    /// known to be large. A chain as a tier keeps its own deadlines. Default: not at all.
     pub extra_time: Duration,
+    /// The bytes of the whole value that the entry is a part of: a hit is promoted only to tiers that have
+    /// room for all of it. Default: 0, the entry stands for itself.
+    pub part_of: u64,
 }
 
 impl LookupOptions {
@@ -123,6 +126,13 @@ impl LookupOptions {
     #[must_use]
     pub const fn extra_time(mut self, extra_time: Duration) -> Self {
         self.extra_time = extra_time;
+        self
+    }
+
+    /// The entry is a part of a value of `bytes` in all.
+    #[must_use]
+    pub const fn part_of(mut self, bytes: u64) -> Self {
+        self.part_of = bytes;
         self
     }
 }
@@ -140,8 +150,8 @@ pub struct Lookup {
     pub tier: Option<Cow<'static, str>>,
     /// The place in the chain of that tier, counted from 0.
     pub tier_index: Option<usize>,
-    /// Whether that tier is this process's own memory, so that nobody else can have written there; false
-    /// for a miss.
+    /// Whether that tier is this process's own memory, where no other process can write; false for
+    /// a miss.
     pub in_process: bool,
     /// Whether that tier is shared with other machines; false for a miss.
     pub shared: bool,
@@ -165,9 +175,9 @@ impl Lookup {
         }
     }
 
-    /// The tiers that may hold the key all the same, in order: those that failed, did not answer in time,
-    /// or were not asked for their health or their speed. [`TierTrace::waited`] says how long the read
-    /// waited for one in vain.
+    /// The tiers that may hold the key all the same, in order: those that failed, did not answer in
+    /// time, or were not asked for their health or their speed. [`TierTrace::waited`] says how long
+    /// the read waited for one in vain.
     pub fn unknown(&self) -> impl Iterator<Item = &TierTrace> {
         self.trace.iter().filter(|trace| trace.is_unknown())
     }
@@ -190,11 +200,11 @@ pub enum TierPut {
     Queued,
     /// It was not asked: its mode does not allow writing.
     Mode,
-    /// The value is larger than it takes. A tombstone replaces what it held before, which would hide the
-    /// value that tiers further down hold now.
+    /// The value is larger than it takes. A tombstone replaces what it held before, which would
+    /// hide the value that tiers further down hold now.
     TooLarge,
-    /// It failed, or did not answer within its deadline. A shared tier is tried again in the background
-    /// where that can help.
+    /// It failed, or did not answer within its deadline. A shared tier is tried again in the
+    /// background where that can help.
     Failed(Error),
 }
 

@@ -6,10 +6,10 @@ use serde::Serialize;
 use crate::invalidation::{RemovalReport, TagReport};
 use crate::lease::LeaseReport;
 use crate::read::PromotionReport;
-use crate::slot::Slot;
 use crate::tier::{BreakerReport, LatencyReport};
 use crate::write::journal::JournalReport;
 use crate::write::queue::QueueReport;
+use crate::write::slot::Slot;
 
 /// A chain's counters since it was built.
 ///
@@ -69,8 +69,8 @@ pub struct TierReport {
     pub errors: u64,
     /// Reads that took longer than the deadline.
     pub timeouts: u64,
-    /// Reads that went on without this tier's answer, or did not need it after all: its mode keeps them
-    /// away, or one of the next four.
+    /// Reads that went on without this tier's answer, or did not need it after all: its mode keeps
+    /// them away, or one of the next four.
     pub skipped: u64,
     /// Of the skipped: its breaker was open.
     pub open: u64,
@@ -78,8 +78,8 @@ pub struct TierReport {
     pub too_slow: u64,
     /// Of the skipped: it was slower than usual, and a tier raced against it answered first.
     pub overtaken: u64,
-    /// Of the skipped: asked of it ahead of its turn, in a race that a tier before it then won. Only these
-    /// reach a tier although a tier before it answered.
+    /// Of the skipped: asked of it ahead of its turn, in a race that a tier before it then won.
+    /// Only these reach a tier although a tier before it answered.
     pub spare: u64,
     /// Reads whose caller went away before the answer.
     pub cancelled: u64,

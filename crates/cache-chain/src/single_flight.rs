@@ -16,14 +16,14 @@ pub enum Flight {
     Joined,
 }
 
-/// The result of one flight, filled in by whoever led it to its end.
+/// The result of one flight, filled in by the caller that completed it.
 type Slot<T> = Arc<Mutex<Option<T>>>;
 
 /// Runs one loader per key at a time and hands its result to everyone who asked meanwhile.
 ///
-/// Cancel-safe: when the caller whose loader runs goes away, the next one waiting runs its own.
-/// Results are not remembered: whoever asks after the end starts a new flight. Holds one small slot
-/// for each key that is being loaded, so it is bounded by the callers that there are.
+/// Cancel-safe: when the caller whose loader runs goes away, the next waiting caller runs its own.
+/// Results are not remembered: a call after the end starts a new flight. Holds one small slot for
+/// each key that is being loaded, so it is bounded by the number of callers.
 pub struct SingleFlight<T> {
     slots: StdMutex<HashMap<Key, Slot<T>>>,
 }
@@ -57,8 +57,8 @@ impl<T: Clone> SingleFlight<T> {
         (loaded, Flight::Led)
     }
 
-    /// Lets nobody else join the flight that is under way for `key`, if there is one: the next caller
-    /// starts another. Those who wait already still get its result.
+    /// Keeps callers from joining the flight that is under way for `key`, if there is one: the next
+    /// caller starts another. Those who wait already still get its result.
     pub fn forget(&self, key: &Key) {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }

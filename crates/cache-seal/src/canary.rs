@@ -1,8 +1,9 @@
-//! A mark that every process with the same secret recognises, to find out early that secrets differ.
+//! A mark that every process with the same secret recognises, to find out early that secrets
+//! differ.
 //!
-//! With another secret every key is blinded differently, so a wrong `CACHE_SECRET` looks like a cache
-//! that never hits. The mark lies under a name that depends on the namespace alone, where everybody
-//! looks.
+//! With another secret every key is blinded differently, so a wrong `CACHE_SECRET` looks like a
+//! cache that never hits. The mark lies under a name that depends on the namespace alone, where
+//! everybody looks.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::format::peek_key_id;
 use crate::keys::{Keys, Place};
 use crate::sealed::Sealed;
 
-/// How long a mark speaks for those who left it: a fleet that changes its secret without a transition
-/// is warned for at most this long after its last process with the former one.
+/// How long a mark speaks for those who left it: a fleet that changes its secret without a
+/// transition is warned for at most this long after its last process with the former one.
 pub const CANARY_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// From this age on it is renewed by whoever sees it; sooner would be a write for each new process.
 const RENEW_AFTER: Duration = Duration::from_secs(6 * 3600);
@@ -33,15 +34,16 @@ pub enum Canary {
 }
 
 impl<B: CacheBackend> Sealed<B> {
-    /// Looks whether another secret is in use in this store and namespace, and leaves a mark for those
-    /// who come next. One read, and one write when there is no recent mark; do it once, at the start.
+    /// Looks whether another secret is in use in this store and namespace, and leaves a mark for
+    /// those who come next. One read, and one write when there is no recent mark; do it once, at
+    /// the start.
     ///
-    /// This is advice against mistakes, not a defence: whoever can write to the store can remove the
-    /// mark or leave a false one.
+    /// This is advice against mistakes, not a defence: whoever can write to the store can remove
+    /// the mark or leave a false one.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the mark was made with a secret that is not on the keyring. Otherwise
-    /// as [`CacheBackend::get`] and [`CacheBackend::put`].
+    /// [`ErrorKind::Config`] when the mark was made with a secret that is not on the keyring.
+    /// Otherwise as [`CacheBackend::get`] and [`CacheBackend::put`].
     pub async fn verify_canary(&self, namespace: &str, versions: &VersionClock) -> Result<Canary, Error> {
         let key = Key::from_parts(["peercache", "canary", "1"])?.scoped(namespace);
         let place = Place { name: *key.digest(), key: key.clone() };
@@ -59,7 +61,8 @@ impl<B: CacheBackend> Sealed<B> {
         } else if !self.ring.current.can_write() {
             return Ok(Canary::Absent);
         }
-        // Ordered writes need a version above the mark that is replaced; a mark from the future loses anyway.
+        // Ordered writes need a version above the mark that is replaced; a mark from the future
+        // loses anyway.
         versions.observe(seen, now);
         let mark = Entry::builder("", versions.next(now), now)
             .fresh_for(CANARY_LIFETIME)

@@ -6,7 +6,8 @@ use zstd::bulk::{Compressor, Decompressor};
 
 /// Values up to this many bytes are not worth a try.
 pub(crate) const MIN_BYTES: usize = 1024;
-/// From this many bytes on, the beginning is tried first: most of what is large is compressed already.
+/// From this many bytes on, the beginning is tried first: most of what is large is compressed
+/// already.
 const LARGE_BYTES: usize = 256 * 1024;
 /// How much of it.
 const SAMPLE_BYTES: usize = 64 * 1024;
@@ -20,8 +21,8 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-/// The zstd frame of `head` and `value` one after the other, if it saves more than a tenth, and where they
-/// are large also more than a tenth of their beginning.
+/// The zstd frame of `head` and `value` one after the other, if it saves more than a tenth, and
+/// where they are large also more than a tenth of their beginning.
 pub(crate) fn shrink(head: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     if value.len() >= LARGE_BYTES {
         frame(&value[..SAMPLE_BYTES])?;

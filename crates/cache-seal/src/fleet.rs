@@ -1,26 +1,25 @@
-//! The fleet behind a sealed backend: leases on blinded keys, and removals told by their real names.
+//! The fleet behind a sealed backend: leases on blinded keys, and removals told by their real
+//! names.
 
-use std::fmt;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use peercache_api::{
-    CacheBackend, Clock, Entry, Error, ErrorKind, Fleet, Key, LeaseAnswer, LeaseRequest, LeaseToken,
-    Operation, RemovalWatcher,
+    CacheBackend, Error, ErrorKind, Fleet, Key, LeaseAnswer, LeaseRequest, LeaseToken, Operation,
+    RemovalWatcher,
 };
 
-use crate::format;
-use crate::keys::Keys;
 use crate::sealed::Sealed;
-use crate::stats::{Counters, Rejection};
+use crate::unsealing::Unsealing;
 
-/// Leases are taken under the current secret: members that write with another one load for themselves.
+/// Leases are taken under the current secret: members that write with another one load for
+/// themselves.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<B: CacheBackend> Fleet for Sealed<B> {
     /// # Errors
-    /// Also of kind `Denied` with a read-only secret, which cannot make the value that ends a lease, and of
-    /// kind `Corrupt` when what another member loaded does not verify.
+    /// Also of kind `Denied` with a read-only secret, which cannot make the value that ends a
+    /// lease, and of kind `Corrupt` when what another member loaded does not verify.
     async fn lease(&self, key: &Key, request: LeaseRequest) -> Result<LeaseAnswer, Error> {
         let keys = &self.ring.current;
         let Some(fleet) = self.inner.fleet() else {
@@ -65,48 +64,5 @@ impl<B: CacheBackend> Fleet for Sealed<B> {
             Arc::downgrade(&(Arc::clone(&unsealing) as Arc<dyn RemovalWatcher>));
         self.keep_watcher(unsealing);
         fleet.watch(weak);
-    }
-}
-
-/// Tells a watcher of removals by the digests of the keys themselves.
-///
-/// A sealed tombstone holds its key's digest, encrypted and signed. So nothing has to be remembered to turn
-/// a blinded name back, and nobody without the secret to write can have a key forgotten.
-pub(crate) struct Unsealing {
-    ring: Vec<Arc<Keys>>,
-    clock: Arc<dyn Clock>,
-    counters: Arc<Counters>,
-    watcher: Weak<dyn RemovalWatcher>,
-}
-
-impl Unsealing {
-    /// Whether anybody still listens.
-    pub(crate) fn is_heard(&self) -> bool {
-        self.watcher.strong_count() > 0
-    }
-
-    fn open(&self, name: &[u8; 32], outer: &Entry) -> Result<([u8; 32], Entry), Rejection> {
-        let id = format::peek_key_id(outer)?;
-        let keys = self.ring.iter().find(|keys| keys.id() == id).ok_or(Rejection::Foreign)?;
-        format::open_removal(keys, name, outer.clone())
-    }
-}
-
-impl RemovalWatcher for Unsealing {
-    fn removed(&self, key: &[u8; 32], tombstone: &Entry) {
-        let Some(watcher) = self.watcher.upgrade() else { return };
-        if tombstone.is_from_future(self.clock.now()) {
-            return;
-        }
-        match self.open(key, tombstone) {
-            Ok((key, tombstone)) => watcher.removed(&key, &tombstone),
-            Err(why) => self.counters.rejected(why),
-        }
-    }
-}
-
-impl fmt::Debug for Unsealing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Unsealing").field("ring", &self.ring).finish_non_exhaustive()
     }
 }

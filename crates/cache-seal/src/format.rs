@@ -1,8 +1,9 @@
-//! One sealed entry, to the byte. `docs/sealing.md` describes it, golden files hold it.
+//! One sealed entry, to the byte. `docs/reference/sealed-format.md` describes it, golden files hold
+//! it.
 //!
 //! An entry becomes another entry: under a blinded key, with the same version and lifetime, and
-//! with a value that says nothing to who lacks the secret. Everything that a store could change is in
-//! the associated data, and a writer's signature covers that and the ciphertext.
+//! with a value that says nothing to who lacks the secret. Everything that a store could change is
+//! in the associated data, and a writer's signature covers that and the ciphertext.
 
 use bytes::{Bytes, BytesMut};
 use peercache_api::{Class, Entry, EntryKind, Error, ErrorKind, Key, MAX_PROOF_BYTES, Operation, envelope};
@@ -18,8 +19,8 @@ use crate::xaes::{NONCE_BYTES, TAG_BYTES};
 pub(crate) const MAGIC: [u8; 4] = [0x89, b'P', b'C', b'S'];
 /// The format of values.
 pub(crate) const FORMAT_VERSION: u8 = 1;
-/// The format of tombstones: they name their place, so that who is only told that one was stored can open
-/// it and learn which key was removed.
+/// The format of tombstones: they name their place, so that who is only told that one was stored
+/// can open it and learn which key was removed.
 pub(crate) const REMOVAL_VERSION: u8 = 2;
 
 const KEY_ID_AT: usize = 5;
@@ -34,8 +35,8 @@ const PREFIX_BYTES: usize = 8;
 const STORED: u8 = 0;
 const ZSTD: u8 = 1;
 
-/// The most bytes by which a sealed value is longer than the value in it: header, signature, metadata
-/// and tag. Most entries need a few hundred, and many shrink.
+/// The most bytes by which a sealed value is longer than the value in it: header, signature,
+/// metadata and tag. Most entries need a few hundred, and many shrink.
 pub const MAX_OVERHEAD_BYTES: usize =
     HEADER_BYTES + PREFIX_BYTES + envelope::HEADER_BYTES + envelope::MAX_METADATA_BYTES + TAG_BYTES;
 
@@ -101,8 +102,8 @@ pub(crate) fn open(keys: &Keys, key: &Key, place: &Place, outer: Entry) -> Resul
     open_with(keys, place, outer, |envelope| envelope::decode(key, envelope))
 }
 
-/// Opens a tombstone of which only the digest of its place's key is known. Gives the digest of the key
-/// that was removed.
+/// Opens a tombstone of which only the digest of its place's key is known. Gives the digest of the
+/// key that was removed.
 pub(crate) fn open_removal(
     keys: &Keys,
     stored_under: &[u8; 32],
@@ -152,7 +153,8 @@ fn open_with(
     };
     let (kind, version, created) = (outer.metadata().kind, outer.version(), outer.metadata().created);
     let lifetime = (outer.metadata().fresh_for, outer.metadata().stale_for);
-    // In place when nobody else holds these bytes, which is so for what came from a disk or a network.
+    // In place when nobody else holds these bytes, which is so for what came from a disk or a
+    // network.
     let sealed = outer.into_value();
     let mut sealed = sealed.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
     let body = sealed.len() - TAG_BYTES;
@@ -234,7 +236,8 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     field
 }
 
-/// Room for the header, then the plaintext, with room for the tag behind it. Says whether it shrank.
+/// Room for the header, then the plaintext, with room for the tag behind it. Says whether it
+/// shrank.
 fn plaintext_after(header: usize, key: &Key, entry: &Entry, compress: bool) -> (Vec<u8>, bool) {
     let head = envelope::encode_head(key, entry);
     let value = entry.value();
@@ -270,7 +273,8 @@ fn unpack(plaintext: &Bytes) -> Result<Bytes, Rejection> {
     }
 }
 
-/// What the store keeps beside the bytes, and could change: it takes part in encryption and signature.
+/// What the store keeps beside the bytes, and could change: it takes part in encryption and
+/// signature.
 fn associated_data(format: u8, id: KeyId, place: &Place, entry: &Entry) -> [u8; ASSOCIATED_BYTES] {
     let meta = entry.metadata();
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

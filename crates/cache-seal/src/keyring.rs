@@ -23,9 +23,9 @@ impl Keyring {
         Self { current, old: Vec::new() }
     }
 
-    /// Also reads what was sealed with a former secret. Removals are written under it too, if it is a
-    /// full one, so that those who know nothing newer see them. A secret that is on the ring already
-    /// changes nothing.
+    /// Also reads what was sealed with a former secret. Removals are written under it too, if it is
+    /// a full one, so that those who know nothing newer see them. A secret that is on the ring
+    /// already changes nothing.
     ///
     /// Do not keep a secret here that has leaked: who has it could go on writing.
     ///

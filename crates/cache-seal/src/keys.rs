@@ -82,7 +82,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// HMAC-SHA-256 with this key. A key shorter than a block is filled with zeros (RFC 2104, section 2).
+/// HMAC-SHA-256 with this key. A key shorter than a block is filled with zeros (RFC 2104, section
+/// 2).
 fn hmac(key: &Bytes32) -> Hmac<Sha256> {
     let mut block = Zeroizing::new([0; 64]);
     block[..32].copy_from_slice(&**key);

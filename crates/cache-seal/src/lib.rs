@@ -1,18 +1,20 @@
 //! Sealed entries: nobody without the secret can read, forge, move or stretch what a fleet stores,
 //! wherever it stores it.
 //!
-//! - [`Sealed`] is a backend around any other one. Values are encrypted with XAES-256-GCM, a fresh key
-//!   for each; keys are blinded with HMAC-SHA-256; each entry is signed with Ed25519.
-//! - [`Secret`] is what a fleet shares, in a full form and in a read-only form for those who must not
-//!   write, such as jobs of untrusted pull requests.
+//! - [`Sealed`] is a backend around any other one. Values are encrypted with XAES-256-GCM, a fresh
+//!   key for each; keys are blinded with HMAC-SHA-256; each entry is signed with Ed25519.
+//! - [`Secret`] is what a fleet shares, in a full form and in a read-only form for those who must
+//!   not write, such as jobs of untrusted pull requests.
 //! - [`Keyring`] holds a current secret and former ones, for rotation.
 //! - [`LocalSeal`] seals bytes that stay on this machine, for those who may write.
 //!
-//! `docs/sealing.md` has the threat model, the format to the byte, and what is not protected.
+//! `docs/design/sealing.md` has the threat model and what is not protected,
+//! `docs/reference/sealed-format.md` the bytes.
 //!
 //! ```
 //! use std::time::Duration;
-//! use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, Key, NodeId, SystemClock, VersionClock};
+//! use peercache_api::{CacheBackend, Clock, Entry, ErrorKind, Key, NodeId};
+//! use peercache_api::{SystemClock, VersionClock};
 //! use peercache_local::Memory;
 //! use peercache_seal::{Sealed, Secret};
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
@@ -24,7 +26,8 @@
 //!
 //! let (key, now) = (Key::new("repos/acme/rocket")?, SystemClock::new().now());
 //! let versions = VersionClock::new(NodeId::random()?);
-//! let entry = Entry::builder("{}", versions.next(now), now).fresh_for(Duration::from_secs(60)).build()?;
+//! let entry = Entry::builder("{}", versions.next(now), now);
+//! let entry = entry.fresh_for(Duration::from_secs(60)).build()?;
 //! writer.put(&key, entry.clone()).await?;
 //!
 //! assert_eq!(reader.get(&key).await?, Some(entry.clone()));
@@ -46,6 +49,7 @@ mod local;
 mod sealed;
 mod secret;
 mod stats;
+mod unsealing;
 mod xaes;
 
 pub use canary::{CANARY_LIFETIME, Canary};

@@ -13,8 +13,8 @@ pub const LOCAL_SEAL_BYTES: usize = NONCE_BYTES + TAG_BYTES;
 
 /// Encrypts and authenticates bytes that no reader of the fleet is to open or make.
 ///
-/// XAES-256-GCM with a key that follows from [`Secret::derive_for_writers`]: there is no signature, so
-/// whoever can open can also seal, and a read-only secret can do neither. What is sealed is
+/// XAES-256-GCM with a key that follows from [`Secret::derive_for_writers`]: there is no signature,
+/// so whoever can open can also seal, and a read-only secret can do neither. What is sealed is
 /// `nonce (24 bytes) || ciphertext || tag (16 bytes)`.
 ///
 /// ```
@@ -34,8 +34,8 @@ pub struct LocalSeal {
 }
 
 impl LocalSeal {
-    /// For one purpose: what is sealed for another does not open. `None` when the current secret is a
-    /// read-only one; former ones that are read-only open nothing.
+    /// For one purpose: what is sealed for another does not open. `None` when the current secret is
+    /// a read-only one; former ones that are read-only open nothing.
     #[must_use]
     pub fn new(keyring: &Keyring, purpose: &str) -> Option<Self> {
         let key =
@@ -55,7 +55,8 @@ impl LocalSeal {
         self.cipher(id).is_some()
     }
 
-    /// Seals `bytes` and binds them to `associated`, which is needed to open them and is not secret.
+    /// Seals `bytes` and binds them to `associated`, which is needed to open them and is not
+    /// secret.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] when the operating system gives no randomness,
@@ -73,7 +74,8 @@ impl LocalSeal {
         Ok(sealed)
     }
 
-    /// What was sealed with this secret for this purpose and `associated`; `None` for anything else.
+    /// What was sealed with this secret for this purpose and `associated`; `None` for anything
+    /// else.
     #[must_use]
     pub fn open(&self, id: KeyId, associated: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>()?;

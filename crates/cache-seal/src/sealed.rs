@@ -11,37 +11,40 @@ use peercache_api::{
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::fleet::Unsealing;
 use crate::format::{self, MAX_OVERHEAD_BYTES};
 use crate::keyring::Keyring;
 use crate::keys::{Keys, Place};
 use crate::secret::KeyId;
 use crate::stats::{Counters, Rejection, SealStats};
+use crate::unsealing::Unsealing;
 
 /// From this many bytes on, the work moves off the runtime's own threads: it takes a good part of a
 /// millisecond, which others must not wait for.
 const BLOCKING_BYTES: usize = 128 * 1024;
 
-/// How many such pieces of work run at once in this process, whatever the number of tiers: two, or one on a single
-/// core. Each thread that has held a copy of an entry keeps some of that memory, in an arena of its own in the
-/// system's allocator, and two seal more than any network takes.
+/// How many such pieces of work run at once in this process, whatever the number of tiers: two, or
+/// one on a single core. Each thread that has held a copy of an entry keeps some of that memory, in
+/// an arena of its own in the system's allocator, and two seal more than any network takes.
 static AT_ONCE: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2)))
 });
 
-/// A backend around another: whoever holds what the inner one stores can neither read nor change it.
+/// A backend around another: whoever holds what the inner one stores can neither read nor change
+/// it.
 ///
 /// - Keys are blinded, values encrypted, both bound to each other and to version and lifetime.
-/// - Every entry is signed. A read-only secret opens and verifies, and cannot make one: `put` is then
-///   refused with kind `Denied` and the capabilities say so.
-/// - What does not verify is an error of kind `Corrupt`, never a value; what another secret sealed is
-///   absent. [`Sealed::stats`] counts both by reason.
+/// - Every entry is signed. A read-only secret opens and verifies, and cannot make one: `put` is
+///   then refused with kind `Denied` and the capabilities say so.
+/// - What does not verify is an error of kind `Corrupt`, never a value; what another secret sealed
+///   is absent. [`Sealed::stats`] counts both by reason.
 /// - The value limit is the inner one's less [`MAX_OVERHEAD_BYTES`].
 ///
-/// Sizes, times, versions and which keys are used together stay visible; `docs/sealing.md` has the list.
+/// Sizes, times, versions and which keys are used together stay visible; `docs/design/sealing.md`
+/// has the list.
 ///
-/// Cancellation is as for every backend: a put that is dropped has happened wholly or not, except that
-/// a removal may by then have been written under some secrets of the ring and not under the others.
+/// Cancellation is as for every backend: a put that is dropped has happened wholly or not, except
+/// that a removal may by then have been written under some secrets of the ring and not under the
+/// others.
 pub struct Sealed<B> {
     pub(crate) inner: B,
     info: BackendInfo,
@@ -140,8 +143,8 @@ impl<B: CacheBackend> Sealed<B> {
         self.inner.put(&stored_at, sealing.entry).await
     }
 
-    /// Removes under every secret that can write, so that neither an entry of before a rotation comes
-    /// back nor a process that has only the former secret keeps serving it.
+    /// Removes under every secret that can write, so that neither an entry of before a rotation
+    /// comes back nor a process that has only the former secret keeps serving it.
     async fn put_tombstone(&self, key: &Key, tombstone: Entry) -> Result<(), Error> {
         let writers = self.ring.all().filter(|keys| keys.can_write());
         try_join_all(writers.map(|keys| {
@@ -177,10 +180,11 @@ impl<B: CacheBackend> CacheBackend for Sealed<B> {
         &self.info
     }
 
-    /// With former secrets on the ring, looks under all of them at once and returns the newest write.
+    /// With former secrets on the ring, looks under all of them at once and returns the newest
+    /// write.
     ///
-    /// A failure under the current secret is the answer, and so is a store that fails under any: what it
-    /// hides could be a removal.
+    /// A failure under the current secret is the answer, and so is a store that fails under any:
+    /// what it hides could be a removal.
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
         let current = self.get_under(&self.ring.current, key);
         let now = || self.clock.now();
@@ -197,7 +201,8 @@ impl<B: CacheBackend> CacheBackend for Sealed<B> {
                         newest = Some(entry);
                     }
                     Ok(_) => {}
-                    // Its loss is no greater than if the store had dropped it, which it can at any time.
+                    // Its loss is no greater than if the store had dropped it, which it can at any
+                    // time.
                     Err(error) if error.kind() == ErrorKind::Corrupt => damaged = Some(error),
                     Err(error) => return Err(error),
                 }
@@ -269,15 +274,16 @@ pub struct SealedBuilder<B> {
 }
 
 impl<B: CacheBackend> SealedBuilder<B> {
-    /// Where the time comes from: it decides which entries have expired or claim to be from the future.
+    /// Where the time comes from: it decides which entries have expired or claim to be from the
+    /// future.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Whether values above 1 KiB are compressed where that saves more than a tenth; the default. The
-    /// stored size then tells something about the content. Switch it off where others can put text of
-    /// their choice beside yours in one value, and can see sizes.
+    /// Whether values above 1 KiB are compressed where that saves more than a tenth; the default.
+    /// The stored size then tells something about the content. Switch it off where others can put
+    /// text of their choice beside yours in one value, and can see sizes.
     pub fn compression(mut self, on: bool) -> Self {
         self.compress = on;
         self
@@ -315,7 +321,8 @@ async fn off_the_runtime<T: Send + 'static>(
     let Some(runtime) = (bytes >= BLOCKING_BYTES).then(Handle::try_current).and_then(Result::ok) else {
         return Ok(work());
     };
-    // It is never closed. The permit goes with the work, which runs to its end also when nobody waits.
+    // It is never closed. The permit goes with the work, which runs to its end also when nobody
+    // waits.
     let permit = AT_ONCE.acquire().await;
     let work = move || {
         let _permit = permit;

@@ -17,8 +17,8 @@ pub enum Rejection {
     Foreign,
     /// A private entry, which the public form of the secret does not open; read as absent.
     Private,
-    /// No writer signed it as it stands: a flipped bit, another key's or version's entry, a stretched
-    /// lifetime, or an entry made with a read-only secret.
+    /// No writer signed it as it stands: a flipped bit, another key's or version's entry, a
+    /// stretched lifetime, or an entry made with a read-only secret.
     Forged,
     /// A writer signed what cannot be decrypted.
     Undecryptable,

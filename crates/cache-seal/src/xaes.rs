@@ -1,8 +1,9 @@
 //! XAES-256-GCM: AES-256-GCM with a key of its own for every message, derived from a 192-bit nonce.
 //!
-//! Follows the specification of C2SP, <https://c2sp.org/XAES-256-GCM>. Plain AES-GCM must not see more
-//! than 2^32 random nonces under one key; here a fleet may seal 2^80 entries. The derivation is
-//! CMAC-AES256 over a single block (NIST SP 800-108r1 in counter mode), two AES calls for a message.
+//! Follows the specification of C2SP, <https://c2sp.org/XAES-256-GCM>. Plain AES-GCM must not see
+//! more than 2^32 random nonces under one key; here a fleet may seal 2^80 entries. The derivation
+//! is CMAC-AES256 over a single block (NIST SP 800-108r1 in counter mode), two AES calls for a
+//! message.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::Aes256;
@@ -34,8 +35,8 @@ impl Xaes256Gcm {
         let mut block = aes_gcm::aes::Block::default();
         aes.encrypt_block(&mut block);
         let doubled = Zeroizing::new(u128::from_be_bytes(block.into()));
-        // Doubling in GF(2^128), with the polynomial of SP 800-38B; a mask instead of a branch, because
-        // the bit that decides is secret.
+        // Doubling in GF(2^128), with the polynomial of SP 800-38B; a mask instead of a branch,
+        // because the bit that decides is secret.
         let reduce = (*doubled >> 127).wrapping_neg() & 0b1000_0111;
         Self { aes, subkey: Zeroizing::new(((*doubled << 1) ^ reduce).to_be_bytes()) }
     }

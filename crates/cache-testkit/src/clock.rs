@@ -26,7 +26,8 @@ impl ManualClock {
         self.monotonic_millis.fetch_add(millis, Ordering::SeqCst);
     }
 
-    /// Sets the wall clock, as an administrator or a time server would; monotonic time is not touched.
+    /// Sets the wall clock, as an administrator or a time server would; monotonic time is not
+    /// touched.
     pub fn set_wall(&self, wall: Timestamp) {
         self.wall_millis.store(wall.as_millis(), Ordering::SeqCst);
     }

@@ -1,8 +1,8 @@
-//! A fleet without a network: several members over one shared map, with leases and notices of removals as
-//! [`peercache_api::Fleet`] describes them.
+//! A fleet without a network: several members over one shared map, with leases and notices of
+//! removals as [`peercache_api::Fleet`] describes them.
 //!
-//! Each [`Member`] stands for the shared tier of one machine. Wrap it like any backend, in a seal, in chaos
-//! or in a chain, to see what many machines do at once:
+//! Each [`Member`] stands for the shared tier of one machine. Wrap it like any backend, in a seal,
+//! in chaos or in a chain, to see what many machines do at once:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -12,7 +12,8 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 //! let hub = Hub::new(Arc::new(ManualClock::default()));
 //! let (one, other) = (hub.member("one"), hub.member("other"));
-//! let (key, at_once) = (Key::new("k")?, LeaseRequest::new(Duration::from_secs(10), Duration::ZERO));
+//! let key = Key::new("k")?;
+//! let at_once = LeaseRequest::new(Duration::from_secs(10), Duration::ZERO);
 //!
 //! let answer = one.fleet().unwrap().lease(&key, at_once).await?;
 //! assert!(matches!(answer, LeaseAnswer::Granted(_)));
@@ -23,8 +24,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Entries expire by the clock that the hub was given; leases expire, and waits end, on tokio's clock, which
-//! a test may pause.
+//! Entries expire by the clock that the hub was given; leases expire, and waits end, on tokio's
+//! clock, which a test may pause.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,8 +140,8 @@ pub struct Member {
 }
 
 impl Member {
-    /// Cuts this member off: everything it is asked fails, and it hears of no removal. Or connects it again;
-    /// what was removed meanwhile it is not told.
+    /// Cuts this member off: everything it is asked fails, and it hears of no removal. Or connects
+    /// it again; what was removed meanwhile it is not told.
     pub fn cut(&self, cut: bool) {
         self.link.cut.store(cut, Ordering::SeqCst);
         self.shared.changed.notify_waiters();

@@ -1,4 +1,5 @@
-//! What a process has in memory, as Linux tells it (`VmRSS` and `VmHWM` of `/proc/PID/status`, proc(5)).
+//! What a process has in memory, as Linux tells it (`VmRSS` and `VmHWM` of `/proc/PID/status`,
+//! proc(5)).
 
 use std::io;
 

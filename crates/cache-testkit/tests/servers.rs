@@ -1,4 +1,5 @@
-//! The proxy with faults, before an origin of this test; and the real servers, where their programs are.
+//! The proxy with faults, before an origin of this test; and the real servers, where their programs
+//! are.
 #![cfg(feature = "servers")]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
@@ -172,7 +173,8 @@ async fn a_slow_body_arrives_whole_and_in_pieces() {
         text.push_str(std::str::from_utf8(&buffer[..n]).unwrap());
         pieces += 1;
     }
-    // 250 bytes are three pieces of 100 at most; TCP may join some, never all while each waits for the one before.
+    // 250 bytes are three pieces of 100 at most; TCP may join some, never all while each waits for
+    // the one before.
     assert!(pieces > 1, "{text}");
 }
 

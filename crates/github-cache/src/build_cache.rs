@@ -14,7 +14,8 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use peercache::{Cache, Key, StreamOptions, Ttl};
+use peercache::stream::StreamOptions;
+use peercache::{Cache, Key, Ttl};
 use subtle::ConstantTimeEq;
 
 use crate::arrival::Arrival;
@@ -167,6 +168,9 @@ impl BuildCache {
             return Err(Problem::too_large());
         }
         let mut options = StreamOptions::new(Ttl::new(self.ttl));
+        if let Some(bytes) = announced {
+            options = options.expected_len(bytes);
+        }
         let media = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if let Some(media) = media.filter(|media| !media.starts_with("application/vnd.peercache.")) {
             options = options.content_type(media);

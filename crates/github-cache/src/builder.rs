@@ -71,23 +71,24 @@ impl GitHubCacheBuilder {
         }
     }
 
-    /// An API's URL: `https://api.github.com` (the default if none is given), `https://HOST/api/v3` for
-    /// GitHub Enterprise Server, `https://api.TENANT.ghe.com` for a tenant. Several may be given: a request
-    /// for the host of one goes there, and base URLs stand for the first.
+    /// An API's URL: `https://api.github.com` (the default if none is given), `https://HOST/api/v3`
+    /// for GitHub Enterprise Server, `https://api.TENANT.ghe.com` for a tenant. Several may be
+    /// given: a request for the host of one goes there, and base URLs stand for the first.
     pub fn upstream(mut self, url: impl Into<String>) -> Self {
         self.upstreams.push(url.into());
         self
     }
 
-    /// A name by which clients call this proxy, beside its listening addresses and loopback names. A
-    /// request for any other host that is not GitHub's is answered 421.
+    /// A name by which clients call this proxy, beside its listening addresses and loopback names.
+    /// A request for any other host that is not GitHub's is answered 421.
     pub fn host(mut self, name: impl Into<String>) -> Self {
         self.names.push(name.into());
         self
     }
 
-    /// An address or network, `10.0.0.0/8` for example, of proxies in front whose `X-Forwarded-Proto`,
-    /// `X-Forwarded-Host`, `X-Forwarded-Prefix` and `Forwarded` headers are believed.
+    /// An address or network, `10.0.0.0/8` for example, of proxies in front whose
+    /// `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Prefix` and `Forwarded` headers are
+    /// believed.
     pub fn trusted_proxy(mut self, network: impl Into<String>) -> Self {
         self.trusted.push(network.into());
         self
@@ -143,15 +144,16 @@ impl GitHubCacheBuilder {
         self
     }
 
-    /// Whether stored answers about public repositories are given to tokens that did not fetch them, under
-    /// the conditions that `docs/serve.md` lists. Default: only where the upstream is api.github.com.
+    /// Whether stored answers about public repositories are given to tokens that did not fetch
+    /// them, under the conditions that `docs/reference/proxy.md` lists. Default: only where the
+    /// upstream is api.github.com.
     pub fn share_public(mut self, share: bool) -> Self {
         self.share_public = Some(share);
         self
     }
 
-    /// For how long after GitHub confirmed an answer for a token it may still be served to that token when
-    /// GitHub gives none. Default: 1 h; zero turns it off.
+    /// For how long after GitHub confirmed an answer for a token it may still be served to that
+    /// token when GitHub gives none. Default: 1 h; zero turns it off.
     pub fn max_stale(mut self, most: Duration) -> Self {
         self.max_stale = most;
         self

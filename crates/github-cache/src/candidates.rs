@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, DATE, HeaderName, LAST_MODIFIED, LINK, VARY};
 use minicbor::{Decode, Encode};
-use peercache::{NodeId, Timestamp, Version};
+use peercache::backend::{NodeId, Timestamp, Version};
 
 use crate::freshness::Freshness;
 use crate::representation::{Field, MAX_HEAD_BYTES, add_fields, to_fields};

@@ -13,7 +13,8 @@ use crate::cache_status::{CacheStatus, Forward};
 /// Where a reader of an error learns more about the API's own limits and errors.
 const DOCUMENTATION: &str = "https://docs.github.com/rest";
 
-/// An answer that the proxy gives itself. Texts name no internals: no address, no key, no header value.
+/// An answer that the proxy gives itself. Texts name no internals: no address, no key, no header
+/// value.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -230,7 +231,7 @@ pub enum BuildError {
     #[error("the host to route is {0:?}; give a name such as uploads.github.com, without scheme and path")]
     Host(String),
     /// The rules about routes cannot be used.
-    #[error("the rules in {} cannot be used: {problem}; see docs/serve.md for their form", path.display())]
+    #[error("the rules in {} cannot be used: {problem}; see docs/reference/proxy.md for their form", path.display())]
     Policy {
         /// The file.
         path: PathBuf,

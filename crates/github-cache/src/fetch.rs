@@ -9,7 +9,8 @@ use http::header::{
     HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 };
 use http::{Method, Response, StatusCode, Uri};
-use peercache::{Lease, PutOutcome};
+use peercache::PutOutcome;
+use peercache::chain::Lease;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 

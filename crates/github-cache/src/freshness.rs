@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::{AGE, DATE, EXPIRES};
-use peercache::{MAX_LIFETIME, Timestamp};
+use peercache::backend::{MAX_LIFETIME, Timestamp};
 
 use crate::cache_control::CacheControl;
 

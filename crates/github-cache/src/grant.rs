@@ -7,7 +7,7 @@ use http::header::{
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use minicbor::{Decode, Encode};
-use peercache::Timestamp;
+use peercache::backend::Timestamp;
 
 use crate::cache_status::CACHE_STATUS;
 use crate::freshness::Freshness;

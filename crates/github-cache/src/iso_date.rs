@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peercache::Timestamp;
+use peercache::backend::Timestamp;
 
 /// The moment that a date in UTC names (RFC 3339, whole seconds). `None` for every other form.
 pub(crate) fn parse_iso_date(text: &str) -> Option<Timestamp> {

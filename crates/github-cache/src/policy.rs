@@ -88,7 +88,7 @@ pub(crate) fn judge(
     status: StatusCode,
     response: &HeaderMap,
     request: &HeaderMap,
-    sent: peercache::Timestamp,
+    sent: peercache::backend::Timestamp,
     rule: &Rule,
 ) -> Result<Keep, NotStored> {
     let negative = is_negative(status) && !rule.negative.is_zero();
@@ -162,7 +162,7 @@ fn vary(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<HeaderName>> {
 mod tests {
     use super::*;
     use http::HeaderValue;
-    use peercache::Timestamp;
+    use peercache::backend::Timestamp;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();

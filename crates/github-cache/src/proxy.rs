@@ -14,7 +14,8 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use peercache::{CacheReport, Lease, Leased};
+use peercache::CacheReport;
+use peercache::chain::{Lease, Leased};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -657,6 +658,11 @@ impl GitHubCache {
         if parts.headers.contains_key(ORIGIN) {
             return Err(Problem::other_origin());
         }
+        if !matches!(path, "-/peercache/health" | "-/peercache/stats" | "metrics") {
+            return Err(Problem::no_such_endpoint());
+        }
+        // Counted first: a report would else count the request for it as one for the API.
+        self.shared.stats.local.add(1);
         let mut media = "application/json; charset=utf-8";
         let text = match path {
             "-/peercache/health" => serde_json::json!({ "status": "ok" }).to_string(),
@@ -668,7 +674,6 @@ impl GitHubCache {
             }
             _ => return Err(Problem::no_such_endpoint()),
         };
-        self.shared.stats.local.add(1);
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));

@@ -12,7 +12,8 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use peercache::{Cache, Entry, Key, Timestamp, Version};
+use peercache::backend::{Timestamp, Version};
+use peercache::{Cache, Entry, Key};
 use serde::Deserialize;
 
 use crate::cache_control::CacheControl;

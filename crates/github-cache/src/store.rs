@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED, LINK};
 use http::{HeaderMap as Headers, StatusCode};
 use peercache::backend::Class;
-use peercache::{Cache, Entry, Key, Leased, MAX_LIFETIME, PutOutcome, Timestamp, Version, WritePolicy};
+use peercache::backend::{MAX_LIFETIME, Timestamp, Version};
+use peercache::chain::{Leased, WritePolicy};
+use peercache::{Cache, Entry, Key, PutOutcome};
 use tokio::time::timeout;
 
 use crate::cache_control::CacheControl;

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 use futures_util::future::join_all;
-use peercache::{Cache, Entry, Key, NodeId, Outcome, Timestamp, Version};
+use peercache::backend::{NodeId, Timestamp, Version};
+use peercache::chain::Outcome;
+use peercache::{Cache, Entry, Key};
 
 /// For how long a mark is good without looking at the shared tiers again. A machine that is not told of
 /// removals sees another's write after this at the latest.
@@ -51,6 +53,8 @@ impl WriteMarks {
 
     /// To be called just before a request is sent.
     pub(crate) fn sending(&self) -> Sent {
+        // A clock that was set back is noticed first: what is fetched from now on counts.
+        self.last_write(self.cache.now());
         Sent { version: self.cache.next_version(), at: self.cache.now() }
     }
 
@@ -200,6 +204,19 @@ mod tests {
         assert!(marks.floor(&key).await.unwrap() > sent.version);
         clock.advance(MARK_LIFETIME + MARK_RENEWED_FOR);
         assert_eq!(marks.floor(&key).await, None, "nobody asked for too long");
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_first_after_the_clock_was_set_back_is_above_the_floor() {
+        let (clock, marks) = marks();
+        let key = Key::new("scope").unwrap();
+        marks.write(std::slice::from_ref(&key)).await;
+        let earlier = marks.cache.now().as_millis() - 600_000;
+        clock.set_wall(Timestamp::from_millis(earlier));
+        let sent = marks.sending();
+        clock.advance(Duration::from_millis(200));
+        marks.begin(&key).await;
+        assert!(marks.floor(&key).await.is_some_and(|floor| floor < sent.version));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use peercache::Config;
 use peercache::config::COMMAND;
 use serde_json::Value;
 
-use crate::cli::ServerArgs;
+use crate::args::ServerArgs;
 use crate::exit::Failure;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:9180";
@@ -62,8 +62,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// A client for plain HTTP that no proxy setting diverts. It trusts no certificate authority, so that it
-/// starts on an image that has none.
+/// A client for plain HTTP that no proxy setting diverts. It trusts no certificate authority, so
+/// that it starts on an image that has none.
 pub(crate) fn client(
     settings: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
 ) -> Result<reqwest::Client, Failure> {
@@ -82,7 +82,8 @@ pub(crate) enum Unanswered {
     Other(String),
 }
 
-/// The statistics of the server that `args` or the settings name, or of the one at the usual address.
+/// The statistics of the server that `args` or the settings name, or of the one at the usual
+/// address.
 pub(crate) async fn server(args: &ServerArgs) -> Result<Value, Failure> {
     let (asked, answer) = look(args).await?;
     answer.map_err(|unanswered| match unanswered {

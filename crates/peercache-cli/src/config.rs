@@ -4,9 +4,10 @@ use peercache::Config;
 use peercache::config::{COMMAND, Setting, known_settings};
 use serde_json::json;
 
-use crate::cli::ConfigArgs;
+use crate::args::ConfigArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::{self, on_one_line, table};
+use crate::output::{self, table};
+use crate::plain::on_one_line;
 
 /// Prints the settings as they count. Secrets only by their key id.
 pub(crate) async fn run(args: ConfigArgs, json: bool) -> Result<Exit, Failure> {

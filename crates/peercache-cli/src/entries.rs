@@ -8,20 +8,19 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use futures_util::StreamExt as _;
+use peercache::chain::{Outcome, Skip, TierPut};
 use peercache::config::COMMAND;
-use peercache::{
-    Cache, Config, Key, LargeError, LargeValue, Lookup, MAX_WHOLE_BYTES, Outcome, PutOutcome, PutStreamError,
-    Skip, StreamOptions, TierPut, Ttl,
-};
+use peercache::stream::{LargeError, LargeValue, MAX_WHOLE_BYTES, PutStreamError, StreamOptions};
+use peercache::{Cache, Config, Key, Lookup, PutOutcome, Ttl};
 use serde_json::{Value, json};
 use tokio::io::AsyncRead;
 
-use crate::cli::{GetArgs, InvalidateArgs, PutArgs};
+use crate::args::{GetArgs, InvalidateArgs, PutArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Reader};
 
-/// Opens the cache of the environment for a command that does one thing and ends, beside the server of the
-/// same machine: without taking its port or its identity.
+/// Opens the cache of the environment for a command that does one thing and ends, beside the server
+/// of the same machine: without taking its port or its identity.
 pub(crate) async fn open() -> Result<Cache, Failure> {
     Ok(Config::from_env(COMMAND)?.one_shot().open().await?)
 }
@@ -87,9 +86,9 @@ fn unanswered(skip: &Skip) -> Option<String> {
     }
 }
 
-/// Writes the value to what `path` names. A regular file is replaced as a whole, so that a part of a value
-/// never stands there, and keeps its mode; a device or a pipe is written to; a symbolic link stays, and what
-/// it points to is written.
+/// Writes the value to what `path` names. A regular file is replaced as a whole, so that a part of
+/// a value never stands there, and keeps its mode; a device or a pipe is written to; a symbolic
+/// link stays, and what it points to is written.
 async fn save(value: LargeValue, path: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::IsADirectory | io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
@@ -207,17 +206,19 @@ fn incomplete(error: LargeError) -> Failure {
 /// Stores a value. Exits with 0 only when a tier that outlives this process has it.
 pub(crate) async fn put(args: PutArgs, json: bool) -> Result<Exit, Failure> {
     let key = parse_key(args.key)?;
+    let cannot_read = |error| Failure::config(format!("cannot read {}: {error}", args.file.display()));
+    let mut expected_len = 0;
     let source: Box<dyn AsyncRead + Send + Unpin> = if args.file == Path::new("-") {
         Box::new(tokio::io::stdin())
     } else {
-        let opened = tokio::fs::File::open(&args.file).await;
-        Box::new(
-            opened
-                .map_err(|error| Failure::config(format!("cannot read {}: {error}", args.file.display())))?,
-        )
+        let file = tokio::fs::File::open(&args.file).await.map_err(cannot_read)?;
+        // A pipe or a device says 0: not known.
+        expected_len = file.metadata().await.map_err(cannot_read)?.len();
+        Box::new(file)
     };
     let cache = open().await?;
-    let mut options = StreamOptions::from(args.ttl.map_or_else(Ttl::default, Ttl::new));
+    let mut options =
+        StreamOptions::from(args.ttl.map_or_else(Ttl::default, Ttl::new)).expected_len(expected_len);
     if let Some(content_type) = args.content_type {
         options = options.content_type(content_type);
     }
@@ -279,6 +280,14 @@ fn require_durable(outcome: &PutOutcome) -> Result<(), Failure> {
             "not stored: what outlives this process is read-only here; a read-only CACHE_SECRET opens entries and \
              cannot make them",
         )
+    } else if let Some(tier) =
+        outcome.tiers.iter().find(|tier| tier.durable && matches!(tier.put, TierPut::TooLarge))
+    {
+        Failure::failed(format!(
+            "not stored: the value is larger than the tier {} takes, which for one value is at most three \
+             quarters of its size; make it larger (CACHE_DISK_BYTES for disk) or store the value in parts",
+            tier.tier
+        ))
     } else if outcome.is_queued() {
         Failure::failed("not stored: the breaker of the tier that outlives this process is open")
     } else {

@@ -1,5 +1,5 @@
-//! `peercache exec -- COMMAND`: runs a command whose requests to GitHub go through a proxy of its own, and
-//! says at the end what that saved.
+//! `peercache exec -- COMMAND`: runs a command whose requests to GitHub go through a proxy of its
+//! own, and says at the end what that saved.
 
 use std::ffi::OsString;
 use std::fs;
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
         builder = builder.upstream(url);
     }
     for route in &args.route {
-        let (host, url) = crate::cli::parse_route(route)?;
+        let (host, url) = crate::args::parse_route(route)?;
         builder = builder.route(host, url);
     }
     let proxy = builder.rewrite_bodies(RewriteBodies::Auto).build().map_err(Failure::config)?;
@@ -201,11 +201,11 @@ fn environment(
     Ok(all)
 }
 
-/// What was asked, what reached GitHub and what was charged, on standard error: standard output is the
-/// command's.
+/// What was asked, what reached GitHub and what was charged, on standard error: standard output is
+/// the command's.
 fn report(stats: &ProxyStats, json: bool) {
     let asked = stats.requests - stats.local;
-    let not_sent = stats.fresh + stats.coalesced;
+    let not_sent = stats.fresh + stats.shared + stats.coalesced;
     let charged = stats.upstream_requests.saturating_sub(stats.upstream_not_modified);
     let saved = asked.saturating_sub(charged);
     if json {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use peercache::config::redacted;
 use serde_json::json;
 
-use crate::output;
+use crate::plain;
 
 /// How a command that worked ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +49,14 @@ impl Failure {
 
     /// What users gave may hold a password or a token, whichever message repeats it.
     fn new(code: u8, message: impl std::fmt::Display) -> Self {
-        Self { code, message: output::on_one_line(&redacted(&message.to_string())) }
+        Self { code, message: plain::on_one_line(&redacted(&message.to_string())) }
     }
 
     pub(crate) fn report(&self, json: bool) -> ExitCode {
         if json {
-            output::error_line(json!({ "error": self.message, "exit_code": self.code }));
+            plain::error_line(json!({ "error": self.message, "exit_code": self.code }));
         } else {
-            output::error_line(format_args!("peercache: {}", self.message));
+            plain::error_line(format_args!("peercache: {}", self.message));
         }
         ExitCode::from(self.code)
     }

@@ -3,7 +3,7 @@
 use peercache::config::COMMAND;
 use peercache::{Config, Key};
 
-use crate::cli::ExplainArgs;
+use crate::args::ExplainArgs;
 use crate::exit::{Exit, Failure};
 use crate::{entries, output};
 

@@ -1,5 +1,5 @@
-//! The key under which tokens are named: the fleet's where there is a secret, else 32 random bytes beside
-//! the disk tier.
+//! The key under which tokens are named: the fleet's where there is a secret, else 32 random bytes
+//! beside the disk tier.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -15,8 +15,8 @@ const BYTES: usize = 32;
 /// What the fleet's key is derived for. Another text, and nobody finds what others fetched.
 const PURPOSE: &str = "github token names";
 
-/// The key of these settings: the same on every machine of a fleet, so that a token finds on one what it
-/// fetched on another.
+/// The key of these settings: the same on every machine of a fleet, so that a token finds on one
+/// what it fetched on another.
 pub(crate) async fn of(config: &Config) -> Result<[u8; BYTES], Failure> {
     match config.fleet_key(PURPOSE).await? {
         Some(key) => Ok(*key),

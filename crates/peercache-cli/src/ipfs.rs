@@ -3,7 +3,7 @@
 use peercache::{CacheBackend, Config};
 use serde_json::json;
 
-use crate::cli::{IpfsArgs, IpfsCommand};
+use crate::args::{IpfsArgs, IpfsCommand};
 use crate::exit::{Exit, Failure};
 use crate::output;
 

@@ -8,14 +8,15 @@ use peercache::config::COMMAND;
 use peercache::seal::Secret;
 use serde_json::json;
 
-use crate::cli::KeygenArgs;
+use crate::args::KeygenArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
 /// The most of a secret's text that is read, in bytes: one more than any has.
 const MAX_TEXT_BYTES: u64 = 4097;
 
-/// Prints a secret to standard output and nothing else, so that it can be piped to where it is kept.
+/// Prints a secret to standard output and nothing else, so that it can be piped to where it is
+/// kept.
 pub(crate) async fn run(args: KeygenArgs, json: bool) -> Result<Exit, Failure> {
     if args.from.is_some() && !args.read_only && !args.public {
         return Err(Failure::config(

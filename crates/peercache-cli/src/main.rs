@@ -1,5 +1,7 @@
-//! The command `peercache`: share GitHub API responses between CI runners through a chain of caches.
+//! The command `peercache`: share GitHub API responses between CI runners through a chain of
+//! caches.
 
+mod args;
 mod ask;
 mod ca;
 mod cli;
@@ -19,6 +21,7 @@ mod keygen;
 mod logging;
 mod output;
 mod peers;
+mod plain;
 mod s3;
 mod serve;
 mod stats;

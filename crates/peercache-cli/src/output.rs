@@ -38,11 +38,6 @@ pub(crate) fn write(bytes: &[u8]) -> Result<Reader, Failure> {
     }
 }
 
-/// Prints a line to standard error. Where that cannot be written, the exit code is all that is left.
-pub(crate) fn error_line(text: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
-}
-
 /// A byte count as people read it.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -69,17 +64,6 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     all.iter().map(line).collect()
 }
 
-/// Without what would move the cursor: values are whatever somebody set, and other members say what they
-/// like.
-pub(crate) fn on_one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_invisible(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Marks that turn the direction of writing, and what else is not seen.
-const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
@@ -88,10 +72,5 @@ mod tests {
         assert_eq!(super::bytes(10_239), "10239 B");
         assert_eq!(super::bytes(10_240), "10 KiB");
         assert_eq!(super::bytes(u64::MAX), "16777215 TiB");
-    }
-
-    #[test]
-    fn text_that_moves_the_cursor_is_replaced() {
-        assert_eq!(super::on_one_line("a\u{1b}[2Jb\n\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
     }
 }

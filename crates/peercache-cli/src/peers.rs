@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::args::PeersArgs;
 use crate::ask;
-use crate::cli::PeersArgs;
 use crate::exit::{Exit, Failure};
 use crate::id::without_id;
-use crate::output::{self, on_one_line};
+use crate::output;
+use crate::plain::on_one_line;
 
 /// Prints the node's own line, its members, and the addresses that it dials.
 pub(crate) async fn run(args: PeersArgs, json: bool) -> Result<Exit, Failure> {
     let stats = ask::server(&args.server).await?;
     let Some(report) = stats.pointer("/cache/backends/peers") else {
         return Err(Failure::config(
-            "that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/settings.md) \
+            "that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/reference/settings.md) \
              and start it again",
         ));
     };
@@ -27,8 +28,8 @@ pub(crate) async fn run(args: PeersArgs, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// Members that have left, as every command does when it ends, are counted only, unless `all` are asked
-/// for.
+/// Members that have left, as every command does when it ends, are counted only, unless `all` are
+/// asked for.
 fn render(report: &Value, all: bool) -> String {
     let mut text = own(report);
     let has_left =

@@ -4,7 +4,7 @@ use peercache::config::COMMAND;
 use peercache::{CacheBackend, Config};
 use serde_json::json;
 
-use crate::cli::{LifecycleArgs, S3Args, S3Command};
+use crate::args::{LifecycleArgs, S3Args, S3Command};
 use crate::exit::{Exit, Failure};
 use crate::output;
 

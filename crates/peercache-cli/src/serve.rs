@@ -14,7 +14,7 @@ use peercache_github::{AccessRecord, RewriteBodies, Server, TlsIdentity};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{parse_mode, parse_route, parse_seconds};
+use crate::args::{parse_mode, parse_route, parse_seconds};
 use crate::exit::{Exit, Failure};
 use crate::id::{bootstrap, without_id};
 use crate::peers::counted;
@@ -25,12 +25,14 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 const CLIENT_TOKEN: &str = "CACHE_CLIENT_TOKEN";
 /// The shortest client token.
 const MIN_TOKEN_BYTES: usize = 16;
-/// The most records of an access log that wait to be written; further ones are left out and counted.
+/// The most records of an access log that wait to be written; further ones are left out and
+/// counted.
 const MAX_WAITING_RECORDS: usize = 4096;
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// TCP address to listen on; repeatable [default: CACHE_HTTP_LISTEN, else 127.0.0.1:9180, unless a socket or TLS is given]
+    /// TCP address to listen on; repeatable [default: CACHE_HTTP_LISTEN, else 127.0.0.1:9180,
+    /// unless a socket or TLS is given]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<SocketAddr>,
 
@@ -54,8 +56,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "MODE", default_value = "600", value_parser = parse_mode)]
     socket_mode: u32,
 
-    /// An API to cache; repeatable: requests for the host of one go there, and base URLs stand for the first
-    /// [default: CACHE_UPSTREAM, else https://api.github.com]
+    /// An API to cache; repeatable: requests for the host of one go there, and base URLs stand for
+    /// the first [default: CACHE_UPSTREAM, else https://api.github.com]
     #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
 
@@ -75,7 +77,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "WHOSE", default_value = "auto")]
     rewrite_bodies: Bodies,
 
-    /// Answer CONNECT: TLS for the API ends here if there is an authority of `peercache ca`, the rest is tunnelled
+    /// Answer CONNECT: TLS for the API ends here if there is an authority of `peercache ca`, the
+    /// rest is tunnelled
     #[arg(long)]
     forward_proxy: bool,
 
@@ -83,7 +86,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     ca: Option<PathBuf>,
 
-    /// What clients of other machines show for CONNECT and /-/cache; @FILE reads it [default: CACHE_CLIENT_TOKEN]
+    /// What clients of other machines show for CONNECT and /-/cache; @FILE reads it [default:
+    /// CACHE_CLIENT_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     client_token: Option<String>,
 
@@ -183,8 +187,8 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// The token that clients of other machines show: from the argument, a file or the environment. It is
-/// repeated in no message.
+/// The token that clients of other machines show: from the argument, a file or the environment. It
+/// is repeated in no message.
 fn client_token(argument: Option<&str>) -> Result<Option<String>, Failure> {
     let (text, from) = match argument {
         Some(argument) => match argument.strip_prefix('@') {
@@ -253,8 +257,8 @@ fn access_log(json: bool) -> Result<SyncSender<AccessRecord>, Failure> {
     Ok(log)
 }
 
-/// Says who this is and where it listens; where the proxy listens comes last, so that who waits for that
-/// has read the rest.
+/// Says who this is and where it listens; where the proxy listens comes last, so that who waits for
+/// that has read the rest.
 fn announce(
     peers: Option<&Peers>,
     urls: &[String],

@@ -6,10 +6,11 @@ use peercache::config::COMMAND;
 use peercache::{Config, Disk};
 use serde_json::{Value, json};
 
+use crate::args::StatsArgs;
 use crate::ask;
-use crate::cli::StatsArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::{self, on_one_line};
+use crate::output;
+use crate::plain::on_one_line;
 
 /// Prints the statistics.
 pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
@@ -51,7 +52,7 @@ fn summary(stats: &Value) -> String {
     let _ = writeln!(
         text,
         "not sent {}, confirmed by a 304 {}, fetched {}, passed through {}, failed {}",
-        count("fresh") + count("coalesced"),
+        count("fresh") + count("shared") + count("coalesced"),
         count("revalidated"),
         count("miss"),
         count("bypass"),
@@ -76,8 +77,8 @@ fn list<'a>(stats: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> 
     stats.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// What does not work as it should, and why: a line for each tier that is not asked, and for each address
-/// of a peer that nobody answers at while no peer is connected.
+/// What does not work as it should, and why: a line for each tier that is not asked, and for each
+/// address of a peer that nobody answers at while no peer is connected.
 fn degraded(stats: &Value) -> Vec<String> {
     let tiers = list(stats, "/cache/tiers").filter(|tier| tier["breaker"]["state"] != "closed").map(|tier| {
         let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
@@ -112,7 +113,7 @@ async fn disk() -> Result<Value, Failure> {
     Ok(json!({ "disk": stats_json(&stats, config.disk_bytes()) }))
 }
 
-fn stats_json(stats: &peercache::local::DiskStats, capacity: u64) -> Value {
+fn stats_json(stats: &peercache::backend::local::DiskStats, capacity: u64) -> Value {
     json!({
         "entries": stats.entries,
         "bytes": stats.bytes,

@@ -8,7 +8,7 @@ use peercache::Config;
 use peercache::backend::storacha::{Grant, Token};
 use serde_json::json;
 
-use crate::cli::{StorachaArgs, StorachaCommand, StorachaTokenArgs};
+use crate::args::{StorachaArgs, StorachaCommand, StorachaTokenArgs};
 use crate::exit::{Exit, Failure};
 use crate::output;
 

@@ -10,7 +10,8 @@ use crate::failure::Failure;
 const SOURCE: &str = "src/lib.rs";
 /// The list that they are held to.
 const LIST: &str = "docs/reference/api.txt";
-/// The most names at the root, modules included: what a reader of the first page of the documentation sees.
+/// The most names at the root, modules included: what a reader of the first page of the
+/// documentation sees.
 const MOST_AT_ROOT: usize = 40;
 /// When it is set, the list is written instead of compared.
 const UPDATE: &str = "UPDATE_API";

@@ -96,8 +96,8 @@ pub(crate) struct Package {
 }
 
 impl Package {
-    /// Arguments of cargo for each selection that a user may make: nothing, each feature alone, all.
-    /// Empty for a package without features.
+    /// Arguments of cargo for each selection that a user may make: nothing, each feature alone,
+    /// all. Empty for a package without features.
     pub(crate) fn selections(&self) -> Vec<Vec<String>> {
         let none = || vec!["--no-default-features".to_owned()];
         let alone = self.features.keys().filter(|name| *name != "default").map(|name| {

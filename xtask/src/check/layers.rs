@@ -1,7 +1,9 @@
-//! Which way imports point: no circle between files or folders of a crate, and no crate that knows one above it.
+//! Which way imports point: no circle between files or folders of a crate, and no crate that knows
+//! one above it.
 //!
-//! Read from the text of the sources: `use` trees, and paths that begin with `crate`, `super` or the name of a module
-//! declared in the same file. A `pub use` passes on what a child has and counts as no import; neither do tests.
+//! Read from the text of the sources: `use` trees, and paths that begin with `crate`, `super` or
+//! the name of a module declared in the same file. A `pub use` passes on what a child has and
+//! counts as no import; neither do tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! Lines of Markdown and of comments end at 100 columns. Tables, links that cannot be broken, and code are left alone.
+//! Lines of Markdown and of comments end at 100 columns. Tables, links that cannot be broken, and
+//! code are left alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -25,8 +25,8 @@ pub(crate) fn check(tools: &Tools) -> Result<(), Failure> {
     advisories(&deny)
 }
 
-/// Advisories live in a database on the network. Where it cannot be reached the step is skipped, and
-/// says so: it must not pass for done.
+/// Advisories live in a database on the network. Where it cannot be reached the step is skipped,
+/// and says so: it must not pass for done.
 fn advisories(deny: &Path) -> Result<(), Failure> {
     let fetched = cargo_deny(deny, "").args(["fetch", "db"]).status()?;
     if !fetched.success() {

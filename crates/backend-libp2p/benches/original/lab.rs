@@ -17,7 +17,8 @@ const ORIGINAL: &str = "PEERCACHE_BENCH_ORIGINAL";
 const LIBRARIES: &str = "PEERCACHE_BENCH_PY_LIBP2P";
 /// The file that has the original's cache.
 const CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
-/// Settings of the original and of GitHub's clients, which must not come from whoever runs the bench.
+/// Settings of the original and of GitHub's clients, which must not come from whoever runs the
+/// bench.
 const SETTINGS: [&str; 5] = ["CACHE_", "IPFS_", "STORAGE_", "GH_", "GITHUB_"];
 /// A value is a part of so many bytes, text that no compression makes much shorter.
 const PAYLOAD: usize = 4 << 20;
@@ -129,7 +130,8 @@ impl Lab {
                 command.env_remove(name);
             }
         }
-        // In a whole checkout the cache finds a second place to store entries, which is not what is compared.
+        // In a whole checkout the cache finds a second place to store entries, which is not what is
+        // compared.
         command.env("IPFS_KIT_DISABLE", "1").env("STORAGE_FORCE_LOCAL", "1");
         command.env("CACHE_P2P_SHARED_SECRET", &self.secret);
         // The checkout is the user's and stays as it is.

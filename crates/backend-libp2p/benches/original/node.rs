@@ -1,4 +1,5 @@
-//! A node of ours, driven by lines: what `driver.py` does with a node of the original, in the same words.
+//! A node of ours, driven by lines: what `driver.py` does with a node of the original, in the same
+//! words.
 
 use std::io::{BufRead as _, Write as _};
 use std::net::Ipv4Addr;
@@ -25,8 +26,8 @@ struct Node {
     payload: Bytes,
 }
 
-/// Obeys until its input ends: `PORT PAYLOAD [ADDRESS]`. The node with an address dials it and listens nowhere,
-/// as a container does; the one without is an anchor.
+/// Obeys until its input ends: `PORT PAYLOAD [ADDRESS]`. The node with an address dials it and
+/// listens nowhere, as a container does; the one without is an anchor.
 pub(crate) async fn serve(args: &[String]) {
     let [port, payload, bootstrap @ ..] = args else { panic!("PORT PAYLOAD [ADDRESS]") };
     let node = Node::start(port.parse().unwrap(), Path::new(payload), bootstrap).await;

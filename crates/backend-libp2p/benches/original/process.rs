@@ -15,7 +15,8 @@ const LOG_TAIL: usize = 4000;
 /// What ends the bench.
 pub(crate) type Trouble = String;
 
-/// A process that ends with this. When the bench is killed its input ends, and it ends after the line that it obeys.
+/// A process that ends with this. When the bench is killed its input ends, and it ends after the
+/// line that it obeys.
 pub(crate) struct Node {
     system: &'static str,
     child: Child,
@@ -35,7 +36,8 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// Starts a node of `system` and waits until it says where it is. What it writes as errors goes to `log`.
+    /// Starts a node of `system` and waits until it says where it is. What it writes as errors goes
+    /// to `log`.
     pub(crate) fn start(
         system: &'static str,
         command: &mut Command,

@@ -18,7 +18,8 @@ const BURST: usize = 300;
 const BURST_LIMIT: Duration = Duration::from_secs(60);
 /// What the joiner of a fleet could find.
 const LATE: usize = 50;
-/// The original looks after its connections once a minute, so a minute and a half is waited where nothing arrives.
+/// The original looks after its connections once a minute, so a minute and a half is waited where
+/// nothing arrives.
 const ROUND: Duration = Duration::from_secs(90);
 /// How long a caller may need to put all of a burst.
 const PUT: Duration = Duration::from_secs(120);
@@ -45,8 +46,8 @@ impl Both {
         [&mut self.ours, &mut self.original]
     }
 
-    /// The first entries, which are not measured. A system that delivers none of them does not run, and nothing
-    /// can be said of it.
+    /// The first entries, which are not measured. A system that delivers none of them does not run,
+    /// and nothing can be said of it.
     pub(crate) fn warm_up(&mut self) -> Result<(), Trouble> {
         for pair in self.each() {
             for number in 0..5 {
@@ -134,7 +135,8 @@ impl Both {
         Ok(vec![Row::new(format!("late joiner: entries readable within {ROUND:?}"), [count(0), count(1)])])
     }
 
-    /// Values of growing size. That of 64 KiB arrives at the original's other node in some tries and not in others.
+    /// Values of growing size. That of 64 KiB arrives at the original's other node in some tries
+    /// and not in others.
     pub(crate) fn sizes(&mut self, effort: Effort) -> Result<Vec<Row>, Trouble> {
         let mut rows = Vec::new();
         for (bytes, name) in
@@ -159,8 +161,8 @@ impl Both {
         Ok(rows)
     }
 
-    /// The other way: put where was dialled, read by who dialled. An entry every second, from the moment at which
-    /// the two are connected.
+    /// The other way: put where was dialled, read by who dialled. An entry every second, from the
+    /// moment at which the two are connected.
     pub(crate) fn other_way(&mut self) -> Result<Vec<Row>, Trouble> {
         let (began, count) = (Instant::now(), ROUND.as_secs());
         for number in 0..count {

@@ -1,4 +1,5 @@
-//! A node whose only bootstrap peer takes connections and never says a word: what a read costs there.
+//! A node whose only bootstrap peer takes connections and never says a word: what a read costs
+//! there.
 
 use std::net::TcpListener;
 use std::time::Duration;

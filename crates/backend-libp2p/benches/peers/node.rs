@@ -1,5 +1,5 @@
-//! Our side: an anchor in another process that holds the entries, and a leaf in this one that reads them
-//! over the backend's own trait, with every check that it makes.
+//! Our side: an anchor in another process that holds the entries, and a leaf in this one that reads
+//! them over the backend's own trait, with every check that it makes.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

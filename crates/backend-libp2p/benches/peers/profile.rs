@@ -1,5 +1,5 @@
-//! `-- --load BYTES IN_FLIGHT SECONDS`: one kind of read alone, for a profiler, with the processor time
-//! that it takes. That says more than the clock on a machine with other work.
+//! `-- --load BYTES IN_FLIGHT SECONDS`: one kind of read alone, for a profiler, with the processor
+//! time that it takes. That says more than the clock on a machine with other work.
 
 use std::sync::Arc;
 use std::time::Duration;

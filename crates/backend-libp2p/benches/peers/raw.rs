@@ -1,5 +1,5 @@
-//! The reference: tokio TCP with nothing on it but frames, no encryption and no copies that can be left
-//! out. A question has 48 bytes, as ours has; an answer has a head of 14 and the value.
+//! The reference: tokio TCP with nothing on it but frames, no encryption and no copies that can be
+//! left out. A question has 48 bytes, as ours has; an answer has a head of 14 and the value.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -61,7 +61,8 @@ pub(crate) fn start() -> Result<Redis, String> {
     let port =
         TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).map_err(|it| it.to_string())?.port();
     let mut command = Command::new(&program);
-    // The one that xtask unpacks has its libraries beside it; for one of a Debian these are the same as without.
+    // The one that xtask unpacks has its libraries beside it; for one of a Debian these are the
+    // same as without.
     if let Some(usr) = program.ancestors().nth(2) {
         command.env("LD_LIBRARY_PATH", usr.join("lib").join("x86_64-linux-gnu"));
     }

@@ -2,32 +2,18 @@
 
 use std::time::Duration;
 
+use super::event::{Action, Failure, Now};
+use super::node::Node;
+use super::state::Purpose;
 use super::timers::Timer;
-use super::{Action, Failure, Node, Now};
 use crate::wire::{Message, PeerKey, PutReply};
 
 /// After how long the view is sent again to a peer whose queue had no room for it.
 const VIEW_RETRY: Duration = Duration::from_secs(1);
 
-/// What an operation or a question belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Lookup(u64),
-    Write(u64),
-    Lease(u64),
-    Repair,
-}
-
-/// One question.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Ask {
-    pub(super) peer: PeerKey,
-    pub(super) purpose: Purpose,
-    pub(super) sent: Duration,
-}
-
 impl Node {
-    /// The question that `req` answers, if `peer` was asked it and somebody waits. It is then answered.
+    /// The question that `req` answers, if `peer` was asked it and somebody waits. It is then
+    /// answered.
     fn answered(&mut self, now: Now, peer: PeerKey, req: u64) -> Option<Purpose> {
         let ask = *self.asks.get(&req).filter(|ask| ask.peer == peer)?;
         self.asks.remove(&req);
@@ -116,7 +102,8 @@ impl Node {
         | Message::Lease { req, .. }
         | Message::Summary { req, .. }) = message
         else {
-            // Who waits for an answer has a deadline. A change that was not told is made up for by all of it.
+            // Who waits for an answer has a deadline. A change that was not told is made up for by
+            // all of it.
             if matches!(message, Message::View { .. }) {
                 self.timers.set_before(Timer::TellAll(peer), now.mono + VIEW_RETRY);
             }

@@ -1,8 +1,8 @@
 //! Leases: one load per key and fleet, as far as the fleet can talk to itself.
 //!
-//! The key's first owner grants them. Who comes second waits there and is given the value when it is
-//! stored, or the lease when the holder gives it back, is gone, or took too long. Whoever cannot reach
-//! an owner loads: a lease saves work and is never needed for anything to be right.
+//! The key's first owner grants them. Who comes second waits there and is given the value when it
+//! is stored, or the lease when the holder gives it back, is gone, or took too long. Whoever cannot
+//! reach an owner loads: a lease saves work and is never needed for anything to be right.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use peercache_api::Version;
 
-use super::asks::{Ask, Purpose};
-use super::lookup::Origin;
+use super::event::{Action, Failure, Now, OpId, Outcome};
+use super::node::Node;
+use super::state::{Ask, Lease, Origin, Purpose, Waiter};
 use super::store::Checked;
 use super::timers::Timer;
-use super::{Action, Failure, Node, Now, OpId, Outcome};
 use crate::wire::{KeyId, Message, PeerKey};
 
 /// The most keys that are leased at one time. Beyond it, everyone loads.
@@ -25,21 +25,6 @@ const MAX_WAITERS: usize = 1024;
 const WAY: Duration = Duration::from_millis(100);
 /// No lease lasts longer.
 const LONGEST: Duration = Duration::from_secs(60);
-
-#[derive(Debug)]
-pub(super) struct Lease {
-    holder: Origin,
-    token: u64,
-    waiters: VecDeque<Waiter>,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    origin: Origin,
-    until: Duration,
-    ttl: Duration,
-    newer_than: Version,
-}
 
 impl Node {
     /// The user is about to load `key`.
@@ -140,8 +125,8 @@ impl Node {
         (!record.tombstone && record.version > than).then(|| record.envelope.clone())
     }
 
-    /// A value was stored under `key`: the lease is over. Those to whom it is of use get what is there now,
-    /// and one of the others loads.
+    /// A value was stored under `key`: the lease is over. Those to whom it is of use get what is
+    /// there now, and one of the others loads.
     pub(super) fn lease_fulfilled(&mut self, now: Now, key: KeyId, actions: &mut Vec<Action>) {
         let Some(lease) = self.leases.remove(&key) else { return };
         self.timers.clear(Timer::LeaseEnds(key));

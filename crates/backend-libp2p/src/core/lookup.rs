@@ -7,10 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use peercache_api::{Version, envelope};
 
-use super::asks::{Ask, Purpose};
+use super::event::{Action, Failure, Now, OpId, Outcome};
+use super::node::Node;
+use super::state::{Ask, Lookup, Origin, Purpose};
 use super::store::Checked;
 use super::timers::Timer;
-use super::{Action, Failure, Node, Now, OpId, Outcome};
 use crate::wire::{KeyId, Message, PeerKey};
 
 /// The most lookups under way.
@@ -29,30 +30,6 @@ const LONGEST: Duration = Duration::from_secs(30);
 const WAY_HOME: Duration = Duration::from_millis(5);
 /// When a peer that finds this node overloaded may try again, in milliseconds.
 const RETRY_MS: u32 = 50;
-
-/// Who waits for the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    User(OpId),
-    Peer { peer: PeerKey, req: u64 },
-}
-
-#[derive(Debug)]
-pub(super) struct Lookup {
-    origin: Origin,
-    key: KeyId,
-    /// Whom to ask next.
-    candidates: VecDeque<PeerKey>,
-    /// The questions that are not answered.
-    asked: Vec<u64>,
-    deadline: Duration,
-    /// Whether those that are asked may ask others in turn.
-    may_forward: bool,
-    /// How many said that there is none.
-    misses: u32,
-    /// Why the latest one that could not answer did not.
-    failure: Failure,
-}
 
 impl Node {
     /// The user's own lookup.
@@ -366,8 +343,8 @@ impl Node {
         }
     }
 
-    /// What this node may answer with by itself: an entry of which it is an owner, or that it is about to
-    /// push. What it holds of other owners' keys may be older than theirs.
+    /// What this node may answer with by itself: an entry of which it is an owner, or that it is
+    /// about to push. What it holds of other owners' keys may be older than theirs.
     fn held(&mut self, now: Now, key: KeyId) -> Option<Bytes> {
         let own = !self.is_in_ring() || self.is_owner(key);
         self.stored(now, key).filter(|_| own).map(|(_, envelope)| envelope)
@@ -386,8 +363,8 @@ impl Node {
         self.is_in_ring() && self.is_owner(key) && self.is_settled(now) && !self.hints.contains_key(&key)
     }
 
-    /// Whom to ask for `key`, the best first, and whether they may ask others: those who own it or did so
-    /// lately, or else, where none of them is connected, an anchor that reaches them.
+    /// Whom to ask for `key`, the best first, and whether they may ask others: those who own it or
+    /// did so lately, or else, where none of them is connected, an anchor that reaches them.
     fn candidates(&self, now: Now, key: KeyId) -> (VecDeque<PeerKey>, bool) {
         let ranked = self.ring.ranked::<CANDIDATES>(key);
         let others = ranked.iter().copied().filter(|peer| *peer != self.me);

@@ -1,32 +1,20 @@
 //! Handing over: what an anchor holds and no longer owns is offered to those who do.
 //!
-//! After a partition both sides have owners of their own for every key. Once the ring is whole again the
-//! newest may lie with one that owns the key no more, where no comparison of owners would find it.
-
-use std::collections::BTreeMap;
+//! After a partition both sides have owners of their own for every key. Once the ring is whole
+//! again the newest may lie with one that owns the key no more, where no comparison of owners would
+//! find it.
 
 use peercache_api::Version;
 
-use super::asks::{Ask, Purpose};
-use super::repair::{SOON, TRANSFER_DEADLINE, Transfer};
+use super::event::{Action, Now};
+use super::node::Node;
 use super::ring::{REPLICAS, Ranked};
+use super::state::{Ask, Purpose, SOON, TRANSFER_DEADLINE, Transfer};
 use super::timers::Timer;
-use super::{Action, Node, Now};
 use crate::wire::{KeyId, MAX_LISTED, Message, PeerKey};
 
 /// The most that one anchor is offered after one walk. The rest follows after the next.
 const MOST_OFFERED: usize = 8 * MAX_LISTED;
-
-/// An entry, and the rank of the owner that it is offered to.
-type Offered = (KeyId, Version, usize);
-
-#[derive(Debug, Default)]
-pub(super) struct Offers {
-    /// To be offered at the end of the walk.
-    pub(super) planned: BTreeMap<PeerKey, Vec<Offered>>,
-    /// Not answered yet, and in which ring they were made.
-    pub(super) sent: BTreeMap<u64, (u64, Vec<Offered>)>,
-}
 
 impl Node {
     /// Takes note of a record that belongs to others.

@@ -8,7 +8,8 @@ const UNKNOWN: Duration = Duration::from_millis(25);
 const SOONEST: Duration = Duration::from_millis(1);
 /// So many timeouts in a row make a peer unwell.
 const MOST_TIMEOUTS: u32 = 3;
-/// How long an unwell peer is left alone: at first so long, then twice as long each time, at most a minute.
+/// How long an unwell peer is left alone: at first so long, then twice as long each time, at most a
+/// minute.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
 

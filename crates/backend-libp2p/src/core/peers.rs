@@ -1,20 +1,22 @@
 //! Whom a node knows: connections, who can be dialled, who is in the ring.
 //!
 //! An anchor enters the ring when somebody has dialled it, and stays for [`GRACE`] after its last
-//! connection is lost. Each node tells what it sees itself, never what it was told: so an anchor that
-//! is gone is gone everywhere, and nobody keeps a rumour alive.
+//! connection is lost. Each node tells what it sees itself, never what it was told: so an anchor
+//! that is gone is gone everywhere, and nobody keeps a rumour alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use peercache_api::Timestamp;
 
-use super::pace::Pace;
+use super::event::{Action, Hello, Now, Role};
+use super::node::Node;
+use super::state::{Link, Peer, SMALL_RING};
 use super::timers::Timer;
-use super::{Action, Hello, Node, Now, Role};
 use crate::wire::{AnchorInfo, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, Message, PeerKey};
 
-/// How long an anchor that was lost stays in the ring: reads pass it over, keys stay where they are.
+/// How long an anchor that was lost stays in the ring: reads pass it over, keys stay where they
+/// are.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// A peer that has said nothing for so long is asked for a sign of life.
 pub(super) const QUIET: Duration = Duration::from_secs(2);
@@ -22,117 +24,16 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 pub(crate) const SILENT: Duration = Duration::from_secs(6);
 /// How long changes of the view are collected before they are told.
 const VIEW_DELAY: Duration = Duration::from_millis(100);
-/// An anchor that others know is dialled again after so long at first, then twice as long each time.
+/// An anchor that others know is dialled again after so long at first, then twice as long each
+/// time.
 const REDIAL: Duration = Duration::from_millis(500);
 const REDIAL_MOST: Duration = Duration::from_secs(30);
-/// With up to so many anchors, a leaf keeps connections with all of them.
-pub(crate) const SMALL_RING: usize = 16;
 /// With more, it keeps so many, and reaches the others through these.
 const LEAF_LINKS: usize = 4;
 /// Within how long a leaf dials an anchor that it has heard of.
 const LEAF_DIALS_WITHIN: Duration = Duration::from_millis(500);
 /// The most peers that are remembered without a connection.
 const MAX_REMEMBERED: usize = 4 * MAX_ANCHORS;
-
-/// One peer that is or was connected, or that others told of.
-#[derive(Debug, Default)]
-pub(super) struct Peer {
-    pub(super) link: Option<Link>,
-    /// Whether somebody here has seen that it can be dialled.
-    pub(super) dialable: bool,
-    /// When the connection was lost, while the peer is not given up.
-    pub(super) lost: bool,
-    pub(super) weight: u16,
-    pub(super) addresses: Vec<String>,
-    /// The anchors that it says it is connected with.
-    view: BTreeMap<PeerKey, AnchorInfo>,
-    pub(super) pace: Pace,
-    dial_backoff: Duration,
-    dialling: bool,
-    /// The latest reason why it was lost or not reached.
-    pub(super) trouble: Option<&'static str>,
-}
-
-/// A connection.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) hello: Hello,
-    pub(super) since: Duration,
-    pub(super) heard: Duration,
-    pinged: Option<(u64, Duration)>,
-    /// It said that it is about to go.
-    pub(super) leaving: bool,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Peers {
-    pub(super) known: BTreeMap<PeerKey, Peer>,
-    /// The anchors that have told this node that it can be dialled.
-    vouched_by: BTreeSet<PeerKey>,
-    /// By how many connected anchors an anchor is seen, and with what weight.
-    listed: BTreeMap<PeerKey, (u32, u16)>,
-}
-
-impl Peers {
-    pub(super) fn link(&self, peer: PeerKey) -> Option<&Link> {
-        self.known.get(&peer)?.link.as_ref()
-    }
-
-    pub(super) fn connected(&self) -> impl Iterator<Item = (PeerKey, &Link)> {
-        self.known.iter().filter_map(|(key, peer)| Some((*key, peer.link.as_ref()?)))
-    }
-
-    /// The anchors that can be asked now.
-    pub(super) fn anchors(&self) -> impl Iterator<Item = PeerKey> {
-        self.connected()
-            .filter(|(_, link)| link.hello.role == Role::Anchor && !link.leaving)
-            .map(|(key, _)| key)
-    }
-
-    /// Whether `peer` can be asked now and will probably answer.
-    pub(super) fn is_well(&self, peer: PeerKey, now: Now) -> bool {
-        self.known.get(&peer).is_some_and(|peer| {
-            peer.link.as_ref().is_some_and(|link| !link.leaving) && peer.pace.is_well(now.mono)
-        })
-    }
-
-    /// Takes note that `by` sees `anchor`.
-    fn list(&mut self, by: PeerKey, anchor: AnchorInfo) {
-        let Some(known) = self.known.get_mut(&by) else { return };
-        let (peer, weight) = (anchor.peer, anchor.weight.max(1));
-        if known.view.len() >= MAX_ANCHORS && !known.view.contains_key(&peer) {
-            return;
-        }
-        let is_new = known.view.insert(peer, anchor).is_none();
-        let listed = self.listed.entry(peer).or_default();
-        *listed = (listed.0 + u32::from(is_new), weight);
-    }
-
-    /// Takes note that `by` no longer sees `anchor`.
-    fn unlist(&mut self, by: PeerKey, anchor: PeerKey) {
-        if self.known.get_mut(&by).and_then(|known| known.view.remove(&anchor)).is_none() {
-            return;
-        }
-        if let Some(listed) = self.listed.get_mut(&anchor) {
-            listed.0 -= 1;
-            if listed.0 == 0 {
-                self.listed.remove(&anchor);
-            }
-        }
-    }
-
-    fn unlist_all(&mut self, by: PeerKey) {
-        let seen: Vec<_> =
-            self.known.get(&by).into_iter().flat_map(|known| known.view.keys().copied()).collect();
-        for anchor in seen {
-            self.unlist(by, anchor);
-        }
-    }
-
-    fn heard_at(&self, peer: PeerKey) -> Option<Duration> {
-        self.link(peer).map(|link| link.heard)
-    }
-}
 
 impl Node {
     pub(super) fn connected(
@@ -156,7 +57,6 @@ impl Node {
         known.dialable |= dialled;
         (known.lost, known.dialling, known.trouble) = (false, false, None);
         known.dial_backoff = Duration::ZERO;
-        known.weight = hello.weight.max(1);
         known.addresses = bounded(hello.addresses.clone());
         known.pace.well();
         let (role, since) = (hello.role, hello.removals_since);
@@ -202,7 +102,8 @@ impl Node {
         self.forget_old_peers();
     }
 
-    /// Takes note of a sign of life. Says whether the peer is connected: what others say is not heard.
+    /// Takes note of a sign of life. Says whether the peer is connected: what others say is not
+    /// heard.
     pub(super) fn heard_from(&mut self, now: Now, peer: PeerKey) -> bool {
         let link = self.peers.known.get_mut(&peer).and_then(|peer| peer.link.as_mut());
         link.map(|link| link.heard = now.mono).is_some()
@@ -317,14 +218,14 @@ impl Node {
     /// Works out the ring anew. Told to the others a little later: changes come in bursts.
     pub(super) fn ring_may_have_changed(&mut self, now: Now) {
         let listed = self.peers.listed.iter().filter(|(peer, _)| !self.is_leaving(**peer));
-        let mut anchors: BTreeMap<_, _> = listed.map(|(peer, (_, weight))| (*peer, *weight)).collect();
+        let mut anchors: BTreeSet<_> = listed.map(|(peer, _)| *peer).collect();
         for (key, peer) in &self.peers.known {
             if self.sees(peer) {
-                anchors.insert(*key, peer.weight);
+                anchors.insert(*key);
             }
         }
         if self.is_in_ring() {
-            anchors.insert(self.me, self.weight);
+            anchors.insert(self.me);
         }
         let anchors = anchors.into_iter().take(MAX_ANCHORS).collect();
         if self.ring.replace(anchors) {
@@ -348,11 +249,9 @@ impl Node {
 
     fn view(&self) -> BTreeMap<PeerKey, AnchorInfo> {
         let seen = self.peers.known.iter().filter(|(_, peer)| self.sees(peer));
-        seen.map(|(key, peer)| {
-            (*key, AnchorInfo { peer: *key, weight: peer.weight, addresses: peer.addresses.clone() })
-        })
-        .take(MAX_ANCHORS)
-        .collect()
+        seen.map(|(key, peer)| (*key, AnchorInfo { peer: *key, addresses: peer.addresses.clone() }))
+            .take(MAX_ANCHORS)
+            .collect()
     }
 
     /// All of it: to who has just connected, or has missed a change.
@@ -401,7 +300,8 @@ impl Node {
         self.timers.set_before(Timer::Dial(peer), now.mono + wait);
     }
 
-    /// Whether this is a leaf that reaches the other anchors well enough through those it is connected with.
+    /// Whether this is a leaf that reaches the other anchors well enough through those it is
+    /// connected with.
     fn has_enough_links(&self) -> bool {
         let enough = if self.ring.anchors().len() <= SMALL_RING { SMALL_RING } else { LEAF_LINKS };
         let dialling = self.peers.known.values().filter(|peer| peer.dialling).count();

@@ -1,15 +1,15 @@
 //! Removals: everyone connected hears of them at once, whoever was away hears of them on return.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{Timestamp, Version};
 
-use super::peers::Link;
+use super::event::{Action, Now, Role};
+use super::node::Node;
+use super::state::{Hint, Link};
 use super::store::Checked;
 use super::timers::Timer;
-use super::{Action, Node, Now, Role};
 use crate::wire::{KeyId, Message, PeerKey};
 
 /// How many removals are remembered to refuse what they bury.
@@ -23,19 +23,6 @@ const MAX_HINTS_OF_A_PEER: usize = 1024;
 /// How long a hint counts: a push that takes longer has failed.
 const HINT_LASTS: Duration = Duration::from_secs(60);
 
-/// Who holds an entry that it has not pushed yet.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hint {
-    pub(super) peer: PeerKey,
-    until: Duration,
-}
-
-/// The latest removals, to tell them again. In order of arrival.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    order: BTreeMap<u64, (Timestamp, Bytes)>,
-}
-
 impl Node {
     /// The user removes something: everyone hears of it. Its owners are sent the tombstone as well.
     pub(super) fn removed_here(&mut self, now: Now, entry: &Checked, actions: &mut Vec<Action>) {
@@ -44,8 +31,9 @@ impl Node {
         }
         let forwarded = match self.role {
             Role::Anchor => true,
-            // With all anchors connected, each tells its own leaves; else they have to tell each other.
-            Role::Leaf => self.ring.anchors().iter().all(|(anchor, _)| self.peers.link(*anchor).is_some()),
+            // With all anchors connected, each tells its own leaves; else they have to tell each
+            // other.
+            Role::Leaf => self.ring.anchors().iter().all(|anchor| self.peers.link(*anchor).is_some()),
         };
         self.tell(entry, forwarded, |_, _| true, actions);
     }
@@ -83,8 +71,8 @@ impl Node {
         }
     }
 
-    /// Takes note of a tombstone that came from elsewhere, and tells the user and the leaves if it is
-    /// news. Says whether it is.
+    /// Takes note of a tombstone that came from elsewhere, and tells the user and the leaves if it
+    /// is news. Says whether it is.
     pub(super) fn learn_removal(
         &mut self,
         now: Now,

@@ -1,12 +1,12 @@
 //! Anchors that own the same keys compare what they hold, and give each other what is missing.
 //!
-//! Each anchor walks over its store and sums up, for every other anchor, what both own: 256 digests.
-//! Of a pair the one with the smaller key sends its digests, the other lists the versions in buckets
-//! that differ, and the first one pulls and pushes. Tombstones take part like values, so nobody who
-//! was away brings back what was removed. A ring that changed makes an anchor unsure of what it does
-//! not hold until it has compared with the others: that is how keys are handed over.
+//! Each anchor walks over its store and sums up, for every other anchor, what both own: 256
+//! digests. Of a pair the one with the smaller key sends its digests, the other lists the versions
+//! in buckets that differ, and the first one pulls and pushes. Tombstones take part like values, so
+//! nobody who was away brings back what was removed. A ring that changed makes an anchor unsure of
+//! what it does not hold until it has compared with the others: that is how keys are handed over.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::time::Duration;
 
@@ -14,19 +14,17 @@ use bytes::Bytes;
 use peercache_api::Version;
 use siphasher::sip::SipHasher13;
 
-use super::asks::{Ask, Purpose};
-use super::offer::Offers;
+use super::event::{Action, Now, Role};
+use super::node::Node;
+use super::state::{Ask, Partner, Purpose, SOON, Summary, TRANSFER_DEADLINE, Transfer};
 use super::store::Checked;
 use super::timers::Timer;
-use super::{Action, Node, Now, Role};
 use crate::wire::{BUCKETS, KeyId, MAX_LISTED, Message, PeerKey};
 
 /// Between the end of a walk and the next.
 pub(crate) const EVERY: Duration = Duration::from_secs(30);
 /// The same while there are anchors with which no comparison has ended since the ring changed.
 const UNSYNCED: Duration = Duration::from_secs(5);
-/// The same while something is known to be missing.
-pub(super) const SOON: Duration = Duration::from_secs(1);
 /// How long after a change of the ring the walk begins: changes come in bursts.
 const RING_RESTS: Duration = Duration::from_millis(200);
 /// So many records are looked at in one go, and so long is the pause after them.
@@ -42,45 +40,6 @@ const SETTLES: Duration = Duration::from_secs(60);
 /// Transfers under way, and those that wait.
 const WINDOW: usize = 32;
 const MAX_QUEUED: usize = 64 * 1024;
-/// How long one may take.
-pub(super) const TRANSFER_DEADLINE: Duration = Duration::from_secs(10);
-
-type Summary = Vec<u64>;
-
-/// What stands between this anchor and one other.
-#[derive(Debug, Default)]
-struct Partner {
-    synced: bool,
-    /// The summary that was sent, and how many lists are still to come.
-    comparing: Option<(u64, Option<u16>)>,
-    /// How many transfers with it are outstanding.
-    transfers: usize,
-    /// Whether the lists did not name everything that differs.
-    incomplete: bool,
-    /// A summary that came before this anchor's own walk was done.
-    waiting: Option<(u64, Summary)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Transfer {
-    pub(super) peer: PeerKey,
-    pub(super) key: KeyId,
-    pub(super) pull: bool,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Repair {
-    pub(super) offers: Offers,
-    /// Where the walk is; none while there is none.
-    walking: Option<Option<KeyId>>,
-    building: BTreeMap<PeerKey, Summary>,
-    /// Of the latest whole walk, unless the ring has changed since.
-    summaries: Option<BTreeMap<PeerKey, Summary>>,
-    partners: BTreeMap<PeerKey, Partner>,
-    queue: VecDeque<Transfer>,
-    running: BTreeMap<u64, Transfer>,
-    changed: Duration,
-}
 
 impl Node {
     pub(super) fn is_owner(&self, key: KeyId) -> bool {
@@ -102,8 +61,7 @@ impl Node {
         if self.role != Role::Anchor {
             return;
         }
-        let others: Vec<_> =
-            self.ring.anchors().iter().map(|(peer, _)| *peer).filter(|peer| *peer != self.me).collect();
+        let others: Vec<_> = self.ring.anchors().iter().copied().filter(|peer| *peer != self.me).collect();
         let repair = &mut self.repair;
         repair.partners.retain(|peer, _| others.contains(peer));
         for peer in others {

@@ -1,9 +1,8 @@
-//! Which anchors own a key: weighted rendezvous hashing over the live ones.
+//! Which anchors own a key: rendezvous hashing over the live ones.
 //!
-//! Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998); weights after
-//! Schindelhauer and Schomaker (2005), in the form `-w / ln(u)`. Keyed, so that nobody outside the
-//! group can choose keys that all fall on one anchor. When an anchor comes or goes, only the keys that
-//! it owns move.
+//! Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates" (1998). Keyed, so that
+//! nobody outside the group can choose keys that all fall on one anchor. When an anchor comes or
+//! goes, only the keys that it owns move.
 
 use std::hash::Hasher as _;
 
@@ -19,7 +18,7 @@ pub(crate) const REPLICAS: usize = 2;
 pub(super) struct Ring {
     placement: [u8; 16],
     /// In order of their keys.
-    anchors: Vec<(PeerKey, u16)>,
+    anchors: Vec<PeerKey>,
 }
 
 impl Ring {
@@ -28,27 +27,27 @@ impl Ring {
     }
 
     /// Takes these anchors from now on, in order of their keys. Says whether anything changed.
-    pub(super) fn replace(&mut self, anchors: Vec<(PeerKey, u16)>) -> bool {
+    pub(super) fn replace(&mut self, anchors: Vec<PeerKey>) -> bool {
         debug_assert!(anchors.is_sorted());
         let changed = self.anchors != anchors;
         self.anchors = anchors;
         changed
     }
 
-    pub(super) fn anchors(&self) -> &[(PeerKey, u16)] {
+    pub(super) fn anchors(&self) -> &[PeerKey] {
         &self.anchors
     }
 
     pub(super) fn contains(&self, peer: PeerKey) -> bool {
-        self.anchors.binary_search_by_key(&peer, |(anchor, _)| *anchor).is_ok()
+        self.anchors.binary_search(&peer).is_ok()
     }
 
     /// The first `N` anchors for `key`, the best first; fewer where there are fewer.
     pub(super) fn ranked<const N: usize>(&self, key: KeyId) -> Ranked<N> {
-        let mut best = [(f64::NEG_INFINITY, PeerKey([0; 32])); N];
+        let mut best = [(0, PeerKey([0; 32])); N];
         let mut count = 0;
-        for &(peer, weight) in &self.anchors {
-            let score = self.score(key, peer, weight);
+        for &peer in &self.anchors {
+            let score = self.score(key, peer);
             if count < N {
                 count += 1;
             } else if score <= best[N - 1].0 {
@@ -69,13 +68,11 @@ impl Ring {
         self.ranked(key)
     }
 
-    fn score(&self, key: KeyId, peer: PeerKey, weight: u16) -> f64 {
+    fn score(&self, key: KeyId, peer: PeerKey) -> u64 {
         let mut hash = SipHasher13::new_with_key(&self.placement);
         hash.write(&key.0);
         hash.write(&peer.0);
-        // The upper 53 bits, in (0, 1): never 0, whose logarithm is infinite, and never 1.
-        let unit = ((hash.finish() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        -f64::from(weight) / unit.ln()
+        hash.finish()
     }
 }
 
@@ -106,7 +103,7 @@ mod tests {
 
     fn ring(count: u8) -> Ring {
         let mut ring = Ring::new([3; 16]);
-        ring.replace((0..count).map(|number| (PeerKey([number; 32]), 100)).collect());
+        ring.replace((0..count).map(|number| PeerKey([number; 32])).collect());
         ring
     }
 
@@ -118,18 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_spread_evenly_and_by_weight() {
-        let mut ring = ring(10);
+    fn keys_spread_evenly() {
+        let ring = ring(10);
         let mut counts = [0u32; 10];
         for number in 0..20_000 {
             counts[usize::from(ring.owners(key(number))[0].0[0])] += 1;
         }
         assert!(counts.iter().all(|count| (1_700..2_300).contains(count)), "{counts:?}");
-        let mut weights: Vec<_> = ring.anchors().to_vec();
-        weights[0].1 = 50;
-        ring.replace(weights);
-        let light = (0..20_000).filter(|number| ring.owners(key(*number))[0].0[0] == 0).count();
-        assert!((900..1_200).contains(&light), "{light} of 20,000, 1,052 are its share");
     }
 
     #[test]

@@ -176,8 +176,8 @@ impl Store {
         self.next_place
     }
 
-    /// Up to `count` records after `key`, in order. Those that are over are dropped on the way and not
-    /// given.
+    /// Up to `count` records after `key`, in order. Those that are over are dropped on the way and
+    /// not given.
     pub(super) fn after(
         &mut self,
         key: Option<KeyId>,

@@ -7,7 +7,7 @@ use peercache_api::{Entry, Key, MAX_CLOCK_SKEW, NodeId, Timestamp, Version, enve
 
 use super::peers::{QUIET, SILENT};
 use super::*;
-use crate::wire::PutReply;
+use crate::wire::{AnchorInfo, KeyId, Message, PeerKey, PutReply};
 
 const WALL: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const ME: PeerKey = PeerKey([9; 32]);
@@ -28,15 +28,8 @@ impl Alone {
     }
 
     fn that_checks(role: Role, checks_writers: bool) -> Self {
-        let settings = Settings {
-            me: ME,
-            role,
-            weight: 100,
-            placement: [5; 16],
-            capacity: 1 << 20,
-            checks_writers,
-            seed: 1,
-        };
+        let settings =
+            Settings { me: ME, role, placement: [5; 16], capacity: 1 << 20, checks_writers, seed: 1 };
         Self { node: Node::new(settings, now(Duration::ZERO)), mono: Duration::ZERO, ops: 0 }
     }
 
@@ -47,8 +40,7 @@ impl Alone {
     }
 
     fn connect(&mut self, peer: PeerKey, role: Role, writer: bool, dialled: bool) -> Vec<Action> {
-        let hello =
-            Hello { role, weight: 100, writer, addresses: vec!["/ip4/x".into()], removals_since: None };
+        let hello = Hello { role, writer, addresses: vec!["/ip4/x".into()], removals_since: None };
         self.step(Event::Connected { peer, hello, dialled })
     }
 
@@ -307,7 +299,7 @@ fn a_value_on_its_way_is_found_where_it_comes_from() {
 fn what_a_leaf_cannot_send_itself_is_relayed() {
     let mut leaf = Alone::new(Role::Leaf);
     leaf.connect(A, Role::Anchor, true, true);
-    let far = |peer| AnchorInfo { peer, weight: 100, addresses: Vec::new() };
+    let far = |peer| AnchorInfo { peer, addresses: Vec::new() };
     leaf.hears(A, Message::View { full: true, anchors: vec![far(B), far(C)], gone: Vec::new() });
     assert_eq!(leaf.node.ring.anchors().len(), 3);
     let relayed = (0..20).filter(|number| {

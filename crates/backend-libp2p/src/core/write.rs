@@ -1,21 +1,23 @@
-//! Storing an entry on its owners: for this node's own user, and for peers that cannot reach them all.
+//! Storing an entry on its owners: for this node's own user, and for peers that cannot reach them
+//! all.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use peercache_api::Version;
 
-use super::asks::{Ask, Purpose};
+use super::event::{Action, Failure, Now, OpId, Outcome, Role};
+use super::node::Node;
+use super::state::{Ask, Peer, Purpose, Write};
 use super::store::Checked;
 use super::timers::Timer;
-use super::{Action, Failure, Node, Now, OpId, Outcome, Role};
-use crate::wire::{KeyId, Message, PeerKey, PutReply};
+use crate::wire::{Message, PeerKey, PutReply};
 
 /// The most writes under way.
 const MAX_WRITES: usize = 16 * 1024;
 /// The most bytes that writes under way hold together.
 const MAX_WRITE_BYTES: usize = 128 << 20;
-/// Values of at least so many bytes are announced before they are sent: they can be asked for meanwhile.
+/// Values of at least so many bytes are announced before they are sent: they can be asked for
+/// meanwhile.
 const ANNOUNCED_BYTES: usize = 64 * 1024;
 /// No write waits longer.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -23,23 +25,6 @@ const LONGEST: Duration = Duration::from_secs(60);
 const RELAY_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a write looks for other owners when those it chose are gone.
 const MOST_TRIES: u32 = 3;
-
-#[derive(Debug)]
-pub(super) struct Write {
-    /// None for what is passed on for others.
-    op: Option<OpId>,
-    /// The peer for whom it is passed on, and its request: answered when the owners have it.
-    relayed_for: Option<(PeerKey, u64)>,
-    key: KeyId,
-    version: Version,
-    envelope: Bytes,
-    /// The questions that are not answered.
-    asked: Vec<u64>,
-    copies: u8,
-    refused: bool,
-    failure: Failure,
-    tries: u32,
-}
 
 impl Node {
     /// The user's own write.
@@ -57,7 +42,8 @@ impl Node {
             return actions.push(failed(Failure::Refused));
         };
         if !entry.is_believed(now.wall) {
-            // Nobody would ever see what claims to be from the future. What is over hides what is older.
+            // Nobody would ever see what claims to be from the future. What is over hides what is
+            // older.
             return actions.push(Action::Done { op, outcome: Outcome::Stored(0) });
         }
         if self.writes.len() >= MAX_WRITES || self.write_bytes + entry.envelope.len() > MAX_WRITE_BYTES {
@@ -123,8 +109,8 @@ impl Node {
         self.send(peer, Message::PutDone { req, reply }, actions);
     }
 
-    /// Passes an entry on to its owners for a peer that does not reach them. Says whether the peer is
-    /// answered once they have it: else a read elsewhere could miss what was acknowledged.
+    /// Passes an entry on to its owners for a peer that does not reach them. Says whether the peer
+    /// is answered once they have it: else a read elsewhere could miss what was acknowledged.
     fn relay(
         &mut self,
         now: Now,
@@ -298,10 +284,11 @@ impl Node {
         actions.push(Action::Done { op, outcome });
     }
 
-    /// Whether what `peer` says of removals is believed. A node that cannot tell who may write believes the
-    /// anchors that it has dialled: they can, and the entries themselves are signed where they are sealed.
+    /// Whether what `peer` says of removals is believed. A node that cannot tell who may write
+    /// believes the anchors that it has dialled: they can, and the entries themselves are signed
+    /// where they are sealed.
     pub(super) fn may_remove(&self, peer: PeerKey) -> bool {
-        let anchor = |peer: &super::peers::Peer| {
+        let anchor = |peer: &Peer| {
             peer.dialable && peer.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor)
         };
         self.may_write(peer) || !self.checks_writers && self.peers.known.get(&peer).is_some_and(anchor)

@@ -8,12 +8,13 @@ use std::task::{Context, Poll};
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::swarm::{
-    ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandlerInEvent, ToSwarm,
+    ConnectionDenied, ConnectionId, DialError, FromSwarm, ListenError, NetworkBehaviour, THandlerInEvent,
+    ToSwarm,
 };
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, connection_limits};
 
 use super::engine::Engine;
-use super::half_open::{HalfOpen, HalfOpenLimits, Place};
+use super::half_open::{HalfOpen, Place};
 use super::handler::{Handler, Lanes};
 use super::hello::Refused;
 use super::tally::Tally;
@@ -21,19 +22,11 @@ use super::tally::Tally;
 /// All that the swarm does by itself.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
+    /// Before `links`, so that a connection which is one too many gets no handler.
+    pub(crate) limits: connection_limits::Behaviour,
     pub(crate) links: Links,
     #[cfg(feature = "mdns")]
     pub(crate) mdns: libp2p::swarm::behaviour::toggle::Toggle<libp2p::mdns::tokio::Behaviour>,
-}
-
-/// How many connections there may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ConnectionLimits {
-    /// That others have opened and that are not secured yet.
-    pub(crate) half_open: HalfOpenLimits,
-    pub(crate) established: usize,
-    /// With one peer: one that is kept, one dialled crosswise, and a probe.
-    pub(crate) per_peer: usize,
 }
 
 /// There are too many connections already.
@@ -43,33 +36,17 @@ pub(crate) struct TooMany;
 
 /// The node's own behaviour. It does not speak: it watches, and gives each connection its handler.
 pub(crate) struct Links {
-    limits: ConnectionLimits,
     /// Empty: everyone with the key.
     allowed: HashSet<PeerId>,
     half_open: Arc<HalfOpen>,
-    established: HashMap<PeerId, usize>,
-    total: usize,
     /// The lanes of connections that are not announced yet.
     lanes: HashMap<ConnectionId, Lanes>,
     engine: Arc<Engine>,
 }
 
 impl Links {
-    pub(crate) fn new(
-        limits: ConnectionLimits,
-        half_open: Arc<HalfOpen>,
-        allowed: HashSet<PeerId>,
-        engine: Arc<Engine>,
-    ) -> Self {
-        Self {
-            limits,
-            allowed,
-            half_open,
-            established: HashMap::new(),
-            total: 0,
-            lanes: HashMap::new(),
-            engine,
-        }
+    pub(crate) fn new(half_open: Arc<HalfOpen>, allowed: HashSet<PeerId>, engine: Arc<Engine>) -> Self {
+        Self { allowed, half_open, lanes: HashMap::new(), engine }
     }
 
     /// The lanes of a connection that was just announced.
@@ -81,15 +58,17 @@ impl Links {
         &self.engine.tally
     }
 
+    /// What libp2p's own limits have denied.
+    fn count_denied(&self, cause: &ConnectionDenied) {
+        if cause.downcast_ref::<connection_limits::Exceeded>().is_some() {
+            self.tally().refused_limits.up();
+        }
+    }
+
     fn admit(&mut self, id: ConnectionId, peer: PeerId, dialled: bool) -> Result<Handler, ConnectionDenied> {
         if !self.allowed.is_empty() && !self.allowed.contains(&peer) {
             self.tally().refused(Refused::NotAllowed);
             return Err(ConnectionDenied::new(Refused::NotAllowed));
-        }
-        let of_peer = self.established.get(&peer).copied().unwrap_or(0);
-        if self.total >= self.limits.established || of_peer >= self.limits.per_peer {
-            self.tally().refused_limits.up();
-            return Err(ConnectionDenied::new(TooMany));
         }
         let (handler, lanes) = Handler::new(dialled);
         self.lanes.insert(id, lanes);
@@ -141,26 +120,21 @@ impl NetworkBehaviour for Links {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(established) => {
-                *self.established.entry(established.peer_id).or_default() += 1;
-                self.total += 1;
-            }
-            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
-                self.lanes.remove(&connection_id);
-                self.total -= 1;
-                if let Some(count) = self.established.get_mut(&peer_id) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.established.remove(&peer_id);
-                    }
-                }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.lanes.remove(&closed.connection_id);
             }
             // Another behaviour may have denied what this one had admitted.
             FromSwarm::ListenFailure(failure) => {
+                if let ListenError::Denied { cause } = failure.error {
+                    self.count_denied(cause);
+                }
                 self.half_open.ended(failure.connection_id);
                 self.lanes.remove(&failure.connection_id);
             }
             FromSwarm::DialFailure(failure) => {
+                if let DialError::Denied { cause } = failure.error {
+                    self.count_denied(cause);
+                }
                 self.lanes.remove(&failure.connection_id);
             }
             _ => {}

@@ -30,8 +30,8 @@ pub(crate) struct Connection {
     pub(crate) ip: Option<IpAddr>,
 }
 
-/// Serves `connection` until it ends, for whatever reason. Says why the peer did not become a link, where it
-/// or this node refused the other.
+/// Serves `connection` until it ends, for whatever reason. Says why the peer did not become a link,
+/// where it or this node refused the other.
 pub(crate) async fn serve(engine: Arc<Engine>, connection: Connection, mut lanes: Lanes) -> Option<Refused> {
     match establish(&engine, &connection, &mut lanes).await {
         Ok(Some(established)) => {
@@ -115,8 +115,8 @@ async fn welcome(
     Ok(link.map(|link| Established { link, small, bulk }))
 }
 
-/// Puts the address that the peer came from, with the port that it announces, in front: behind NAT or in
-/// a container it does not know it itself.
+/// Puts the address that the peer came from, with the port that it announces, in front: behind NAT
+/// or in a container it does not know it itself.
 fn with_observed(addresses: Vec<String>, ip: Option<IpAddr>) -> Vec<String> {
     let port = addresses.iter().find_map(|text| {
         let address: PeerAddress = text.parse().ok()?;

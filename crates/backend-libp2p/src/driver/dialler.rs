@@ -1,24 +1,26 @@
-//! When to dial whom: bootstrap addresses are dialled for ever, and what multicast DNS finds while it is
-//! there. No I/O.
+//! When to dial whom: bootstrap addresses are dialled for ever, and what multicast DNS finds while
+//! it is there. No I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::PeerId;
 
+use super::bootstrap::BootstrapReport;
 use crate::address::PeerAddress;
-use crate::report::BootstrapReport;
 
 /// The first wait after a failure; it doubles with each.
 const FIRST: Duration = Duration::from_millis(250);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
-/// The longest wait for what multicast DNS found: other programs are among it, which will never be members.
+/// The longest wait for what multicast DNS found: other programs are among it, which will never be
+/// members.
 const LONGEST_FOUND: Duration = Duration::from_secs(300);
 /// The most of these at one time: anyone in the local network can make them up.
 #[cfg(any(feature = "mdns", test))]
 const MOST_FOUND: usize = 64;
-/// The longest wait for somebody who was connected in the last [`RECENT`]: back soon, when the link heals.
+/// The longest wait for somebody who was connected in the last [`RECENT`]: back soon, when the link
+/// heals.
 const LONGEST_RECENT: Duration = Duration::from_secs(2);
 /// How long a connection that was made has to become a link.
 const HANDSHAKE: Duration = Duration::from_millis(2500);

@@ -1,8 +1,8 @@
 //! Where the core meets the world: whoever has news calls the core, and does what it says.
 //!
-//! One lock guards the core, the links and the operations that wait. It is held for microseconds and
-//! never across an await. Lanes hand over what came together, so a hundred small messages take the lock
-//! once and leave in one write.
+//! One lock guards the core, the links and the operations that wait. It is held for microseconds
+//! and never across an await. Lanes hand over what came together, so a hundred small messages take
+//! the lock once and leave in one write.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -15,6 +15,7 @@ use peercache_api::{Clock, RemovalWatcher, envelope};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::bootstrap::BootstrapReport;
 use super::budget::Budget;
 use super::hello::Greeting;
 use super::lane::Traffic;
@@ -22,7 +23,6 @@ use super::link::{Link, QueueLimits};
 use super::tally::{Connections, Tally};
 use crate::core::{Action, Event, Hello, Node, NodeReport, Now, OpId, Outcome, Role, Settings};
 use crate::network_key::NetworkKey;
-use crate::report::BootstrapReport;
 use crate::wire::{Message, PeerKey};
 
 /// A timer that is due this little earlier than the one that is set is not worth waking for.
@@ -48,7 +48,6 @@ pub(crate) type Watcher = Weak<dyn RemovalWatcher>;
 pub(crate) struct Setup {
     pub(crate) key: NetworkKey,
     pub(crate) role: Role,
-    pub(crate) weight: u16,
     /// Random for each process.
     pub(crate) instance: u64,
     pub(crate) queues: QueueLimits,
@@ -123,7 +122,6 @@ impl Engine {
         let settings = Settings {
             me,
             role: setup.role,
-            weight: setup.weight,
             placement: setup.key.placement(),
             capacity,
             checks_writers: setup.key.can_write(),
@@ -269,8 +267,8 @@ impl Engine {
         }
     }
 
-    /// Whether this node should greet a peer that it has dialled. If so, [`Engine::greeted`] is to be
-    /// called when that has ended.
+    /// Whether this node should greet a peer that it has dialled. If so, [`Engine::greeted`] is to
+    /// be called when that has ended.
     pub(crate) fn greets(&self, peer: PeerKey) -> bool {
         let now = self.origin.elapsed();
         let mut state = self.lock();
@@ -288,7 +286,6 @@ impl Engine {
         let since = self.lock().node.removals_since(self.now());
         Greeting {
             role: self.setup.role,
-            weight: self.setup.weight,
             nonce,
             instance: self.setup.instance,
             removals_since: Some(since),

@@ -25,7 +25,8 @@ pub(super) fn reason(error: &io::Error) -> Reason {
         if error.is::<NegotiationError>() {
             return Reason::Stranger;
         }
-        // With another prologue it is the dialler who notices, and hangs up: the listener sees the end.
+        // With another prologue it is the dialler who notices, and hangs up: the listener sees the
+        // end.
         if error.is::<noise::Error>() {
             return Reason::Key;
         }
@@ -52,7 +53,8 @@ pub(super) fn explain(error: &DialError) -> String {
         },
         DialError::Transport(errors) => match errors.last() {
             Some((_, TransportError::Other(error))) => match reason(error) {
-                // A dialler cannot tell them apart: negotiation is lazy, so its end comes in the handshake.
+                // A dialler cannot tell them apart: negotiation is lazy, so its end comes in the
+                // handshake.
                 Reason::Stranger | Reason::Key => {
                     "it is no node of this network, or CACHE_SECRET is not the same on both".to_owned()
                 }

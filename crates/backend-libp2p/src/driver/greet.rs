@@ -21,8 +21,8 @@ pub(crate) struct Meeting<'a> {
     pub(crate) peer: PeerKey,
 }
 
-/// Greets the peer: its HELLO, and whether it proved that it may write. Both HELLOs cross, then both
-/// proofs. Not to be cancelled and tried again on the same stream.
+/// Greets the peer: its HELLO, and whether it proved that it may write. Both HELLOs cross, then
+/// both proofs. Not to be cancelled and tried again on the same stream.
 pub(crate) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     meeting: &Meeting<'_>,

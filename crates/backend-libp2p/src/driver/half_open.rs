@@ -1,8 +1,8 @@
 //! Bounds the connections that others opened and have not secured yet, in all and per address.
 //!
-//! A connection counts from its first byte until Noise has proved that the other end has the network's
-//! key. When there is no room for another one, an older one makes room: whoever holds connections open
-//! without the key keeps nobody else out.
+//! A connection counts from its first byte until Noise has proved that the other end has the
+//! network's key. When there is no room for another one, an older one makes room: whoever holds
+//! connections open without the key keeps nobody else out.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -20,8 +20,8 @@ use libp2p::swarm::ConnectionId;
 
 use crate::address::{Host, PeerAddress};
 
-/// A connection over which something has come is not closed for another one before this age: handshakes
-/// of many honest peers at once must not end one another.
+/// A connection over which something has come is not closed for another one before this age:
+/// handshakes of many honest peers at once must not end one another.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How many connections may be half open.
@@ -42,8 +42,8 @@ pub(crate) enum Place {
     None,
 }
 
-/// The connections that are half open. Shared by the transport, whose sockets obey it, and the behaviour,
-/// which fills it.
+/// The connections that are half open. Shared by the transport, whose sockets obey it, and the
+/// behaviour, which fills it.
 #[derive(Debug)]
 pub(crate) struct HalfOpen {
     limits: HalfOpenLimits,
@@ -123,7 +123,8 @@ impl HalfOpen {
         self.lock().take(id);
     }
 
-    /// A socket that ends when its connection has to make room. Those that this node dialled do not.
+    /// A socket that ends when its connection has to make room. Those that this node dialled do
+    /// not.
     pub(crate) fn guard<S>(&self, socket: S, endpoint: &ConnectedPoint) -> Guarded<S> {
         let pass = match endpoint {
             ConnectedPoint::Dialer { .. } => None,
@@ -211,7 +212,8 @@ impl Pass {
     }
 }
 
-/// A socket that ends with [`io::ErrorKind::ConnectionAborted`] when its connection has to make room.
+/// A socket that ends with [`io::ErrorKind::ConnectionAborted`] when its connection has to make
+/// room.
 #[derive(Debug)]
 pub(crate) struct Guarded<S> {
     socket: S,

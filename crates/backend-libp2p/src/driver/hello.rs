@@ -12,7 +12,8 @@ use crate::wire::{MAX_ADDRESS_BYTES, MAX_ADDRESSES, PeerKey};
 
 /// The version of the protocol that this build speaks. A node refuses another one.
 pub(crate) const PROTOCOL_VERSION: u8 = 1;
-/// The longest HELLO, in bytes. Ours are shorter; a later release may say more behind what it says now.
+/// The longest HELLO, in bytes. Ours are shorter; a later release may say more behind what it says
+/// now.
 pub(crate) const MAX_HELLO_BYTES: usize = 4096;
 /// Flags, a proof of membership, a proof of the right to write or zeros.
 pub(crate) const PROOF_BYTES: usize = 1 + 32 + 32;
@@ -44,7 +45,8 @@ pub(crate) enum Refused {
     /// It is not on the list of allowed peers.
     #[error("it is not on the list of allowed peers")]
     NotAllowed,
-    /// It ended the connection and said nothing, as a node does that lets no more in, or not this one.
+    /// It ended the connection and said nothing, as a node does that lets no more in, or not this
+    /// one.
     #[error(
         "it ended the connection and said nothing: this node may not be on its list of allowed peers, or it has too many connections"
     )]
@@ -58,7 +60,6 @@ pub(crate) enum Refused {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Greeting {
     pub(crate) role: Role,
-    pub(crate) weight: u16,
     /// Random, so that no proof is ever of use twice.
     pub(crate) nonce: [u8; 32],
     /// Random for each process: tells a node that came back from one that is connected twice.
@@ -76,7 +77,6 @@ impl Greeting {
         bytes.put_u8(PROTOCOL_VERSION);
         let role = if self.role == Role::Anchor { ANCHOR } else { 0 };
         bytes.put_u8(role | if self.removals_since.is_some() { HAS_SINCE } else { 0 });
-        bytes.put_u16(self.weight);
         bytes.put_slice(&self.nonce);
         bytes.put_u64(self.instance);
         bytes.put_u64(self.removals_since.map_or(0, Timestamp::as_millis));
@@ -102,7 +102,6 @@ impl Greeting {
             return Err(Refused::Version(version));
         }
         let flags = rest.try_get_u8().map_err(short)?;
-        let weight = rest.try_get_u16().map_err(short)?;
         let mut nonce = [0; 32];
         rest.try_copy_to_slice(&mut nonce).map_err(short)?;
         let instance = rest.try_get_u64().map_err(short)?;
@@ -117,7 +116,6 @@ impl Greeting {
             (0..bounded(rest, MAX_ADDRESSES)?).map(|_| address(rest)).collect::<Result<_, _>>()?;
         Ok(Self {
             role: if flags & ANCHOR == 0 { Role::Leaf } else { Role::Anchor },
-            weight,
             nonce,
             instance,
             removals_since: (flags & HAS_SINCE != 0).then_some(Timestamp::from_millis(since)),
@@ -127,13 +125,7 @@ impl Greeting {
     }
 
     pub(crate) fn into_hello(self, writer: bool) -> Hello {
-        Hello {
-            role: self.role,
-            weight: self.weight,
-            writer,
-            addresses: self.addresses,
-            removals_since: self.removals_since,
-        }
+        Hello { role: self.role, writer, addresses: self.addresses, removals_since: self.removals_since }
     }
 }
 
@@ -182,15 +174,16 @@ pub(crate) struct Party<'a> {
     pub(crate) hello: &'a [u8],
 }
 
-/// Everything that was said before, of which the proofs are made: a proof fits one connection between
-/// these two peers, in one direction, and no other.
+/// Everything that was said before, of which the proofs are made: a proof fits one connection
+/// between these two peers, in one direction, and no other.
 pub(crate) struct Transcript<'k> {
     key: &'k OneKey,
     digest: [u8; 32],
 }
 
 impl<'k> Transcript<'k> {
-    /// `None` when the two have no key in common. Of several, the first in the dialler's order is used.
+    /// `None` when the two have no key in common. Of several, the first in the dialler's order is
+    /// used.
     pub(crate) fn new(
         ring: &'k NetworkKey,
         dialler: &Party<'_>,
@@ -253,10 +246,9 @@ mod tests {
         let keys = prop::collection::vec(any::<[u8; 8]>(), 0..=MAX_NETWORK_KEYS);
         let addresses = prop::collection::vec("[ -~]{0,60}", 0..=MAX_ADDRESSES);
         let since = prop::option::of(any::<u64>());
-        (any::<bool>(), any::<u16>(), any::<[u8; 32]>(), any::<u64>(), since, keys, addresses).prop_map(
-            |(anchor, weight, nonce, instance, since, keys, addresses)| Greeting {
+        (any::<bool>(), any::<[u8; 32]>(), any::<u64>(), since, keys, addresses).prop_map(
+            |(anchor, nonce, instance, since, keys, addresses)| Greeting {
                 role: if anchor { Role::Anchor } else { Role::Leaf },
-                weight,
                 nonce,
                 instance,
                 removals_since: since.map(Timestamp::from_millis),

@@ -1,5 +1,5 @@
-//! From the bytes of a lane to messages, whatever a peer sends: lengths are checked before anything is
-//! allocated, and memory is taken as bytes arrive.
+//! From the bytes of a lane to messages, whatever a peer sends: lengths are checked before anything
+//! is allocated, and memory is taken as bytes arrive.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -17,8 +17,8 @@ use super::outgoing::{Out, Outgoing, SMALL_BYTES};
 use super::queue::Queue;
 use crate::wire::Message;
 
-/// A peer that in this time neither finishes a frame that it has begun nor takes [`SMALL_BYTES`] of what
-/// waits for it is too slow to be of use, and is dropped.
+/// A peer that in this time neither finishes a frame that it has begun nor takes [`SMALL_BYTES`] of
+/// what waits for it is too slow to be of use, and is dropped.
 pub(crate) const PROGRESS_LIMIT: Duration = Duration::from_secs(10);
 
 /// How much is read before it is handed over, in bytes.
@@ -123,7 +123,8 @@ where
         self
     }
 
-    /// Reads what is there, up to a bound, and hands over what is whole; whether there was anything.
+    /// Reads what is there, up to a bound, and hands over what is whole; whether there was
+    /// anything.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, LaneEnd> {
         let mut total = 0;
         let end = SCRATCH.with_borrow_mut(|scratch| {
@@ -206,7 +207,8 @@ where
 }
 
 impl Mark {
-    /// Whether both marks are of the same frame, or of the same heap of bytes of which too few went.
+    /// Whether both marks are of the same frame, or of the same heap of bytes of which too few
+    /// went.
     fn stuck_since(self, before: Self) -> bool {
         let reading = self.reading.is_some() && self.reading == before.reading;
         let writing = match (before.writing, self.writing) {
@@ -235,7 +237,8 @@ where
                 Ok(more) => more,
                 Err(end) => return Poll::Ready(end),
             };
-            // Whoever else is about to ask does so first, and all that is asked leaves in one write.
+            // Whoever else is about to ask does so first, and all that is asked leaves in one
+            // write.
             let crowded = lane.traffic.crowded.load(Ordering::Relaxed);
             if crowded && !more && !lane.deferred && lane.out.len() == 0 && !lane.queue.is_empty() {
                 lane.deferred = true;

@@ -63,8 +63,8 @@ impl Link {
         }
     }
 
-    /// Queues `message` on the lane for its length; gives it back when there is no room. The lane is not
-    /// woken: see [`Link::wake`].
+    /// Queues `message` on the lane for its length; gives it back when there is no room. The lane
+    /// is not woken: see [`Link::wake`].
     pub(crate) fn push(&self, message: Message) -> Result<(), Message> {
         let (head, body) = message.encode();
         let parcel = Parcel { head, body };
@@ -102,9 +102,9 @@ impl Link {
     }
 
     /// Whether this link stays when another one with the same peer appears, whose other end is
-    /// `instance`. Both sides come to the same answer: of two that were dialled crosswise, the one that
-    /// the smaller key dialled stays; of two that the same side dialled, the later. But a link to a
-    /// process that is gone, or that is silent, never stays.
+    /// `instance`. Both sides come to the same answer: of two that were dialled crosswise, the one
+    /// that the smaller key dialled stays; of two that the same side dialled, the later. But a link
+    /// to a process that is gone, or that is silent, never stays.
     pub(crate) fn outlasts(&self, me: PeerKey, dialled: bool, instance: u64, now: Duration) -> bool {
         let wins = self.dialled == (me < self.peer);
         self.instance == instance && self.dialled != dialled && wins && self.silent_for(now) < STALE

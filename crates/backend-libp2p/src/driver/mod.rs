@@ -1,14 +1,14 @@
 //! The driver: moves the bytes that the core speaks of, over libp2p.
 //!
-//! One task owns the swarm: it listens, dials and closes. Each connection has a task that greets the
-//! peer ([`greet`]) and two that read and write its lanes ([`lane`]); they call the core themselves, so
-//! that no message passes through the swarm's loop.
+//! One task owns the swarm: it listens, dials and closes. Each connection has a task that greets
+//! the peer ([`greet`]) and two that read and write its lanes ([`lane`]); they call the core
+//! themselves, so that no message passes through the swarm's loop.
 
 mod behaviour;
+mod bootstrap;
 mod budget;
 mod connection;
 mod dialler;
-mod dnsaddr;
 mod engine;
 mod fault;
 mod greet;
@@ -20,7 +20,7 @@ mod lane;
 mod link;
 mod muxer;
 mod outgoing;
-mod own;
+mod plan;
 mod queue;
 mod resolve;
 mod security;
@@ -28,12 +28,12 @@ mod socket;
 mod swarm;
 mod tally;
 mod transport;
-pub(crate) use behaviour::ConnectionLimits;
-pub(crate) use dnsaddr::TextRecords;
+pub use bootstrap::BootstrapReport;
 pub(crate) use engine::{Engine, Setup};
 pub(crate) use half_open::HalfOpenLimits;
 pub(crate) use link::{Link, QueueLimits};
-pub(crate) use swarm::{Plan, StartError, SwarmTask};
+pub(crate) use plan::{ConnectionLimits, Plan, StartError};
+pub(crate) use swarm::SwarmTask;
 pub use tally::Connections;
 
 #[cfg(test)]

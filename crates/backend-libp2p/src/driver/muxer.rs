@@ -1,6 +1,7 @@
 //! Yamux with settings of ours: libp2p's own upgrade lets nothing be set but the number of streams.
 //!
-//! A chunk of the bulk lane is one frame here, not four, and what a connection grants its peer is bounded.
+//! A chunk of the bulk lane is one frame here, not four, and what a connection grants its peer is
+//! bounded.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
@@ -19,10 +20,10 @@ use yamux::{Connection, ConnectionError, Mode};
 const MAX_STREAMS: usize = 8;
 /// The longest frame sent, in bytes: a chunk of the bulk lane is one.
 const FRAME_BYTES: usize = super::outgoing::SMALL_BYTES;
-/// How much a peer may send before this node has read it, over all streams of a connection, in bytes.
-/// Yamux grants each stream 256 KiB; one of them may grow by 512 KiB more, enough for a gigabit over 6 ms.
-/// What small messages wait behind grows with it: with 4 MiB in all, a read of 1 KiB beside large ones
-/// took four times as long at the 99th percentile as with no growth at all.
+/// How much a peer may send before this node has read it, over all streams of a connection, in
+/// bytes. Yamux grants each stream 256 KiB; one of them may grow by 512 KiB more, enough for a
+/// gigabit over 6 ms. What small messages wait behind grows with it: with 4 MiB in all, a read of 1
+/// KiB beside large ones took four times as long at the 99th percentile as with no growth at all.
 const WINDOW_BYTES: usize = MAX_STREAMS * 256 * 1024 + 512 * 1024;
 
 /// The upgrade that makes streams of a secured connection.
@@ -72,8 +73,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Muxing 
 #[derive(Debug)]
 pub(crate) struct Muxer<C> {
     connection: Connection<C>,
-    /// Streams of the peer's that nobody has fetched yet; Yamux moves all streams on with the one call
-    /// that also yields new ones. At most [`MAX_STREAMS`], since Yamux refuses more.
+    /// Streams of the peer's that nobody has fetched yet; Yamux moves all streams on with the one
+    /// call that also yields new ones. At most [`MAX_STREAMS`], since Yamux refuses more.
     opened: VecDeque<yamux::Stream>,
     /// Who waits for one.
     waiting: Option<Waker>,

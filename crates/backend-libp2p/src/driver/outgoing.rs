@@ -10,8 +10,8 @@ use futures_util::io::AsyncWrite;
 
 use super::queue::{Parcel, Queue};
 
-/// The longest message of the small lane, in bytes. Longer ones are cut into chunks of this length and
-/// go on the bulk lane.
+/// The longest message of the small lane, in bytes. Longer ones are cut into chunks of this length
+/// and go on the bulk lane.
 pub(crate) const SMALL_BYTES: usize = 64 * 1024;
 /// The most messages that a sender mixes on the bulk lane.
 pub(crate) const MAX_MIXED: usize = 16;
@@ -21,8 +21,8 @@ pub(crate) const MAX_MIXED_BYTES: usize = 32 * 1024 * 1024;
 const MIXED_LONG: usize = 4;
 /// Longer than this is long.
 const LONG_BYTES: usize = 256 * 1024;
-/// What precedes a chunk: its length, the number of its message, and the length of the whole message in
-/// its first chunk, zero in others. Each has four bytes.
+/// What precedes a chunk: its length, the number of its message, and the length of the whole
+/// message in its first chunk, zero in others. Each has four bytes.
 pub(crate) const CHUNK_HEADER_BYTES: usize = 12;
 
 /// Bodies from this length on are written from where they are; shorter ones are gathered.
@@ -93,8 +93,8 @@ impl Out {
 
 /// What turns queued messages into bytes: once with frames, once with chunks.
 pub(crate) trait Outgoing: Unpin {
-    /// Moves messages, or pieces of them, from `queue` to `out` while less than [`SMALL_BYTES`] wait
-    /// there.
+    /// Moves messages, or pieces of them, from `queue` to `out` while less than [`SMALL_BYTES`]
+    /// wait there.
     fn fill(&mut self, queue: &Queue, out: &mut Out);
     /// Whether it holds a message of which not everything is in `out`.
     fn is_empty(&self) -> bool;

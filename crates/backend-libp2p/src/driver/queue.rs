@@ -30,8 +30,8 @@ impl Parcel {
     }
 }
 
-/// The queue of one lane. Whoever pushes calls [`Queue::wake`] when he is done, so that many messages
-/// leave in one write.
+/// The queue of one lane. Whoever pushes calls [`Queue::wake`] when he is done, so that many
+/// messages leave in one write.
 #[derive(Debug)]
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,

@@ -6,34 +6,19 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::dnsaddr::{self, TextRecords};
 use crate::address::{Host, PeerAddress, may_dial};
 
 /// How long the name servers have to answer for one name.
-pub(super) const LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(2);
 /// The most addresses that are tried for one that was given.
 const MOST: usize = 8;
 
-/// Where to dial for `address`; why not, in words. Takes up to [`LIMIT`], and [`dnsaddr::LIMIT`] more
-/// where records lead to names.
-pub(crate) async fn resolve(
-    records: &TextRecords,
-    address: &PeerAddress,
-) -> Result<Vec<PeerAddress>, String> {
-    let Host::DnsAddr(name) = &address.host else { return resolve_host(address).await };
-    let told = dnsaddr::look_up(records, name, address.peer).await?;
-    any_of(join_all(told.iter().map(resolve_host)).await)
-}
-
 /// Where to dial for any of `addresses`, which a peer told of.
-pub(crate) async fn resolve_all(
-    records: &TextRecords,
-    addresses: Vec<PeerAddress>,
-) -> Result<Vec<PeerAddress>, String> {
+pub(crate) async fn resolve_all(addresses: Vec<PeerAddress>) -> Result<Vec<PeerAddress>, String> {
     if addresses.is_empty() {
         return Err("it told of no address that can be dialled".to_owned());
     }
-    any_of(join_all(addresses.iter().map(|address| resolve(records, address))).await)
+    any_of(join_all(addresses.iter().map(resolve)).await)
 }
 
 /// What was found, or why nothing was.
@@ -49,13 +34,13 @@ fn any_of(results: Vec<Result<Vec<PeerAddress>, String>>) -> Result<Vec<PeerAddr
     if all.is_empty() { Err(why) } else { Ok(all) }
 }
 
-async fn resolve_host(address: &PeerAddress) -> Result<Vec<PeerAddress>, String> {
+/// Where to dial for `address`; why not, in words. Takes up to [`LIMIT`].
+pub(crate) async fn resolve(address: &PeerAddress) -> Result<Vec<PeerAddress>, String> {
     let all = match &address.host {
         Host::Ip(_) => return Ok(vec![address.clone()]),
         Host::Dns(name) => look_up(name, address, |_| true).await?,
         Host::Dns4(name) => look_up(name, address, IpAddr::is_ipv4).await?,
         Host::Dns6(name) => look_up(name, address, IpAddr::is_ipv6).await?,
-        Host::DnsAddr(_) => return Err("its records were looked up already".to_owned()),
     };
     if all.is_empty() { Err("the name has no address that can be dialled".to_owned()) } else { Ok(all) }
 }

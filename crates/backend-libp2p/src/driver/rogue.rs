@@ -59,7 +59,6 @@ impl Rogue {
         let setup = Setup {
             key: key(),
             role: crate::core::Role::Leaf,
-            weight: 100,
             instance: 1,
             queues: QueueLimits { small: 1 << 20, bulk: 1 << 20 },
             send_bytes: 1 << 20,
@@ -79,7 +78,6 @@ impl Rogue {
                 per_peer: 8,
             },
             mdns: false,
-            records: TextRecords::default(),
         };
         let mut swarm = build(&plan, &engine).unwrap();
         let address: libp2p::Multiaddr = victim.addresses()[0].parse().unwrap();

@@ -1,9 +1,9 @@
-//! Noise, for this network alone: each key of the ring is a protocol of its own, with a prologue that
-//! both sides must know.
+//! Noise, for this network alone: each key of the ring is a protocol of its own, with a prologue
+//! that both sides must know.
 //!
-//! A stranger has no protocol in common with this node, or a prologue that is not ours, and is refused
-//! before anything that he says is looked at. The prologue is confirmed by the handshake, not mixed into
-//! its keys: secrecy comes from Noise's own key exchange.
+//! A stranger has no protocol in common with this node, or a prologue that is not ours, and is
+//! refused before anything that he says is looked at. The prologue is confirmed by the handshake,
+//! not mixed into its keys: secrecy comes from Noise's own key exchange.
 
 use std::fmt;
 use std::sync::Arc;

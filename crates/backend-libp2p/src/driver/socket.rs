@@ -1,9 +1,9 @@
 //! The socket below Noise: moves more bytes with each system call.
 //!
-//! Yamux flushes after each of its frames, and Noise's codec reads 8 KiB at a time, so that a value of
-//! 1 MiB would take about 65 writes and 130 reads. Here a flush only marks what was written as due. It
-//! leaves when the owner comes to read, which the owner of a connection does before it sleeps, when there
-//! is [`FULL`] of it, or at the close.
+//! Yamux flushes after each of its frames, and Noise's codec reads 8 KiB at a time, so that a value
+//! of 1 MiB would take about 65 writes and 130 reads. Here a flush only marks what was written as
+//! due. It leaves when the owner comes to read, which the owner of a connection does before it
+//! sleeps, when there is [`FULL`] of it, or at the close.
 
 use std::cell::Cell;
 use std::io;
@@ -16,20 +16,22 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 const FULL: usize = 128 * 1024;
 /// How much is read with one call, in bytes.
 const READ_AT_ONCE: usize = 64 * 1024;
-/// A buffer of what is to be sent that has more room than this is given up once it is empty, so that a
-/// silent connection costs little memory, in bytes.
+/// A buffer of what is to be sent that has more room than this is given up once it is empty, so
+/// that a silent connection costs little memory, in bytes.
 const KEPT: usize = 4 * 1024;
 
 thread_local! {
-    /// A connection has a buffer for reading while there is something in it; this one is the next's.
+    /// A connection has a buffer for reading while there is something in it; this one is the
+    /// next's.
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// A socket that gathers what is written, and reads ahead.
 ///
-/// **Its owner must read whenever it has written and before it waits**, as Yamux, Noise's handshake and
-/// multistream-select do; otherwise bytes stay here. It holds at most two times [`FULL`] of what is to be
-/// sent and [`READ_AT_ONCE`] of what was received. Dropped without a close, it loses what has not left.
+/// **Its owner must read whenever it has written and before it waits**, as Yamux, Noise's handshake
+/// and multistream-select do; otherwise bytes stay here. It holds at most two times [`FULL`] of
+/// what is to be sent and [`READ_AT_ONCE`] of what was received. Dropped without a close, it loses
+/// what has not left.
 #[derive(Debug)]
 pub(crate) struct Gathering<S> {
     socket: S,

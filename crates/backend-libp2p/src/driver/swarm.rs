@@ -1,30 +1,29 @@
 //! The task that owns the swarm: listens, dials, and gives each connection its task.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use libp2p::PeerId;
 use libp2p::core::transport::TransportError;
 use libp2p::core::{ConnectedPoint, Multiaddr};
-use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, Swarm, SwarmEvent};
-use libp2p::{PeerId, noise};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::behaviour::{Behaviour, BehaviourEvent, ConnectionLimits, remote};
+use super::behaviour::{Behaviour, BehaviourEvent, remote};
 use super::connection::{Connection, serve};
 use super::dialler::{Dialler, Target};
-use super::dnsaddr::TextRecords;
 use super::engine::{Addresses, Command, Engine};
 use super::fault::{Reason, explain, reason};
 use super::hello::{Refused, Side};
-use super::own::OwnCalls;
+use super::plan::{Plan, StartError};
 use super::resolve::{resolve, resolve_all};
 use super::transport::build;
 use crate::address::{Host, PeerAddress};
@@ -39,32 +38,6 @@ const MAX_RESOLVING: usize = 256;
 /// How often a look is taken at what no event tells of.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// What the swarm needs to know.
-pub(crate) struct Plan {
-    pub(crate) keypair: Keypair,
-    /// Where to listen, the port included; empty for a node that only dials.
-    pub(crate) listen: Vec<(IpAddr, u16)>,
-    pub(crate) bootstrap: Vec<PeerAddress>,
-    /// Told to others instead of the addresses of this machine.
-    pub(crate) announce: Vec<PeerAddress>,
-    pub(crate) allowed: HashSet<PeerId>,
-    pub(crate) limits: ConnectionLimits,
-    pub(crate) mdns: bool,
-    pub(crate) records: TextRecords,
-}
-
-/// Why a swarm could not be started.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error("Noise could not be set up")]
-    Noise(#[from] noise::Error),
-    #[error("this address cannot be listened on")]
-    Listen(IpAddr, u16, #[source] io::Error),
-    #[cfg(feature = "mdns")]
-    #[error("multicast DNS could not be set up")]
-    Mdns(#[source] io::Error),
-}
-
 /// The swarm with its listeners, ready to run.
 pub(crate) struct SwarmTask {
     swarm: Swarm<Behaviour>,
@@ -76,11 +49,9 @@ pub(crate) struct SwarmTask {
     /// For whom a connection was asked.
     dials: HashMap<ConnectionId, Purpose>,
     resolving: JoinSet<(Purpose, Result<Vec<PeerAddress>, String>)>,
-    records: TextRecords,
     /// Dials of one target that are under way.
     tries: HashMap<Target, usize>,
     connections: JoinSet<Ended>,
-    own: OwnCalls,
     origin: Instant,
     me: PeerId,
 }
@@ -122,10 +93,8 @@ impl SwarmTask {
             listening: BTreeSet::new(),
             dials: HashMap::new(),
             resolving: JoinSet::new(),
-            records: plan.records,
             tries: HashMap::new(),
             connections: JoinSet::new(),
-            own: OwnCalls::default(),
             origin: Instant::now(),
             me,
         };
@@ -142,7 +111,8 @@ impl SwarmTask {
                 Ok(()) => listens = true,
                 Err(error) => {
                     tracing::debug!(%ip, port, %error, "this address cannot be listened on");
-                    // A machine without IPv6 is no error, and a port in use says so for IPv4 as well.
+                    // A machine without IPv6 is no error, and a port in use says so for IPv4 as
+                    // well.
                     failed.get_or_insert(StartError::Listen(*ip, *port, error));
                 }
             }
@@ -155,9 +125,8 @@ impl SwarmTask {
     }
 
     fn listen_at(&mut self, ip: IpAddr, port: u16) -> io::Result<()> {
-        // libp2p shares ports between processes (SO_REUSEPORT), and would not notice that it is taken.
-        drop(std::net::TcpListener::bind((ip, port))?);
-        let address = PeerAddress::at(ip, port).listener();
+        check_free(ip, port)?;
+        let address = PeerAddress::at(ip, port).to_multiaddr();
         self.swarm.listen_on(address).map(|_| ()).map_err(|error| match error {
             TransportError::Other(error) => error,
             TransportError::MultiaddrNotSupported(_) => io::ErrorKind::Unsupported.into(),
@@ -190,12 +159,6 @@ impl SwarmTask {
                 }
                 _ = pulse.tick() => {
                     self.tell_targets();
-                    if self.own.somebody_else(self.origin.elapsed()) {
-                        tracing::warn!(
-                            me = %self.me,
-                            "another node uses this node's identity: give each its own name or identity file"
-                        );
-                    }
                 }
             }
         }
@@ -207,8 +170,7 @@ impl SwarmTask {
         self.dialler.observe(now, connected, chance());
         for (target, address) in self.dialler.due(now) {
             let purpose = Purpose::Bootstrap(target);
-            let records = self.records.clone();
-            self.resolving.spawn(async move { (purpose, resolve(&records, &address).await) });
+            self.resolving.spawn(async move { (purpose, resolve(&address).await) });
         }
     }
 
@@ -222,8 +184,7 @@ impl SwarmTask {
             return self.not_dialled(&purpose, "too many names are being looked up".to_owned());
         }
         let addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
-        let records = self.records.clone();
-        self.resolving.spawn(async move { (purpose, resolve_all(&records, addresses).await) });
+        self.resolving.spawn(async move { (purpose, resolve_all(addresses).await) });
     }
 
     fn on_resolved(&mut self, purpose: Purpose, addresses: Result<Vec<PeerAddress>, String>) {
@@ -394,7 +355,6 @@ impl SwarmTask {
         let now = self.origin.elapsed();
         if matches!(error, DialError::LocalPeerId { .. }) {
             self.engine.tally.own.up();
-            self.own.called(now);
         }
         let why = explain(error);
         tracing::debug!(peer = ?peer.map(|peer| peer.to_string()), why, "a dial failed");
@@ -417,9 +377,7 @@ impl SwarmTask {
     fn on_refused(&mut self, from: &Multiaddr, error: &ListenError) {
         let tally = &self.engine.tally;
         let why = match error {
-            ListenError::LocalPeerId { .. } => {
-                return self.own.was_called(self.origin.elapsed());
-            }
+            ListenError::LocalPeerId { .. } => return,
             // Counted where it was denied.
             ListenError::Denied { .. } => return,
             ListenError::Transport(TransportError::Other(error)) => reason(error),
@@ -456,6 +414,21 @@ impl SwarmTask {
     }
 }
 
+/// Fails where another process listens: libp2p shares ports between processes (SO_REUSEPORT), and
+/// would not notice. IPv6 is asked about alone, as libp2p listens: otherwise this node's own IPv4
+/// port would be in the way.
+fn check_free(ip: IpAddr, port: u16) -> io::Result<()> {
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port that was listened on a moment ago is free.
+    socket.set_reuse_address(cfg!(unix))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
 fn without_peer(address: &Multiaddr) -> Multiaddr {
     address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect()
 }
@@ -463,4 +436,24 @@ fn without_peer(address: &Multiaddr) -> Multiaddr {
 /// Between 0 and 1, to spread what many nodes would do at once.
 fn chance() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_port_of_ipv4_is_free_for_ipv6_and_taken_for_ipv4() {
+        let ipv4 = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = ipv4.local_addr().unwrap().port();
+        let taken = check_free(Ipv4Addr::UNSPECIFIED.into(), port).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        match check_free(Ipv6Addr::UNSPECIFIED.into(), port) {
+            Ok(()) => {}
+            // A machine without IPv6 cannot say more.
+            Err(error) => assert_ne!(error.kind(), io::ErrorKind::AddrInUse, "{error}"),
+        }
+    }
 }

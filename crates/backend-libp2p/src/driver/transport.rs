@@ -1,5 +1,5 @@
-//! Sets up libp2p: TCP, Noise for this network, Yamux, and lazy negotiation, which saves a round trip
-//! for each stream.
+//! Sets up libp2p: TCP, Noise for this network, Yamux, and lazy negotiation, which saves a round
+//! trip for each stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use std::time::Duration;
 use libp2p::core::Transport;
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::Swarm;
-use libp2p::tcp;
+use libp2p::{connection_limits, tcp};
 
 use super::behaviour::{Behaviour, Links};
 use super::engine::Engine;
 use super::half_open::HalfOpen;
 use super::muxer::Muxing;
+use super::plan::{Plan, StartError};
 use super::security::PrivateNoise;
 use super::socket::Gathering;
-use super::swarm::{Plan, StartError};
 
 /// How long a dial may take, with TCP, Noise and Yamux.
 const DIAL_LIMIT: Duration = Duration::from_secs(2);
@@ -35,8 +35,13 @@ pub(super) fn build(plan: &Plan, engine: &Arc<Engine>) -> Result<Swarm<Behaviour
         .inbound_timeout(ACCEPT_LIMIT)
         .boxed();
     let me = plan.keypair.public().to_peer_id();
+    let most = |count: usize| Some(u32::try_from(count).unwrap_or(u32::MAX));
+    let limits = connection_limits::ConnectionLimits::default()
+        .with_max_established(most(plan.limits.established))
+        .with_max_established_per_peer(most(plan.limits.per_peer));
     let behaviour = Behaviour {
-        links: Links::new(plan.limits, half_open, plan.allowed.clone(), Arc::clone(engine)),
+        limits: connection_limits::Behaviour::new(limits),
+        links: Links::new(half_open, plan.allowed.clone(), Arc::clone(engine)),
         #[cfg(feature = "mdns")]
         mdns: mdns(plan.mdns, me)?,
     };

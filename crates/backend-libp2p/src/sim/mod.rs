@@ -1,5 +1,5 @@
-//! Many nodes in one thread and in virtual time: the same core as in production, over a network that
-//! the seed decides. The same seed gives the same run.
+//! Many nodes in one thread and in virtual time: the same core as in production, over a network
+//! that the seed decides. The same seed gives the same run.
 //!
 //! A connection delivers in order, as TCP does; a lost packet is a delay of 200 ms. What is sent
 //! across a partition is gone, and so is its connection, which both ends notice by silence alone.

@@ -303,8 +303,8 @@ pub fn steady(fleet: Fleet) -> Outcomes {
     run.end()
 }
 
-/// A bad five minutes: a fifth of the nodes is replaced every minute, an anchor starts anew every 20 s,
-/// one packet in 20 is lost, a message takes 1 to 100 ms, clocks are up to a minute apart.
+/// A bad five minutes: a fifth of the nodes is replaced every minute, an anchor starts anew every
+/// 20 s, one packet in 20 is lost, a message takes 1 to 100 ms, clocks are up to a minute apart.
 #[must_use]
 pub fn churn(fleet: Fleet) -> Outcomes {
     let weather = Weather {

@@ -29,7 +29,8 @@ fn a_calm_fleet_finds_everything_and_its_messages_do_not_grow() {
         holds("steady", *fleet, it, bad == 0 && it.hits > 0);
         holds("steady", *fleet, it, it.messages_per_hit < 4.5 && it.messages_per_miss < 4.5);
         holds("steady", *fleet, it, it.messages_per_put < 6.5);
-        // Each anchor tells its own leaves, so a leaf hears of it once from each that it is connected with.
+        // Each anchor tells its own leaves, so a leaf hears of it once from each that it is
+        // connected with.
         let links = fleet.anchors.min(crate::core::SMALL_RING) as f64;
         holds("steady", *fleet, it, it.messages_per_removal_and_node < links + 1.5);
     }

@@ -171,7 +171,6 @@ impl World {
         let settings = Settings {
             me: slot.key,
             role: slot.role,
-            weight: 100,
             placement: [9; 16],
             capacity: CAPACITY,
             checks_writers: true,
@@ -271,7 +270,8 @@ impl World {
 
     fn op(&mut self, at: usize) -> OpId {
         self.nodes[at].ops += 1;
-        // Above what an earlier incarnation can have used and the core still remembers: it remembers none.
+        // Above what an earlier incarnation can have used and the core still remembers: it
+        // remembers none.
         let op = OpId(self.nodes[at].ops);
         self.began.insert((at, op), self.now);
         op
@@ -386,7 +386,6 @@ impl World {
         let now = self.now_at(at);
         Hello {
             role: self.nodes[at].role,
-            weight: 100,
             writer: true,
             addresses: vec![format!("/memory/{at}")],
             removals_since: self.nodes[at].node.as_ref().map(|node| node.removals_since(now)),

@@ -27,8 +27,9 @@ pub(crate) enum WireError {
 }
 
 impl Message {
-    /// The message in `bytes`; an envelope in it is a slice of them, and not looked at. `None` for a
-    /// kind that this build does not know: a newer peer may say more, and is understood in the rest.
+    /// The message in `bytes`; an envelope in it is a slice of them, and not looked at. `None` for
+    /// a kind that this build does not know: a newer peer may say more, and is understood in the
+    /// rest.
     ///
     /// # Errors
     /// Anything that is not exactly one message.
@@ -146,13 +147,13 @@ impl Reader {
     }
 
     fn anchor(&mut self) -> Result<AnchorInfo, WireError> {
-        let (peer, weight) = (PeerKey(self.digest()?), self.u16()?);
+        let peer = PeerKey(self.digest()?);
         let count = usize::from(self.u8()?);
         if count > MAX_ADDRESSES {
             return Err(WireError::OutOfBounds);
         }
         let addresses = (0..count).map(|_| self.address()).collect::<Result<_, _>>()?;
-        Ok(AnchorInfo { peer, weight, addresses })
+        Ok(AnchorInfo { peer, addresses })
     }
 
     fn address(&mut self) -> Result<String, WireError> {

@@ -85,7 +85,6 @@ impl Message {
                 head.put_u16(short(anchors.len()));
                 for anchor in anchors {
                     head.put_slice(&anchor.peer.0);
-                    head.put_u16(anchor.weight);
                     head.put_u8(u8::try_from(anchor.addresses.len()).unwrap_or(u8::MAX));
                     for address in &anchor.addresses {
                         head.put_u16(short(address.len()));

@@ -49,8 +49,6 @@ impl fmt::Debug for KeyId {
 pub(crate) struct AnchorInfo {
     /// Who it is.
     pub(crate) peer: PeerKey,
-    /// Its share of the keys, relative to others; 100 is usual.
-    pub(crate) weight: u16,
     /// Where it can be dialled, as multiaddr texts; at most 8 of at most 256 bytes.
     pub(crate) addresses: Vec<String>,
 }
@@ -66,7 +64,8 @@ pub(crate) enum PutReply {
     NotAnAnchor,
 }
 
-/// One message. `req` pairs an answer with its question; it is the asker's, and unique per connection.
+/// One message. `req` pairs an answer with its question; it is the asker's, and unique per
+/// connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     /// Asks for the entry under a key.

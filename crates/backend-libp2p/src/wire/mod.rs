@@ -1,8 +1,9 @@
 //! What peers say to each other: messages and their bytes. No I/O.
 //!
-//! `docs/peers.md` describes every message to the byte. A message starts with its kind (one byte),
-//! flags (one byte) and the number of the request that it belongs to (eight bytes, zero for none); all
-//! numbers are big-endian. How messages are cut into frames is the driver's business.
+//! `docs/reference/peer-protocol.md` describes every message to the byte. A message starts with its
+//! kind (one byte), flags (one byte) and the number of the request that it belongs to (eight bytes,
+//! zero for none); all numbers are big-endian. How messages are cut into frames is the driver's
+//! business.
 
 mod decode;
 mod encode;

@@ -57,7 +57,8 @@ async fn a_node_never_talks_to_itself() {
     let lone = anchor(&[]).await;
     let identity = Identity::derived(&key(), "twin").unwrap();
     let first = node(key(), RoleChoice::Anchor, &[]).identity(identity.clone()).start().await.unwrap();
-    // Its own address, which it does not know as its own beforehand, and another node with its name.
+    // Its own address, which it does not know as its own beforehand, and another node with its
+    // name.
     let twin = node(key(), RoleChoice::Anchor, &[&lone]).identity(identity).bootstrap(vec![nameless(&first)]);
     let twin = twin.start().await.unwrap();
     until("it has noticed", || twin.report().connections.own > 0).await;

@@ -22,8 +22,8 @@ pub(crate) fn node(key: NetworkKey, role: RoleChoice, others: &[&Peers]) -> Peer
         .bootstrap(others.iter().flat_map(|peers| addresses(peers)).collect())
 }
 
-/// As [`node`], at an address of loopback that no other test uses: its port is free again when the node
-/// has closed, and nobody else gets it meanwhile.
+/// As [`node`], at an address of loopback that no other test uses: its port is free again when the
+/// node has closed, and nobody else gets it meanwhile.
 pub(crate) fn node_at(last: u8, others: &[&Peers]) -> PeersBuilder {
     node(key(), RoleChoice::Anchor, others).listen_ips(vec![Ipv4Addr::new(127, 77, 0, last).into()])
 }

@@ -60,8 +60,8 @@ impl Layout {
         Ok(Some(bytes.into()))
     }
 
-    /// Removes a file that no row is to name any more. Whether it is gone; if not, its row in `loose`
-    /// stays, and another put tries again.
+    /// Removes a file that no row is to name any more. Whether it is gone; if not, its row in
+    /// `loose` stays, and another put tries again.
     pub(super) fn remove_blob(&self, digest: &Digest, number: i64) -> bool {
         let name = name(digest, number);
         let removed = self
@@ -76,8 +76,8 @@ impl Layout {
         }
     }
 
-    /// Whether no put can be writing this file any more: it is older than [`ORPHAN_AGE`], or was never
-    /// made although its put began before that.
+    /// Whether no put can be writing this file any more: it is older than [`ORPHAN_AGE`], or was
+    /// never made although its put began before that.
     pub(super) fn is_abandoned(
         &self,
         digest: &Digest,

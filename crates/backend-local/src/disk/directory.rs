@@ -27,8 +27,8 @@ pub(super) struct Layout {
     pub(super) root: PathBuf,
     dir: OwnedFd,
     identity: Identity,
-    /// Who gets the files that this process makes, where that is not the process's own user: root that
-    /// uses another user's directory must not lock the user out.
+    /// Who gets the files that this process makes, where that is not the process's own user: root
+    /// that uses another user's directory must not lock the user out.
     owner: Option<(Uid, Gid)>,
 }
 
@@ -87,7 +87,8 @@ impl Layout {
         Ok(Self { root: root.to_owned(), identity: Identity::from_stat(&stat), dir, owner })
     }
 
-    /// Whether the path still names the directory that is held open, and others still cannot write it.
+    /// Whether the path still names the directory that is held open, and others still cannot write
+    /// it.
     pub(super) fn is_current(&self) -> bool {
         fs::metadata(&self.root).is_ok_and(|meta| {
             let identity = Identity { device: meta.dev(), inode: meta.ino() };
@@ -95,7 +96,8 @@ impl Layout {
         })
     }
 
-    /// The same layout in a directory of its own below this one, for what must not be mixed with this.
+    /// The same layout in a directory of its own below this one, for what must not be mixed with
+    /// this.
     pub(super) fn below(&self, name: &str) -> Result<Self, Error> {
         Self::open(&self.root.join(name))
     }
@@ -126,8 +128,8 @@ impl Layout {
         }
     }
 
-    /// Whether this process may write here; a file system that is read-only says no. Writes nothing, so
-    /// a full disk says yes.
+    /// Whether this process may write here; a file system that is read-only says no. Writes
+    /// nothing, so a full disk says yes.
     pub(super) fn check_access(&self) -> io::Result<()> {
         let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         Ok(rustix::fs::accessat(&self.dir, ".", access, AtFlags::EACCESS)?)
@@ -265,8 +267,8 @@ fn make_dirs(path: &Path, owner: Option<(Uid, Gid)>) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a directory that another user could change; says who is to own the files in it, where that
-/// is not this process's user.
+/// Refuses a directory that another user could change; says who is to own the files in it, where
+/// that is not this process's user.
 fn trusted_owner(root: &Path, stat: &Stat) -> Result<Option<(Uid, Gid)>, Error> {
     let mode = stat.st_mode & 0o7777;
     let me = rustix::process::geteuid();

@@ -19,7 +19,8 @@ const ROUNDS: usize = 4;
 const MAX_TOUCHED: usize = 256;
 /// Every so many puts, some expired rows are removed.
 const SWEEP_EVERY: u64 = 32;
-/// Held by the process that writes the index. SQLite's own waiting is neither fair nor without a limit.
+/// Held by the process that writes the index. SQLite's own waiting is neither fair nor without a
+/// limit.
 const WRITER_LOCK: &str = "writer.lock";
 /// Where this release keeps its files beside those of one with another schema.
 const BESIDE: &str = "schema-1";
@@ -105,7 +106,8 @@ impl Engine {
             // The first of all to come here: nothing is being repaired.
             index::replace(&layout, None)?;
         }
-        // Files that killed processes have left. Where they cannot be removed now, a put tries again.
+        // Files that killed processes have left. Where they cannot be removed now, a put tries
+        // again.
         let now = self.clock.now();
         let mut found = 0;
         self.with_reader(|sql, layout| {
@@ -128,8 +130,8 @@ impl Engine {
         Ok(Arc::clone(&layout))
     }
 
-    /// Keeps to a directory of this release's own from now on, since another release's index is in the
-    /// place of ours.
+    /// Keeps to a directory of this release's own from now on, since another release's index is in
+    /// the place of ours.
     fn step_aside(&self, schema: i32) -> Result<(), Failure> {
         let mut layout = lock(&self.layout);
         if layout.root != self.root {

@@ -26,9 +26,9 @@ const MAX_QUARANTINED_BYTES: u64 = 64 * 1024 * 1024;
 /// `body` comes last, so that reading the other columns never touches its overflow pages, and both
 /// indexes are narrow. Of the key only its digest is stored.
 ///
-/// `loose` has the files that no entry names: those that a put is writing, and with `dead` those whose
-/// entry is gone. So a file that a killed process left is known, counted and removed. In `total`, `files`
-/// are the bytes of the files that entries name, `loose` those of the others.
+/// `loose` has the files that no entry names: those that a put is writing, and with `dead` those
+/// whose entry is gone. So a file that a killed process left is known, counted and removed. In
+/// `total`, `files` are the bytes of the files that entries name, `loose` those of the others.
 const SCHEMA: &str = "
     CREATE TABLE entry (
         id INTEGER PRIMARY KEY,

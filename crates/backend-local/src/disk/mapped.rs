@@ -1,9 +1,10 @@
 //! Which index the shared-memory file beside it belongs to, as far as this process has it open.
 //!
 //! SQLite finds that file by its path. Whoever opens a new index while connections of this process
-//! still use the file with the old one makes SQLite shorten it, since the locks that should forbid that
-//! do not hold within one process; the next access through the old mapping ends the process (SIGBUS).
-//! So a new index beside a file that is in use with another one is taken for damaged, and both move aside.
+//! still use the file with the old one makes SQLite shorten it, since the locks that should forbid
+//! that do not hold within one process; the next access through the old mapping ends the process
+//! (SIGBUS). So a new index beside a file that is in use with another one is taken for damaged, and
+//! both move aside.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -23,8 +24,8 @@ pub(super) struct Mappings(Vec<Mapping>);
 
 static MAPPINGS: Mutex<Mappings> = Mutex::new(Mappings(Vec::new()));
 
-/// Waits for whoever opens an index just now, in any directory. Each opening tries a few times, each of its
-/// statements waits for SQLite's busy timeout at most.
+/// Waits for whoever opens an index just now, in any directory. Each opening tries a few times,
+/// each of its statements waits for SQLite's busy timeout at most.
 pub(super) fn lock() -> MutexGuard<'static, Mappings> {
     let mut mappings = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
     mappings.0.retain(|mapping| mapping.users.strong_count() > 0);

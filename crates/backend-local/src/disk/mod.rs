@@ -27,29 +27,32 @@ use engine::Engine;
 
 /// Reads that run at once, each on a connection and a blocking thread of its own.
 const READERS: u32 = 4;
-/// What an entry may take besides its value: metadata, and the pages of an index that holds nothing else.
+/// What an entry may take besides its value: metadata, and the pages of an index that holds nothing
+/// else.
 const MAX_CHARGE: u64 = (HEADER_BYTES + MAX_METADATA_BYTES) as u64 + 128 * 1024;
 
-/// The disk tier: entries that survive the process, in one directory that any number of processes of
-/// this machine may use at once.
+/// The disk tier: entries that survive the process, in one directory that any number of processes
+/// of this machine may use at once.
 ///
 /// - **Layout.** `index.sqlite` (SQLite, write-ahead log) holds envelopes up to 64 KiB; larger ones
 ///   are files below `blobs/`. Keys are stored as digests only. An index of a release with another
 ///   schema is left as it is, and this one's files lie in `schema-1/` beside it.
-/// - **Owner.** The directory is made with mode 0700, files with 0600; one that others can write, or
-///   that belongs to another user, is refused. Root may use another user's directory: what it makes
-///   there belongs to that user. The directory is held open, so another one in its place is noticed.
-/// - **Opening** writes nothing where there is an index, evicts nothing, and costs the same however much
-///   the directory holds. A full disk is read as usual, and a put on it makes room by evicting.
-/// - **Durability.** What `put` acknowledged survives `kill -9` of this or any process. A power cut may
-///   take the last writes, never tear one.
-/// - **Bound.** The pages of the index that are in use, and all files, those that a killed process left
-///   included, stay within the capacity across all processes; the least recently used go first. Besides
-///   it the directory holds a log of about 2 MiB, up to 4 MiB of spare pages, and at most one
-///   quarantined index of at most 64 MiB.
+/// - **Owner.** The directory is made with mode 0700, files with 0600; one that others can write,
+///   or that belongs to another user, is refused. Root may use another user's directory: what it
+///   makes there belongs to that user. The directory is held open, so another one in its place is
+///   noticed.
+/// - **Opening** writes nothing where there is an index, evicts nothing, and costs the same however
+///   much the directory holds. A full disk is read as usual, and a put on it makes room by
+///   evicting.
+/// - **Durability.** What `put` acknowledged survives `kill -9` of this or any process. A power cut
+///   may take the last writes, never tear one.
+/// - **Bound.** The pages of the index that are in use, and all files, those that a killed process
+///   left included, stay within the capacity across all processes; the least recently used go
+///   first. Besides it the directory holds a log of about 2 MiB, up to 4 MiB of spare pages, and at
+///   most one quarantined index of at most 64 MiB.
 /// - **Damage.** Every read is verified. A damaged entry is removed, counted and answered with kind
-///   `Corrupt`; a damaged index is moved to `quarantine/` and made anew, and the operation repeated.
-///   A directory that vanishes is made again.
+///   `Corrupt`; a damaged index is moved to `quarantine/` and made anew, and the operation
+///   repeated. A directory that vanishes is made again.
 /// - **Runtime.** All work runs on tokio's blocking threads: at most four reads and one write at a
 ///   time. Dropping a future leaves its job to end by itself.
 ///
@@ -119,8 +122,8 @@ impl Disk {
         self.job(&self.reads, operation, job).await
     }
 
-    /// Runs `job` on a blocking thread once there is room. The permit goes with the job, so a dropped
-    /// future does not let more jobs run than there are permits.
+    /// Runs `job` on a blocking thread once there is room. The permit goes with the job, so a
+    /// dropped future does not let more jobs run than there are permits.
     async fn job<T: Send + 'static>(
         &self,
         room: &Arc<Semaphore>,
@@ -223,8 +226,8 @@ pub struct DiskBuilder {
 }
 
 impl DiskBuilder {
-    /// The most that the directory's entries take, in bytes, overhead included. Processes that share
-    /// a directory should agree on it: each keeps to its own.
+    /// The most that the directory's entries take, in bytes, overhead included. Processes that
+    /// share a directory should agree on it: each keeps to its own.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
         self
@@ -240,11 +243,11 @@ impl DiskBuilder {
     /// long as another process repairs the same directory.
     ///
     /// # Errors
-    /// - [`ErrorKind::Config`] when the directory is a file, lies below one, or the capacity is below
-    ///   [`Disk::MIN_CAPACITY`].
+    /// - [`ErrorKind::Config`] when the directory is a file, lies below one, or the capacity is
+    ///   below [`Disk::MIN_CAPACITY`].
     /// - [`ErrorKind::Denied`] when it belongs to another user, others can write it, or we cannot.
-    /// - [`ErrorKind::Unavailable`] when the disk is full or fails, [`ErrorKind::Timeout`] when another
-    ///   process holds the index for too long.
+    /// - [`ErrorKind::Unavailable`] when the disk is full or fails, [`ErrorKind::Timeout`] when
+    ///   another process holds the index for too long.
     pub fn open(self) -> Result<Disk, Error> {
         if self.capacity < Disk::MIN_CAPACITY {
             return Err(Error::new(ErrorKind::Config, Operation::Open, "the capacity is too small")
@@ -258,9 +261,10 @@ impl DiskBuilder {
             .with_ordered_writes()
             .with_native_expiry()
             .with_durable()
-            .with_max_value_bytes(room.min(MAX_VALUE_BYTES));
-        // A relative path would follow the process when it changes its directory; a symbolic link is
-        // followed now, and not again.
+            .with_max_value_bytes(room.min(MAX_VALUE_BYTES))
+            .with_capacity_bytes(self.capacity);
+        // A relative path would follow the process when it changes its directory; a symbolic link
+        // is followed now, and not again.
         let root = std::fs::canonicalize(&self.dir).or_else(|_| std::path::absolute(&self.dir));
         let root = root.map_err(|error| {
             Error::new(ErrorKind::Config, Operation::Open, "the cache directory has no usable path")

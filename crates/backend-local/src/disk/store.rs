@@ -33,8 +33,8 @@ pub(super) struct RowId {
 }
 
 impl RowId {
-    /// A row orders writes by its columns, and its envelope says what was written: if they differ, a
-    /// flipped bit could pin an old value for ever.
+    /// A row orders writes by its columns, and its envelope says what was written: if they differ,
+    /// a flipped bit could pin an old value for ever.
     fn is_of(&self, created: Timestamp, entry: &Entry) -> bool {
         entry.version() == self.version && entry.metadata().created == created
     }
@@ -69,7 +69,8 @@ pub(super) struct Totals {
     pub(super) bytes: u64,
 }
 
-/// A file that no entry names any more, and its row in `loose`. It is removed once that is committed.
+/// A file that no entry names any more, and its row in `loose`. It is removed once that is
+/// committed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Loose {
     id: i64,
@@ -189,7 +190,8 @@ pub(super) fn write(
     entry: &Entry,
     terms: Terms<'_>,
 ) -> Result<Written, Failure> {
-    // Cheap to find out before a large value is written for nothing; decided below, in the transaction.
+    // Cheap to find out before a large value is written for nothing; decided below, in the
+    // transaction.
     let mut dropped = 0;
     if !supersedes(entry, stored(sql, key.digest())?.as_ref(), terms.now)? {
         // Lose to what can be read, not to a damaged row.
@@ -235,8 +237,8 @@ enum Body<'a> {
     File(&'a Announced),
 }
 
-/// Notes a file of this size before it is written, and makes room for it: so the bound holds while it
-/// is written, and whatever ends this process, the file is known.
+/// Notes a file of this size before it is written, and makes room for it: so the bound holds while
+/// it is written, and whatever ends this process, the file is known.
 fn announce(
     sql: &mut Connection,
     layout: &Layout,
@@ -310,8 +312,8 @@ fn commit(
     }
     let keep = before.map_or_else(|| tx.last_insert_rowid(), |before| before.id);
     let evicted = make_room(&tx, terms, Some(keep), &mut unlinked)?;
-    // SQLite's pages have no checksums: a flipped bit in an index can hide the old row from the insert
-    // and the new one from the next read. One look through the same index finds out.
+    // SQLite's pages have no checksums: a flipped bit in an index can hide the old row from the
+    // insert and the new one from the next read. One look through the same index finds out.
     if stored(&tx, key.digest())?.is_none_or(|after| after.id != keep || after.version != version) {
         return Err(Failure::Damaged("a row cannot be found where it was just written".to_owned()));
     }
@@ -335,8 +337,8 @@ fn release(
     Ok(Some(Loose { id, digest: *digest, number }))
 }
 
-/// Loose files that are to be removed: those whose entry is gone, and those that no put can be writing
-/// any more.
+/// Loose files that are to be removed: those whose entry is gone, and those that no put can be
+/// writing any more.
 fn abandoned(sql: &Connection, layout: &Layout, now: Timestamp) -> Result<Unlinked, Failure> {
     let mut statement =
         sql.prepare_cached("SELECT id, digest, file, since, dead FROM loose ORDER BY id LIMIT ?1")?;
@@ -355,8 +357,8 @@ fn abandoned(sql: &Connection, layout: &Layout, now: Timestamp) -> Result<Unlink
     Ok(unlinked)
 }
 
-/// Removes loose files, and then their rows: who is killed in between leaves rows without a file, which
-/// the next put removes.
+/// Removes loose files, and then their rows: who is killed in between leaves rows without a file,
+/// which the next put removes.
 fn unlink(sql: &mut Connection, layout: &Layout, loose: &[Loose]) -> Result<(), Failure> {
     let gone: Vec<_> = loose.iter().filter(|loose| layout.remove_blob(&loose.digest, loose.number)).collect();
     if gone.is_empty() {
@@ -461,8 +463,8 @@ fn make_room(
     Ok(evicted)
 }
 
-/// Removes about a sixteenth of what the directory holds, least recently used first, because the file
-/// system is full. How many entries.
+/// Removes about a sixteenth of what the directory holds, least recently used first, because the
+/// file system is full. How many entries.
 pub(super) fn shrink(sql: &mut Connection, layout: &Layout, terms: Terms<'_>) -> Result<u64, Failure> {
     let held = totals(sql)?.bytes;
     let terms = Terms { capacity: held - held / 16 - 1, ..terms };

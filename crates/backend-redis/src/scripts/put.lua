@@ -4,7 +4,7 @@
 -- channel of leases, the id of the writer.
 -- Answers 1 if it was stored, 0 if the condition does not hold.
 -- A user who may not publish writes all the same, so a refused PUBLISH is no error.
--- The offsets are those of the envelope's header (docs/format.md); a unit test compares them.
+-- The offsets are those of the envelope's header (docs/reference/format.md); a unit test compares them.
 
 -- Numbers of 64 bits are compared as two halves: a number of Lua has 53. Strings are not compared by
 -- `<`, which follows the server's locale.

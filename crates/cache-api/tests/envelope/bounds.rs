@@ -13,7 +13,8 @@ use crate::{forge, samples};
 
 /// Enough for an error with its texts, and far from any declared length.
 const ERROR_BYTES: u64 = 4 * 1024;
-/// What the longest metadata section may cost: a text header of 24 bytes and growth for each byte of it.
+/// What the longest metadata section may cost: a text header of 24 bytes and growth for each byte
+/// of it.
 const METADATA_BYTES: u64 = 64 * envelope::MAX_METADATA_BYTES as u64;
 
 /// The result of reading, and the most bytes that were allocated at once meanwhile.
@@ -54,7 +55,8 @@ fn declared_lengths_allocate_nothing() {
 #[test]
 fn lengths_within_cbor_allocate_nothing() {
     let stored = envelope::encode(&samples::key(), &samples::full());
-    // Arrays, texts and maps that declare more than there is, at their largest and at a plausible size.
+    // Arrays, texts and maps that declare more than there is, at their largest and at a plausible
+    // size.
     let liars: [&[u8]; 7] = [
         &[0xa1, 0x03, 0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
         &[0xa1, 0x03, 0x9a, 0x10, 0x00, 0x00, 0x00],

@@ -22,8 +22,8 @@ fn every_single_bit_counts() {
             let at = bit / 8;
             let newer = (forge::FORMAT_VERSION_AT..forge::METADATA_LEN_AT).contains(&at)
                 || (forge::RESERVED_AT..forge::RESERVED_AT + 4).contains(&at);
-            // A value with its kind flipped is a tombstone with another checksum, and one with its class
-            // flipped is a value with another checksum.
+            // A value with its kind flipped is a tombstone with another checksum, and one with its
+            // class flipped is a value with another checksum.
             let known = at == forge::KIND_AT || at == forge::FLAGS_AT + 1;
             let expected = match error.kind() {
                 ErrorKind::Unsupported => newer,

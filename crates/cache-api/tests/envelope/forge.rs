@@ -1,10 +1,10 @@
-//! Envelopes that no honest writer makes, with a checksum that is right all the same: what is behind
-//! the checksum must hold by itself.
+//! Envelopes that no honest writer makes, with a checksum that is right all the same: what is
+//! behind the checksum must hold by itself.
 
 use peercache_api::{Bytes, envelope};
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// Offsets of `docs/format.md`, written down a second time on purpose.
+/// Offsets of `docs/reference/format.md`, written down a second time on purpose.
 pub(crate) const FORMAT_VERSION_AT: usize = 4;
 pub(crate) const KIND_AT: usize = 5;
 pub(crate) const FLAGS_AT: usize = 6;

@@ -23,7 +23,8 @@ fn golden() -> Vec<Golden> {
         let bytes = envelope::encode(&samples::key(), &entry);
         Golden { file, entry, bytes, written_alike: true }
     };
-    // What some later minor release may add: field 9, a text, and field 10, an array with a map in it.
+    // What some later minor release may add: field 9, a text, and field 10, an array with a map in
+    // it.
     let full = envelope::encode(&samples::key(), &samples::full());
     let metadata = [
         &[0xa3, 0x00][..],

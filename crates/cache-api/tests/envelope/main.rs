@@ -1,5 +1,5 @@
 //! The stored format, held from outside: golden files, damage of every kind, bounds, and the page
-//! that describes it (`docs/format.md`).
+//! that describes it (`docs/reference/format.md`).
 #![allow(clippy::unwrap_used, reason = "this is a test: a panic is the report")]
 
 mod bounds;

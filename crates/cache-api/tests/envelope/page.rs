@@ -1,4 +1,5 @@
-//! `docs/format.md` is a contract with readers in other languages, so it is tested like code.
+//! `docs/reference/format.md` is a contract with readers in other languages, so it is tested like
+//! code.
 
 use std::fs;
 
@@ -13,7 +14,7 @@ use crate::samples;
 const FENCE: &str = "```hexdump";
 
 fn page() -> String {
-    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/format.md")).unwrap()
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/format.md")).unwrap()
 }
 
 /// The bytes of the example: in each line an offset, bytes, and after a semicolon a remark.
@@ -53,7 +54,10 @@ fn the_page_names_the_bounds_of_the_code() {
         MAX_PROOF_BYTES,
     ];
     for bound in bounds {
-        assert!(page.contains(&format!("{bound} ")), "docs/format.md does not name the bound {bound}");
+        assert!(
+            page.contains(&format!("{bound} ")),
+            "docs/reference/format.md does not name the bound {bound}"
+        );
     }
 }
 

@@ -1,8 +1,8 @@
 //! Invalidation: whether an entry that was found somewhere has been removed.
 //!
-//! A key can be removed by its own tombstone, by one of its tags, or with its whole namespace; by this
-//! process, by another one on this machine, or by another machine. [`Invalidation::verdict`] is the one
-//! place where a read asks.
+//! A key can be removed by its own tombstone, by one of its tags, or with its whole namespace; by
+//! this process, by another one on this machine, or by another machine. [`Invalidation::verdict`]
+//! is the one place where a read asks.
 
 mod namespace;
 mod notices;
@@ -24,11 +24,11 @@ pub(crate) use self::removed_keys::Removal;
 use self::removed_keys::RemovedKeys;
 pub use self::tags::TagReport;
 use self::tags::{Due, Seen, Tags};
-use crate::slot::Slot;
 use crate::tier::Call;
+use crate::write::slot::Slot;
 
-/// The longest that a hit waits for a look at the namespace's horizon: the first hit in a local tier and
-/// the first one in a shared tier wait, and for the local tiers one hit each second.
+/// The longest that a hit waits for a look at the namespace's horizon: the first hit in a local
+/// tier and the first one in a shared tier wait, and for the local tiers one hit each second.
 const LONGEST_LOOK: Duration = Duration::from_millis(250);
 
 /// Removals received from other machines, and looked up.
@@ -39,13 +39,13 @@ pub struct RemovalReport {
     pub received: u64,
     /// Of those, the ones that every local tier has a tombstone for now.
     pub persisted: u64,
-    /// Of those, the ones that a local tier did not take, or that found no room to wait for it. This
-    /// process applies them all the same.
+    /// Of those, the ones that a local tier did not take, or that found no room to wait for it.
+    /// This process applies them all the same.
     pub not_persisted: u64,
     /// How often the whole namespace was invalidated through this chain.
     pub namespace: u64,
-    /// Reads of tiers to see whether the namespace was invalidated elsewhere. They are not among the
-    /// lookups.
+    /// Reads of tiers to see whether the namespace was invalidated elsewhere. They are not among
+    /// the lookups.
     pub lookups: u64,
 }
 
@@ -98,8 +98,9 @@ impl Invalidation {
         })
     }
 
-    /// Up to where `key` is known to be removed, by itself or with its namespace. Asks no tier. A removal
-    /// that claims to come from the future, because the clock was set back since, does not count.
+    /// Up to where `key` is known to be removed, by itself or with its namespace. Asks no tier. A
+    /// removal that claims to come from the future, because the clock was set back since, does not
+    /// count.
     #[inline]
     pub(crate) fn known(&self, key: &Key) -> Option<Removal> {
         let (removed, horizon) = (self.removed.get(key.digest()), self.namespace.horizon());
@@ -111,9 +112,9 @@ impl Invalidation {
         known.filter(|removal| !removal.version.is_from_future(now)).max_by_key(|removal| removal.version)
     }
 
-    /// Why `entry`, which was found in the tier at `index` or waits to be written to it, is not to be
-    /// used; nothing if it may be. `ask_shared` says whether it is in proportion to ask shared tiers about
-    /// its tags.
+    /// Why `entry`, which was found in the tier at `index` or waits to be written to it, is not to
+    /// be used; nothing if it may be. `ask_shared` says whether it is in proportion to ask shared
+    /// tiers about its tags.
     pub(crate) async fn verdict(
         &self,
         index: usize,
@@ -151,8 +152,8 @@ impl Invalidation {
         None
     }
 
-    /// The newest that any local tier, or any shared one, holds or is to be given under `key`. Reads are
-    /// counted in `lookups` alone.
+    /// The newest that any local tier, or any shared one, holds or is to be given under `key`.
+    /// Reads are counted in `lookups` alone.
     async fn ask_tiers(&self, key: &Key, local: bool, lookups: &Count) -> Option<Entry> {
         let asked = self.slots.iter().filter(|slot| slot.tier.is_local() == local && slot.tier.reads());
         let held = join_all(asked.map(async |slot| {
@@ -173,8 +174,8 @@ impl Invalidation {
         newest.max_by_key(Entry::version)
     }
 
-    /// Writes a removal that the shared tiers know of to the local ones, so that it is still known here
-    /// when those are away.
+    /// Writes a removal that the shared tiers know of to the local ones, so that it is still known
+    /// here when those are away.
     async fn keep_locally(&self, key: &Key, tombstone: &Entry) {
         let local = self.slots.iter().map(|slot| &slot.tier).filter(|tier| tier.is_local());
         for tier in local.filter(|tier| tier.reads() && tier.writes()) {
@@ -193,7 +194,8 @@ impl Invalidation {
         }
     }
 
-    /// Waits until every removal that was received so far was written to the local tiers, or given up.
+    /// Waits until every removal that was received so far was written to the local tiers, or given
+    /// up.
     pub(crate) async fn settle(&self) {
         self.notices.settle().await;
     }
@@ -299,16 +301,16 @@ impl Invalidation {
         *self.namespace.key().digest()
     }
 
-    /// Whether the tiers are to be asked for a horizon, for the sake of a hit in the tier at `index`,
-    /// which has just answered. Reads no clock.
+    /// Whether the tiers are to be asked for a horizon, for the sake of a hit in the tier at
+    /// `index`, which has just answered. Reads no clock.
     #[inline]
     pub(crate) fn is_horizon_due(&self, index: usize) -> bool {
         let tier = &self.slots[index].tier;
         self.namespace.is_due(tier.latency.second(), !tier.is_local())
     }
 
-    /// Asks the tiers whose turn it is. The very first hit in a shared tier waits for what the shared
-    /// tiers say, and no later one does.
+    /// Asks the tiers whose turn it is. The very first hit in a shared tier waits for what the
+    /// shared tiers say, and no later one does.
     pub(crate) async fn look_for_horizon(&self, index: usize) {
         let (tier, namespace) = (&self.slots[index].tier, &self.namespace);
         let due = namespace.claim(tier.latency.second());

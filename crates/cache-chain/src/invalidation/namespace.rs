@@ -1,9 +1,9 @@
 //! Everything in a namespace removed by one small write.
 //!
-//! Its tombstone lies under one reserved key of the namespace. What is not newer than that is removed,
-//! wherever it is found: its version is the horizon of every read. It is remembered here, and due to be
-//! looked up again in the local tiers after [`NEAR_SECONDS`] and in the shared ones after
-//! [`FAR_SECONDS`], like tags; a fleet announces it at once.
+//! Its tombstone lies under one reserved key of the namespace. What is not newer than that is
+//! removed, wherever it is found: its version is the horizon of every read. It is remembered here,
+//! and due to be looked up again in the local tiers after [`NEAR_SECONDS`] and in the shared ones
+//! after [`FAR_SECONDS`], like tags; a fleet announces it at once.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -13,7 +13,7 @@ use peercache_api::{Key, Timestamp};
 use tokio::sync::OnceCell;
 
 use super::removed_keys::Removal;
-use crate::slot::Slot;
+use crate::write::slot::Slot;
 
 /// For how long what the local tiers say is used.
 const NEAR_SECONDS: u64 = 1;
@@ -93,8 +93,8 @@ impl Namespace {
         *self.horizon.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the horizon up to `removal`. Whether that is news at `now`: a horizon that was learnt from
-    /// a clock that was ahead does not stand in the way.
+    /// Moves the horizon up to `removal`. Whether that is news at `now`: a horizon that was learnt
+    /// from a clock that was ahead does not stand in the way.
     pub(crate) fn learn(&self, removal: Removal, now: Timestamp) -> bool {
         let mut known = self.horizon.write().unwrap_or_else(PoisonError::into_inner);
         if known.is_some_and(|known| known.version >= removal.version && !known.version.is_from_future(now)) {
@@ -105,7 +105,8 @@ impl Namespace {
         true
     }
 
-    /// Whether any tier is to be asked at `second`, because of what a tier holds that is `shared` or not.
+    /// Whether any tier is to be asked at `second`, because of what a tier holds that is `shared`
+    /// or not.
     #[inline]
     pub(crate) fn is_due(&self, second: u64, shared: bool) -> bool {
         self.looks && (second >= self.near.load(Ordering::Relaxed) || shared && !self.far_first.initialized())
@@ -118,8 +119,8 @@ impl Namespace {
     }
 }
 
-/// Whether what was to be done at `next` is to be done by the caller. Only one caller gets that answer
-/// within `every` seconds.
+/// Whether what was to be done at `next` is to be done by the caller. Only one caller gets that
+/// answer within `every` seconds.
 fn claim(next: &AtomicU64, second: u64, every: u64) -> bool {
     let due = next.load(Ordering::Relaxed);
     second >= due && next.compare_exchange(due, second + every, Ordering::AcqRel, Ordering::Relaxed).is_ok()

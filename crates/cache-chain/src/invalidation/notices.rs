@@ -1,5 +1,5 @@
-//! Removals by other machines, on their way into the local tiers: applied by this process at once, and
-//! written in the background.
+//! Removals by other machines, on their way into the local tiers: applied by this process at once,
+//! and written in the background.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,7 +93,8 @@ impl Notices {
         }
     }
 
-    /// Waits until every removal that was received so far was written to the local tiers, or given up.
+    /// Waits until every removal that was received so far was written to the local tiers, or given
+    /// up.
     pub(crate) async fn settle(&self) {
         loop {
             let rest = self.rest.notified();

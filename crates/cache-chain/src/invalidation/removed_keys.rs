@@ -1,8 +1,8 @@
 //! Keys that other machines removed, and up to which version.
 //!
-//! Every read looks here, so it costs one load while no removal was ever received, and afterwards two
-//! bits of a filter for a key that was not removed. Bounded: two generations, of which the older is
-//! forgotten when the younger is full. By then its tombstones are in the local tiers.
+//! Every read looks here, so it costs one load while no removal was ever received, and afterwards
+//! two bits of a filter for a key that was not removed. Bounded: two generations, of which the
+//! older is forgotten when the younger is full. By then its tombstones are in the local tiers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -62,8 +62,8 @@ fn bit(digest: &[u8; 32]) -> (usize, u64) {
 }
 
 impl RemovedKeys {
-    /// Remembers that what is not newer than `removal` is removed. Whether that is news at `now`: what was
-    /// learnt from a clock that was ahead does not stand in the way.
+    /// Remembers that what is not newer than `removal` is removed. Whether that is news at `now`:
+    /// what was learnt from a clock that was ahead does not stand in the way.
     pub(crate) fn learn(&self, digest: &[u8; 32], removal: Removal, now: Timestamp) -> bool {
         let empty = || (0..FILTER_BITS / 64).map(|_| AtomicU64::new(0)).collect();
         let filters = self.filters.get_or_init(|| [empty(), empty()]);

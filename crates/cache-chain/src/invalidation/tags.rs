@@ -3,9 +3,10 @@
 //! Invalidating a tag stores one tombstone under a key that is derived from the tag. An entry that
 //! carries the tag and is not newer than that tombstone is treated as removed wherever it is found.
 //!
-//! What is known about tags is remembered here, so a hit in memory costs no I/O. It is due to be looked
-//! up again in the local tiers after [`NEAR`] and in the shared tiers after [`FAR`]: that is how long an
-//! invalidation by another process on this machine, and by another machine, may go unnoticed.
+//! What is known about tags is remembered here, so a hit in memory costs no I/O. It is due to be
+//! looked up again in the local tiers after [`NEAR`] and in the shared tiers after [`FAR`]: that is
+//! how long an invalidation by another process on this machine, and by another machine, may go
+//! unnoticed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -107,8 +108,8 @@ impl Tags {
         known.insert(tag.into(), seen);
     }
 
-    /// Remembers that `tag` was invalidated as of `version`, if that is news at `now`: what was learnt
-    /// from a clock that was ahead does not stand in the way.
+    /// Remembers that `tag` was invalidated as of `version`, if that is news at `now`: what was
+    /// learnt from a clock that was ahead does not stand in the way.
     pub(crate) fn learn(&self, tag: &str, version: Version, now: Timestamp) {
         self.update(tag, |seen| {
             let known = seen.version.filter(|known| !known.is_from_future(now));
@@ -121,8 +122,8 @@ impl Tags {
         self.known().get_used(tag).and_then(|seen| seen.version)
     }
 
-    /// What is known about `tag`, and whether the local tiers and the shared ones are to be asked again.
-    /// Only one caller gets that answer for a while: the others use what is known.
+    /// What is known about `tag`, and whether the local tiers and the shared ones are to be asked
+    /// again. Only one caller gets that answer for a while: the others use what is known.
     pub(crate) fn consult(&self, tag: &str, now: Duration) -> (Seen, Due) {
         let due =
             |asked: Option<Duration>, every| asked.is_none_or(|asked| now.saturating_sub(asked) >= every);

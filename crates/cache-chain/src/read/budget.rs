@@ -5,8 +5,8 @@ use std::time::Duration;
 use peercache_api::Clock;
 use tokio::time::Instant;
 
-use crate::slot::Slot;
 use crate::tier::Tier;
+use crate::write::slot::Slot;
 
 /// The budget of a chain with shared tiers, unless it is given another.
 pub(crate) const DEFAULT_BUDGET: Duration = Duration::from_secs(1);
@@ -19,8 +19,8 @@ const COLD_RESERVE: Duration = Duration::from_millis(100);
 /// The least that is kept for a tier.
 const LEAST_RESERVE: Duration = Duration::from_millis(10);
 
-/// What one read has left. It starts to run when the read first has to wait, so a hit in memory does
-/// not look at the time.
+/// What one read has left. It starts to run when the read first has to wait, so a hit in memory
+/// does not look at the time.
 #[derive(Debug)]
 pub(crate) struct Budget<'a> {
     slots: &'a [Slot],
@@ -58,8 +58,8 @@ impl<'a> Budget<'a> {
     /// How long the read waits for the tier at `index`: its own deadline and the extra time, but
     /// - not into what the tiers below it usually need;
     /// - not longer than its timeouts may still cost before its breaker opens, and the extra time;
-    /// - while there is a tier below to turn to: not much longer than it usually takes, and the extra time.
-    ///   After a failure this does not hold, since what is usual may have changed.
+    /// - while there is a tier below to turn to: not much longer than it usually takes, and the
+    ///   extra time. After a failure this does not hold, since what is usual may have changed.
     pub(crate) fn allowance(&self, index: usize) -> Duration {
         let (now, left) = (self.clock.monotonic(), self.left());
         let tier = &self.slots[index].tier;
@@ -81,7 +81,8 @@ impl<'a> Budget<'a> {
         most.saturating_add(self.extra_time).min(share)
     }
 
-    /// Whether the read has no use for the tier at `index`: it usually takes longer than what is left.
+    /// Whether the read has no use for the tier at `index`: it usually takes longer than what is
+    /// left.
     pub(crate) fn is_too_slow(&self, index: usize) -> bool {
         let (tier, left) = (&self.slots[index].tier, self.left());
         left.is_zero()

@@ -21,8 +21,8 @@ pub struct Explanation {
     pub outcome: Outcome,
     /// The tier that would give it.
     pub tier: Option<String>,
-    /// The most that the read would wait for all tiers together, in milliseconds. None: no limit but
-    /// the tiers' deadlines.
+    /// The most that the read would wait for all tiers together, in milliseconds. None: no limit
+    /// but the tiers' deadlines.
     pub budget_ms: Option<u64>,
     /// The tiers, in reading order.
     pub tiers: Vec<TierExplanation>,
@@ -40,14 +40,15 @@ pub struct TierExplanation {
     pub mode: &'static str,
     /// Whether its breaker lets a read pass, and if not, why.
     pub breaker: BreakerReport,
-    /// The longest that the read would wait for it, in milliseconds, if the tiers above it take as long
-    /// as they usually do. None if it would not be asked.
+    /// The longest that the read would wait for it, in milliseconds, if the tiers above it take as
+    /// long as they usually do. None if it would not be asked.
     pub deadline_ms: Option<u64>,
     /// What it took to answer lately, at the median, in milliseconds. None if too little is known.
     pub usual_ms: Option<f64>,
     /// What it holds under the key. None if it holds nothing, or that is not known.
     pub holds: Option<Held>,
-    /// What waits to be written to it under the key, which a read sees before it asks any shared tier.
+    /// What waits to be written to it under the key, which a read sees before it asks any shared
+    /// tier.
     pub waits: Option<Held>,
     /// What the read would do with it: `hit`, or why it would go on, or why it would not get here.
     pub decision: String,

@@ -22,8 +22,8 @@ use self::scan::Scan;
 pub(crate) use self::scan::Sources;
 use crate::invalidation::Invalidation;
 use crate::outcome::{Lookup, LookupOptions, Outcome};
-use crate::slot::Slot;
 use crate::tier::{Call, CancelGuard};
+use crate::write::slot::Slot;
 
 /// Reads the tiers of a chain.
 #[derive(Debug)]
@@ -148,6 +148,7 @@ impl Reader {
     async fn scan<'a>(&'a self, key: &'a Key, options: LookupOptions) -> Scan<'a> {
         let slots = &self.sources.slots;
         let mut scan = Scan::new(&self.sources, key);
+        scan.part_of = options.part_of;
         let mut budget = Budget::new(slots, &*self.sources.clock, self.budget, options.extra_time);
         let mut index = 0;
         while index < slots.len() && scan.found.is_none() {
@@ -172,8 +173,9 @@ impl Reader {
         scan
     }
 
-    /// The end of the run of tiers from `start` that may be raced: adjacent and shared. One that is not
-    /// read stands alone before the others, so that what waits for these is served at their turn.
+    /// The end of the run of tiers from `start` that may be raced: adjacent and shared. One that is
+    /// not read stands alone before the others, so that what waits for these is served at their
+    /// turn.
     fn race_end(&self, start: usize) -> usize {
         let slots = &self.sources.slots;
         if !self.racing || slots[start].tier.is_local() || !slots[start].tier.reads() {
@@ -182,8 +184,8 @@ impl Reader {
         start + slots[start..].iter().take_while(|slot| !slot.tier.is_local()).count()
     }
 
-    /// Judges a value that another machine has loaded, and that the tier at `index` gave, like one that
-    /// was read, and promotes it. Nothing if it is of no use.
+    /// Judges a value that another machine has loaded, and that the tier at `index` gave, like one
+    /// that was read, and promotes it. Nothing if it is of no use.
     pub(crate) async fn take_loaded(
         &self,
         index: usize,
@@ -200,14 +202,16 @@ impl Reader {
         Some(entry)
     }
 
-    /// Writes a hit in the tier at `index` to the tiers above that could use it: not to those that were
-    /// left out of the read, which may hold it, nor to those that are unhealthy, for which it is too old,
-    /// or which missed a newer write of it.
+    /// Writes a hit in the tier at `index` to the tiers above that could use it: not to those that
+    /// were left out of the read, which may hold it, nor to those that are unhealthy, for which it
+    /// is too old, which missed a newer write of it, or which have no room for the whole that it is
+    /// a part of.
     async fn promote(&self, index: usize, key: &Key, entry: &Entry, scan: &Scan<'_>) {
         let age = entry.age(self.sources.clock.now());
         for (above, slot) in self.sources.slots[..index].iter().enumerate() {
             let tier = &slot.tier;
             if tier.writes()
+                && tier.info().capabilities.has_room_for(scan.part_of)
                 && !scan.unknown.contains(&above)
                 && tier.breaker.allow()
                 && tier.max_ttl.is_none_or(|cap| age < cap)

@@ -9,11 +9,11 @@ use peercache_api::{Clock, Entry, Key};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use crate::slot::Slot;
 use crate::write::queue::worker::pump;
+use crate::write::slot::Slot;
 
-/// The most that may wait to be written to slower local tiers, in KiB of values: 64 MiB. What does not
-/// fit is not promoted, and counted; the next hit tries again.
+/// The most that may wait to be written to slower local tiers, in KiB of values: 64 MiB. What does
+/// not fit is not promoted, and counted; the next hit tries again.
 const MAX_PENDING_KIB: u32 = 64 * 1024;
 
 /// Copies promoted to faster tiers after a hit further down.
@@ -60,14 +60,16 @@ impl Promoter {
         }
     }
 
-    /// Writes `entry` to the tier of `slot`: through its queue if it is shared; before this returns if it
-    /// is memory; else in the background. Never waits. A value that the tier does not take is not written.
+    /// Writes `entry` to the tier of `slot`: through its queue if it is shared; before this returns
+    /// if it is memory; else in the background. Never waits. A value that the tier does not take is
+    /// not written.
     pub(crate) async fn promote(&self, slot: &Slot, key: &Key, entry: &Entry) {
         if entry.value().len() > slot.tier.info().capabilities.max_value_bytes {
             return;
         }
         let Some(queue) = &slot.queue else { return self.promote_locally(slot, key, entry).await };
-        // What waits to be written there is as new, or will be replaced by what the next hit promotes.
+        // What waits to be written there is as new, or will be replaced by what the next hit
+        // promotes.
         if queue.pending(key).is_some() {
             return;
         }
@@ -92,8 +94,8 @@ impl Promoter {
             (if put.is_ok() { &stats.stored } else { &stats.errors }).add(1);
             drop(permit);
         });
-        // Memory takes it without waiting, so the next read finds it there. One that does wait is no
-        // reason to hold up this read.
+        // Memory takes it without waiting, so the next read finds it there. One that does wait is
+        // no reason to hold up this read.
         if volatile && poll_fn(|context| Poll::Ready(copy.as_mut().poll(context))).await.is_ready() {
             return;
         }

@@ -1,9 +1,9 @@
 //! Racing: when a shared tier takes longer than it usually does, the next one is asked meanwhile.
 //!
 //! The first answer that can be served wins, whoever gives it, and what was learnt on the way still
-//! counts: an answer older than a version or a removal that is already known never wins. A tier that
-//! was overtaken is followed to its end in the background, so that its latency and its breaker see how
-//! it really fares; otherwise one that hangs would be raced for ever.
+//! counts: an answer older than a version or a removal that is already known never wins. A tier
+//! that was overtaken is followed to its end in the background, so that its latency and its breaker
+//! see how it really fares; otherwise one that hangs would be raced for ever.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use peercache_api::{
 use super::budget::Budget;
 use crate::invalidation::{Invalidation, Verdict};
 use crate::outcome::{Skip, TierTrace};
-use crate::slot::Slot;
 use crate::tier::{Call, CancelGuard, PartlyAnswered};
+use crate::write::slot::Slot;
 
 /// What every read of a chain works with.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) trace: Vec<TierTrace>,
     /// The greatest version of a tag that removed an entry.
     pub(crate) tagged: Option<Version>,
+    /// The bytes of the whole value that the entry is a part of, or 0.
+    pub(crate) part_of: u64,
 }
 
 impl<'a> Scan<'a> {
@@ -58,12 +60,14 @@ impl<'a> Scan<'a> {
             unknown: Vec::new(),
             trace: Vec::new(),
             tagged: None,
+            part_of: 0,
         };
         scan.apply_known_removal();
         scan
     }
 
-    /// Takes in what is known to be removed, so that nothing older is the answer, from whichever tier.
+    /// Takes in what is known to be removed, so that nothing older is the answer, from whichever
+    /// tier.
     #[inline]
     fn apply_known_removal(&mut self) {
         if let Some(removal) = self.sources.invalidation.known(self.key)
@@ -113,8 +117,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Takes in what a tier holds that missed a newer write. It is not served, nor is anything older. A
-    /// tier that holds the same and missed nothing may still serve it.
+    /// Takes in what a tier holds that missed a newer write. It is not served, nor is anything
+    /// older. A tier that holds the same and missed nothing may still serve it.
     fn outdated(&mut self, entry: &Entry, now: Timestamp) -> Skip {
         self.answered = true;
         self.judged = now;
@@ -165,8 +169,8 @@ impl<'a> Scan<'a> {
         self.newest = self.newest.max(newest);
     }
 
-    /// Why the tier at `index` is not asked, if it is not. Nothing here looks at the time for a tier that
-    /// answers without I/O.
+    /// Why the tier at `index` is not asked, if it is not. Nothing here looks at the time for a
+    /// tier that answers without I/O.
     pub(crate) fn leave_out(&self, index: usize, budget: &Budget<'_>) -> Option<Skip> {
         let tier = &self.sources.slots[index].tier;
         if !tier.reads() {
@@ -200,8 +204,8 @@ impl<'a> Scan<'a> {
         skip
     }
 
-    /// Takes in how a call to the tier at `index` ended. Returns why that is not the answer, or nothing if
-    /// it is.
+    /// Takes in how a call to the tier at `index` ended. Returns why that is not the answer, or
+    /// nothing if it is.
     pub(crate) async fn weigh(&mut self, index: usize, call: Call<Option<Entry>>) -> Option<Skip> {
         let held = match call {
             Call::Done(held) => held,
@@ -247,10 +251,10 @@ impl<'a> Scan<'a> {
         self.sources.slots.iter().filter_map(|slot| slot.pending(self.key)).max_by_key(Entry::version)
     }
 
-    /// Takes in what waits to be written to shared tiers, before the one at `index` is asked: this process
-    /// sees what it has written, and no older version comes back from a tier that the newer one, or a
-    /// removal, has not reached yet. Whether that is the answer: at a tier that is not read it hides what is
-    /// older, and is served at the next one that is.
+    /// Takes in what waits to be written to shared tiers, before the one at `index` is asked: this
+    /// process sees what it has written, and no older version comes back from a tier that the newer
+    /// one, or a removal, has not reached yet. Whether that is the answer: at a tier that is not
+    /// read it hides what is older, and is served at the next one that is.
     pub(crate) async fn weigh_waiting(&mut self, index: usize, waiting: Entry) -> bool {
         let (answered, tier) = (self.answered, &self.sources.slots[index].tier);
         let cancel = CancelGuard::new(&tier.stats.cancelled);

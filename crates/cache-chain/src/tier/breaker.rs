@@ -2,18 +2,18 @@
 //!
 //! ```text
 //!            five failures in a row, or timeouts in a row that cost `timeout_limit`
-//!   closed ──────────────────────────────────────────────────────────────────▶ open
-//!      ▲                                                                        │ after the backoff,
-//!      │ the probe and one read answer                                          ▼ in the background
-//!      └──────────────────────────────────────────────────────────────────── half-open
+//!   closed ─────────────────────────────────────────────────────────▶ open
+//!      ▲                                                               │ after the backoff,
+//!      │ the probe and one read answer                                 ▼ in the background
+//!      └─────────────────────────────────────────────────────────── half-open
 //!                                    either fails: open again, longer backoff ──┘
 //! ```
 //!
 //! Callers are refused while it is open *and* while it is half-open: no caller waits for a probe.
 //!
-//! The probing task exists only while the breaker is open. It keeps no tier alive while it waits, and
-//! whatever ends it early (a runtime that shuts down, a backend that panics) closes the breaker, so
-//! that no tier is ever left out for good.
+//! The probing task exists only while the breaker is open. It keeps no tier alive while it waits,
+//! and whatever ends it early (a runtime that shuts down, a backend that panics) closes the
+//! breaker, so that no tier is ever left out for good.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -38,8 +38,8 @@ pub struct BreakerOptions {
     /// So many timeouts in a row, each at the tier's full deadline, open it; at least 1. Default 2.
     /// It opens earlier if the timeouts in a row have cost the chain's read budget together.
     pub timeouts: u32,
-    /// The longest wait before the first probe. Default 500 ms. It doubles with every probe that fails,
-    /// and with every opening soon after a closing.
+    /// The longest wait before the first probe. Default 500 ms. It doubles with every probe that
+    /// fails, and with every opening soon after a closing.
     pub backoff: Duration,
     /// What the wait never exceeds, so a tier that has recovered is used after this at the latest.
     /// Default 30 s.
@@ -75,7 +75,8 @@ const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
 const HALF_OPEN: u8 = 2;
 
-/// Longest backoffs that a tier must stay healthy for until its backoff starts from the bottom again.
+/// Longest backoffs that a tier must stay healthy for until its backoff starts from the bottom
+/// again.
 const SETTLED_AFTER: u32 = 2;
 
 /// The parts of a tier that its breaker probes.
@@ -180,9 +181,10 @@ impl Breaker {
         }
     }
 
-    /// A call failed. Only kinds that say that the tier itself is unhealthy count: unavailable, timeout,
-    /// rate limited, internal. With any other (denied, corrupt, too large, unsupported, configuration) it did
-    /// answer, at once, and would answer the next key, so that counts as a success.
+    /// A call failed. Only kinds that say that the tier itself is unhealthy count: unavailable,
+    /// timeout, rate limited, internal. With any other (denied, corrupt, too large, unsupported,
+    /// configuration) it did answer, at once, and would answer the next key, so that counts as a
+    /// success.
     pub(crate) fn failure(self: &Arc<Self>, error: &Error) {
         match error.kind() {
             _ if !is_unhealthy_answer(error) => self.success(),
@@ -241,8 +243,8 @@ impl Breaker {
             && let Ok(runtime) = Handle::try_current()
         {
             let wait = self.open(&mut inner, error);
-            // Not under the lock: a runtime that is shutting down drops the task at once, and with it
-            // what closes the breaker.
+            // Not under the lock: a runtime that is shutting down drops the task at once, and with
+            // it what closes the breaker.
             drop(inner);
             let watch = runtime.spawn(recover(Watch::over(self), wait)).abort_handle();
             let mut inner = self.inner();
@@ -336,8 +338,8 @@ pub(crate) fn is_unhealthy_answer(error: &Error) -> bool {
     kind && !error::Error::source(error).is_some_and(|source| source.is::<PartlyAnswered>())
 }
 
-/// Source of the error of a chain in which some tiers answered and others failed: the chain as a whole
-/// is healthy, so the breaker of a chain around it must not open.
+/// Source of the error of a chain in which some tiers answered and others failed: the chain as a
+/// whole is healthy, so the breaker of a chain around it must not open.
 #[derive(Debug)]
 pub(crate) struct PartlyAnswered(pub(crate) Error);
 
@@ -398,7 +400,8 @@ impl Drop for Watch {
 }
 
 impl ProbeTarget {
-    /// The backend's own probe, then one real read: a store may accept connections and serve nothing.
+    /// The backend's own probe, then one real read: a store may accept connections and serve
+    /// nothing.
     async fn examine(&self) -> Result<(), Error> {
         self.answer(Operation::Probe, async { self.backend.probe().await }).await?;
         match Key::new(Arc::<str>::from(PROBE_KEY)) {

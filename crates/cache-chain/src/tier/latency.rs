@@ -38,8 +38,8 @@ impl Latency {
         self.ring[place].store((now.as_secs() + 1) << 32 | micros, Ordering::Relaxed);
     }
 
-    /// The second of the latest answer, in monotonic time: the current time for callers that have just
-    /// had an answer, without reading the clock.
+    /// The second of the latest answer, in monotonic time: the current time for callers that have
+    /// just had an answer, without reading the clock.
     #[inline]
     pub(crate) fn second(&self) -> u64 {
         let last = self.next.load(Ordering::Relaxed).wrapping_sub(1) % WINDOW;

@@ -1,11 +1,11 @@
 //! Writes that a tier failed to take: what it holds under those keys may be what they replaced.
 //!
-//! A tier that was away while a key was written or removed still holds the value from before. When it
-//! is back it would serve that value again, so the chain remembers what each tier missed and takes
-//! nothing older from it, whatever the tier acknowledges later. While a write waits in the tier's queue
-//! the queue does the same; what a queue gives up is remembered here. Kept for as long as the process
-//! lives, and bounded: when there are too many keys the older half is forgotten, and from then on
-//! nothing older than those is taken from the tier, under *any* key.
+//! A tier that was away while a key was written or removed still holds the value from before. When
+//! it is back it would serve that value again, so the chain remembers what each tier missed and
+//! takes nothing older from it, whatever the tier acknowledges later. While a write waits in the
+//! tier's queue the queue does the same; what a queue gives up is remembered here. Kept for as long
+//! as the process lives, and bounded: when there are too many keys the older half is forgotten, and
+//! from then on nothing older than those is taken from the tier, under *any* key.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ pub(crate) struct MissedWrites {
 #[derive(Debug, Default)]
 struct Writes {
     by_key: HashMap<[u8; 32], Version>,
-    /// Nothing older than this is believed, whatever its key.
+    /// Entries older than this are ignored, whatever their key.
     below: Version,
 }
 

@@ -60,8 +60,9 @@ pub struct TierOptions {
     /// The longest that a write waits for this tier. Default: 30 s local, 5 s shared. Generous for
     /// local tiers, because a write that was given up may still take effect.
     pub write_deadline: Option<Duration>,
-    /// The longest that an entry is fresh in this tier, counted from its creation. What it holds longer
-    /// is stale from then on, for as long as the entry itself allows. Default: as long as the entry says.
+    /// The longest that an entry is fresh in this tier, counted from its creation. What it holds
+    /// longer is stale from then on, for as long as the entry itself allows. Default: as long as
+    /// the entry says.
     pub max_ttl: Option<Duration>,
     /// When the tier's breaker opens, and how soon the tier is probed.
     pub breaker: BreakerOptions,
@@ -189,10 +190,10 @@ impl Tier {
         caught_now(&self.info, Operation::Lease, || call(fleet)).is_ok()
     }
 
-    /// Reads `key`. `deadline` says how long to wait, and is asked only if the tier does not answer at
-    /// once: an answer from memory arms no timer.
+    /// Reads `key`. `deadline` says how long to wait, and is asked only if the tier does not answer
+    /// at once: an answer from memory arms no timer.
     ///
-    /// Records how long it took and tells the breaker, unless it is dropped first.
+    /// Records how long it took and feeds the breaker, unless it is dropped first.
     pub(crate) async fn get(
         &self,
         key: &Key,
@@ -251,8 +252,8 @@ impl Tier {
 
     /// Writes `entry`, counts how that ended, and remembers a write that the tier did not take.
     ///
-    /// This is the one place where results of writes are counted: a caller's write, a write from the
-    /// tier's queue and a promotion pass it.
+    /// This is the one place where results of writes are counted: a caller's write, a write from
+    /// the tier's queue and a promotion pass it.
     pub(crate) async fn put_counted(
         &self,
         key: &Key,
@@ -293,8 +294,8 @@ impl Tier {
         Err(error)
     }
 
-    /// Keeps a removal that another tier or machine knows of, outside the counts of writes. Whether the
-    /// tier took it.
+    /// Keeps a removal that another tier or machine knows of, outside the counts of writes. Whether
+    /// the tier took it.
     pub(crate) async fn keep_removal(&self, key: &Key, tombstone: &Entry, clock: &dyn Clock) -> bool {
         let error = match self.put(key, tombstone.clone(), clock).await {
             Call::Done(()) => return true,
@@ -313,8 +314,8 @@ impl Tier {
     /// Tells the breaker of a shared tier, unless it is dropped first.
     async fn put(&self, key: &Key, entry: Entry, clock: &dyn Clock) -> Call<()> {
         let ordered = self.info.capabilities.ordered_writes;
-        // Others may read this tier without knowing our cap. The version stays, so nothing is extended
-        // by a copy of it.
+        // Others may read this tier without knowing our cap. The version stays, so nothing is
+        // extended by a copy of it.
         let entry = self.capped(entry);
         let put = async {
             if !ordered {
@@ -335,9 +336,9 @@ impl Tier {
         call
     }
 
-    /// Lets the breaker know how a write fared. A timeout counts as one, whatever it took: no reader
-    /// waited for it. Not for local tiers: those are written whatever their breaker says, and one that
-    /// takes no writes, as a full disk does, is as good for reads as before.
+    /// Lets the breaker know how a write fared. A timeout counts as one, whatever it took: no
+    /// reader waited for it. Not for local tiers: those are written whatever their breaker says,
+    /// and one that takes no writes, as a full disk does, is as good for reads as before.
     fn report_write_to_breaker(&self, call: &Call<()>) {
         match call {
             Call::Done(()) => self.breaker.success(),

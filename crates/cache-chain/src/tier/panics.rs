@@ -7,8 +7,8 @@ use peercache_api::{BackendInfo, Error, ErrorKind, Operation};
 
 /// The result of `call`, or an error of kind [`ErrorKind::Internal`] if it panics.
 ///
-/// Asserting unwind safety is sound here: no lock of the chain is held during a call, and the backend's
-/// own state is used again only through its methods.
+/// Asserting unwind safety is sound here: no lock of the chain is held during a call, and the
+/// backend's own state is used again only through its methods.
 pub(crate) async fn caught<T>(
     info: &BackendInfo,
     operation: Operation,

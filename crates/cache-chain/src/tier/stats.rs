@@ -26,8 +26,8 @@ pub(crate) struct LatencyHistogram(Mutex<Option<Histogram<u32>>>);
 
 impl LatencyHistogram {
     fn new() -> Self {
-        // The bounds are constants that the constructor accepts; without a histogram nothing is lost
-        // but the percentiles.
+        // The bounds are constants that the constructor accepts; without a histogram nothing is
+        // lost but the percentiles.
         Self(Mutex::new(Histogram::new_with_bounds(1, 60_000_000_000, 2).ok()))
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod journal;
 mod policy;
 pub(crate) mod queue;
+pub(crate) mod slot;
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 pub use self::policy::WritePolicy;
 use self::queue::worker::pump;
 use self::queue::{Offer, WriteQueue};
+use self::slot::Slot;
 use crate::outcome::{PutOutcome, PutResult, TierPut};
-use crate::slot::Slot;
 use crate::tier::{Taken, Tier};
 
 /// Gets the result of a write that waits for a shared tier.
@@ -41,16 +42,18 @@ impl Writer {
         Self { slots, clock, policy, puts: Count::default(), puts_stored: Count::default() }
     }
 
-    /// Writes `entry` to every tier that may be written and says how each took it: local tiers before
-    /// this returns, shared ones in the background, except for as many as `policy` asks for.
+    /// Writes `entry` to every tier that may be written and says how each took it: local tiers
+    /// before this returns, shared ones in the background, except for as many as `policy` asks for.
+    /// A tier without room for a value of `whole` bytes, which the entry is a part of, is left out.
     ///
-    /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is unknown.
-    pub(crate) async fn write(&self, key: &Key, entry: Entry, policy: WritePolicy) -> PutOutcome {
+    /// Cancel-safe in that each tier has stored it wholly or not at all; which ones have is
+    /// unknown.
+    pub(crate) async fn write(&self, key: &Key, entry: Entry, policy: WritePolicy, whole: u64) -> PutOutcome {
         self.puts.add(1);
         let places = || self.slots.iter().enumerate();
         let local = places().filter(|(_, slot)| slot.queue.is_none());
         let local = join_all(
-            local.map(async |(index, slot)| (index, self.write_tier(&slot.tier, key, &entry).await)),
+            local.map(async |(index, slot)| (index, self.write_tier(&slot.tier, key, &entry, whole).await)),
         );
         let shared: Vec<_> =
             places().filter_map(|(index, slot)| Some((index, &slot.tier, slot.queue.as_ref()?))).collect();
@@ -59,7 +62,7 @@ impl Writer {
         } else {
             let offers = shared
                 .iter()
-                .map(async |(index, tier, queue)| (*index, offer(tier, queue, key, &entry).await));
+                .map(async |(index, tier, queue)| (*index, offer(tier, queue, key, &entry, whole).await));
             join(local, join_all(offers)).await
         };
 
@@ -90,8 +93,8 @@ impl Writer {
         outcome
     }
 
-    /// Waits until `wanted` of the tiers have the write, or it is known of all how the first attempt
-    /// went, or each has had its deadline.
+    /// Waits until `wanted` of the tiers have the write, or it is known of all how the first
+    /// attempt went, or each has had its deadline.
     async fn wait_for(&self, wanted: usize, receivers: Vec<(usize, Receiver)>, puts: &mut [TierPut]) {
         let started = Instant::now();
         let mut answers: FuturesUnordered<_> = receivers
@@ -123,10 +126,14 @@ impl Writer {
         }
     }
 
-    async fn write_tier(&self, tier: &Tier, key: &Key, entry: &Entry) -> TierPut {
+    async fn write_tier(&self, tier: &Tier, key: &Key, entry: &Entry, whole: u64) -> TierPut {
         if !tier.writes() {
             tier.stats.put_skipped.add(1);
             return TierPut::Mode;
+        }
+        if !tier.info().capabilities.has_room_for(whole) {
+            tier.stats.put_skipped.add(1);
+            return TierPut::TooLarge;
         }
         match tier.put_counted(key, entry, &*self.clock).await {
             Ok(Taken::Stored) => TierPut::Stored,
@@ -142,7 +149,12 @@ async fn offer(
     queue: &Arc<WriteQueue>,
     key: &Key,
     entry: &Entry,
+    whole: u64,
 ) -> (TierPut, Option<Receiver>) {
+    if !tier.info().capabilities.has_room_for(whole) {
+        tier.stats.put_skipped.add(1);
+        return (TierPut::TooLarge, None);
+    }
     let (written, taken) = tier.fitting(entry);
     let put = match taken {
         Taken::Stored => TierPut::Queued,

@@ -2,10 +2,10 @@
 
 /// How many shared tiers must have acknowledged a write before it returns.
 ///
-/// Local tiers are always written first. Whatever the policy, a write waits for a shared tier no longer
-/// than its write deadline, and one whose breaker is open is not waited for. An entry that no local tier
-/// took is held back until one shared tier has acknowledged it: a caller is not told "done" about
-/// something that only this process's memory knows.
+/// Local tiers are always written first. Whatever the policy, a write waits for a shared tier no
+/// longer than its write deadline, and one whose breaker is open is not waited for. An entry that
+/// no local tier stored is held back until one shared tier has acknowledged it, so that a write
+/// does not return while only this process's memory has the entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WritePolicy {
     /// None: shared tiers are written in the background.

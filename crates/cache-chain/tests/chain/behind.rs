@@ -1,4 +1,5 @@
-//! Writes to shared tiers that wait: delivered after an outage, or counted as dropped with the reason.
+//! Writes to shared tiers that wait: delivered after an outage, or counted as dropped with the
+//! reason.
 
 use std::sync::Arc;
 use std::time::Duration;

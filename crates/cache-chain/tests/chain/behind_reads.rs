@@ -1,4 +1,5 @@
-//! What waits to be written to a shared tier is seen by reads, and nothing that it replaced comes back.
+//! What waits to be written to a shared tier is seen by reads, and nothing that it replaced comes
+//! back.
 
 use std::sync::Arc;
 use std::time::Duration;

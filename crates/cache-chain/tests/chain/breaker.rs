@@ -1,4 +1,5 @@
-//! The breaker: an unwell tier costs nothing, is looked at in the background, and always comes back.
+//! The breaker: an unwell tier costs nothing, is looked at in the background, and always comes
+//! back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

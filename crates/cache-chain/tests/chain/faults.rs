@@ -192,8 +192,8 @@ async fn panic_in_any_method_is_an_internal_error_of_that_tier() {
     assert_adds_up(&chain.report());
 }
 
-/// A clock that was an hour ahead is corrected: what was written and removed meanwhile does not keep
-/// anything from being cached.
+/// A clock that was an hour ahead is corrected: what was written and removed meanwhile does not
+/// keep anything from being cached.
 #[tokio::test(start_paused = true)]
 async fn clock_that_is_set_back_keeps_nothing_from_being_cached() {
     let world = World::default();

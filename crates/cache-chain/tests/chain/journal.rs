@@ -162,8 +162,8 @@ fn child_that_is_killed() {
     });
 }
 
-/// Starts the child on a journal of at most `most` bytes and waits until it has written everything: the
-/// process, and how many writes its journal did not take.
+/// Starts the child on a journal of at most `most` bytes and waits until it has written everything:
+/// the process, and how many writes its journal did not take.
 fn child(dir: &Path, most: u64) -> (Child, usize) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "journal::child_that_is_killed", "--nocapture"])

@@ -115,8 +115,8 @@ fn step(mood: BoxedStrategy<Mood>) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What may be under a key: nothing, or one of the writes whose end was not seen since the last that
-/// was acknowledged.
+/// What may be under a key: nothing, or one of the writes whose end was not seen since the last
+/// that was acknowledged.
 type Allowed = Vec<Option<Entry>>;
 
 struct Run {
@@ -208,7 +208,8 @@ impl Run {
         }
     }
 
-    /// Whatever fails: never another key's value, never one that was not written, never past its end.
+    /// Whatever fails: never another key's value, never one that was not written, never past its
+    /// end.
     fn check_honest(&self, key: usize, lookup: &Lookup) {
         let Some(entry) = &lookup.entry else {
             assert_eq!(lookup.outcome, Outcome::Miss);

@@ -102,7 +102,8 @@ async fn what_a_chain_cannot_place_hides_what_it_replaces_also_in_a_tier_below()
         .tier_with(Arc::clone(&disk) as Arc<dyn CacheBackend>, TierOptions::default())
         .build();
     disk.plant(&key("k"), world.entry(0, "old"));
-    // Another process that shares the inner chain's stores writes a newer value, which fits nowhere there.
+    // Another process that shares the inner chain's stores writes a newer value, which fits nowhere
+    // there.
     within[1].writes(Mood::Fail(ErrorKind::Unavailable));
     assert!(inner.put(&key("k"), world.entry(1, "newer and large")).await.is_err());
     let lookup = outer.lookup(&key("k")).await;

@@ -1,4 +1,5 @@
-//! The door through which the fuzzers in `fuzz/` reach what lies behind the signature. In no ordinary build.
+//! The door through which the fuzzers in `fuzz/` reach what lies behind the signature. In no
+//! ordinary build.
 
 use bytes::Bytes;
 

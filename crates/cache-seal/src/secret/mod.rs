@@ -59,12 +59,13 @@ pub(crate) type Bytes32 = Zeroizing<[u8; 32]>;
 /// | [`Secret::read_only`] | everything | no |
 /// | [`Secret::public`] | entries of [`Class::Public`](peercache_api::Class), and removals | no |
 ///
-/// All are wiped from memory when dropped, and none shows itself: [`Secret::to_text`] is the only way
-/// to see one.
+/// All are wiped from memory when dropped, and none shows itself: [`Secret::to_text`] is the only
+/// way to see one.
 #[derive(Clone)]
 pub struct Secret {
     keys: Half,
-    /// What every member needs is derived from this one; it is itself derived from the readers' key.
+    /// What every member needs is derived from this one; it is itself derived from the readers'
+    /// key.
     public: Bytes32,
     verifying: VerifyingKey,
     id: KeyId,
@@ -117,27 +118,6 @@ impl Secret {
         Ok(Self::from_root(root))
     }
 
-    /// The secret in `text`; white space around it does not count. Four forms are accepted:
-    ///
-    /// - `pc-secret-1-…`, a full secret as [`Secret::to_text`] writes it. Carries a checksum, so a
-    ///   character that was lost in copying is noticed here and not as a cache that never hits.
-    /// - `pc-readonly-1-…`, a read-only secret.
-    /// - `pc-public-1-…`, a public one.
-    /// - anything else of at least [`MIN_PASSPHRASE_CHARS`] characters is a passphrase. It goes through
-    ///   Argon2id with 64 MiB and 3 passes (RFC 9106, section 4, second recommended option), which takes
-    ///   a fraction of a second: do it once, and not on a thread that must not wait. The salt is a
-    ///   constant, because all runners must come to the same keys from the text alone; one table of
-    ///   guesses therefore serves against every fleet, and a generated secret is better. A long-lived
-    ///   GitHub token (`ghp_…`, `github_pat_…`, `gho_…`) is taken as a passphrase.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], which never repeats the text: it is empty, a passphrase that is too weak,
-    /// a placeholder that nobody filled in, in quotes, damaged, or a GitHub token that expires. The token of an
-    /// Actions job (`ghs_…`) is another one in every job, so no two runners could read each other.
-    pub fn parse(text: &str) -> Result<Self, Error> {
-        text::parse(text)
-    }
-
     /// The form that opens every entry, verifies who wrote it, and cannot make one. The public form
     /// stays as it is.
     #[must_use]
@@ -172,12 +152,6 @@ impl Secret {
         !matches!(self.keys, Half::Full { .. })
     }
 
-    /// The text that [`Secret::parse`] takes. Whoever sees it has the secret.
-    #[must_use]
-    pub fn to_text(&self) -> Zeroizing<String> {
-        text::write(self)
-    }
-
     /// Which secret this is, in a form that may be shown.
     #[must_use]
     pub const fn id(&self) -> KeyId {
@@ -197,8 +171,8 @@ impl Secret {
         Some(expand(&hkdf(READING_SALT, self.reading()?), &[b"purpose:", purpose.as_bytes()]))
     }
 
-    /// As [`Secret::derive`], for what readers must not be able to do: `None` in the read-only and the
-    /// public form.
+    /// As [`Secret::derive`], for what readers must not be able to do: `None` in the read-only and
+    /// the public form.
     #[must_use]
     pub fn derive_for_writers(&self, purpose: &str) -> Option<Zeroizing<[u8; 32]>> {
         Some(expand(&hkdf(ROOT_SALT, self.root()?), &[b"purpose:", purpose.as_bytes()]))
@@ -302,8 +276,8 @@ fn public_key(reading: &Bytes32) -> Bytes32 {
     expand(&hkdf(READING_SALT, reading), &[b"public"])
 }
 
-/// Bound to both parts of what every form has, so a text put together from the parts of two secrets is
-/// a stranger to both.
+/// Bound to both parts of what every form has, so a text put together from the parts of two secrets
+/// is a stranger to both.
 fn key_id(public: &Bytes32, verifying: &VerifyingKey) -> KeyId {
     let full = expand(&hkdf(PUBLIC_SALT, public), &[b"key id", verifying.as_bytes()]);
     let mut id = [0; 8];

@@ -5,13 +5,14 @@ use peercache_api::{Error, ErrorKind, Operation};
 
 use super::Bytes32;
 
-/// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes. These numbers are part
-/// of the format: with others the same passphrase is another secret.
+/// RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes. These numbers are
+/// part of the format: with others the same passphrase is another secret.
 const MEMORY_KIB: u32 = 64 * 1024;
 const PASSES: u32 = 3;
 const LANES: u32 = 4;
-/// A salt would have to be carried to every runner beside the passphrase, and then it could as well be
-/// a generated secret. This one only keeps our keys apart from other programs' that use Argon2id.
+/// A salt would have to be carried to every runner beside the passphrase, and then it could as well
+/// be a generated secret. This one only keeps our keys apart from other programs' that use
+/// Argon2id.
 const SALT: &[u8] = b"peercache passphrase 1";
 
 /// The root key of this passphrase.

@@ -23,7 +23,38 @@ const PUBLIC: &str = "pc-public-1-";
 const FORMS: &str = "pc-secret-1-…, pc-readonly-1-…, pc-public-1-…";
 const CHECKSUM_BYTES: usize = 4;
 
-pub(super) fn write(secret: &Secret) -> Zeroizing<String> {
+impl Secret {
+    /// The secret in `text`; white space around it does not count. Four forms are accepted:
+    ///
+    /// - `pc-secret-1-…`, a full secret as [`Secret::to_text`] writes it. Carries a checksum, so a
+    ///   character that was lost in copying is noticed here and not as a cache that never hits.
+    /// - `pc-readonly-1-…`, a read-only secret.
+    /// - `pc-public-1-…`, a public one.
+    /// - anything else of at least [`MIN_PASSPHRASE_CHARS`] characters is a passphrase. It goes
+    ///   through Argon2id with 64 MiB and 3 passes (RFC 9106, section 4, second recommended
+    ///   option), which takes a fraction of a second: do it once, and not on a thread that must not
+    ///   wait. The salt is a constant, because all runners must come to the same keys from the text
+    ///   alone; one table of guesses therefore serves against every fleet, and a generated secret
+    ///   is better. A long-lived GitHub token (`ghp_…`, `github_pat_…`, `gho_…`) is taken as a
+    ///   passphrase.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], which never repeats the text: it is empty, a passphrase that is too
+    /// weak, a placeholder that nobody filled in, in quotes, damaged, or a GitHub token that
+    /// expires. The token of an Actions job (`ghs_…`) is another one in every job, so no two
+    /// runners could read each other.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        parse(text)
+    }
+
+    /// The text that [`Secret::parse`] takes. Whoever sees it has the secret.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        write(self)
+    }
+}
+
+fn write(secret: &Secret) -> Zeroizing<String> {
     match &secret.keys {
         Half::Full { root, .. } => armour(FULL, &**root),
         Half::ReadOnly { reading } => armour(READ_ONLY, &*both(reading, &secret.verifying)),
@@ -31,7 +62,7 @@ pub(super) fn write(secret: &Secret) -> Zeroizing<String> {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Secret, Error> {
+fn parse(text: &str) -> Result<Secret, Error> {
     let text = text.trim();
     if text.is_empty() {
         return Err(refused("the secret is empty").with_help(KEYGEN));
@@ -103,9 +134,9 @@ fn refuse_what_is_no_passphrase(text: &str) -> Result<(), Error> {
     refuse_weak(text)
 }
 
-/// The fewest guesses, as a power of ten, that an estimate of the passphrase's strength has to come to.
-/// Each guess costs an attacker 64 MiB and a fraction of a second, and one table of guesses serves
-/// against every fleet.
+/// The fewest guesses, as a power of ten, that an estimate of the passphrase's strength has to come
+/// to. Each guess costs an attacker 64 MiB and a fraction of a second, and one table of guesses
+/// serves against every fleet.
 pub const MIN_PASSPHRASE_GUESSES_LOG10: f64 = 12.0;
 
 fn refuse_weak(text: &str) -> Result<(), Error> {
@@ -115,7 +146,8 @@ fn refuse_weak(text: &str) -> Result<(), Error> {
         ))
         .with_help(KEYGEN));
     }
-    // The estimate takes time that grows with the square of the length, and looks at the start alone.
+    // The estimate takes time that grows with the square of the length, and looks at the start
+    // alone.
     let start: Zeroizing<String> = Zeroizing::new(text.chars().take(MAX_ESTIMATED_CHARS).collect());
     let strength = zxcvbn::zxcvbn(&start, &["peercache", "cache", "github", "secret"]);
     if strength.guesses_log10() < MIN_PASSPHRASE_GUESSES_LOG10 {

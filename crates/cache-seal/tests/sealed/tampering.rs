@@ -168,8 +168,8 @@ async fn metadata_that_a_store_adds_is_dropped() {
     assert_eq!(read(&sealed).await, Ok(Some(original)));
 }
 
-/// A store can always answer with what it was given before; what it cannot do is make it look newer,
-/// or keep it alive.
+/// A store can always answer with what it was given before; what it cannot do is make it look
+/// newer, or keep it alive.
 #[tokio::test]
 async fn an_older_write_can_be_replayed_only_as_what_it_is() {
     let map = Map::shared();
@@ -208,8 +208,8 @@ async fn a_readers_forgery_is_refused_by_everyone() {
     let error = reader.remove(&key(KEY), version(2), NOW).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
 
-    // It seals with a full secret of its own, and puts in the place of the genuine one what it can: its
-    // own key id, or the fleet's.
+    // It seals with a full secret of its own, and puts in the place of the genuine one what it can:
+    // its own key id, or the fleet's.
     let (name, outer) = map.only();
     let elsewhere = Map::shared();
     seal(&elsewhere, &Secret::generate().unwrap()).put(&key(KEY), entry("poison", 2)).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_readers_forgery_is_refused_by_everyone() {
     }
 }
 
-/// `docs/sealing.md` has this table; every cell is tried here.
+/// `docs/design/sealing.md` has this table; every cell is tried here.
 #[tokio::test]
 async fn each_form_of_the_secret_has_the_rights_of_the_table() {
     let full = Secret::generate().unwrap();

@@ -31,11 +31,12 @@ pub enum Fault {
     /// Get: what was put under another key. Detected, unless the plan is
     /// [`undetected`](super::Plan::undetected): then that entry is the answer.
     OtherKey,
-    /// Get: the entry claims to be fresh for [`peercache_api::MAX_LIFETIME`]. Detected, unless the plan
-    /// is [`undetected`](super::Plan::undetected). Tombstones are left alone: they all live as long.
+    /// Get: the entry claims to be fresh for [`peercache_api::MAX_LIFETIME`]. Detected, unless the
+    /// plan is [`undetected`](super::Plan::undetected). Tombstones are left alone: they all live as
+    /// long.
     StretchedExpiry,
-    /// Get: what was under this key before, whole and valid. No store can be caught at that from one
-    /// answer alone.
+    /// Get: what was under this key before, whole and valid. No store can be caught at that from
+    /// one answer alone.
     OlderVersion,
     /// Get: the entry as a machine would have written it whose clock runs more than a month ahead.
     /// Whole and valid; readers are to refuse it by its time.

@@ -1,4 +1,5 @@
-//! Chaos: a backend that fails, stalls, loses and lies as a plan says, the same way for the same seed.
+//! Chaos: a backend that fails, stalls, loses and lies as a plan says, the same way for the same
+//! seed.
 //!
 //! Wrap any [`CacheBackend`] in [`Chaos`] to see what your code makes of a store on a bad day:
 //!
@@ -15,14 +16,16 @@
 //! # }
 //! ```
 //!
-//! **The same seed gives the same trace.** What happens to a call follows from the seed, the operation,
-//! the key and how often that was done to that key before, so it does not matter how the calls for
-//! different keys are interleaved. The exceptions depend on the order of arrival by their nature:
-//! windows ([`Plan::down`], [`Plan::read_only`]), scripts, and which earlier entry a lie shows.
+//! **The same seed gives the same trace.** What happens to a call follows from the seed, the
+//! operation, the key and how often that was done to that key before, so it does not matter how the
+//! calls for different keys are interleaved. The exceptions depend on the order of arrival by their
+//! nature: windows ([`Plan::down`], [`Plan::read_only`]), scripts, and which earlier entry a lie
+//! shows.
 //!
-//! **Lies are made where stores make them**: in the stored bytes. Except with [`Plan::undetected`], an
-//! entry is encoded, its bytes are damaged and decoded again, so a reader gets what it would get from
-//! a real store: an error of kind `Corrupt`. All waiting is on tokio's clock, which a test may pause.
+//! **Lies are made where stores make them**: in the stored bytes. Except with [`Plan::undetected`],
+//! an entry is encoded, its bytes are damaged and decoded again, so a reader gets what it would get
+//! from a real store: an error of kind `Corrupt`. All waiting is on tokio's clock, which a test may
+//! pause.
 
 mod damage;
 mod dice;
@@ -52,7 +55,8 @@ pub use trace::{Event, MAX_TRACE_EVENTS, Trace};
 /// The number of keys whose calls are counted one by one; all further keys share one count.
 pub const MAX_COUNTED_KEYS: usize = 65_536;
 
-/// A backend whose calls go wrong as its [`Plan`] says. It declares what the backend within declares.
+/// A backend whose calls go wrong as its [`Plan`] says. It declares what the backend within
+/// declares.
 ///
 /// Remembers, where the plan needs it, the latest 256 puts or 8 MiB of them, and the latest
 /// [`MAX_TRACE_EVENTS`] calls.
@@ -116,8 +120,8 @@ impl<B: CacheBackend> Chaos<B> {
         self.seed
     }
 
-    /// Goes on with another plan. Its windows and scripts start counting now; calls per key are counted
-    /// on. What is under way keeps to what was decided.
+    /// Goes on with another plan. Its windows and scripts start counting now; calls per key are
+    /// counted on. What is under way keeps to what was decided.
     pub fn replace_plan(&self, plan: Plan) {
         let mut state = self.state();
         state.plan = Arc::new(plan);
@@ -134,7 +138,8 @@ impl<B: CacheBackend> Chaos<B> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Decides about one call, and waits if that is part of it. Cancel-safe: the call has been counted.
+    /// Decides about one call, and waits if that is part of it. Cancel-safe: the call has been
+    /// counted.
     async fn begin(&self, operation: Operation, key: Option<&Key>) -> Turn {
         let turn = self.decide(operation, key);
         if !turn.decision.delay.is_zero() {
@@ -274,8 +279,8 @@ impl<B: CacheBackend> CacheBackend for Chaos<B> {
     }
 }
 
-/// A lease meets the faults and delays of [`Operation::Lease`]; what it finds is never a lie. Releases and
-/// notices pass as they are.
+/// A lease meets the faults and delays of [`Operation::Lease`]; what it finds is never a lie.
+/// Releases and notices pass as they are.
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl<B: CacheBackend> Fleet for Chaos<B> {

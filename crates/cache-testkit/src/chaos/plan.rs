@@ -21,7 +21,8 @@ struct Odds {
 /// What a [`Chaos`](super::Chaos) does to its calls: faults with probabilities, scripts, outages.
 ///
 /// For each call, in this order: an outage or read-only phase decides first, then the script of the
-/// operation while it lasts, then chance. Latency comes on top of whatever happens, outages excepted.
+/// operation while it lasts, then chance. Latency comes on top of whatever happens, outages
+/// excepted.
 ///
 /// ```
 /// use std::time::Duration;
@@ -85,8 +86,8 @@ impl Plan {
         )
     }
 
-    /// Everything that this module can do, mixed: about every second call goes wrong, and any call may
-    /// be slow (up to 3 s) or never end.
+    /// Everything that this module can do, mixed: about every second call goes wrong, and any call
+    /// may be slow (up to 3 s) or never end.
     pub fn hostile() -> Self {
         let lies = [
             Fault::Truncated,
@@ -136,12 +137,12 @@ impl Plan {
         EVERY.into_iter().fold(Self::none(), |plan, operation| plan.with(operation, 1.0, Fault::Hang))
     }
 
-    /// Lets `fault` happen to calls of `operation` with this probability, 0 to 1. Of all the faults of
-    /// an operation at most one happens to a call.
+    /// Lets `fault` happen to calls of `operation` with this probability, 0 to 1. Of all the faults
+    /// of an operation at most one happens to a call.
     ///
     /// # Panics
-    /// When the fault does not apply to the operation, or the probabilities of the operation add up to
-    /// more than 1.
+    /// When the fault does not apply to the operation, or the probabilities of the operation add up
+    /// to more than 1.
     pub fn with(mut self, operation: Operation, probability: f64, fault: Fault) -> Self {
         assert!(fault.applies_to(operation), "{operation} cannot go wrong like this: {fault}");
         let odds = self.odds_mut(operation);
@@ -174,7 +175,8 @@ impl Plan {
     }
 
     /// Says what happens to the first calls of `operation`, one step per call in the order in which
-    /// they arrive; `None` lets one pass. Chance takes over afterwards. Appends to an earlier script.
+    /// they arrive; `None` lets one pass. Chance takes over afterwards. Appends to an earlier
+    /// script.
     ///
     /// # Panics
     /// When a fault does not apply to the operation.
@@ -187,14 +189,16 @@ impl Plan {
         self
     }
 
-    /// Makes the store unreachable for the calls with these numbers: gets, puts, leases and probes in the order
-    /// in which they arrive, from 0. Closing is not among them: it is a matter of this process.
+    /// Makes the store unreachable for the calls with these numbers: gets, puts, leases and probes
+    /// in the order in which they arrive, from 0. Closing is not among them: it is a matter of this
+    /// process.
     pub fn down(mut self, calls: Range<u64>) -> Self {
         self.down.push(calls);
         self
     }
 
-    /// Refuses puts as `Denied` while the number of the call, as in [`Plan::down`], lies in `calls`.
+    /// Refuses puts as `Denied` while the number of the call, as in [`Plan::down`], lies in
+    /// `calls`.
     pub fn read_only(mut self, calls: Range<u64>) -> Self {
         self.read_only.push(calls);
         self
@@ -227,7 +231,8 @@ impl Plan {
         arrival: Option<u64>,
         dice: &mut Dice,
     ) -> Decision {
-        // Each is rolled whether it is needed or not, so that a script or an outage changes nothing else.
+        // Each is rolled whether it is needed or not, so that a script or an outage changes nothing
+        // else.
         let (fault_roll, latency_roll) = (dice.unit(), dice.unit());
         let odds = self.odds(operation);
         let within = |windows: &[Range<u64>]| {

@@ -76,8 +76,8 @@ impl Trace {
         self.events.iter().filter_map(|event| event.fault).filter(|fault| which(*fault)).count()
     }
 
-    /// The same calls ordered by key, operation and number: independent of how the calls for different
-    /// keys were interleaved.
+    /// The same calls ordered by key, operation and number: independent of how the calls for
+    /// different keys were interleaved.
     #[must_use]
     pub fn by_key(mut self) -> Self {
         self.events.make_contiguous().sort_by(|left, right| {

@@ -109,7 +109,8 @@ pub(super) async fn readers_see_only_whole_values(cx: &Context) -> Verdict {
         readers.spawn(async move {
             let mut seen = Vec::new();
             loop {
-                // Looked at before the read, so each reader reads at least once after the last write.
+                // Looked at before the read, so each reader reads at least once after the last
+                // write.
                 let last = done.load(Ordering::SeqCst);
                 match backend.get(&key).await {
                     Ok(Some(entry)) if seen.last() != Some(&entry) => seen.push(entry),

@@ -10,7 +10,7 @@ use peercache_api::{
     Version, VersionClock,
 };
 
-use super::{Harness, Time};
+use super::harness::{Harness, Time};
 
 /// Entries of the suite live this long unless a case says otherwise.
 const LIFETIME: Duration = Duration::from_secs(3600);

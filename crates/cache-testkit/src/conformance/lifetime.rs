@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use peercache_api::{Entry, Version};
 
-use super::Time;
 use super::context::{Context, Stop, Verdict, built, expect, skip_unless};
+use super::harness::Time;
 
 const FRESH: Duration = Duration::from_secs(60);
 const STALE: Duration = Duration::from_secs(60);

@@ -1,12 +1,13 @@
 //! The conformance suite: it judges every [`CacheBackend`], yours as well as ours.
 //!
-//! Implement [`Harness`] (or use [`from_fn`]) to say how a store is opened and which clock it reads,
-//! then call [`assert_conforms`] from a test, or [`run`] to look at the [`Report`] yourself. The suite
-//! picks its cases by the [`Capabilities`] that the backend declares and says why it left one out.
+//! Implement [`Harness`] (or use [`from_fn`]) to say how a store is opened and which clock it
+//! reads, then call [`assert_conforms`] from a test, or [`run`] to look at the [`Report`] yourself.
+//! The suite picks its cases by the [`Capabilities`] that the backend declares and says why it left
+//! one out.
 //!
-//! It is never destructive: every case writes fresh keys under a random prefix, and reads no others.
-//! It leaves what it wrote behind, to expire within the hour. A bounded store needs room for 5 MiB,
-//! or it evicts what a case still looks for.
+//! It is never destructive: every case writes fresh keys under a random prefix, and reads no
+//! others. It leaves what it wrote behind, to expire within the hour. A bounded store needs room
+//! for 5 MiB, or it evicts what a case still looks for.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -15,22 +16,31 @@
 //! # #[derive(Debug)]
 //! # struct MyBackend(BackendInfo, std::sync::atomic::AtomicBool);
 //! # impl MyBackend {
-//! #     fn new(_: Arc<dyn Clock>) -> Self { Self(BackendInfo::new("mine", Capabilities::local().with_read_only()), false.into()) }
+//! #     fn new(_: Arc<dyn Clock>) -> Self {
+//! #         Self(BackendInfo::new("mine", Capabilities::local().with_read_only()), false.into())
+//! #     }
 //! #     fn open(&self, operation: Operation) -> Result<(), Error> {
-//! #         if self.1.load(std::sync::atomic::Ordering::SeqCst) { return Err(Error::new(ErrorKind::Unavailable, operation, "closed")) }
+//! #         if self.1.load(std::sync::atomic::Ordering::SeqCst) {
+//! #             return Err(Error::new(ErrorKind::Unavailable, operation, "closed"))
+//! #         }
 //! #         Ok(())
 //! #     }
 //! # }
 //! # #[async_trait]
 //! # impl CacheBackend for MyBackend {
 //! #     fn info(&self) -> &BackendInfo { &self.0 }
-//! #     async fn get(&self, _: &Key) -> Result<Option<Entry>, Error> { self.open(Operation::Get).map(|()| None) }
+//! #     async fn get(&self, _: &Key) -> Result<Option<Entry>, Error> {
+//! #         self.open(Operation::Get).map(|()| None)
+//! #     }
 //! #     async fn put(&self, _: &Key, _: Entry) -> Result<(), Error> {
 //! #         self.open(Operation::Put)?;
 //! #         Err(Error::new(ErrorKind::Denied, Operation::Put, "read-only"))
 //! #     }
 //! #     async fn probe(&self) -> Result<(), Error> { self.open(Operation::Probe) }
-//! #     async fn close(&self) -> Result<(), Error> { self.1.store(true, std::sync::atomic::Ordering::SeqCst); Ok(()) }
+//! #     async fn close(&self) -> Result<(), Error> {
+//! #         self.1.store(true, std::sync::atomic::Ordering::SeqCst);
+//! #         Ok(())
+//! #     }
 //! #     fn fleet(&self) -> Option<&dyn Fleet> { None }
 //! # }
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -45,12 +55,14 @@
 //! ```
 //!
 //! Run it on a multi-threaded tokio runtime: the cases about concurrency then meet real threads. Do
-//! not pause tokio's clock; a case that does not end within [`CASE_DEADLINE`] is reported as failed.
+//! not pause tokio's clock; a case that does not end within [`CASE_DEADLINE`] is reported as
+//! failed.
 
 mod basics;
 mod classes;
 mod concurrency;
 mod context;
+mod harness;
 mod keys;
 mod leases;
 mod lifecycle;
@@ -61,17 +73,13 @@ mod report;
 mod tests;
 mod versions;
 
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use peercache_api::{CacheBackend, Clock, Error, Timestamp};
-
-use crate::clock::ManualClock;
 use context::{Context, Stop, Verdict};
+pub use harness::{FromFn, Harness, Time, from_fn};
 pub use report::{CaseReport, Outcome, Report};
 
 #[cfg(doc)]
@@ -79,95 +87,6 @@ use peercache_api::Capabilities;
 
 /// How long one case may take, by the machine's own clock, before it is reported as failed.
 pub const CASE_DEADLINE: Duration = Duration::from_secs(120);
-
-/// The clock that the backend under test reads.
-#[derive(Clone, Debug)]
-pub enum Time {
-    /// One that the suite may move, so that it can watch entries grow stale and expire.
-    Manual(Arc<ManualClock>),
-    /// One that moves by itself. Cases that need time to pass are skipped.
-    Real(Arc<dyn Clock>),
-}
-
-impl Time {
-    pub(crate) fn now(&self) -> Timestamp {
-        match self {
-            Self::Manual(clock) => clock.now(),
-            Self::Real(clock) => clock.now(),
-        }
-    }
-}
-
-/// How the suite opens the store under test.
-#[async_trait]
-pub trait Harness: Send + Sync {
-    /// Opens the store. The suite closes it before it opens it again; a durable backend must then
-    /// open the same store, any other may start empty.
-    ///
-    /// # Errors
-    /// Whatever hinders it; the case that asked for it is then reported as failed.
-    async fn open(&self) -> Result<Arc<dyn CacheBackend>, Error>;
-
-    /// The clock that the store reads. Called once.
-    fn time(&self) -> Time;
-
-    /// Whether the store may be opened again before it is closed, as another member of one fleet.
-    /// Cases about what members tell each other are skipped otherwise.
-    fn opens_members(&self) -> bool {
-        false
-    }
-}
-
-/// A [`Harness`] made of a clock and a function that opens the store.
-pub fn from_fn<F, O>(time: Time, open: F) -> FromFn<F>
-where
-    F: Fn() -> O + Send + Sync,
-    O: Future<Output = Result<Arc<dyn CacheBackend>, Error>> + Send,
-{
-    FromFn { time, open, members: false }
-}
-
-/// See [`from_fn`].
-#[derive(Clone)]
-pub struct FromFn<F> {
-    time: Time,
-    open: F,
-    members: bool,
-}
-
-impl<F> FromFn<F> {
-    /// As this one, for a store that may be opened several times at once, each time as another
-    /// member of one fleet.
-    #[must_use]
-    pub fn with_members(self) -> Self {
-        Self { members: true, ..self }
-    }
-}
-
-impl<F> fmt::Debug for FromFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromFn").field("time", &self.time).finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl<F, O> Harness for FromFn<F>
-where
-    F: Fn() -> O + Send + Sync,
-    O: Future<Output = Result<Arc<dyn CacheBackend>, Error>> + Send,
-{
-    async fn open(&self) -> Result<Arc<dyn CacheBackend>, Error> {
-        (self.open)().await
-    }
-
-    fn time(&self) -> Time {
-        self.time.clone()
-    }
-
-    fn opens_members(&self) -> bool {
-        self.members
-    }
-}
 
 /// Runs every case, one after the other, each on a freshly opened store that it closes again.
 ///

@@ -1,14 +1,17 @@
 //! The suite itself: it passes a correct backend and catches each way of being wrong.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use peercache_api::{
-    BackendInfo, Capabilities, Class, Clock, Entry, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer,
-    LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, SystemClock,
+    BackendInfo, CacheBackend, Capabilities, Class, Clock, Entry, Error, ErrorKind, Fleet, Freshness, Key,
+    LeaseAnswer, LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, SystemClock,
 };
 
 use super::*;
+use crate::clock::ManualClock;
 
 /// How a [`Map`] is wrong, if at all.
 #[derive(Clone, Copy, Debug, PartialEq)]

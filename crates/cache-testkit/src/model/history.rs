@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use peercache_api::{Entry, Freshness, Timestamp, Version};
 
-use super::{Queue, Taken, TierSpec};
+use super::spec::{Queue, Taken, TierSpec};
 
 /// The least that a tier holds: a version itself, or a removal of all that is older than it.
 pub(super) type Floor = (Version, Held);
@@ -23,10 +23,12 @@ pub(super) struct History {
     pub(super) writes: HashMap<Version, Entry>,
     /// Puts whose end was not seen, perhaps never will be.
     open: HashSet<Version>,
-    /// Versions whose value was, or may have been, too large for some tier or a part of one: until a put
-    /// has ended, and for ever if it was given up, some may have buried what is older and none hold it yet.
+    /// Versions whose value was, or may have been, too large for some tier or a part of one: until
+    /// a put has ended, and for ever if it was given up, some may have buried what is older and
+    /// none hold it yet.
     pub(super) buried: Vec<Version>,
-    /// By tier: the least that it holds, or that waits for it in a roomy queue, while that has not expired.
+    /// By tier: the least that it holds, or that waits for it in a roomy queue, while that has not
+    /// expired.
     pub(super) floors: Vec<Option<Floor>>,
     /// By tier: the greatest version that it failed to take.
     pub(super) missed: Vec<Option<Version>>,
@@ -58,7 +60,8 @@ impl History {
     /// `tiers` says of each what is known of it and whether it is up.
     pub(super) fn end(&mut self, version: Version, taken: &[Taken], tiers: &[(TierSpec, bool)]) {
         self.open.remove(&version);
-        // Of a tier that keeps what it takes it is known how it took this. Any other may be made of parts.
+        // Of a tier that keeps what it takes it is known how it took this. Any other may be made of
+        // parts.
         let may_bury = |(taken, (spec, _)): (&Taken, &(TierSpec, bool))| match taken {
             Taken::Buried | Taken::Partly => true,
             Taken::Queued | Taken::Delayed => !spec.keeps,

@@ -33,10 +33,11 @@ impl Model {
         }
     }
 
-    /// Whether a lookup may fail to hear `tier`: not if it is read, keeps what it takes, and was always up.
+    /// Whether a lookup may fail to hear `tier`: not if it is read, keeps what it takes, and was
+    /// always up.
     ///
-    /// Apart from [`Model::judge`], because a chain may have reasons of its own to leave a tier alone that
-    /// is well, such as a budget that is spent.
+    /// Apart from [`Model::judge`], because a chain may have reasons of its own to leave a tier
+    /// alone that is well, such as a budget that is spent.
     ///
     /// # Errors
     /// [`Violation::PassedOver`], or [`Violation::NoSuchTier`].
@@ -89,11 +90,11 @@ impl Model {
         }
     }
 
-    /// Whether an answer that is said to come from tier `index` may have waited to be written there or to
-    /// another tier: what waits is looked at before the tier is asked.
+    /// Whether an answer that is said to come from tier `index` may have waited to be written there
+    /// or to another tier: what waits is looked at before the tier is asked.
     ///
-    /// A copy of what another tier answered waits there too, on its way up: of it no more is known than that
-    /// it was put, and that another tier is read.
+    /// A copy of what another tier answered waits there too, on its way up: of it no more is known
+    /// than that it was put, and that another tier is read.
     fn may_come_from_a_queue(&self, history: &History, version: Version, index: usize) -> bool {
         let others = || (0..self.tiers.len()).filter(|tier| *tier != index);
         let written =
@@ -107,15 +108,16 @@ impl Model {
         self.tiers.get(index).is_some_and(|tier| tier.spec.queue != Queue::None)
     }
 
-    /// The greatest version that a tier which keeps what it takes was to get through its queue: it waits, or
-    /// has arrived, or was given up, and in no case does the tier show again what it replaced.
+    /// The greatest version that a tier which keeps what it takes was to get through its queue: it
+    /// waits, or has arrived, or was given up, and in no case does the tier show again what it
+    /// replaced.
     fn replaced(&self, history: &History, index: usize) -> Option<Version> {
         let offered = history.offered[index].filter(|_| self.tiers[index].spec.keeps)?;
         history.kept(offered, self.now).map(|(version, _)| version)
     }
 
-    /// Whether `version` is at least what the tiers in `asked` hold, and what was known to wait when the
-    /// read came to tier `end`.
+    /// Whether `version` is at least what the tiers in `asked` hold, and what was known to wait
+    /// when the read came to tier `end`.
     fn judge_age(
         &self,
         history: &History,

@@ -1,23 +1,24 @@
 //! What a read of a chain may answer, given all that happened to its tiers.
 //!
-//! A [`Model`] is told the history of a chain as plain data, and then says of every lookup whether its
-//! answer was right, or lists all the [`Answer`]s that would be. It knows nothing about any chain, so it
-//! can judge ours, yours, or one in another process.
+//! A [`Model`] is told the history of a chain as plain data, and then says of every lookup whether
+//! its answer was right, or lists all the [`Answer`]s that would be. It knows nothing about any
+//! chain, so it can judge ours, yours, or one in another process.
 //!
 //! What it holds a chain to, whatever its tiers do:
 //!
-//! - A value is served only under the key that it was put under, unchanged, and only while it lives:
-//!   never once expired, never before its time, never a removal as a value, and labelled fresh or
-//!   stale as it is.
+//! - A value is served only under the key that it was put under, unchanged, and only while it
+//!   lives: never once expired, never before its time, never a removal as a value, and labelled
+//!   fresh or stale as it is.
 //! - A tier that said that it holds a version, and that is known to keep and show what it holds
-//!   ([`TierSpec::keeps`]), is believed: what a lookup takes from it, or from a tier below it, is not
-//!   older; a stale answer is not older than what any such tier holds.
-//! - A tier that failed to take a version is from then on not believed for anything older, whatever it
-//!   says later, so a tier that was away cannot bring back what was replaced or removed meanwhile.
+//!   ([`TierSpec::keeps`]), is believed: what a lookup takes from it, or from a tier below it, is
+//!   not older; a stale answer is not older than what any such tier holds.
+//! - A tier that failed to take a version is from then on not believed for anything older, whatever
+//!   it says later, so a tier that was away cannot bring back what was replaced or removed
+//!   meanwhile.
 //! - What such a tier holds, and nothing newer can have hidden, is found.
-//! - A tier that is written behind ([`Queue`]) counts as holding what waits for it: the writer sees it
-//!   before it looks into that tier or any below, whether the tier answers or not; and whatever becomes
-//!   of a write that waits, such a tier never again shows what that write replaced.
+//! - A tier that is written behind ([`Queue`]) counts as holding what waits for it: the writer sees
+//!   it before it looks into that tier or any below, whether the tier answers or not; and whatever
+//!   becomes of a write that waits, such a tier never again shows what that write replaced.
 //! - What was removed with one of its tags is not served again, and hides what is older.
 //! - What a tier missed while it was down waits until it is up, and then arrives
 //!   ([`Model::must_hold`]).
@@ -30,8 +31,9 @@
 //! let now = Timestamp::from_millis(1_800_000_000_000);
 //! let versions = VersionClock::new(NodeId::from_u64(1));
 //! let key = Key::new("k")?;
-//! let old = Entry::builder("old", versions.next(now), now).fresh_for(Duration::from_secs(60)).build()?;
-//! let new = Entry::builder("new", versions.next(now), now).fresh_for(Duration::from_secs(60)).build()?;
+//! let minute = Duration::from_secs(60);
+//! let old = Entry::builder("old", versions.next(now), now).fresh_for(minute).build()?;
+//! let new = Entry::builder("new", versions.next(now), now).fresh_for(minute).build()?;
 //!
 //! // A memory that keeps what it takes, above a bucket that may do anything.
 //! let mut model = Model::new([TierSpec::keeper(), TierSpec::doubtful()], now);
@@ -93,8 +95,8 @@ impl Model {
         Self { tiers, now, keys: HashMap::new(), tags: HashMap::new(), forgetful: false }
     }
 
-    /// Judges a chain that does not remember which writes a tier failed to take: it may believe that
-    /// tier again, whatever it shows. All else holds.
+    /// Judges a chain that does not remember which writes a tier failed to take: it may believe
+    /// that tier again, whatever it shows. All else holds.
     #[must_use]
     pub fn forgetful(self) -> Self {
         Self { forgetful: true, ..self }
@@ -105,8 +107,8 @@ impl Model {
         self.now = self.now.saturating_add(duration);
     }
 
-    /// Takes note that tier `tier`, counted from 0, went down or came up. A tier that is down answers no
-    /// read and takes no write that begins while it is.
+    /// Takes note that tier `tier`, counted from 0, went down or came up. A tier that is down
+    /// answers no read and takes no write that begins while it is.
     pub fn set_up(&mut self, tier: usize, up: bool) {
         if let Some(tier) = self.tiers.get_mut(tier) {
             tier.up = up;
@@ -125,28 +127,29 @@ impl Model {
         self.history(key).begin(entry);
     }
 
-    /// Takes note of how each tier took the put that was begun with this version, in order; tiers that
-    /// are left out were not asked. A tier that is down now was down when the put began.
+    /// Takes note of how each tier took the put that was begun with this version, in order; tiers
+    /// that are left out were not asked. A tier that is down now was down when the put began.
     pub fn end_put(&mut self, key: &Key, version: Version, taken: &[Taken]) {
         let tiers: Vec<_> = self.tiers.iter().map(|tier| (tier.spec, tier.up)).collect();
         self.history(key).end(version, taken, &tiers);
     }
 
-    /// Takes note of the end of a put by somebody else than the writer of the chain, straight to one tier:
-    /// the one that holds it now, if one does.
+    /// Takes note of the end of a put by somebody else than the writer of the chain, straight to
+    /// one tier: the one that holds it now, if one does.
     pub fn end_put_elsewhere(&mut self, key: &Key, version: Version, tier: Option<usize>) {
         self.history(key).end_elsewhere(version, tier);
     }
 
-    /// Takes note that the writer of the chain removed every entry that carries `tag` and is not newer than
-    /// `version`.
+    /// Takes note that the writer of the chain removed every entry that carries `tag` and is not
+    /// newer than `version`.
     pub fn invalidate_tag(&mut self, tag: &str, version: Version) {
         let removed = self.tags.entry(tag.to_owned()).or_insert(version);
         *removed = version.max(*removed);
     }
 
-    /// What tier `tier`, which is up, must show at the least once nothing waits for it any more: what it
-    /// holds, or a newer version. Nothing if nothing is known of it, or what is known has expired.
+    /// What tier `tier`, which is up, must show at the least once nothing waits for it any more:
+    /// what it holds, or a newer version. Nothing if nothing is known of it, or what is known has
+    /// expired.
     #[must_use]
     pub fn must_hold(&self, key: &Key, tier: usize) -> Option<&Entry> {
         let history = self.keys.get(key)?;
@@ -159,8 +162,8 @@ impl Model {
         (spec.keeps && held == Held::Entry && !history.writes.values().any(is_gone)).then_some(entry)
     }
 
-    /// Every right answer to a lookup of `key` now. `silent` are the tiers that the lookup did not hear,
-    /// because they failed or were passed over.
+    /// Every right answer to a lookup of `key` now. `silent` are the tiers that the lookup did not
+    /// hear, because they failed or were passed over.
     #[must_use]
     pub fn acceptable(&self, key: &Key, silent: &[usize]) -> Vec<Answer> {
         let writes = self.keys.get(key).into_iter().flat_map(|history| history.writes.values());

@@ -5,9 +5,9 @@
 pub struct TierSpec {
     /// Whether lookups ask it at all.
     pub reads: bool,
-    /// Whether it keeps what it says that it holds, until that expires or something newer comes, shows it
-    /// whenever it is asked and up, and refuses no write while it is up. True for a memory or disk with room
-    /// to spare; not for what evicts, loses, replays, or sits behind a network.
+    /// Whether it keeps what it says that it holds, until that expires or something newer comes,
+    /// shows it whenever it is asked and up, and refuses no write while it is up. True for a memory
+    /// or disk with room to spare; not for what evicts, loses, replays, or sits behind a network.
     pub keeps: bool,
     /// How it is written.
     pub queue: Queue,
@@ -55,8 +55,8 @@ impl TierSpec {
 pub enum Taken {
     /// It said that it holds this version now, or a newer one.
     Stored,
-    /// It holds a removal of everything older instead, because the value was too large for it; where the
-    /// tier is written behind, that removal waits for it.
+    /// It holds a removal of everything older instead, because the value was too large for it;
+    /// where the tier is written behind, that removal waits for it.
     Buried,
     /// It waits to be written to the tier.
     Queued,
@@ -65,8 +65,8 @@ pub enum Taken {
     /// It failed, or did not answer in time: it may hold the version or not.
     Failed,
     /// It failed, or did not answer in time, and may hold the version, or in its place a removal of
-    /// everything older: the value was too large for it, or for one of the stores of which it is made, as
-    /// a chain is.
+    /// everything older: the value was too large for it, or for one of the stores of which it is
+    /// made, as a chain is.
     Partly,
     /// It was not asked.
     NotAsked,

@@ -27,23 +27,26 @@ pub enum Mode {
     /// Passes it to the server, and the answer back.
     #[default]
     Pass,
-    /// Nobody is there: every connection is ended at once, also those that are open and wait for an answer.
+    /// Nobody is there: every connection is ended at once, also those that are open and wait for an
+    /// answer.
     Refuse,
     /// Reads it and never answers; once the mode is another, the connection ends without an answer.
     Tarpit,
-    /// Passes it, each body with so many bytes a second (1 to 4 GiB; at least a byte every tenth of a second).
+    /// Passes it, each body with so many bytes a second (1 to 4 GiB; at least a byte every tenth of
+    /// a second).
     Slow(u32),
-    /// Passes one request at a time: for a server that looks at the condition of a write and then writes, as moto does,
-    /// and lets another write come between the two.
+    /// Passes one request at a time: for a server that looks at the condition of a write and then
+    /// writes, as moto does, and lets another write come between the two.
     OneByOne,
     /// Answers this; the server is not asked.
     Answer(Answer),
-    /// Answers this to requests that are signed with the access key of this id, and passes the others: a key whose time
-    /// is over, beside one that is good.
+    /// Answers this to requests that are signed with the access key of this id, and passes the
+    /// others: a key whose time is over, beside one that is good.
     AnswerTo(String, Answer),
 }
 
-/// Whether the signature is of this access key (AWS Signature Version 4, in the `Authorization` header).
+/// Whether the signature is of this access key (AWS Signature Version 4, in the `Authorization`
+/// header).
 fn is_signed_by(request: &Request<Incoming>, id: &str) -> bool {
     let header = request.headers().get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let credential = header.and_then(|text| text.split_once("Credential=")).map(|(_, credential)| credential);
@@ -109,10 +112,11 @@ impl Answer {
     }
 }
 
-/// A proxy on a loopback port before one server. Requests arrive as they were sent, `Host` and signature included.
+/// A proxy on a loopback port before one server. Requests arrive as they were sent, `Host` and
+/// signature included.
 ///
-/// It speaks HTTP/1.1, keeps connections open on both sides, and asks the server over one connection for each that
-/// a client opens. Dropping it ends every connection.
+/// It speaks HTTP/1.1, keeps connections open on both sides, and asks the server over one
+/// connection for each that a client opens. Dropping it ends every connection.
 #[derive(Debug)]
 pub struct FaultProxy {
     address: SocketAddr,
@@ -265,7 +269,8 @@ async fn handle(
     Ok(response)
 }
 
-/// `answer`, once the request is read, as a server reads it: so that the connection can serve the next one.
+/// `answer`, once the request is read, as a server reads it: so that the connection can serve the
+/// next one.
 async fn answered(request: Request<Incoming>, answer: &Answer) -> Result<Response<Passed>, Cut> {
     request.into_body().collect().await?;
     Ok(answer.response())

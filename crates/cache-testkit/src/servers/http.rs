@@ -28,8 +28,9 @@ pub(super) async fn ask(
     *request.method_mut() = method;
     *request.uri_mut() = path.parse::<Uri>().map_err(invalid)?;
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
-    // The connection is driven here and dropped with the answer: nothing outlives the call. A server that ends
-    // it after its answer, as moto does, may do both in one step: so the answer is looked at first, and once more.
+    // The connection is driven here and dropped with the answer: nothing outlives the call. A
+    // server that ends it after its answer, as moto does, may do both in one step: so the answer is
+    // looked at first, and once more.
     let mut answer = std::pin::pin!(sender.send_request(request));
     tokio::select! {
         biased;

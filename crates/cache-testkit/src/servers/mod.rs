@@ -1,14 +1,15 @@
 //! Real servers for tests, on free loopback ports, and a proxy that puts faults before one.
 //!
 //! - [`SeaweedFs`] is an S3 store that checks signatures.
-//! - [`Moto`] is a second, independent implementation of S3 that follows the answers of AWS closely and checks no
-//!   signature: a test of credentials says nothing there.
+//! - [`Moto`] is a second, independent implementation of S3 that follows the answers of AWS closely
+//!   and checks no signature: a test of credentials says nothing there.
 //! - [`Kubo`] is an IPFS node, alone or in a private swarm.
 //! - [`StorachaService`] is the upload service of Storacha, in memory.
 //! - [`FaultProxy`] stands before any of them, and logs every request.
 //!
-//! A server is ended by its process id when its value is dropped, also by a panic. Where its program is missing, the
-//! test says so and is skipped; with `PEERCACHE_TEST_REQUIRE=all`, as in CI, it fails.
+//! A server is ended by its process id when its value is dropped, also by a panic. Where its
+//! program is missing, the test says so and is skipped; with `PEERCACHE_TEST_REQUIRE=all`, as in
+//! CI, it fails.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), peercache_testkit::servers::ServerError> {

@@ -18,8 +18,8 @@ const PROGRAM: Program = Program {
     install: "run `cargo xtask prepare moto`",
 };
 
-/// A moto server of a test's own. It keeps its objects in memory, follows the answers of AWS closely, and **checks no
-/// signature**: any credentials are right.
+/// A moto server of a test's own. It keeps its objects in memory, follows the answers of AWS
+/// closely, and **checks no signature**: any credentials are right.
 #[derive(Debug)]
 pub struct Moto {
     // Held for its end.
@@ -28,12 +28,13 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// Starts it and makes [`Moto::bucket`]. `None`: the program is missing, which was said, and the test may skip.
+    /// Starts it and makes [`Moto::bucket`]. `None`: the program is missing, which was said, and
+    /// the test may skip.
     ///
     /// # Errors
     ///
-    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of its log when it
-    /// does not answer, and what the machine denies: files, ports, processes.
+    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of
+    /// its log when it does not answer, and what the machine denies: files, ports, processes.
     pub async fn start() -> Result<Option<Self>, ServerError> {
         let Some(program) = PROGRAM.find()? else { return Ok(None) };
         persistently(|| Self::start_once(&program)).await.map(Some)
@@ -81,8 +82,8 @@ impl Moto {
     }
 }
 
-/// xtask installs into a folder of its own, programs in its `bin/`: Python must be told of it. One that is installed
-/// on the system has no package beside `bin/`.
+/// xtask installs into a folder of its own, programs in its `bin/`: Python must be told of it. One
+/// that is installed on the system has no package beside `bin/`.
 fn modules(program: &Path) -> Option<OsString> {
     let dir: PathBuf = program.parent()?.parent()?.to_owned();
     dir.join("moto").is_dir().then(|| dir.into_os_string())

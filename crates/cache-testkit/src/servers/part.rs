@@ -16,8 +16,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The one that its variable names, else the one of the search path. `None`: it is missing, which was said, and
-    /// the test may skip.
+    /// The one that its variable names, else the one of the search path. `None`: it is missing,
+    /// which was said, and the test may skip.
     pub(super) fn find(self) -> Result<Option<PathBuf>, ServerError> {
         let named = std::env::var_os(self.variable).filter(|value| !value.is_empty()).map(PathBuf::from);
         let path = std::env::var_os("PATH").unwrap_or_default();

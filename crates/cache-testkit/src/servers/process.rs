@@ -118,8 +118,8 @@ where
     }
 }
 
-/// `N` loopback ports that were free just now, each another. Whoever takes one before the server does makes it end,
-/// and it is started again on others.
+/// `N` loopback ports that were free just now, each another. Whoever takes one before the server
+/// does makes it end, and it is started again on others.
 pub(super) fn free_ports<const N: usize>() -> Result<[u16; N], ServerError> {
     let error = ServerError::io;
     let mut held = Vec::with_capacity(N);

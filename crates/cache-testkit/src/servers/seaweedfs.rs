@@ -31,7 +31,8 @@ pub struct SeaweedFs {
     ports: Ports,
 }
 
-/// Each of its four servers has a port for HTTP and one for gRPC. All are named: its defaults are fixed numbers.
+/// Each of its four servers has a port for HTTP and one for gRPC. All are named: its defaults are
+/// fixed numbers.
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     master: [u16; 2],
@@ -47,8 +48,8 @@ impl SeaweedFs {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of its log when it
-    /// does not answer, and what the machine denies: files, ports, processes.
+    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of
+    /// its log when it does not answer, and what the machine denies: files, ports, processes.
     pub async fn start() -> Result<Option<Self>, ServerError> {
         let Some(program) = PROGRAM.find()? else { return Ok(None) };
         persistently(|| Self::start_once(&program)).await.map(Some)
@@ -78,7 +79,8 @@ impl SeaweedFs {
             .await
     }
 
-    /// Makes another bucket, ready for writes. Names have at least three letters; one that exists stays.
+    /// Makes another bucket, ready for writes. Names have at least three letters; one that exists
+    /// stays.
     ///
     /// # Errors
     ///
@@ -134,7 +136,8 @@ impl SeaweedFs {
         self.process.kill();
     }
 
-    /// Starts it again after [`SeaweedFs::kill`], on the same ports and with the objects that it had.
+    /// Starts it again after [`SeaweedFs::kill`], on the same ports and with the objects that it
+    /// had.
     ///
     /// # Errors
     ///
@@ -146,7 +149,8 @@ impl SeaweedFs {
     }
 }
 
-/// A bucket is a folder of the filer. Writing one object lets it make the volumes now, not in a test's first write.
+/// A bucket is a folder of the filer. Writing one object lets it make the volumes now, not in a
+/// test's first write.
 async fn make_bucket(filer: SocketAddr, name: &str) -> Result<(), ServerError> {
     let path = format!("/buckets/{name}/");
     let made = ask(filer, Method::POST, &path, b"").await?;
@@ -189,7 +193,8 @@ fn command(program: &Path, dir: &Path, ports: Ports) -> Command {
     }
     command.arg(format!("-s3.config={}", dir.join("s3.json").display()));
     // Volumes are of 64 MiB, since its default asks the disk for room that tests do not need.
-    // Its default refuses to write once less than 1 % of the disk is free, which on a large disk is gigabytes.
+    // Its default refuses to write once less than 1 % of the disk is free, which on a large disk is
+    // gigabytes.
     command.args(["-master.volumeSizeLimitMB=64", "-volume.max=40", "-volume.minFreeSpace=256MiB"]);
     command
 }

@@ -17,8 +17,8 @@ const PROGRAM: Program = Program {
     install: "run `cargo xtask prepare storacha`, which needs Node.js",
 };
 
-/// An upload service of a test's own, version 2.8.4 of `@storacha/upload-api`. It keeps everything in memory; its
-/// storage nodes listen on loopback too.
+/// An upload service of a test's own, version 2.8.4 of `@storacha/upload-api`. It keeps everything
+/// in memory; its storage nodes listen on loopback too.
 #[derive(Debug)]
 pub struct StorachaService {
     process: Process,
@@ -31,8 +31,8 @@ impl StorachaService {
     ///
     /// # Errors
     ///
-    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of its log when it
-    /// does not answer, and what the machine denies: files, ports, processes.
+    /// [`ServerError::Missing`] where skipping is forbidden, [`ServerError::Start`] with the end of
+    /// its log when it does not answer, and what the machine denies: files, ports, processes.
     pub async fn start() -> Result<Option<Self>, ServerError> {
         let Some(program) = PROGRAM.find()? else { return Ok(None) };
         persistently(|| Self::start_once(&program)).await.map(Some)

@@ -9,7 +9,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::Response;
 use http_body_util::BodyExt;
-use peercache::{BackendInfo, Cache, CacheBackend, Entry, Error, Key, Memory, async_trait};
+use peercache::backend::{BackendInfo, async_trait};
+use peercache::{Cache, CacheBackend, Entry, Error, Key, Memory};
 use peercache_github::{GitHubCache, MAX_REPRESENTATION_BYTES};
 
 use crate::support::{HIT, Origin, REVALIDATED, Rig, STORED, collect, raw_origin, request};
@@ -200,7 +201,7 @@ impl CacheBackend for Lying {
         self.inner.close().await
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         self.inner.fleet()
     }
 }

@@ -259,7 +259,7 @@ impl CacheBackend for PublicOnly {
         Ok(())
     }
 
-    fn fleet(&self) -> Option<&dyn peercache::Fleet> {
+    fn fleet(&self) -> Option<&dyn peercache::backend::Fleet> {
         None
     }
 }

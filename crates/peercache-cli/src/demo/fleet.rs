@@ -9,8 +9,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::runners::Runners;
+use crate::args::ServerArgs;
 use crate::ask;
-use crate::cli::ServerArgs;
 use crate::exit::Failure;
 
 /// One run of all jobs.

@@ -1,12 +1,14 @@
-//! `peercache demo`: the same CI jobs without a cache, with a cache per token, and with peercache, counted and
-//! judged by the origin itself.
+//! `peercache demo`: the same CI jobs without a cache, with a cache per token, and with peercache,
+//! counted and judged by the origin itself.
 //!
-//! The jobs have a token each, as in GitHub Actions, and work on public and private repositories that change
-//! meanwhile. The host and each job's runner are processes of their own; the jobs talk HTTP to them.
+//! The jobs have a token each, as in GitHub Actions, and work on public and private repositories
+//! that change meanwhile. The host and each job's runner are processes of their own; the jobs talk
+//! HTTP to them.
 
 mod corpus;
 mod fleet;
 mod process;
+mod results;
 mod runners;
 mod table;
 
@@ -14,51 +16,12 @@ use std::time::Duration;
 
 use peercache_fakehub::FakeHubArgs;
 use peercache_fakehub::workload::{Options, Tally, Workload};
-use serde::Serialize;
 
 use self::fleet::Run;
-use crate::cli::DemoArgs;
+use self::results::{Results, Side};
+use crate::args::DemoArgs;
 use crate::exit::{Exit, Failure};
 use crate::output;
-
-/// What the demo measured.
-#[derive(Debug, Serialize)]
-pub(crate) struct Results {
-    traffic: String,
-    seed: u64,
-    jobs: u32,
-    repositories: u32,
-    private_repositories: u32,
-    without: Side,
-    per_token: Side,
-    with: Side,
-    /// Processes of runners, one for each job and one for the poller, besides the anchor.
-    runners: usize,
-    /// Of those, the ones that were connected with a peer when their job was done.
-    connected_runners: usize,
-    /// Answers that a runner made of what another machine had put.
-    peer_hits: usize,
-}
-
-/// One run of all jobs, as the origin counted it.
-#[derive(Debug, Serialize)]
-pub(crate) struct Side {
-    requests: u64,
-    calls: u64,
-    charged: u64,
-    not_modified: u64,
-    /// Share of the charged calls of the jobs without a cache that went away.
-    charged_saved: f64,
-    /// Share of the jobs' requests that never reached the origin.
-    not_sent: f64,
-    /// Bodies that the origin would not have given that token at that time.
-    leaks: u64,
-    too_old: u64,
-    /// Errors that the origin would not have given, bodies that it never had, requests without an answer.
-    wrong: u64,
-    p50_us: f64,
-    p99_us: f64,
-}
 
 /// Runs the origin of tests, until SIGTERM or SIGINT.
 pub(crate) async fn fakehub(args: FakeHubArgs) -> Result<Exit, Failure> {

@@ -21,8 +21,8 @@ pub(crate) struct Process {
     said: String,
 }
 
-/// Settings of whoever runs the demo are not the demo's: neither his cache's nor those that a job of GitHub
-/// Actions has.
+/// Settings of whoever runs the demo are not the demo's: neither his cache's nor those that a job
+/// of GitHub Actions has.
 fn is_a_setting(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| {
         name.starts_with("CACHE_") || name.starts_with("GITHUB_EVENT_") || name == "IPFS_ACCELERATE_CACHE_DIR"

@@ -1,5 +1,5 @@
-//! The demo's machines: a host that is the anchor, and for each job a runner of its own, which only dials
-//! out, starts with an empty directory and goes when its job is done.
+//! The demo's machines: a host that is the anchor, and for each job a runner of its own, which only
+//! dials out, starts with an empty directory and goes when its job is done.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,8 @@ impl Runners {
     }
 }
 
-/// The address on this machine of the node that printed `said`: machines without a network have no other.
+/// The address on this machine of the node that printed `said`: machines without a network have no
+/// other.
 fn on_loopback(said: &str) -> Option<String> {
     let said: Value = serde_json::from_str(said).ok()?;
     let address = said["peers"]["addresses"].get(0)?.as_str()?;

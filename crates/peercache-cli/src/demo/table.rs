@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Results, Side};
+use super::results::{Results, Side};
 
 /// One column for each way to run the jobs, and below it what that saved.
-pub(crate) fn render(results: &Results) -> String {
+pub(super) fn render(results: &Results) -> String {
     let sides = [&results.without, &results.per_token, &results.with];
     let mut text = format!(
         "{} jobs with a token each, {} repositories of which {} are private, seed {}; with peercache each job on a\n\

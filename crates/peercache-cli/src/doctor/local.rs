@@ -1,8 +1,10 @@
-//! The local store: where it is, on what, how much room there is, and whether a value survives in it.
+//! The local store: where it is, on what, how much room there is, and whether a value survives in
+//! it.
 
 use std::path::Path;
 
-use peercache::{BackendName, Config};
+use peercache::Config;
+use peercache::config::BackendName;
 
 use super::finding::Finding;
 use super::{settings, tiers};

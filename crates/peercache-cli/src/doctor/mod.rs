@@ -1,8 +1,8 @@
 //! `peercache doctor`: what works, what does not, why, and the line that mends it.
 //!
-//! Each check does what it names with the parts that the other commands use: it opens the tier, stores a
-//! value and reads it again, dials the peer, asks the origin. A check whose subject cannot be reached
-//! because another check failed is not run, so that one fault has one finding.
+//! Each check does what it names with the parts that the other commands use: it opens the tier,
+//! stores a value and reads it again, dials the peer, asks the origin. A check whose subject cannot
+//! be reached because another check failed is not run, so that one fault has one finding.
 
 mod clients;
 mod container;
@@ -14,14 +14,16 @@ mod server;
 mod settings;
 mod tiers;
 
-use peercache::{BackendName, Config};
+use peercache::Config;
+use peercache::config::BackendName;
 use serde_json::json;
 
 use self::container::Container;
 use self::finding::{Finding, Status};
-use crate::cli::DoctorArgs;
+use crate::args::DoctorArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::{self, on_one_line};
+use crate::output;
+use crate::plain::on_one_line;
 
 /// Runs every check. Exit code 0 if none failed, 1 if one did.
 pub(crate) async fn run(args: DoctorArgs, json: bool) -> Result<Exit, Failure> {

@@ -4,7 +4,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use peercache::{BackendName, Config};
+use peercache::Config;
+use peercache::config::BackendName;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
@@ -16,7 +17,8 @@ use super::settings;
 /// How long a name may take to resolve, and a host to accept a connection.
 const RESOLVE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
-/// How long the addresses may take to become members, or to say why not, and how often that is looked at.
+/// How long the addresses may take to become members, or to say why not, and how often that is
+/// looked at.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -68,7 +70,8 @@ pub(super) async fn check(
     report.connected > 0
 }
 
-/// What the node reports once each address that it dials has answered or failed, or when they had their time.
+/// What the node reports once each address that it dials has answered or failed, or when they had
+/// their time.
 async fn settled(peers: &peercache::Peers) -> peercache::backend::peers::PeersReport {
     let began = Instant::now();
     loop {

@@ -69,7 +69,8 @@ struct Answer {
 /// The key that tokens are named with in the store. This cache has no tier, so nothing is named.
 const NAMES_NO_TOKEN: [u8; 32] = [0; 32];
 
-/// What the origin says about its limits, which costs none of them, asked through the proxy's own client.
+/// What the origin says about its limits, which costs none of them, asked through the proxy's own
+/// client.
 async fn ask(upstream: &str) -> Result<(Answer, Value), Finding> {
     let broken = |found: String| Finding::failed(CHECK, found, "correct CACHE_UPSTREAM");
     let cache = Cache::builder().build().map_err(|error| broken(error.to_string()))?;
@@ -100,8 +101,8 @@ async fn ask(upstream: &str) -> Result<(Answer, Value), Finding> {
     Ok((answer, serde_json::from_slice(&body).unwrap_or_default()))
 }
 
-/// The token that clients use for this origin, and the variable that it is in. One of github.com goes
-/// nowhere else.
+/// The token that clients use for this origin, and the variable that it is in. One of github.com
+/// goes nowhere else.
 fn token(upstream: &str) -> Option<(&'static str, String)> {
     let is_github = upstream.trim_end_matches('/') == "https://api.github.com";
     let names = match is_github {

@@ -4,8 +4,8 @@ use peercache::Config;
 use serde_json::Value;
 
 use super::finding::Finding;
+use crate::args::ServerArgs;
 use crate::ask::{self, Unanswered};
-use crate::cli::ServerArgs;
 
 /// The statistics of the server that the settings name, or of the one at the usual address.
 pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) -> Option<Value> {

@@ -1,8 +1,8 @@
 //! A tier of the chain, exercised alone: a value is put, found by another opening, and removed.
 
-use peercache::{
-    BackendName, Cache, Config, ConfigError, ErrorKind, Key, Outcome, PutOutcome, Skip, TierPut, Ttl,
-};
+use peercache::chain::{Outcome, Skip, TierPut};
+use peercache::config::BackendName;
+use peercache::{Cache, Config, ConfigError, ErrorKind, Key, PutOutcome, Ttl};
 
 use super::finding::Finding;
 use super::settings;

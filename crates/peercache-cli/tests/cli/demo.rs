@@ -19,8 +19,8 @@ fn demo_saves_more_than_a_cache_per_token_and_leaks_nothing() {
         assert_eq!(side["requests"], results["without"]["requests"], "{results}");
     }
     let share = |side: &str, what: &str| results[side][what].as_f64().unwrap();
-    // Calls that are confirmed by a 304 are sent and not charged; public answers are shared without asking only where
-    // that is set for an origin that is not github.com.
+    // Calls that are confirmed by a 304 are sent and not charged; public answers are shared without
+    // asking only where that is set for an origin that is not github.com.
     assert!(share("with", "charged_saved") > 2.0 * share("per_token", "charged_saved"), "{results}");
     assert!(results["with"]["charged"].as_u64().unwrap() > 0, "somebody has to ask first: {results}");
     assert_eq!(results["without"]["calls"], results["without"]["requests"]);

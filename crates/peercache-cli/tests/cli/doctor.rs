@@ -1,5 +1,5 @@
-//! `peercache doctor`: faults are planted one at a time; it names that one and no other, and with none
-//! planted it is green.
+//! `peercache doctor`: faults are planted one at a time; it names that one and no other, and with
+//! none planted it is green.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
@@ -96,7 +96,8 @@ impl Machine {
         Report { report, code: output.status.code().unwrap() }
     }
 
-    /// Expects this check to fail, no other, and no warning; gives what was found with cause and remedy.
+    /// Expects this check to fail, no other, and no warning; gives what was found with cause and
+    /// remedy.
     fn fails(&self, check: &str) -> String {
         let found = self.doctor();
         assert_eq!(found.named("failed"), [check], "{}", found.report);

@@ -62,7 +62,8 @@ impl Gh {
     }
 }
 
-/// Forwards connections on a new unix socket to `url`: how `gh` reaches the origin without peercache.
+/// Forwards connections on a new unix socket to `url`: how `gh` reaches the origin without
+/// peercache.
 fn forwarder(dir: &Path, url: &str) -> PathBuf {
     let path = dir.join("direct.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -168,8 +169,8 @@ fn the_second_run_is_served_from_the_cache() {
     for (read, first) in reads.iter().zip(&first) {
         assert_same(&read.target, first, &both.through.api(read));
     }
-    // What the origin lets nobody store is asked for again, and so is what changes while it is looked at, which is
-    // confirmed without a charge; all the rest must not be.
+    // What the origin lets nobody store is asked for again, and so is what changes while it is
+    // looked at, which is confirmed without a charge; all the rest must not be.
     let log = read_log(&both.log);
     let again = &log[asked.len()..];
     let mut served = 0;

@@ -1,6 +1,7 @@
 //! The binary as its users meet it: real processes, real sockets, the real `gh`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
+mod action;
 mod build_cache;
 mod completions;
 mod concurrency;

@@ -23,12 +23,14 @@ fn what_one_machine_puts_another_gets() {
     let got = json(&other.run(&["--json", "get", "k"], b""));
     assert_eq!((&got["value"], &got["tier"]), (&"from one".into(), &"sealed(peers)".into()));
 
-    // Whoever comes later than the one that put it is gone finds it too; large values travel in parts.
+    // Whoever comes later than the one that put it is gone finds it too; large values travel in
+    // parts.
     let large: Vec<u8> = (0..9_000_000_u32).map(|n| (n / 251 + n % 251) as u8).collect();
     assert_eq!(stderr(&one.run(&["put", "large", "--ttl", "600"], &large)), "");
     assert!(Machine::leaf(&anchor).run(&["get", "large"], b"").stdout == large);
 
-    // On the anchor's own machine, the same settings as the server's: neither its port nor its name is taken.
+    // On the anchor's own machine, the same settings as the server's: neither its port nor its name
+    // is taken.
     let beside = json(&anchor.run(&["--json", "get", "k"], b""));
     assert_eq!(beside["value"], "from one");
     assert_eq!(stderr(&anchor.run(&["put", "k2", "--ttl", "600"], b"from the host")), "");
@@ -148,7 +150,7 @@ fn a_server_without_peers_says_what_to_set() {
     let server = Server::serve(plain.path(), NOWHERE, &[]);
     let output = run(peercache(&["peers", "--url", &server.url]), b"");
     assert_eq!(output.status.code(), Some(2));
-    assert_snapshot!(stderr(&output), @"peercache: that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/settings.md) and start it again");
+    assert_snapshot!(stderr(&output), @"peercache: that server has no peers in its chain; set CACHE_BOOTSTRAP_PEERS or CACHE_LISTEN_PORT (see docs/reference/settings.md) and start it again");
     assert_eq!(server.printed.len(), 1, "{:?}", server.printed);
 }
 
@@ -192,7 +194,7 @@ fn mistake(machine: &Machine, args: &[&str]) -> String {
 fn mistakes_say_what_to_do() {
     let serve = ["serve", "--listen", "127.0.0.1:0"];
     assert_snapshot!(mistake(&Machine::new(&[("CACHE_ROLE", "server")]), &serve), @r#"peercache: CACHE_ROLE="server": there is no such role; give anchor, leaf or auto"#);
-    assert_snapshot!(mistake(&Machine::new(&[("CACHE_BOOTSTRAP_PEERS", "172.17.0.1:9100")]), &serve), @r#"peercache: CACHE_BOOTSTRAP_PEERS="172.17.0.1:9100": not usable: "172.17.0.1:9100" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100, /dns/HOST/tcp/9100 or /dnsaddr/HOST, each with or without /p2p/ID at its end"#);
+    assert_snapshot!(mistake(&Machine::new(&[("CACHE_BOOTSTRAP_PEERS", "172.17.0.1:9100")]), &serve), @r#"peercache: CACHE_BOOTSTRAP_PEERS="172.17.0.1:9100": not usable: "172.17.0.1:9100" (this is no address of a peer); write /ip4/172.17.0.1/tcp/9100, /ip6/fd00::1/tcp/9100, /dns4/mcp-server/tcp/9100, /dns6/HOST/tcp/9100 or /dns/HOST/tcp/9100, each with or without /p2p/ID at its end"#);
     assert_snapshot!(mistake(&Machine::new(&[("CACHE_SECRET", ""), ("CACHE_ENABLE_P2P", "true")]), &serve), @"peercache: CACHE_SECRET: peers share entries with other machines, and there is no secret to seal them with; make one with `peercache keygen` and give it to every machine as CACHE_SECRET, or set CACHE_BACKEND=memory,disk to do without peers (CACHE_INSECURE_PLAINTEXT=true shares in clear, with whoever can reach the port)");
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

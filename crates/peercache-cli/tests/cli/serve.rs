@@ -100,7 +100,7 @@ fn settings_of_the_github_cache_reach_the_server() {
     let message = stderr(&refused);
     assert!(!refused.status.success() && message.contains("policy.toml"), "{message}");
     assert!(
-        message.contains("does not begin with a slash") && message.contains("docs/serve.md"),
+        message.contains("does not begin with a slash") && message.contains("docs/reference/proxy.md"),
         "{message}"
     );
 }

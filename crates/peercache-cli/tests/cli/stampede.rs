@@ -1,4 +1,5 @@
-//! A stampede: a whole fleet asks for what nobody has, at the same moment, each runner a process of its own.
+//! A stampede: a whole fleet asks for what nobody has, at the same moment, each runner a process of
+//! its own.
 
 use std::sync::{Arc, Barrier};
 
@@ -9,7 +10,8 @@ use crate::serve::{post, storable_target};
 use crate::support::{Server, corpus, get, peercache, read_log, run};
 
 const RUNNERS: usize = 20;
-/// All ask before the first one has its answer; a runner waits four times as long for another one's load.
+/// All ask before the first one has its answer; a runner waits four times as long for another one's
+/// load.
 const ORIGIN_TAKES: &str = r#"{"millis":500,"count":1000}"#;
 
 /// What became of the leases that this runner asked for.

@@ -7,7 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that is expected to work: generous, since two slow cores share many processes.
+/// How long anything may take that is expected to work: generous, since two slow cores share many
+/// processes.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// What a program that has ended left behind.
@@ -36,7 +37,8 @@ impl Output {
     }
 }
 
-/// Runs `command` to its end with `input` on standard input. Past `limit` it is killed and the test fails.
+/// Runs `command` to its end with `input` on standard input. Past `limit` it is killed and the test
+/// fails.
 #[track_caller]
 pub(crate) fn run_within(mut command: Command, input: &[u8], limit: Duration) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -105,8 +107,8 @@ pub(crate) fn eventually<T>(what: &str, limit: Duration, mut ready: impl FnMut()
     }
 }
 
-/// A process that runs until it is dropped or killed, and writes to a file. The kernel ends it when the thread
-/// that started it ends, however that happens.
+/// A process that runs until it is dropped or killed, and writes to a file. The kernel ends it when
+/// the thread that started it ends, however that happens.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     child: Child,
@@ -158,8 +160,8 @@ impl Drop for Daemon {
     }
 }
 
-/// The same command, ended by the kernel when the thread that starts it ends: also when the whole test is killed.
-/// Its environment is what was set for it, nothing of ours.
+/// The same command, ended by the kernel when the thread that starts it ends: also when the whole
+/// test is killed. Its environment is what was set for it, nothing of ours.
 pub(crate) fn leashed(command: &Command) -> Command {
     let mut leashed = Command::new("setpriv");
     leashed.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args()).env_clear();

@@ -1,4 +1,5 @@
-//! An anchor that is cut off, and a runner that is killed: by dropped packets and SIGKILL, as in the wild.
+//! An anchor that is cut off, and a runner that is killed: by dropped packets and SIGKILL, as in
+//! the wild.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use crate::member::REJOIN;
 /// The most that a read may take while nobody answers: its budget, and what two busy cores add.
 const MUCH: Duration = Duration::from_secs(5);
 const ENTRIES: u64 = 1000;
-/// Within how long of the network's return a job is a member again: it dials an anchor that it knows at least every
-/// two seconds.
+/// Within how long of the network's return a job is a member again: it dials an anchor that it
+/// knows at least every two seconds.
 const MEMBER_AGAIN: Duration = Duration::from_secs(5);
 
 #[test]

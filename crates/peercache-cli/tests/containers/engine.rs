@@ -1,5 +1,5 @@
-//! A private Docker engine: its network, processes and mounts are in namespaces of their own, so nothing of this
-//! machine is touched, and one kill ends the daemon with every container.
+//! A private Docker engine: its network, processes and mounts are in namespaces of their own, so
+//! nothing of this machine is touched, and one kill ends the daemon with every container.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ use crate::namespace::Namespace;
 use crate::tools::Tools;
 
 const PREFIX: &str = "peercache-engine-";
-/// Names are looked up and addresses given out inside the engine's own namespace: these collide with nobody's.
+/// Names are looked up and addresses given out inside the engine's own namespace: these collide
+/// with nobody's.
 const BRIDGE: &str = "172.30.0.1/24";
 /// The host's address on the engine's default bridge.
 pub(crate) const GATEWAY: &str = "172.30.0.1";
@@ -95,8 +96,8 @@ impl Engine {
         run(self.client(args), b"").ok(&format!("docker {}", args.join(" "))).text()
     }
 
-    /// A user-defined network, in which containers have names. Returns its own name; the host's address on it is
-    /// its first.
+    /// A user-defined network, in which containers have names. Returns its own name; the host's
+    /// address on it is its first.
     pub(crate) fn network(&self) -> String {
         let number = self.networks.fetch_add(1, Ordering::Relaxed) + 1;
         let (name, gateway) = (format!("network-{number}"), format!("172.31.{number}.1"));
@@ -115,8 +116,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // The daemon is the first process of its process namespace: with it, every container ends, and when the
-        // parent has seen its end, the last of them is gone.
+        // The daemon is the first process of its process namespace: with it, every container ends,
+        // and when the parent has seen its end, the last of them is gone.
         if let Some(first) = only_child(self.daemon.id()) {
             // It may have ended already.
             let _ = rustix::process::kill_process(first, rustix::process::Signal::KILL);
@@ -155,7 +156,8 @@ fn lock_of(dir: &Path) -> PathBuf {
     dir.join("lock")
 }
 
-/// Removes what killed runs left: their processes and mounts are gone with their namespaces, files and cgroups stay.
+/// Removes what killed runs left: their processes and mounts are gone with their namespaces, files
+/// and cgroups stay.
 fn sweep() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
@@ -172,7 +174,8 @@ fn sweep() {
     }
 }
 
-/// Removes the groups called `name`, one of each controller where the controllers have trees of their own.
+/// Removes the groups called `name`, one of each controller where the controllers have trees of
+/// their own.
 fn remove_cgroups(name: &str) {
     let root = Path::new("/sys/fs/cgroup");
     let controllers = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());

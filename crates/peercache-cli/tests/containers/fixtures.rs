@@ -31,7 +31,8 @@ fn process(name: &str, namespace: &Rc<Namespace>, binary: &Path, dir: &Path) -> 
 }
 
 fn container(engine: &Rc<Engine>, name: &str, options: &[&str]) -> Container {
-    // A name, and the address of a published port, are no addresses of the container: it has to be told of them.
+    // A name, and the address of a published port, are no addresses of the container: it has to be
+    // told of them.
     let listen = format!("0.0.0.0:{PORT}");
     let serve = ["serve", "--listen", &listen, "--host", "mcp-server", "--host", GATEWAY];
     engine.container(name, &[&["--env", "CACHE_DIR=/cache"], options].concat(), &serve)

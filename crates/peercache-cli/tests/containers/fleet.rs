@@ -1,4 +1,5 @@
-//! Fleets in the three layouts that users run: an anchor on port 9100, a process on the host, and runners.
+//! Fleets in the three layouts that users run: an anchor on port 9100, a process on the host, and
+//! runners.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};

@@ -4,7 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use peercache::{Cache, Key, Outcome, Ttl};
+use peercache::chain::Outcome;
+use peercache::{Cache, Key, Ttl};
 use serde_json::{Value, json};
 
 use crate::command::leashed;

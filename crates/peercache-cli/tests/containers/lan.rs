@@ -1,4 +1,5 @@
-//! A local network: hosts on one switch that hear each other's multicasts. Each is a network namespace.
+//! A local network: hosts on one switch that hear each other's multicasts. Each is a network
+//! namespace.
 
 use std::path::Path;
 use std::rc::Rc;

@@ -1,7 +1,8 @@
-//! Fleets as their users run them: containers on a real Docker engine, and hosts behind address translation.
+//! Fleets as their users run them: containers on a real Docker engine, and hosts behind address
+//! translation.
 //!
-//! Everything happens in namespaces that the test made. Where no engine can be had, namespaces stand in for
-//! containers, and the tests say so.
+//! Everything happens in namespaces that the test made. Where no engine can be had, namespaces
+//! stand in for containers, and the tests say so.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 

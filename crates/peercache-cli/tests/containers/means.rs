@@ -37,7 +37,8 @@ impl Means {
         }
     }
 
-    /// The programs for namespaces and the binary to run in them; nothing where the test has to be skipped.
+    /// The programs for namespaces and the binary to run in them; nothing where the test has to be
+    /// skipped.
     pub(crate) fn for_namespaces() -> Option<(Tools, PathBuf)> {
         let tools = Tools::new(variable("PEERCACHE_TEST_DOCKERD").as_deref());
         if let Some(reason) = tools.lacks() {

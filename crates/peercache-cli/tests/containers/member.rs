@@ -25,7 +25,8 @@ pub(crate) struct Member {
 pub(crate) enum Wire {
     /// By taking the container out of this network, and putting it back.
     Network(Container, String),
-    /// By dropping what goes to and comes from the anchor's port, in this network: for everyone there.
+    /// By dropping what goes to and comes from the anchor's port, in this network: for everyone
+    /// there.
     Port(Rc<Namespace>),
     /// By dropping everything from and to this runner, at this router.
     Runner(Rc<Namespace>, u8),

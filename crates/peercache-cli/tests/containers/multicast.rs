@@ -69,7 +69,8 @@ fn nodes_on_one_network_find_each_other_by_multicast() {
     let known = leaf.ask("peers")["bootstrap"].clone();
     assert!(known.as_array().unwrap().iter().all(|it| it["found"] == true), "{known}");
 
-    // What one puts another gets; each step of a job is a node of its own, which has to find them first.
+    // What one puts another gets; each step of a job is a node of its own, which has to find them
+    // first.
     anchor.put("of-anchor", "made beside the anchor");
     let got = leaf.get("of-anchor");
     assert_eq!(got.hit(), Some(("made beside the anchor", "sealed(peers)")), "{}", got.answer);

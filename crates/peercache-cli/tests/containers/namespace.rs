@@ -1,4 +1,5 @@
-//! Network namespaces: hosts of their own on this machine, without names that could collide or be left behind.
+//! Network namespaces: hosts of their own on this machine, without names that could collide or be
+//! left behind.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +16,8 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// A new one, with nothing in its network but a loopback interface that is up. `dir` is for its log.
+    /// A new one, with nothing in its network but a loopback interface that is up. `dir` is for its
+    /// log.
     pub(crate) fn new(tools: &Tools, dir: &Path, name: &str) -> Rc<Self> {
         let mut command = tools.command("unshare");
         command.args([

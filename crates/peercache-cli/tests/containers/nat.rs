@@ -1,5 +1,5 @@
-//! A host, and runners behind network address translation: nobody can dial a runner, and a runner reaches nobody but
-//! the host. Each is a network namespace.
+//! A host, and runners behind network address translation: nobody can dial a runner, and a runner
+//! reaches nobody but the host. Each is a network namespace.
 
 use std::path::Path;
 use std::rc::Rc;

@@ -15,7 +15,8 @@ pub(crate) type Settings = Vec<(String, String)>;
 /// What tests do with a member, wherever it runs.
 pub(crate) trait Node: std::fmt::Debug {
     fn name(&self) -> &str;
-    /// Runs `peercache ARGS` beside the serving process, as a job's step does. Past `limit` the test fails.
+    /// Runs `peercache ARGS` beside the serving process, as a job's step does. Past `limit` the
+    /// test fails.
     fn step_within(&self, args: &[&str], input: &[u8], limit: Duration) -> Output;
     /// What the serving process wrote.
     fn logs(&self) -> String;

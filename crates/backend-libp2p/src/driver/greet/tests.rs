@@ -16,7 +16,6 @@ fn key(network: u8, writer: Option<u8>, id: u8) -> NetworkKey {
 fn greeting(key: &NetworkKey, nonce: u8) -> Greeting {
     Greeting {
         role: Role::Anchor,
-        weight: 100,
         nonce: [nonce; 32],
         instance: 5,
         removals_since: None,

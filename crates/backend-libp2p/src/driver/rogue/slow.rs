@@ -29,7 +29,8 @@ async fn hit(small: &mut Stream, req: u64) -> usize {
     }
 }
 
-/// Reads a chunk of the bulk lane: the length of its message, where it is the first one, and its own.
+/// Reads a chunk of the bulk lane: the length of its message, where it is the first one, and its
+/// own.
 async fn chunk(bulk: &mut Stream) -> (usize, usize) {
     let (length, _message, whole) = (number(bulk).await, number(bulk).await, number(bulk).await);
     bulk.read_exact(&mut vec![0; length]).await.unwrap();

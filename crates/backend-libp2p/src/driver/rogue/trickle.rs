@@ -9,8 +9,9 @@ use super::slow::get;
 use super::*;
 use crate::Limits;
 
-/// Reads at most a kilobyte a second, from each lane a half, and goes on asking for what is large. Ends with the
-/// connection, and gives what the memory was at its highest, in KiB, and the most that waited to be sent, in bytes.
+/// Reads at most a kilobyte a second, from each lane a half, and goes on asking for what is large.
+/// Ends with the connection, and gives what the memory was at its highest, in KiB, and the most
+/// that waited to be sent, in bytes.
 async fn trickle(victim: &Peers, (mut small, mut bulk): (Stream, Stream), keys: &[Key]) -> (u64, usize) {
     const PIECE: usize = 50;
     let (mut most, mut waited) = (0, 0);
@@ -27,7 +28,8 @@ async fn trickle(victim: &Peers, (mut small, mut bulk): (Stream, Stream), keys: 
         }
         most = most.max(resident_kib(std::process::id()).unwrap());
         waited = waited.max(victim.report().unsent_bytes);
-        // Ten pieces from each lane in a second of real time: that rate is what is tried, over real sockets.
+        // Ten pieces from each lane in a second of real time: that rate is what is tried, over real
+        // sockets.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     unreachable!("it asks for ever");

@@ -1,7 +1,9 @@
-//! Multicast DNS: whoever is found is dialled like a bootstrap address, for as long as its records last.
+//! Multicast DNS: whoever is found is dialled like a bootstrap address, for as long as its records
+//! last.
 //!
-//! All programs with libp2p answer under one name, so others than nodes of this network are found too, and
-//! anybody in the local network can say anything. What is found has to prove itself like everyone else.
+//! All programs with libp2p answer under one name, so others than nodes of this network are found
+//! too, and anybody in the local network can say anything. What is found has to prove itself like
+//! everyone else.
 
 use libp2p::mdns::Event;
 use libp2p::{Multiaddr, PeerId};

@@ -74,7 +74,8 @@ impl Writer {
         Self { child, node: node(seed), lines }
     }
 
-    /// The next acknowledged put; `None` when the writer is gone. A line cut off by the kill is none.
+    /// The next acknowledged put; `None` when the writer is gone. A line cut off by the kill is
+    /// none.
     fn next(&mut self) -> Option<(u64, Version)> {
         loop {
             let mut line = String::new();

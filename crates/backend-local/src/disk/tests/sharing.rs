@@ -8,7 +8,8 @@ use super::*;
 async fn two_handles_agree_under_concurrent_writes() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::default());
-    // Opened before anything is written: opening sweeps files, and this clock is far ahead of theirs.
+    // Opened before anything is written: opening sweeps files, and this clock is far ahead of
+    // theirs.
     let handles = [
         Arc::new(open_with(dir.path(), 64 * MIB, &clock)),
         Arc::new(open_with(dir.path(), 64 * MIB, &clock)),

@@ -1,4 +1,5 @@
-//! The door through which the fuzzers in `fuzz/` reach the bytes of a journal. In no ordinary build.
+//! The door through which the fuzzers in `fuzz/` reach the bytes of a journal. In no ordinary
+//! build.
 
 use std::io;
 use std::sync::Arc;

@@ -1,12 +1,14 @@
 //! The journal: what waits to be written to shared tiers, on disk, so that it outlives the process.
 //!
-//! Each process appends to a segment of its own and holds a lock beside it, which the operating system
-//! releases whatever ends the process, `kill -9` included. Who opens the directory next takes over the
-//! segments whose locks are free and delivers what they hold; a live process's segment is left alone.
-//! Nothing is synced to the device: the journal survives the process, not the loss of power.
+//! Each process appends to a segment of its own and holds a lock beside it, which the operating
+//! system releases whatever ends the process, `kill -9` included. Who opens the directory next
+//! takes over the segments whose locks are free and delivers what they hold; a live process's
+//! segment is left alone. Nothing is synced to the device: the journal survives the process, not
+//! the loss of power.
 //!
-//! With a [`JournalSeal`] every record is sealed. A segment that another key sealed, or none where there
-//! is a key, is left to who can read it, and removed once nothing in it could be of use to anybody.
+//! With a [`JournalSeal`] every record is sealed. A segment that another key sealed, or none where
+//! there is a key, is left to who can read it, and removed once nothing in it could be of use to
+//! anybody.
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -32,15 +34,16 @@ pub use self::seal::{JournalSeal, MAX_JOURNAL_SEAL_BYTES};
 
 /// How large a segment becomes, unless it is set: 64 MiB.
 const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// The most segments of dead processes that are taken over when a journal is opened. More are left to
-/// those who open it later.
+/// The most segments of dead processes that are taken over when a journal is opened. More are left
+/// to those who open it later.
 const MAX_ADOPTED: usize = 64;
 
 /// A directory in which what waits to be written to shared tiers outlives this process.
 ///
-/// Give it to [`ChainBuilder::journal`](crate::ChainBuilder::journal). Several processes may share the
-/// directory; one chain takes one `Journal`. Its files are readable by this user alone. They hold keys
-/// and values as they are, unless [`Journal::open_sealed`] opened it: keep it where the disk tier is.
+/// Give it to [`ChainBuilder::journal`](crate::ChainBuilder::journal). Several processes may share
+/// the directory; one chain takes one `Journal`. Its files are readable by this user alone. They
+/// hold keys and values as they are, unless [`Journal::open_sealed`] opened it: keep it where the
+/// disk tier is.
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
@@ -67,8 +70,9 @@ pub struct JournalReport {
     pub torn: u64,
     /// Records that do not open, or are none: never delivered.
     pub refused: u64,
-    /// Segments that are not for this process to read: sealed with another secret, or in clear although
-    /// this process seals, or of a later version. They are left for as long as a removal lives.
+    /// Segments that are not for this process to read: sealed with another secret, or in clear
+    /// although this process seals, or of a later version. They are left for as long as a removal
+    /// lives.
     pub foreign: u64,
 }
 
@@ -97,14 +101,15 @@ impl Orphan {
 
     /// Removes it: everything in it is delivered, journalled anew or given up.
     pub(crate) fn remove(self) -> Result<(), Error> {
-        // The lock goes last, so that what is left after a kill between the two is a lock without a log,
-        // which the next one removes.
+        // The lock goes last, so that what is left after a kill between the two is a lock without a
+        // log, which the next one removes.
         remove(&self.log).and_then(|()| remove(&self.lock_path)).map_err(|error| failed(&self.log, error))
     }
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, which is made if it does not exist, with a segment of at most 64 MiB.
+    /// Opens the journal in `dir`, which is made if it does not exist, with a segment of at most 64
+    /// MiB.
     ///
     /// Blocks for a few file operations.
     ///
@@ -117,8 +122,8 @@ impl Journal {
 
     /// As [`Journal::open`], with every record sealed by `seal`.
     ///
-    /// What lies there in clear, or was sealed with a key that `seal` does not know, is neither read nor
-    /// delivered; it is left to who can, and counted in the report.
+    /// Segments in clear, and those sealed with a key that `seal` does not have, are neither read
+    /// nor delivered. They stay for a process that can read them, and are counted in the report.
     ///
     /// # Errors
     /// As [`Journal::open`].
@@ -126,8 +131,8 @@ impl Journal {
         Self::open_with(dir.into(), DEFAULT_MAX_BYTES, Some(seal))
     }
 
-    /// As [`Journal::open`], with a segment of at most `max_bytes`. What does not fit waits in memory
-    /// alone, and is counted in the report.
+    /// As [`Journal::open`], with a segment of at most `max_bytes`. What does not fit waits in
+    /// memory alone, and is counted in the report.
     ///
     /// # Errors
     /// As [`Journal::open`].
@@ -225,8 +230,8 @@ impl Journal {
         Ok(Some(Orphan { left, log, lock_path, _lock: lock }))
     }
 
-    /// Notes a write before it waits. `false` when it is not in the journal, because it does not fit or
-    /// the journal is closed.
+    /// Notes a write before it waits. `false` when it is not in the journal, because it does not
+    /// fit or the journal is closed.
     pub(crate) fn append(
         &self,
         tier: &str,
@@ -267,8 +272,8 @@ impl Journal {
         }
     }
 
-    /// Brings the file up to date, and leaves it to whoever opens the directory next. An empty one is
-    /// removed.
+    /// Brings the file up to date for the next process that opens the directory. An empty one
+    /// is removed.
     pub(crate) fn close(&self) -> Result<(), Error> {
         let Some(mut segment) = self.segment().take() else { return Ok(()) };
         let closed = if segment.live() == 0 {
@@ -300,7 +305,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether what nobody has read can be removed: even a removal is not tried for longer than that.
+/// Whether a segment that no process has read can be removed: even a removal is not retried longer.
 fn is_of_no_use(log: &File) -> io::Result<bool> {
     // One that claims to be written in the future is as young as can be.
     let age = log.metadata()?.modified()?.elapsed().unwrap_or_default();
@@ -315,7 +320,8 @@ fn make_private(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// A directory that others can write is refused. `ours` is a file that this process has just made there.
+/// A directory that others can write is refused. `ours` is a file that this process has just made
+/// there.
 #[cfg(unix)]
 fn check_owner(dir: &Path, ours: &File) -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt;

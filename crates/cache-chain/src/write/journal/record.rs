@@ -1,9 +1,10 @@
 //! The bytes of a journal: what each record holds, and how a damaged one is told from a whole one.
 //!
-//! A segment is a header and then records, each `length u32, checksum u64, body`, integers big endian.
-//! The checksum is XXH3 of the body, sealed where the segment is. A body is `kind u8, queued u64, tier
-//! length u16, tier, key length u16, key`, then for a write its envelope (`docs/format.md`), for the end
-//! of a write the version that ended (`wall u64, node u64, counter u32`).
+//! A segment is a header and then records, each `length u32, checksum u64, body`, integers big
+//! endian. The checksum is XXH3 of the body, sealed where the segment is. A body is `kind u8,
+//! queued u64, tier length u16, tier, key length u16, key`, then for a write its envelope
+//! (`docs/reference/format.md`), for the end of a write the version that ended (`wall u64, node
+//! u64, counter u32`).
 
 use bytes::{Buf, BufMut, Bytes};
 use peercache_api::envelope::{self, MAX_ENVELOPE_BYTES};

@@ -1,7 +1,7 @@
 //! How the records of a segment are written: as they are, or sealed by somebody who has a secret.
 //!
-//! A sealed segment begins with [`SEALED_HEADER`] and the eight bytes that name the key; each of its
-//! bodies is what [`JournalSeal::seal`] made of one, bound to these 16 bytes.
+//! A sealed segment begins with [`SEALED_HEADER`] and the eight bytes that name the key; each of
+//! its bodies is what [`JournalSeal::seal`] made of one, bound to these 16 bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use super::record::{self, MAX_BODY_BYTES, Record};
 /// The most bytes by which a sealed record may be longer than the record in it.
 pub const MAX_JOURNAL_SEAL_BYTES: usize = 64;
 
-/// The first bytes of a segment whose records are as they are; the last one is the version of the format.
+/// The first bytes of a segment whose records are as they are; the last one is the version of the
+/// format.
 pub(super) const CLEAR_HEADER: [u8; 8] = [0x89, b'P', b'C', b'J', b'R', b'N', b'L', 1];
 /// The first bytes of a segment whose records are sealed.
 pub(super) const SEALED_HEADER: [u8; 8] = [0x89, b'P', b'C', b'J', b'R', b'N', b'L', 2];
@@ -23,10 +24,11 @@ const MAGIC_BYTES: usize = 7;
 
 /// Seals what a [`Journal`](crate::Journal) keeps on disk.
 ///
-/// What is read from a journal is written to shared tiers in this process's name, so only those may have
-/// the key who may write there: not the holder of a read-only secret.
+/// What is read from a journal is written to shared tiers in this process's name, so only those may
+/// have the key who may write there: not the holder of a read-only secret.
 pub trait JournalSeal: fmt::Debug + Send + Sync {
-    /// Names the key that [`JournalSeal::seal`] uses, and tells nothing about it: it stands in clear.
+    /// Names the key that [`JournalSeal::seal`] uses, and tells nothing about it: it stands in
+    /// clear.
     fn key_id(&self) -> [u8; 8];
 
     /// Whether [`JournalSeal::open`] has the key of this name: its own, or a former one.
@@ -39,8 +41,8 @@ pub trait JournalSeal: fmt::Debug + Send + Sync {
     /// When it cannot: the write then waits in memory alone.
     fn seal(&self, segment: &[u8], record: &[u8]) -> Result<Vec<u8>, Error>;
 
-    /// The record in `sealed`; `None` unless exactly these bytes were sealed for this `segment` with the
-    /// key of this name.
+    /// The record in `sealed`; `None` unless exactly these bytes were sealed for this `segment`
+    /// with the key of this name.
     fn open(&self, key_id: [u8; 8], segment: &[u8], sealed: &[u8]) -> Option<Vec<u8>>;
 }
 
@@ -81,8 +83,8 @@ impl Coding {
 
     /// For a segment that begins with `first`, of which the next eight bytes are `rest`.
     ///
-    /// With a seal, what is in clear is not read: whoever can write to the directory could otherwise have
-    /// this process sign it.
+    /// With a seal, what is in clear is not read: whoever can write to the directory could
+    /// otherwise have this process sign it.
     pub(super) fn begun(first: &[u8], rest: &[u8], seal: Option<&Arc<dyn JournalSeal>>) -> Beginning {
         if first.len() < CLEAR_HEADER.len() || first[..MAGIC_BYTES] != CLEAR_HEADER[..MAGIC_BYTES] {
             return Beginning::Torn;

@@ -9,7 +9,8 @@ use super::seal::SEALED_HEADER;
 use super::tests::{append, end, files, found, key, kill, log};
 use super::*;
 
-/// No cipher, but enough of one: what is sealed looks like nothing, and is bound to key and segment.
+/// No cipher, but enough of one: what is sealed looks like nothing, and is bound to key and
+/// segment.
 #[derive(Debug)]
 struct Toy {
     key: u8,

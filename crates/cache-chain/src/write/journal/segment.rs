@@ -143,8 +143,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Rewrites the file with what has not ended, beside it and then over it: at every moment one of the
-    /// two is whole.
+    /// Rewrites the file with what has not ended, beside it and then over it: at every moment one
+    /// of the two is whole.
     fn compact(&mut self) -> io::Result<()> {
         let beside = self.path.with_extension("new");
         // A rest of an earlier attempt is of no use to anybody.
@@ -183,15 +183,15 @@ impl Segment {
 pub(super) struct Left {
     /// The writes that have not ended, oldest first.
     pub(super) writes: Vec<(String, Key, Entry, Timestamp)>,
-    /// Whether it ended in the middle of a record, or a record was damaged. What comes after that is not
-    /// read: it cannot be told where the next record begins.
+    /// Whether it ended in the middle of a record, or a record was damaged. What comes after that
+    /// is not read: it cannot be told where the next record begins.
     pub(super) torn: bool,
     /// Whole records that are none, or do not open. Each is passed over.
     pub(super) refused: u64,
 }
 
-/// Reads a segment up to the first damage, and no more than `max_bytes` of it. `None` when it is not for
-/// us to read: sealed with a key that is not at hand, or in clear where there is a seal.
+/// Reads a segment up to the first damage, and no more than `max_bytes` of it. `None` when it is
+/// not for us to read: sealed with a key that is not at hand, or in clear where there is a seal.
 pub(super) fn read(
     file: impl Read,
     max_bytes: u64,

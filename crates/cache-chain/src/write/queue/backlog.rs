@@ -94,8 +94,8 @@ impl Backlog {
         self.slots.get(key).map(|slot| &slot.entry)
     }
 
-    /// Takes in a write. Where there is no room the oldest values make it, never a removal for the sake
-    /// of a value; they are the second part of the answer.
+    /// Takes in a write. Where there is no room the oldest values make it, never a removal for the
+    /// sake of a value; they are the second part of the answer.
     pub(super) fn offer(
         &mut self,
         key: &Key,
@@ -195,7 +195,7 @@ impl Backlog {
         keys.filter_map(|key| self.slots.get_key_value(key)).find(|(_, slot)| !slot.tried)
     }
 
-    /// An attempt at `key` begins: nobody else tries it until it has ended.
+    /// An attempt at `key` begins: no other attempt starts until it has ended.
     pub(super) fn begin(&mut self, key: &Key) {
         if let Some(slot) = self.slots.get_mut(key) {
             slot.in_flight = true;
@@ -214,8 +214,8 @@ impl Backlog {
         Some(slot)
     }
 
-    /// The attempt at this version has succeeded. Nothing is removed if a newer one came meanwhile; that
-    /// one is tried next.
+    /// The attempt at this version has succeeded. Nothing is removed if a newer one came meanwhile;
+    /// that one is tried next.
     pub(super) fn delivered(&mut self, key: &Key, version: Version) -> Option<Removed> {
         if self.slots.get(key)?.entry.version() == version {
             return self.remove(key);
@@ -233,8 +233,8 @@ impl Backlog {
         Some(Removed { key: key.clone(), slot })
     }
 
-    /// Takes out what is to be given up by `now` (monotonic) or has expired at `wall`, except what is
-    /// being written.
+    /// Takes out what is to be given up by `now` (monotonic) or has expired at `wall`, except what
+    /// is being written.
     pub(super) fn too_old(&mut self, now: Duration, wall: Timestamp) -> Vec<Removed> {
         let old = self.slots.iter().filter(|(_, slot)| !slot.in_flight && slot.is_too_old(now, wall));
         let keys: Vec<_> = old.map(|(key, _)| key.clone()).collect();

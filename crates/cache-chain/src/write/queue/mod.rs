@@ -1,8 +1,9 @@
-//! The write queue of a shared tier: what is to be written waits here, bounded, until the tier has it.
+//! The write queue of a shared tier: what is to be written waits here, bounded, until the tier has
+//! it.
 //!
-//! Every write that is offered ends in exactly one way, and is counted there: delivered, coalesced into
-//! a newer one of the same key, dropped for a reason, or left to the journal. Workers are spawned when
-//! there is something to do and end when there is not, so a chain at rest has no task.
+//! Every write that is offered ends in exactly one way, and is counted there: delivered, coalesced
+//! into a newer one of the same key, dropped for a reason, or left to the journal. Workers are
+//! spawned when there is something to do and end when there is not, so a chain at rest has no task.
 
 mod backlog;
 mod options;
@@ -29,8 +30,8 @@ use crate::write::journal::Journal;
 /// The queue of one tier.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
-    /// Learns of a missed write before the write leaves the queue, so that at any moment one of them
-    /// stands for it.
+    /// Learns of a missed write before the write leaves the queue, so that at any moment one of
+    /// them stands for it.
     tier: Arc<Tier>,
     /// The tier's name in the journal.
     name: String,
@@ -149,7 +150,8 @@ impl WriteQueue {
     }
 
     /// Takes in a copy of what a tier further down holds, if there is room for it without giving
-    /// anything up, and nothing waits under its key. It is not in the journal: nothing is lost with it.
+    /// anything up, and nothing waits under its key. It is not in the journal: nothing is lost with
+    /// it.
     pub(crate) fn offer_copy(&self, key: &Key, entry: Entry) -> bool {
         let (queued, give_up) = (self.clock.now(), self.clock.monotonic() + self.age_of(&entry));
         let mut state = self.state();
@@ -223,8 +225,8 @@ impl WriteQueue {
                 self.tier.missed.note(key, version);
             }
         }
-        // What waits of this key was replaced by what found no room, so a removal takes its place: that
-        // always fits. It counts as what it stands for.
+        // What waits of this key was replaced by what found no room, so a removal takes its place:
+        // that always fits. It counts as what it stands for.
         let replaced = offered == Offered::Full && state.backlog.get(key).is_some();
         if replaced {
             let give_up = self.clock.monotonic() + self.age_of(&tombstone);
@@ -261,14 +263,16 @@ impl WriteQueue {
         Error::new(ErrorKind::Unavailable, Operation::Put, message).with_backend(self.name.clone())
     }
 
-    /// Remembers writes that the tier will not get. For whoever holds the state in which they waited.
+    /// Remembers writes that the tier will not get. For whoever holds the state in which they
+    /// waited.
     fn note_missed<'a>(&self, removed: impl IntoIterator<Item = &'a Removed>) {
         for Removed { key, slot } in removed {
             self.tier.missed.note(key, slot.entry.version());
         }
     }
 
-    /// Takes a write that was given up, and counted, out of the journal, and answers whoever waits for it.
+    /// Takes a write that was given up, and counted, out of the journal, and answers whoever waits
+    /// for it.
     fn let_go(&self, removed: Removed, why: Why) {
         let message = match why {
             Why::Full => "it made room for newer writes",

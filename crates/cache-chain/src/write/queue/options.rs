@@ -13,20 +13,20 @@ pub struct WriteBehind {
     pub max_bytes: usize,
     /// How long a value is tried before it is given up. Default: 10 min.
     pub max_age: Duration,
-    /// How long a removal is tried. Default: [`TOMBSTONE_LIFETIME`], as long as there can be something
-    /// that it removes: a removal is a few hundred bytes, and a tier that was away for a day must not
-    /// bring back what was removed meanwhile.
+    /// How long a removal is tried. Default: [`TOMBSTONE_LIFETIME`], as long as there can be
+    /// something that it removes: a removal is a few hundred bytes, and a tier that was away for a
+    /// day must not bring back what was removed meanwhile.
     pub max_removal_age: Duration,
     /// The most writes under way at one tier. Default: 8.
     pub concurrency: usize,
-    /// The pause of a tier after its first failure; it doubles with each further one, and each pause is
-    /// drawn from the upper half of that. Default: 200 ms.
+    /// The pause of a tier after its first failure; it doubles with each further one, and each
+    /// pause is drawn from the upper half of that. Default: 200 ms.
     pub backoff: Duration,
-    /// The longest pause, and the first one after the tier has asked for fewer requests is a quarter of
-    /// it. Default: 60 s.
+    /// The longest pause, and the first one after the tier has asked for fewer requests is a
+    /// quarter of it. Default: 60 s.
     pub max_backoff: Duration,
-    /// How long [`Chain::close`](peercache_api::CacheBackend::close) goes on writing before it leaves
-    /// the rest to the journal, or drops it where there is none. Default: 5 s.
+    /// How long [`Chain::close`](peercache_api::CacheBackend::close) goes on writing before it
+    /// leaves the rest to the journal, or drops it where there is none. Default: 5 s.
     pub flush_deadline: Duration,
 }
 

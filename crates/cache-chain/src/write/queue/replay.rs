@@ -10,8 +10,8 @@ use super::WriteQueue;
 use super::worker::pump;
 use crate::write::journal::{Journal, Orphan};
 
-/// Lets `queues` take over what is in `journal`. A segment with writes for a tier that has none of them
-/// is left to a process that has it, until all of it is too old.
+/// Lets `queues` take over what is in `journal`. A segment with writes for a tier that has none of
+/// them is left to a process that has it, until all of it is too old.
 pub(crate) fn replay<'a>(journal: &Journal, queues: impl Iterator<Item = &'a Arc<WriteQueue>>) {
     let queues: HashMap<_, _> = queues.map(|queue| (queue.name(), queue)).collect();
     let orphans = match journal.orphans() {
@@ -43,8 +43,8 @@ fn is_too_old(orphan: &Orphan, queues: &HashMap<&str, &Arc<WriteQueue>>) -> bool
     orphan.writes().iter().all(|(_, _, entry, queued)| now.saturating_since(*queued) >= queue.age_of(entry))
 }
 
-/// Writes what waits for as long as the queues' deadlines allow, then leaves the rest to the journal, or
-/// drops it where there is none. From then on the queues take nothing in.
+/// Writes what waits for as long as the queues' deadlines allow, then leaves the rest to the
+/// journal, or drops it where there is none. From then on the queues take nothing in.
 pub(crate) async fn finish(
     queues: Vec<Arc<WriteQueue>>,
     journal: Option<&Arc<Journal>>,

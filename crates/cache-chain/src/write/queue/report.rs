@@ -11,7 +11,8 @@ use serde::Serialize;
 pub struct QueueReport {
     /// Writes that were to go to this tier, those that found no room included.
     pub queued: u64,
-    /// Copies of what a read found in a tier further down. They are taken in only where there is room.
+    /// Copies of what a read found in a tier further down. They are taken in only where there is
+    /// room.
     pub promoted: u64,
     /// Writes taken over from the journal of a process that has ended.
     pub replayed: u64,
@@ -29,8 +30,8 @@ pub struct QueueReport {
     pub waiting_bytes: u64,
     /// Attempts after the first.
     pub retried: u64,
-    /// Writes that waited in memory alone because the journal could not take them: it is full, or its
-    /// disk failed.
+    /// Writes that waited in memory alone because the journal could not take them: it is full, or
+    /// its disk failed.
     pub unjournalled: u64,
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Retries that one write pays for, in thousandths: ten percent.
 const PER_WRITE: u64 = 100;
-/// Retries that pass pays for by itself, in thousandths for each second: one. So an idle queue drains
-/// however often it has failed.
+/// Retries that pass pays for by itself, in thousandths for each second: one. So an idle queue
+/// drains however often it has failed.
 const PER_SECOND: u64 = 1000;
 /// The most that is saved up, in thousandths; it is also there at the start.
 const MOST: u64 = 20_000;

@@ -13,8 +13,8 @@ use super::{Phase, State, Why, WriteQueue};
 /// How often a queue checks whether an open breaker has closed.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Starts as many workers for this queue as there is work for, within the bound. Does nothing outside a
-/// runtime: the next write or read of the queue inside one starts them.
+/// Starts as many workers for this queue as there is work for, within the bound. Does nothing
+/// outside a runtime: the next write or read of the queue inside one starts them.
 pub(crate) fn pump(queue: &Arc<WriteQueue>) {
     let Ok(runtime) = Handle::try_current() else { return };
     let mut state = queue.state();
@@ -147,8 +147,8 @@ fn rest(state: &mut State, seat: &mut Seat, wait: Duration) -> Step {
     Step::Pause(wait)
 }
 
-/// Gives the seat back under the lock under which there was found to be nothing to do: whoever brings
-/// something after that finds the seat free.
+/// Gives the seat back under the lock under which there was found to be nothing to do: whoever
+/// brings something after that finds the seat free.
 fn end(state: &mut State, seat: &mut Seat) -> Step {
     state.workers -= 1;
     seat.retired = true;
