@@ -24,11 +24,13 @@ use crate::sync::Sync;
 ///   write that goes.
 /// - **Order.** The newest write wins, whatever the order in which writers arrive. A link onto a
 ///   free name is the node's one atomic operation, and it is all that is needed.
-/// - **Time.** A get, put or probe ends within its deadline ([`IpfsBuilder::request_timeout`](crate::IpfsBuilder::request_timeout)).
-/// - **Room.** Entries take at most [`IpfsBuilder::max_bytes`](crate::IpfsBuilder::max_bytes) on the node; the oldest writes go
-///   first. What is no longer linked is the node's own to collect: see [`Ipfs::collect_garbage`].
-/// - **Private entries** are refused with kind `Denied` unless [`IpfsBuilder::allow_private`](crate::IpfsBuilder::allow_private) is
-///   set.
+/// - **Time.** A get, put or probe ends within its deadline
+///   ([`IpfsBuilder::request_timeout`](crate::IpfsBuilder::request_timeout)).
+/// - **Room.** Entries take at most [`IpfsBuilder::max_bytes`](crate::IpfsBuilder::max_bytes) on
+///   the node; the oldest writes go first. What is no longer linked is the node's own to collect:
+///   see [`Ipfs::collect_garbage`].
+/// - **Private entries** are refused with kind `Denied` unless
+///   [`IpfsBuilder::allow_private`](crate::IpfsBuilder::allow_private) is set.
 /// - **Memory.** At most 64 operations at once, each with at most two envelopes.
 ///
 /// Needs a tokio runtime. Cheap to open: nothing is sent.

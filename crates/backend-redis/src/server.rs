@@ -75,8 +75,8 @@ impl Server {
         (told, extent)
     }
 
-    /// Runs a script on the keys of the blob called `name`. `arguments` adds its arguments, of which the
-    /// largest has `room` bytes.
+    /// Runs a script on the keys of the blob called `name`. `arguments` adds its arguments, of
+    /// which the largest has `room` bytes.
     pub(crate) async fn run(
         &self,
         script: &Script,
@@ -172,8 +172,8 @@ impl BlobStore for Server {
             command.arg(self.keys.removals()).arg(self.keys.leases()).arg(&self.id[..]);
         };
         // The usual write follows a miss. Where nothing is, there are no versions to compare: the
-        // plain command is several times cheaper for the server than the script. A removal needs the
-        // script, which publishes it, and so does a value with which a lease ends.
+        // plain command is several times cheaper for the server than the script. A removal needs
+        // the script, which publishes it, and so does a value with which a lease ends.
         let is_value = bytes.get(KIND) == Some(&VALUE);
         let written = if how == "newer" && is_value && self.known.is_new(name) {
             self.write_new(name, &bytes, &ttl).await

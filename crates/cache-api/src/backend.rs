@@ -101,8 +101,9 @@ pub struct Capabilities {
     /// reach does not: it answers a put of one with kind `Denied`, and keeps no older value of that
     /// key, so that nothing out of date comes back from it. Removals are always taken.
     pub private_entries: bool,
-    /// How many bytes it keeps before it evicts; `None` where there is no such bound, or none that is
-    /// known. A value that is stored in parts goes only where all of them together leave room for others.
+    /// How many bytes it keeps before it evicts; `None` where there is no such bound, or none that
+    /// is known. A value that is stored in parts goes only where all of them together leave room
+    /// for others.
     pub capacity_bytes: Option<u64>,
 }
 
@@ -170,8 +171,8 @@ impl Capabilities {
         Self { capacity_bytes: Some(bytes), ..self }
     }
 
-    /// Whether a value of `bytes` in all, stored in parts, fits without taking the place of everything
-    /// else: it may have three quarters of what is kept here.
+    /// Whether a value of `bytes` in all, stored in parts, fits without taking the place of
+    /// everything else: it may have three quarters of what is kept here.
     #[must_use]
     pub const fn has_room_for(&self, bytes: u64) -> bool {
         match self.capacity_bytes {

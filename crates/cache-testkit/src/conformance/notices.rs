@@ -1,4 +1,5 @@
-//! Notices of removals, where the backend coordinates a fleet and the harness opens several members.
+//! Notices of removals, where the backend coordinates a fleet and the harness opens several
+//! members.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,7 +11,8 @@ use tokio::time::timeout;
 
 use super::context::{Context, Stop, Verdict, expect, skip_unless};
 
-/// How long one notice is waited for before another removal is made: members find each other meanwhile.
+/// How long one notice is waited for before another removal is made: members find each other
+/// meanwhile.
 const NOTICE: Duration = Duration::from_millis(500);
 /// How many removals are made in the end.
 const ATTEMPTS: usize = 20;
