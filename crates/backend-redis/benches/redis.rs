@@ -175,7 +175,7 @@ fn main() {
             tier: Redis::builder(server.url()).open().unwrap(),
             direct,
             script,
-            versions: VersionClock::new(NodeId::random().unwrap()),
+            versions: VersionClock::new(NodeId::random()),
         };
         println!("operation  bytes  in flight     ours p50      its p50  ratio p50  ratio p99");
         for (name, operation, sizes) in [
