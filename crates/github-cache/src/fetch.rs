@@ -171,7 +171,7 @@ impl Fetch {
     async fn prove_if_wanted(&self, sent: &Sent, validated: &[u8; 32]) {
         let (store, place) = (&self.shared.store, &self.place);
         let Some(repository) = &self.repository else { return };
-        if store.public.may_be_hidden(&place.scope, store.now()) {
+        if store.public.is_private(&place.scope, store.now()) {
             return;
         }
         let is_awaited = self.variant_leader.as_ref().is_some_and(Leader::is_awaited);
