@@ -62,7 +62,7 @@ async fn token_without_a_recent_success_is_not_served_anothers_answer() {
     // Refused since.
     github.hub.revoke(C).unwrap();
     github.rig.clock.advance(std::time::Duration::from_millis(1));
-    assert_eq!(github.get(C, &github.path("/branches")).await.status, 401);
+    assert_eq!(github.get(C, &github.path("")).await.status, 401);
     assert_eq!(github.get(C, &path).await.status, 401);
     // More than an hour ago.
     github.rig.pass(3601);
