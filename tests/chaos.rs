@@ -6,14 +6,14 @@
 //! to a real server.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
-#[cfg(feature = "s3")]
-#[path = "chaos/bucket.rs"]
-mod bucket;
 #[path = "chaos/coverage.rs"]
 mod coverage;
-#[cfg(any(feature = "s3", feature = "storacha"))]
+#[cfg(feature = "storacha")]
 #[path = "chaos/outside.rs"]
 mod outside;
+#[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+#[path = "chaos/real_server.rs"]
+mod real_server;
 #[path = "chaos/rng.rs"]
 mod rng;
 #[path = "chaos/run.rs"]
@@ -43,9 +43,15 @@ const SEEDS: u64 = 10_000;
 /// `PEERCACHE_CHAOS_S3_SEEDS`. Seed 132 is the first that notices a bucket which lets an older
 /// write replace a newer one.
 #[cfg(feature = "s3")]
-const SERVER_SEEDS: u64 = 150;
-/// The same of those with a real upload service, of which each takes some seconds:
-/// `PEERCACHE_CHAOS_STORACHA_SEEDS`.
+const S3_SEEDS: u64 = 150;
+/// The same over Redis, with `PEERCACHE_CHAOS_REDIS_SEEDS`: a call takes less than a millisecond.
+#[cfg(feature = "redis")]
+const REDIS_SEEDS: u64 = 300;
+/// The same over an IPFS node, with `PEERCACHE_CHAOS_IPFS_SEEDS`: each takes about a second.
+#[cfg(feature = "ipfs")]
+const KUBO_SEEDS: u64 = 50;
+/// The same over the real upload service, with `PEERCACHE_CHAOS_STORACHA_SEEDS`: each takes some
+/// seconds.
 #[cfg(feature = "storacha")]
 const SPACE_SEEDS: u64 = 4;
 /// From so many seeds on, everything that can happen must have happened.
@@ -65,8 +71,12 @@ fn explain(seed: u64, world: World, wrong: &str) -> String {
     let test = match world {
         World::Local => "local_tiers",
         World::Shared => "shared_tiers",
+        #[cfg(feature = "ipfs")]
+        World::Server(real_server::Server::Kubo) => "kubo",
+        #[cfg(feature = "redis")]
+        World::Server(real_server::Server::Redis) => "on_redis",
         #[cfg(feature = "s3")]
-        World::Bucket => "seaweedfs",
+        World::Server(real_server::Server::SeaweedFs) => "seaweedfs",
         #[cfg(feature = "storacha")]
         World::Space => "upload_service",
     };
@@ -89,8 +99,25 @@ fn shared_tiers_never_give_a_wrong_answer_or_a_wrong_count() {
 #[cfg(feature = "s3")]
 #[test]
 fn buckets_on_seaweedfs_never_give_a_wrong_answer_or_a_wrong_count() {
-    let Some(store) = bucket::Store::start() else { return };
-    try_seeds(World::Bucket);
+    try_seeds_on(real_server::Server::SeaweedFs);
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn tiers_on_redis_never_give_a_wrong_answer_or_a_wrong_count() {
+    try_seeds_on(real_server::Server::Redis);
+}
+
+#[cfg(feature = "ipfs")]
+#[test]
+fn tiers_on_kubo_never_give_a_wrong_answer_or_a_wrong_count() {
+    try_seeds_on(real_server::Server::Kubo);
+}
+
+#[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+fn try_seeds_on(server: real_server::Server) {
+    let Some(store) = real_server::Store::start(server) else { return };
+    try_seeds(World::Server(server));
     store.check();
 }
 
@@ -106,8 +133,18 @@ fn spaces_of_an_upload_service_never_give_a_wrong_answer_or_a_wrong_count() {
 fn seeds(world: World) -> u64 {
     match world {
         World::Local | World::Shared => number_from("PEERCACHE_CHAOS_SEEDS").unwrap_or(SEEDS),
+        #[cfg(feature = "ipfs")]
+        World::Server(real_server::Server::Kubo) => {
+            number_from("PEERCACHE_CHAOS_IPFS_SEEDS").unwrap_or(KUBO_SEEDS)
+        }
+        #[cfg(feature = "redis")]
+        World::Server(real_server::Server::Redis) => {
+            number_from("PEERCACHE_CHAOS_REDIS_SEEDS").unwrap_or(REDIS_SEEDS)
+        }
         #[cfg(feature = "s3")]
-        World::Bucket => number_from("PEERCACHE_CHAOS_S3_SEEDS").unwrap_or(SERVER_SEEDS),
+        World::Server(real_server::Server::SeaweedFs) => {
+            number_from("PEERCACHE_CHAOS_S3_SEEDS").unwrap_or(S3_SEEDS)
+        }
         #[cfg(feature = "storacha")]
         World::Space => number_from("PEERCACHE_CHAOS_STORACHA_SEEDS").unwrap_or(SPACE_SEEDS),
     }

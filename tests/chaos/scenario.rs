@@ -6,6 +6,8 @@ use peercache_api::Operation;
 use peercache_chain::{WriteBehind, WritePolicy};
 use peercache_testkit::chaos::Plan;
 
+#[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+use crate::real_server::Server;
 use crate::rng::Rng;
 use crate::step::Step;
 
@@ -25,9 +27,10 @@ pub(crate) enum Kind {
     Memory,
     /// A map that sees only sealed entries, and lies about them undetected.
     Sealed,
-    /// The S3 tier of the product, over a real server.
-    #[cfg(feature = "s3")]
-    Bucket {
+    /// A tier of the product over a real server.
+    #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+    Server {
+        server: Server,
         sealed: bool,
     },
     /// The Storacha tier of the product, over the real upload service.
@@ -85,9 +88,9 @@ pub(crate) enum World {
     Local,
     /// Also such as are written behind, raced and sealed.
     Shared,
-    /// As the above, and some of them are buckets of a real server.
-    #[cfg(feature = "s3")]
-    Bucket,
+    /// As the above, and some of them are on a real server.
+    #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+    Server(Server),
     /// As the above, with spaces of the real upload service.
     #[cfg(feature = "storacha")]
     Space,
@@ -208,8 +211,8 @@ impl TierPlan {
             Kind::Nested(tiers) => tiers.iter().all(|tier| tier.keeps() && tier.mode == Mode::ReadWrite),
             Kind::Map { writable, .. } => *writable,
             Kind::Memory | Kind::Sealed => true,
-            #[cfg(feature = "s3")]
-            Kind::Bucket { .. } => true,
+            #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+            Kind::Server { .. } => true,
             #[cfg(feature = "storacha")]
             Kind::Space { .. } => true,
         };
@@ -222,8 +225,8 @@ impl TierPlan {
             Kind::Nested(tiers) => tiers.iter().all(Self::orders),
             Kind::Map { ordered, .. } => *ordered,
             Kind::Memory | Kind::Sealed => true,
-            #[cfg(feature = "s3")]
-            Kind::Bucket { .. } => true,
+            #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+            Kind::Server { .. } => true,
             #[cfg(feature = "storacha")]
             Kind::Space { .. } => true,
         }
@@ -238,8 +241,8 @@ impl TierPlan {
     }
 
     pub(crate) fn is_sealed(&self) -> bool {
-        #[cfg(feature = "s3")]
-        if let Kind::Bucket { sealed } = self.kind {
+        #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+        if let Kind::Server { sealed, .. } = self.kind {
             return sealed;
         }
         #[cfg(feature = "storacha")]
@@ -262,9 +265,10 @@ impl Scenario {
     /// The scenario of a seed: 1 to 4 tiers, 20 to 60 steps.
     pub(crate) fn of(seed: u64, world: World) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        #[cfg(feature = "s3")]
-        if world == World::Bucket {
-            return Self::of(seed, World::Shared).on_server(&mut rng, |sealed| Kind::Bucket { sealed });
+        #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+        if let World::Server(server) = world {
+            return Self::of(seed, World::Shared)
+                .on_server(&mut rng, |sealed| Kind::Server { server, sealed });
         }
         #[cfg(feature = "storacha")]
         if world == World::Space {
@@ -297,8 +301,8 @@ impl Scenario {
     }
 
     /// The same, but one of the tiers is on a real server, and perhaps others are too.
-    #[cfg(any(feature = "s3", feature = "storacha"))]
-    fn on_server(mut self, rng: &mut Rng, kind: fn(bool) -> Kind) -> Self {
+    #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3", feature = "storacha"))]
+    fn on_server(mut self, rng: &mut Rng, kind: impl Fn(bool) -> Kind) -> Self {
         let certain = rng.below(self.tiers.len());
         for (index, tier) in self.tiers.iter_mut().enumerate() {
             if index == certain || rng.percent(25) {

@@ -178,9 +178,9 @@ fn backend(
         }),
         #[cfg(not(feature = "memory"))]
         Kind::Memory => map(plan, name, clock, true, true, false, true),
-        #[cfg(feature = "s3")]
-        Kind::Bucket { .. } => {
-            let [ours, theirs] = crate::bucket::Store::get().pair(name, clock);
+        #[cfg(any(feature = "ipfs", feature = "redis", feature = "s3"))]
+        Kind::Server { server, .. } => {
+            let [ours, theirs] = crate::real_server::Store::get(*server).pair(name, clock);
             return (ours, theirs);
         }
         #[cfg(feature = "storacha")]

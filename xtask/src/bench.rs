@@ -21,7 +21,7 @@ const PARTS: [(&str, &[Part]); 7] = [
     (GITHUB.0, &[Part::Nginx, Part::Ghproxy, Part::Corpus]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
-    ("redis", &[Part::Redis]),
+    ("redis", &[Part::Redis, Part::Seaweedfs, Part::Kubo]),
     ("s3", &[Part::Seaweedfs]),
     ("storacha", &[Part::Storacha]),
 ];
@@ -35,11 +35,11 @@ pub(crate) fn bench(
     args: &[String],
 ) -> Result<(), Failure> {
     let packages = packages()?;
-    let package = owner(&packages, name)?;
+    let owners = owners(&packages, name)?;
     let original = checkout_of_original(name, original)?;
     let mut run = Run::cargo("look above for what the bench said")
-        .args(["bench", "--locked", "--package", package, "--all-features", "--profile", "release"])
-        .args(["--bench", name]);
+        .args(["bench", "--locked", "--all-features", "--profile", "release", "--bench", name])
+        .args(owners.iter().flat_map(|package| ["--package", *package]));
     if name == GITHUB.0 && std::env::var_os(GITHUB.1).is_none() {
         run = run.env(GITHUB.1, command()?);
     }
@@ -112,14 +112,17 @@ fn checkout_of_original(name: &str, named: Option<&Path>) -> Result<Option<PathB
     }
 }
 
-/// The package that has a bench of this name.
-fn owner<'a>(packages: &'a [Package], name: &str) -> Result<&'a str, Failure> {
-    if let Some(package) = packages.iter().find(|package| package.benches.iter().any(|bench| bench == name)) {
-        return Ok(&package.name);
+/// The packages that have a bench of this name: that of a tier and the facade may each have one.
+fn owners<'a>(packages: &'a [Package], name: &str) -> Result<Vec<&'a str>, Failure> {
+    let owners = packages.iter().filter(|package| package.benches.iter().any(|bench| bench == name));
+    let owners: Vec<_> = owners.map(|package| package.name.as_str()).collect();
+    if !owners.is_empty() {
+        return Ok(owners);
     }
     let mut known: Vec<_> =
         packages.iter().flat_map(|package| &package.benches).map(String::as_str).collect();
     known.sort_unstable();
+    known.dedup();
     let next = if known.is_empty() {
         "there is none yet: a bench is a file in benches/".to_owned()
     } else {
@@ -139,18 +142,20 @@ mod tests {
             benches: benches.iter().map(ToString::to_string).collect(),
             ..Package::default()
         };
-        let packages = [package("peercache", &["proxy", "chain"]), package("peercache-seal", &["seal"])];
-        assert_eq!(owner(&packages, "seal"), Ok("peercache-seal"));
-        let unknown = owner(&packages, "x").unwrap_err().to_string();
+        let packages =
+            [package("peercache", &["proxy", "chain"]), package("peercache-seal", &["seal", "chain"])];
+        assert_eq!(owners(&packages, "seal"), Ok(vec!["peercache-seal"]));
+        assert_eq!(owners(&packages, "chain"), Ok(vec!["peercache", "peercache-seal"]));
+        let unknown = owners(&packages, "x").unwrap_err().to_string();
         assert_eq!(unknown, "there is no bench called x; there are: chain, proxy, seal");
-        assert!(owner(&[], "x").unwrap_err().to_string().contains("there is none yet"));
+        assert!(owners(&[], "x").unwrap_err().to_string().contains("there is none yet"));
     }
 
     #[test]
     fn parts_are_those_of_benches_that_exist_and_can_be_told_where_they_are() {
         let packages = packages().unwrap();
         for (bench, parts) in PARTS {
-            assert!(owner(&packages, bench).is_ok(), "{bench}");
+            assert!(owners(&packages, bench).is_ok(), "{bench}");
             assert!(!parts.is_empty() && parts.iter().all(|part| part.variable().is_some()), "{bench}");
         }
         assert_eq!((parts("peers"), parts("chain")), (&[Part::Redis][..], &[][..]));

@@ -1,5 +1,5 @@
-//! The IPFS tier beside the same calls of the RPC made directly, on the same Kubo node, taking turns; and how a
-//! lookup's time depends on how many entries there are.
+//! The IPFS tier beside the same calls of the RPC made directly, on the same Kubo node, taking
+//! turns; and how a lookup's time depends on how many entries there are.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
 
 use std::time::{Duration, Instant};

@@ -17,12 +17,12 @@ use crate::sync::{Seal, Sync};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IpfsClientKind {
-    /// Keeps connections open, and can do https, `Authorization` and trailers. The default: it is faster,
-    /// and it alone sees an error that the node reports after it has answered 200.
+    /// Keeps connections open, and can do https, `Authorization` and trailers. The default: it is
+    /// faster, and it alone sees an error that the node reports after it has answered 200.
     #[default]
     KeepAlive,
-    /// `ipfs-api-backend-hyper`: a connection for each call. Where https or credentials are set, the other
-    /// one serves.
+    /// `ipfs-api-backend-hyper`: a connection for each call. Where https or credentials are set,
+    /// the other one serves.
     PerCall,
 }
 
@@ -54,10 +54,11 @@ impl fmt::Debug for IpfsBuilder {
     }
 }
 
-impl IpfsBuilder {
-    pub(crate) fn new(api: String) -> Self {
-        Self {
-            api,
+impl Ipfs {
+    /// Starts with the RPC of a node: a multiaddress as `Addresses.API` writes it, or a URL.
+    pub fn builder(api: impl Into<String>) -> IpfsBuilder {
+        IpfsBuilder {
+            api: api.into(),
             auth: None,
             prefix: "peercache".to_owned(),
             client: IpfsClientKind::default(),
@@ -70,16 +71,19 @@ impl IpfsBuilder {
             clock: Arc::new(SystemClock::new()),
         }
     }
+}
 
-    /// What the node is told to let us in, as its `API.Authorizations` writes it: `basic:USER:PASSWORD` or
-    /// `bearer:TOKEN`. Kept in memory and shown nowhere.
+impl IpfsBuilder {
+    /// What the node is told to let us in, as its `API.Authorizations` writes it:
+    /// `basic:USER:PASSWORD` or `bearer:TOKEN`. Kept in memory and shown nowhere.
     pub fn auth(mut self, auth: impl Into<String>) -> Self {
         self.auth = Some(auth.into());
         self
     }
 
-    /// The folder of MFS that holds everything, at most 128 bytes of letters, digits and `-_./=+@`. Default:
-    /// `peercache`. Tiers of one node that are not to share entries have prefixes of their own.
+    /// The folder of MFS that holds everything, at most 128 bytes of letters, digits and `-_./=+@`.
+    /// Default: `peercache`. Tiers of one node that are not to share entries have prefixes of their
+    /// own.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -91,16 +95,16 @@ impl IpfsBuilder {
         self
     }
 
-    /// Whether private entries may be stored on the node. Default: no. Everybody who can reach a node of the
-    /// public network can fetch its blocks by their CID; sealed, they see sizes and times, and keep what they
-    /// have fetched.
+    /// Whether private entries may be stored on the node. Default: no. Everybody who can reach a
+    /// node of the public network can fetch its blocks by their CID; sealed, they see sizes and
+    /// times, and keep what they have fetched.
     pub fn allow_private(mut self, allow: bool) -> Self {
         self.allow_private = allow;
         self
     }
 
-    /// The most bytes that entries may take on the node, folders included; the oldest writes go first.
-    /// Default: [`Ipfs::DEFAULT_MAX_BYTES`].
+    /// The most bytes that entries may take on the node, folders included; the oldest writes go
+    /// first. Default: [`Ipfs::DEFAULT_MAX_BYTES`].
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -119,19 +123,20 @@ impl IpfsBuilder {
         self
     }
 
-    /// Whether this process removes what has expired or is too much, once in a while. Default: yes. Of many
-    /// processes on one node, one does it at a time.
+    /// Whether this process removes what has expired or is too much, once in a while. Default: yes.
+    /// Of many processes on one node, one does it at a time.
     pub fn maintenance(mut self, on: bool) -> Self {
         self.maintenance = on;
         self
     }
 
-    /// Shares with the tiers of other nodes that have the same prefix and seal: announces what is written
-    /// here, and takes over what they announce. The nodes need pubsub and a connection to each other.
+    /// Shares with the tiers of other nodes that have the same prefix and seal: announces what is
+    /// written here, and takes over what they announce. The nodes need pubsub and a connection to
+    /// each other.
     ///
-    /// `seal` makes what seals this tier's entries, around a backend that it is given: announcements are
-    /// sealed, signed and verified by the same means. With the crate `peercache-seal` that is
-    /// `move |inner| Arc::new(Sealed::new(secret.clone(), inner))`.
+    /// `seal` makes what seals this tier's entries, around a backend that it is given:
+    /// announcements are sealed, signed and verified by the same means. With the crate
+    /// `peercache-seal` that is `move |inner| Arc::new(Sealed::new(secret.clone(), inner))`.
     pub fn sync<F>(mut self, seal: F) -> Self
     where
         F: Fn(Arc<dyn peercache_api::CacheBackend>) -> Arc<dyn peercache_api::CacheBackend>
@@ -149,12 +154,13 @@ impl IpfsBuilder {
         self
     }
 
-    /// Opens the tier. Nothing is sent to the node, so one that is away does no harm. Background work runs
-    /// on the tokio runtime of the caller, and ends when the tier is closed or dropped.
+    /// Opens the tier. Nothing is sent to the node, so one that is away does no harm. Background
+    /// work runs on the tokio runtime of the caller, and ends when the tier is closed or dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for an address, credentials or a prefix that cannot be one, a byte limit below
-    /// 1 MiB or a deadline of zero. [`Error::context`] names as `variable` the one that makes the setting.
+    /// [`ErrorKind::Config`] for an address, credentials or a prefix that cannot be one, a byte
+    /// limit below 1 MiB or a deadline of zero. [`Error::context`] names as `variable` the one that
+    /// makes the setting.
     pub fn open(self) -> Result<Ipfs, Error> {
         let mistake = |message: &'static str| {
             Error::new(ErrorKind::Config, Operation::Open, message).with_backend("ipfs")
@@ -177,6 +183,7 @@ impl IpfsBuilder {
         let per_call = self.request_timeout * 4 / 5;
         let node = rpc::open(&endpoint, authorization, keep_alive, per_call)?;
         let all = Capabilities::shared().with_ordered_writes().with_native_expiry().with_durable();
+        let all = if self.allow_private { all } else { all.without_private_entries() };
         let capabilities = if self.read_only { all.with_read_only() } else { all };
         let settings = Settings {
             api: endpoint.shown(),

@@ -8,7 +8,8 @@ use http02::Uri;
 use peercache_api::{Error, ErrorKind, Operation};
 use reqwest::header::HeaderValue;
 
-/// The RPC of a Kubo node: `http` or `https`, host, port, and a path if a proxy serves it below one.
+/// The RPC of a Kubo node: `http` or `https`, host, port, and a path if a proxy serves it below
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     base: Uri,
@@ -19,8 +20,8 @@ pub(crate) struct Endpoint {
 const API_PATH: &str = "/api/v0";
 
 impl Endpoint {
-    /// Reads a multiaddress (`/ip4/127.0.0.1/tcp/5001`, with `/http` or `/https` behind it or not) or a URL
-    /// (`http://127.0.0.1:5001`).
+    /// Reads a multiaddress (`/ip4/127.0.0.1/tcp/5001`, with `/http` or `/https` behind it or not)
+    /// or a URL (`http://127.0.0.1:5001`).
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         let url = if text.starts_with('/') { of_multiaddr(text) } else { of_url(text) };
@@ -135,8 +136,8 @@ fn mistake(variable: &'static str, message: &'static str) -> Error {
 pub(crate) struct Authorization(HeaderValue);
 
 impl Authorization {
-    /// Reads `basic:USER:PASSWORD` or `bearer:TOKEN`, as `API.Authorizations` of Kubo's configuration writes
-    /// them.
+    /// Reads `basic:USER:PASSWORD` or `bearer:TOKEN`, as `API.Authorizations` of Kubo's
+    /// configuration writes them.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let header = match text.trim().split_once(':') {
             Some(("basic", pair)) if pair.split_once(':').is_some_and(|(user, _)| !user.is_empty()) => {

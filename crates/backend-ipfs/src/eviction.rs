@@ -1,8 +1,8 @@
 //! Keeps the tier's files within their byte limit, and removes what has expired.
 //!
-//! The names say everything, so no file is opened. The node knows the bytes of the whole folder, so looking
-//! whether there are too many is one call. Of all processes on a node, one sweeps at a time: the one that
-//! links the mark of the current turn, which only one can.
+//! The names say everything, so no file is opened. The node knows the bytes of the whole folder, so
+//! looking whether there are too many is one call. Of all processes on a node, one sweeps at a
+//! time: the one that links the mark of the current turn, which only one can.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -44,7 +44,8 @@ pub struct Swept {
     pub files: u64,
     /// Their bytes, without folders.
     pub bytes: u64,
-    /// Files that had expired or were left behind by writes that never ended, or that newer ones replaced.
+    /// Files that had expired or were left behind by writes that never ended, or that newer ones
+    /// replaced.
     pub expired: u64,
     /// Files that were removed to stay within the byte limit, the oldest writes first.
     pub evicted: u64,
@@ -140,7 +141,8 @@ pub(crate) async fn sweep(store: &Store) -> Result<Swept, Trouble> {
             break;
         }
     }
-    // What was written within one minute goes or stays together; of the last minute, the part that is needed.
+    // What was written within one minute goes or stays together; of the last minute, the part that
+    // is needed.
     let evicted = walk(store, Pass::OlderThan(oldest_kept, stored - goal)).await?;
     swept.evicted = evicted.removed;
     swept.files = evicted.files;
@@ -171,8 +173,8 @@ struct Found {
     removed: u64,
     removed_bytes: u64,
     newest_removed: Timestamp,
-    /// Bytes of what stays, by the minute of the write: at most 43,211 of them, since an entry lives for 30
-    /// days.
+    /// Bytes of what stays, by the minute of the write: at most 43,211 of them, since an entry
+    /// lives for 30 days.
     by_minute: BTreeMap<u64, u64>,
 }
 
@@ -263,8 +265,8 @@ async fn visit(
     Ok(())
 }
 
-/// Whether a write claims a time so far ahead that our own clock may be the wrong one: nothing is removed
-/// for its age then.
+/// Whether a write claims a time so far ahead that our own clock may be the wrong one: nothing is
+/// removed for its age then.
 fn unbelievable(wall: Timestamp, now: Timestamp) -> bool {
     wall > now.saturating_add(MAX_CLOCK_SKEW)
 }

@@ -9,7 +9,6 @@ use async_trait::async_trait;
 use peercache_api::{BackendInfo, CacheBackend, Entry, Error, ErrorKind, Fleet, Key, Operation};
 use tokio::task::AbortHandle;
 
-use crate::builder::IpfsBuilder;
 use crate::cleaner;
 use crate::eviction::{self, Swept};
 use crate::report::IpfsReport;
@@ -19,15 +18,19 @@ use crate::sync::Sync;
 
 /// One Kubo node's own files, as a tier.
 ///
-/// - **Files.** Each write is a file of its own in the node's MFS, named by key, version and expiry; the
-///   greatest version counts. Nothing is pinned and nothing is replaced in place.
-/// - **Calls.** A lookup is two calls, a miss one, a put two; then one, and one for each older write that goes.
-/// - **Order.** The newest write wins, whatever the order in which writers arrive. A link onto a free name is
-///   the node's one atomic operation, and it is all that is needed.
-/// - **Time.** A get, put or probe ends within its deadline ([`IpfsBuilder::request_timeout`]).
-/// - **Room.** Entries take at most [`IpfsBuilder::max_bytes`] on the node; the oldest writes go first. What is
-///   no longer linked is the node's own to collect: see [`Ipfs::collect_garbage`].
-/// - **Private entries** are refused with kind `Denied` unless [`IpfsBuilder::allow_private`] is set.
+/// - **Files.** Each write is a file of its own in the node's MFS, named by key, version and
+///   expiry; the greatest version counts. Nothing is pinned and nothing is replaced in place.
+/// - **Calls.** A lookup is two calls, a miss one, a put two; then one, and one for each older
+///   write that goes.
+/// - **Order.** The newest write wins, whatever the order in which writers arrive. A link onto a
+///   free name is the node's one atomic operation, and it is all that is needed.
+/// - **Time.** A get, put or probe ends within its deadline
+///   ([`IpfsBuilder::request_timeout`](crate::IpfsBuilder::request_timeout)).
+/// - **Room.** Entries take at most [`IpfsBuilder::max_bytes`](crate::IpfsBuilder::max_bytes) on
+///   the node; the oldest writes go first. What is no longer linked is the node's own to collect:
+///   see [`Ipfs::collect_garbage`].
+/// - **Private entries** are refused with kind `Denied` unless
+///   [`IpfsBuilder::allow_private`](crate::IpfsBuilder::allow_private) is set.
 /// - **Memory.** At most 64 operations at once, each with at most two envelopes.
 ///
 /// Needs a tokio runtime. Cheap to open: nothing is sent.
@@ -64,11 +67,6 @@ impl Ipfs {
     /// The smallest such limit.
     pub const MIN_MAX_BYTES: u64 = 1024 * 1024;
 
-    /// Starts with the RPC of a node: a multiaddress as `Addresses.API` writes it, or a URL.
-    pub fn builder(api: impl Into<String>) -> IpfsBuilder {
-        IpfsBuilder::new(api.into())
-    }
-
     pub(crate) fn new(info: BackendInfo, store: Arc<Store>, sync: Option<Sync>, maintenance: bool) -> Self {
         let maintenance = maintenance.then(|| eviction::start(&store));
         let cleaner = cleaner::start(&store);
@@ -87,8 +85,9 @@ impl Ipfs {
         report
     }
 
-    /// Removes what has expired, what was superseded and left behind, and the oldest writes above the byte
-    /// limit. It runs by itself once in a while; this is for tests and for `peercache ipfs gc`.
+    /// Removes what has expired, what was superseded and left behind, and the oldest writes above
+    /// the byte limit. It runs by itself once in a while; this is for tests and for `peercache ipfs
+    /// gc`.
     ///
     /// # Errors
     /// As for [`CacheBackend::get`]. What was removed until then stays removed.
@@ -98,8 +97,9 @@ impl Ipfs {
         eviction::sweep(&self.store).await.map_err(|trouble| self.store.fail(trouble, Operation::Put))
     }
 
-    /// Lets the node drop every block that nothing links and nothing pins, **those of others too**: what
-    /// somebody added to the node and neither pinned nor put into MFS is gone. Writes wait meanwhile.
+    /// Lets the node drop every block that nothing links and nothing pins, **those of others too**:
+    /// what somebody added to the node and neither pinned nor put into MFS is gone. Writes wait
+    /// meanwhile.
     ///
     /// # Errors
     /// As for [`CacheBackend::get`].
@@ -188,8 +188,9 @@ impl CacheBackend for Ipfs {
         self.store.within(Operation::Probe, ask).await
     }
 
-    /// A put is acknowledged by the node, so nothing that was stored waits. What it has superseded is removed, for
-    /// at most five seconds, and announcements that wait are published, for at most one.
+    /// A put is acknowledged by the node, so nothing that was stored waits. What it has superseded
+    /// is removed, for at most five seconds, and announcements that wait are published, for at most
+    /// one.
     async fn close(&self) -> Result<(), Error> {
         if !self.closed.swap(true, Ordering::AcqRel) {
             if let Some(sync) = &self.sync {

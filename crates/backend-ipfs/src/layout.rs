@@ -1,7 +1,7 @@
 //! How entries are named among the node's own files (MFS).
 //!
-//! A name is never written twice. It carries everything that decides which of several writes counts, so
-//! readers, cleaners and sweeps open no file to find out:
+//! A name is never written twice. It carries everything that decides which of several writes
+//! counts, so readers, cleaners and sweeps open no file to find out:
 //!
 //! ```text
 //! /PREFIX/entries/ab/cd/<60 digits of the key>.<version>.<expiry>.<tag>.<block><blocks>
@@ -22,8 +22,8 @@ const MAX_PREFIX_BYTES: usize = 128;
 /// Digits of the key in a name; the first four name its folders.
 const KEY_DIGITS: usize = 60;
 
-/// Which of several writes under a key counts: the greatest. Two nodes order the same writes alike, since
-/// the tag breaks ties between two seals of one write.
+/// Which of several writes under a key counts: the greatest. Two nodes order the same writes alike,
+/// since the tag breaks ties between two seals of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Write {
     pub(crate) version: Version,
@@ -179,8 +179,9 @@ pub(crate) fn blocks(envelope: &Bytes) -> Vec<Bytes> {
         .collect()
 }
 
-/// Whether a text is the CID of a single raw block by SHA-256: version 1, base32. Nothing else is ever
-/// linked: a folder whose children are on another node would hold the whole of MFS when that node is gone.
+/// Whether a text is the CID of a single raw block by SHA-256: version 1, base32. Nothing else is
+/// ever linked: a folder whose children are on another node would hold the whole of MFS when that
+/// node is gone.
 pub(crate) fn is_raw_block(cid: &str) -> bool {
     cid.len() == 59
         && cid.starts_with("bafkrei")

@@ -1,8 +1,9 @@
-//! The IPFS tier of peercache: one Kubo node's own files, shared by many runners, and several nodes that
-//! share with each other.
+//! The IPFS tier of peercache: one Kubo node's own files, shared by many runners, and several nodes
+//! that share with each other.
 //!
-//! [`Ipfs`] is a [`CacheBackend`](peercache_api::CacheBackend) over the RPC of a node. `docs/reference/ipfs.md`
-//! describes the files, how the newest write wins, what each operation costs, and who can see what.
+//! [`Ipfs`] is a [`CacheBackend`](peercache_api::CacheBackend) over the RPC of a node.
+//! `docs/reference/ipfs.md` describes the files, how the newest write wins, what each operation
+//! costs, and who can see what.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), peercache_api::Error> {
@@ -16,11 +17,12 @@
 //!
 //! # Design notes
 //!
-//! Two clients can send the calls; both sit behind one private trait, in one module. `ipfs-api-backend-hyper`
-//! opens a connection for each call, knows neither https nor `Authorization`, and cannot see the trailer in
-//! which Kubo reports an error after it has answered 200. So the default is `ipfs-api-prelude`, the same
-//! project's description of the RPC, over `reqwest`, which does all four and is faster
-//! (`cargo xtask bench ipfs` prints both). [`IpfsClientKind::PerCall`] chooses the other one.
+//! Two clients can send the calls; both sit behind one private trait, in one module.
+//! `ipfs-api-backend-hyper` opens a connection for each call, knows neither https nor
+//! `Authorization`, and cannot see the trailer in which Kubo reports an error after it has answered
+//! 200. So the default is `ipfs-api-prelude`, the same project's description of the RPC, over
+//! `reqwest`, which does all four and is faster (`cargo xtask bench ipfs` prints both).
+//! [`IpfsClientKind::PerCall`] chooses the other one.
 
 mod builder;
 mod cleaner;
@@ -31,6 +33,7 @@ mod layout;
 mod report;
 mod rpc;
 mod store;
+mod superseded_keys;
 mod sync;
 
 pub use builder::{IpfsBuilder, IpfsClientKind};

@@ -46,14 +46,15 @@ counters! {
         bytes_out,
         /// Files that were removed because a newer write of their key had come.
         superseded,
-        /// Files that were removed because they had expired, or because their write was never finished.
+        /// Files that were removed because they had expired, or because their write was never
+        /// finished.
         expired,
         /// Files that were removed to stay within the byte limit.
         evicted,
         /// Bytes of those.
         evicted_bytes,
-        /// Links that were made again: a collection had taken the block before, or another writer made the same
-        /// folder in the same moment.
+        /// Links that were made again: a collection had taken the block before, or another writer
+        /// made the same folder in the same moment.
         repeated,
         /// Lookups that looked again because what they were about to read had been replaced.
         looked_again,
@@ -77,7 +78,8 @@ counters! {
         foreign,
         /// Files that were taken over from other nodes.
         adopted,
-        /// Files that others announced and for which there is a newer one here, or which are there already.
+        /// Files that others announced and for which there is a newer one here, or which are there
+        /// already.
         late,
         /// Files that were announced and are not what an entry is.
         refused,

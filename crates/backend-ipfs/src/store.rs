@@ -13,10 +13,10 @@ use peercache_api::{Class, Clock, Entry, Error, ErrorKind, Freshness, Key, Opera
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use tokio::time::timeout;
 
-use crate::cleaner::Queue;
 use crate::layout::{self, Layout, Name, Place, Write};
 use crate::report::{Counters, IpfsReport, add};
 use crate::rpc::{Listed, Node, Trouble};
+use crate::superseded_keys::Queue;
 
 /// Operations at once.
 const OPERATIONS: usize = 64;
@@ -26,8 +26,8 @@ const CALLS: usize = 4;
 const WRITE_ROUNDS: usize = 4;
 /// How often a lookup looks again when what it was about to read is gone.
 const READ_ROUNDS: usize = 6;
-/// The oldest Kubo that the tier was tried with: the first with `files/cp --force` refused by default and
-/// trailers on every answer.
+/// The oldest Kubo that the tier was tried with: the first with `files/cp --force` refused by
+/// default and trailers on every answer.
 const OLDEST: (u64, u64) = (0, 40);
 
 /// What the tier is set to.
@@ -57,7 +57,8 @@ pub(crate) struct Store {
     pub(crate) stored: AtomicU64,
     /// Keys of which older writes are to be removed.
     pub(crate) cleaning: Queue,
-    /// Writes older than this were evicted to make room, in milliseconds: they are not taken over again.
+    /// Writes older than this were evicted to make room, in milliseconds: they are not taken over
+    /// again.
     pub(crate) evicted_below: AtomicU64,
 }
 
@@ -80,7 +81,8 @@ impl Writes {
         self.0.entry(name.write).or_default().push((name, listed));
     }
 
-    /// The greatest write that is whole and does not claim to come from the future, with its blocks in order.
+    /// The greatest write that is whole and does not claim to come from the future, with its blocks
+    /// in order.
     pub(crate) fn newest(&self, now: Timestamp) -> Option<(Write, Vec<&Listed>)> {
         self.0.iter().rev().filter(|(write, _)| !write.version.is_from_future(now)).find_map(
             |(write, files)| {
@@ -94,8 +96,8 @@ impl Writes {
         )
     }
 
-    /// Every file but those of the newest write and of those that come after it and may be on their way. A
-    /// write from the future goes too: any other supersedes it.
+    /// Every file but those of the newest write and of those that come after it and may be on their
+    /// way. A write from the future goes too: any other supersedes it.
     pub(crate) fn superseded(&self, now: Timestamp) -> Vec<&Listed> {
         let Some((newest, _)) = self.newest(now) else { return Vec::new() };
         let goes = |write: &Write| *write < newest || write.version.is_from_future(now);
@@ -293,8 +295,8 @@ impl Store {
             .with_help("it is removed from the node; the next put of this key stores it again")
     }
 
-    /// Removes a write that cannot be read, so that the next lookup is a miss. Best effort: what stays is
-    /// found again.
+    /// Removes a write that cannot be read, so that the next lookup is a miss. Best effort: what
+    /// stays is found again.
     async fn drop_write(&self, place: &Place, write: Write, blocks: usize) {
         for name in place.names(write, blocks) {
             if let Err(trouble) = self.node.remove(&format!("{}/{name}", place.folder)).await {
@@ -342,8 +344,9 @@ impl Store {
             .map(Written)
     }
 
-    /// Stores one block and links it. A collection may take the block before it is linked, and another writer
-    /// may make the same folder in the same moment, which the node does not sort out: then again.
+    /// Stores one block and links it. A collection may take the block before it is linked, and
+    /// another writer may make the same folder in the same moment, which the node does not sort
+    /// out: then again.
     async fn store_block(
         &self,
         place: &Place,
@@ -358,10 +361,12 @@ impl Store {
             }
             let cid = self.node.put_block(block.clone()).await?;
             match self.node.link(&cid, &path).await {
-                // Whoever stored it before us stored the same: the name carries a digest of the bytes.
+                // Whoever stored it before us stored the same: the name carries a digest of the
+                // bytes.
                 Ok(()) | Err(Trouble::Exists) => return Ok((path, cid)),
                 Err(trouble @ (Trouble::NotLocal | Trouble::FolderRaced)) => last = trouble,
-                // It was linked, and removed before the node had finished: by whoever wrote a newer one.
+                // It was linked, and removed before the node had finished: by whoever wrote a newer
+                // one.
                 Err(Trouble::NoSuchFile) => {
                     let newest = self.writes(place).await?.newest(self.clock.now()).map(|(newest, _)| newest);
                     if newest.is_some_and(|newest| newest > write) {
@@ -395,8 +400,8 @@ impl Store {
         Ok(count)
     }
 
-    /// A private entry is not stored, and neither is what it replaces kept: a public value that is out of
-    /// date would come back from here.
+    /// A private entry is not stored, and neither is what it replaces kept: a public value that is
+    /// out of date would come back from here.
     async fn refuse_private(&self, place: &Place, entry: &Entry) -> Error {
         add(&self.counters.private_refused, 1);
         let removed = async {
@@ -417,7 +422,8 @@ impl Store {
             .with_help("set IPFS_ALLOW_PRIVATE=true where nobody but the fleet can reach the node")
     }
 
-    /// Counts bytes that were written here or taken over, and wakes who keeps to the limit after many.
+    /// Counts bytes that were written here or taken over, and wakes who keeps to the limit after
+    /// many.
     pub(crate) fn note_written(&self, bytes: u64) {
         let before = self.written.fetch_add(bytes, Ordering::Relaxed);
         let step = self.settings.max_bytes / 16;
@@ -427,8 +433,8 @@ impl Store {
     }
 }
 
-/// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, counts as public, and
-/// must reach every place where a value was.
+/// Whether an entry must stay off nodes that strangers may reach. A removal holds nothing, counts
+/// as public, and must reach every place where a value was.
 pub(crate) fn is_private(entry: &Entry) -> bool {
     entry.class() == Class::Private
 }

@@ -1,4 +1,5 @@
-//! The conformance suite over a real Kubo node: by each client, alone and sealed, and across restarts.
+//! The conformance suite over a real Kubo node: by each client, alone and sealed, and across
+//! restarts.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::sync::Arc;
@@ -12,10 +13,20 @@ use peercache_testkit::conformance::{self, Time};
 use peercache_testkit::servers::{Kubo, KuboOptions};
 
 async fn conforms(node: &Kubo, prefix: &str, client: IpfsClientKind, secret: Option<Secret>) {
+    conforms_to(node, prefix, client, secret, true).await;
+}
+
+async fn conforms_to(
+    node: &Kubo,
+    prefix: &str,
+    client: IpfsClientKind,
+    secret: Option<Secret>,
+    private: bool,
+) {
     let clock = Arc::new(ManualClock::default());
     let (api, prefix, time) = (node.api(), prefix.to_owned(), Arc::clone(&clock));
     let open = move || {
-        let tier = Ipfs::builder(&api).prefix(&prefix).client(client).allow_private(true);
+        let tier = Ipfs::builder(&api).prefix(&prefix).client(client).allow_private(private);
         // Not about deadlines: a machine may be busy, and some cases write 64 keys at once.
         let tier = tier.request_timeout(Duration::from_secs(60)).clock(Arc::clone(&time) as _).open();
         let (secret, time) = (secret.clone(), Arc::clone(&time));
@@ -48,4 +59,12 @@ async fn kubo_by_per_call_client_conforms() {
 async fn kubo_sealed_conforms() {
     let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
     conforms(&node, "sealed", IpfsClientKind::KeepAlive, Some(Secret::generate().unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn kubo_that_takes_public_entries_alone_conforms() {
+    let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
+    conforms_to(&node, "public", IpfsClientKind::KeepAlive, None, false).await;
+    let secret = Secret::generate().unwrap();
+    conforms_to(&node, "sealed", IpfsClientKind::KeepAlive, Some(secret), false).await;
 }

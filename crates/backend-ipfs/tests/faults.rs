@@ -1,4 +1,5 @@
-//! Each way in which a node fails is an error of its own that says what to do, and the tier is back by itself.
+//! Each way in which a node fails is an error of its own that says what to do, and the tier is back
+//! by itself.
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 mod support;
@@ -91,7 +92,8 @@ impl Scripted {
                         Reply::Raw(bytes) => {
                             stream.write_all(&bytes).await.ok();
                             stream.shutdown().await.ok();
-                            // What was sent is read to its end: a reset would take the answer along.
+                            // What was sent is read to its end: a reset would take the answer
+                            // along.
                             let mut rest = [0; 8192];
                             while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
                         }
@@ -275,7 +277,8 @@ async fn private_entry_is_refused_and_takes_what_it_replaces_along() {
     assert!(!error.is_retryable());
     assert_eq!(tier.report().counts.private_refused, 1);
     assert!(node.calls.load(Ordering::SeqCst) <= 3, "nothing was stored");
-    // What is marked public is stored, and a removal, which holds nothing and must reach every place.
+    // What is marked public is stored, and a removal, which holds nothing and must reach every
+    // place.
     tier.put(&key("k"), Writer::new(1).public_entry("v")).await.unwrap();
     tier.put(&key("k"), Writer::new(1).tombstone()).await.unwrap();
 }

@@ -97,28 +97,40 @@ async fn collection_takes_garbage_and_leaves_what_is_stored_pinned_or_in_mfs() {
     }
 }
 
-/// The whole two minutes of the measurement: `cargo test -p peercache-ipfs --test room -- --ignored`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes two minutes; the shorter one beside it runs always"]
-async fn repository_stays_bounded_for_two_minutes_of_overwrites() {
-    let began = Instant::now();
-    overwrites("60MB", 120_000_000, |_| began.elapsed() < Duration::from_secs(120)).await;
+/// Sets for how long keys are overwritten:
+/// `PEERCACHE_TEST_IPFS_SECONDS=120 cargo test -p peercache-ipfs --test room bounded`.
+const SECONDS: &str = "PEERCACHE_TEST_IPFS_SECONDS";
+/// Sets how many entries there are in the end:
+/// `PEERCACHE_TEST_IPFS_ENTRIES=10000 cargo test -p peercache-ipfs --test room flat`.
+const ENTRIES: &str = "PEERCACHE_TEST_IPFS_ENTRIES";
+
+fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is `{text}`, and should be a whole number")))
 }
 
+/// Overwrites the same keys on a node that collects by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repository_stays_bounded_while_keys_are_overwritten() {
-    // Three times the limit, so that only collections can keep it.
-    overwrites("20MB", 40_000_000, |written| written < 60_000_000).await;
-}
-
-/// Overwrites the same keys on a node that collects by itself, while `goes_on` says so of the bytes written.
-async fn overwrites(limit: &'static str, most: u64, goes_on: impl Fn(u64) -> bool) {
+    // Without the setting three times the limit, so that only collections can keep it.
+    let seconds = number_from(SECONDS);
+    let (limit, most, bytes) = match seconds {
+        Some(_) => ("60MB", 120_000_000, 120_000_000),
+        None => ("20MB", 40_000_000, 60_000_000),
+    };
     let options = KuboOptions::default().collecting(limit, "1s");
     let Some(node) = Kubo::start(options).await.unwrap() else { return };
+    let pinned = add(&node, "pin=true", noise(1, 5000)).await;
+    let filed = add(&node, "pin=false", noise(2, 5000)).await;
+    rpc(&node, "files/mkdir?arg=/theirs&parents=true").await;
+    rpc(&node, &format!("files/cp?arg=/ipfs/{filed}&arg=/theirs/file")).await;
     let tier = builder(&node, "bounded").open().unwrap();
     let writer = Writer::new(1);
+    let began = Instant::now();
     let (mut writes, mut largest, mut longest) = (0_u64, 0, Duration::ZERO);
-    while goes_on(tier.report().counts.bytes_out) {
+    while tier.report().counts.bytes_out < bytes
+        || seconds.is_some_and(|seconds| began.elapsed() < Duration::from_secs(seconds))
+    {
         let put = Instant::now();
         let entry = writer.entry(noise(writes, 128 * 1024));
         tier.put(&key(&(writes % 50).to_string()), entry).await.unwrap();
@@ -131,11 +143,53 @@ async fn overwrites(limit: &'static str, most: u64, goes_on: impl Fn(u64) -> boo
         }
     }
     let counts = tier.report().counts;
-    println!("{writes} writes, at most {largest} bytes, longest put {longest:?}, {counts:?}");
-    assert!(largest < most && counts.bytes_out > most, "{largest} bytes after {counts:?}");
+    println!(
+        "{writes} writes in {:?}, the repository had at most {largest} bytes of {limit}, longest put \
+         {longest:?}, {counts:?}",
+        began.elapsed()
+    );
+    assert!(largest < most, "{largest} bytes after {counts:?}");
     for number in 0..50_u64.min(writes) {
         assert!(tier.get(&key(&number.to_string())).await.unwrap().is_some(), "{number}");
         let name = key(&number.to_string());
         support::until("one file", async || files_of(&node, "bounded", &name).await == 1).await;
     }
+    // The collections have left alone what others keep there.
+    for cid in [&pinned, &filed] {
+        let stat = rpc(&node, &format!("block/stat?arg={cid}&offline=true")).await;
+        assert!(stat.contains("Size"), "{stat}");
+    }
+    assert!(rpc(&node, "files/stat?arg=/theirs/file").await.contains(&filed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lookup_time_is_flat_while_entries_grow() {
+    let Some(node) = Kubo::start(KuboOptions::default()).await.unwrap() else { return };
+    let tier = Arc::new(builder(&node, "flat").maintenance(false).open().unwrap());
+    let writer = Writer::new(1);
+    let most = number_from(ENTRIES).unwrap_or(1_200);
+    let (mut made, mut medians) = (0, Vec::new());
+    for goal in [most / 20, most] {
+        let began = Instant::now();
+        while made < goal {
+            let puts = (made..goal.min(made + 16)).map(|number| {
+                let (tier, entry) = (Arc::clone(&tier), writer.entry(noise(number, 4096)));
+                async move { tier.put(&key(&number.to_string()), entry).await.unwrap() }
+            });
+            made += futures_util::future::join_all(puts).await.len() as u64;
+        }
+        let rate = goal as f64 / began.elapsed().as_secs_f64();
+        let mut times = Vec::new();
+        for round in 0..200 {
+            let name = key(&(round * 7919 % goal).to_string());
+            let began = Instant::now();
+            assert!(tier.get(&name).await.unwrap().is_some());
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        println!("{goal} entries: get p50 {:?}, p95 {:?}, {rate:.0} puts/s", times[100], times[190]);
+        medians.push(times[100]);
+    }
+    // In one folder for all, twenty times the entries would take ten times as long.
+    assert!(medians[1] < medians[0] * 3, "{medians:?}");
 }

@@ -135,7 +135,7 @@ async fn node_that_missed_updates_is_equal_soon_and_one_that_is_lost_holds_nobod
     until("equal roots", async || equal(&[&a, &b, &c]).await).await;
     let took = began.elapsed();
     println!("250 missed updates: equal after {took:?}, {:?}", two.report().sync);
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(value(&two, &key("missed 249")).await, Some(noise(249, 2048)));
     assert!(two.get(&key("hello 0")).await.unwrap().unwrap().is_tombstone());
 

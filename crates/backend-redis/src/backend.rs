@@ -23,19 +23,21 @@ const MAX_CONCURRENT: usize = 256;
 
 /// Redis or Valkey as a tier: one server, a cluster, or a primary that Sentinel watches.
 ///
-/// - **Keys.** One string per entry, `PREFIX:{DIGEST}`, which holds one envelope and has a time to live.
-/// - **Commands.** A lookup is one `GET`. A put is one `EVALSHA` of a script that compares versions and
-///   stores the newer; a server that does not know the script is sent it once.
-/// - **Fleet.** Leases are keys beside the blobs (`SET NX PX` with a token), so a fleet loads a missing
-///   entry once. Removals are published with their tombstone, so that every member forgets at once.
-/// - **Connection.** One for all calls, made when it is first needed, replaced when it is lost or has
-///   answered nothing for two seconds. Attempts to connect back off from 100 ms to 5 s, and calls in
-///   between fail at once.
+/// - **Keys.** One string per entry, `PREFIX:{DIGEST}`, which holds one envelope and has a time to
+///   live.
+/// - **Commands.** A lookup is one `GET`. A put is one `EVALSHA` of a script that compares versions
+///   and stores the newer; a server that does not know the script is sent it once.
+/// - **Fleet.** Leases are keys beside the blobs (`SET NX PX` with a token), so a fleet loads a
+///   missing entry once. Removals are published with their tombstone, so that every member forgets
+///   at once.
+/// - **Connection.** One for all calls, made when it is first needed, replaced when it is lost or
+///   has answered nothing for two seconds. Attempts to connect back off from 100 ms to 5 s, and
+///   calls in between fail at once.
 /// - **Time.** A call ends within [`RedisBuilder::request_timeout`], whatever the server does.
 /// - **Memory.** At most 256 calls run at once, each with at most two envelopes.
 ///
-/// Needs a tokio runtime with timers and I/O, and Redis 6 or later or Valkey. Cheap to open: nothing is
-/// sent until the first call or until somebody watches removals.
+/// Needs a tokio runtime with timers and I/O, and Redis 6 or later or Valkey. Cheap to open:
+/// nothing is sent until the first call or until somebody watches removals.
 pub struct Redis {
     fleet: Arc<Coordination>,
 }
@@ -64,15 +66,16 @@ impl fmt::Debug for RedisBuilder {
 }
 
 impl RedisBuilder {
-    /// The start of every key and channel: 1 to 128 letters, digits, `-`, `_`, `.`, `:` or `/`. Default
-    /// `peercache`. Tiers of one server that are not to share entries need different prefixes.
+    /// The start of every key and channel: 1 to 128 letters, digits, `-`, `_`, `.`, `:` or `/`.
+    /// Default `peercache`. Tiers of one server that are not to share entries need different
+    /// prefixes.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// The longest that a get, put, lease or probe may take. Default [`Redis::DEFAULT_REQUEST_TIMEOUT`];
-    /// not zero. Waiting for a lease is not limited by it.
+    /// The longest that a get, put, lease or probe may take. Default
+    /// [`Redis::DEFAULT_REQUEST_TIMEOUT`]; not zero. Waiting for a lease is not limited by it.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
@@ -84,8 +87,8 @@ impl RedisBuilder {
         self
     }
 
-    /// The certificate, in PEM, of the authority that has signed the server's. Default: the system's
-    /// authorities, or those of the file that `SSL_CERT_FILE` names.
+    /// The certificate, in PEM, of the authority that has signed the server's. Default: the
+    /// system's authorities, or those of the file that `SSL_CERT_FILE` names.
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_certificate = Some(pem.into());
         self
@@ -101,8 +104,8 @@ impl RedisBuilder {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] for a URL or a prefix that cannot be used, or a timeout of zero.
-    /// [`Error::context`] names as `variable` the setting at fault. [`ErrorKind::Unavailable`] when the
-    /// operating system gives no randomness.
+    /// [`Error::context`] names as `variable` the setting at fault. [`ErrorKind::Unavailable`] when
+    /// the operating system gives no randomness.
     pub fn open(self) -> Result<Redis, Error> {
         let address = Address::parse(&self.url)?;
         let keys = Keys::new(&self.prefix)?;

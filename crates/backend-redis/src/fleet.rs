@@ -121,7 +121,7 @@ impl Coordination {
         let arguments = |command: &mut redis::Cmd| {
             command.arg(text(token)).arg(&ttl);
         };
-        let answer = self.server().run(&self.grant, &name, arguments).await;
+        let answer = self.server().run(&self.grant, &name, 0, arguments).await;
         let answer = answer.map_err(|error| self.server().fail(&error, Operation::Lease).0)?;
         let bad =
             || Error::new(ErrorKind::Unavailable, Operation::Lease, "the server's answer is not a lease");
@@ -147,11 +147,12 @@ impl Coordination {
     }
 
     async fn end(&self, name: &str, token: LeaseToken) {
+        self.server().known.note_lease(name, false);
         let arguments = |command: &mut redis::Cmd| {
             command.arg(text(token)).arg(self.server().keys.leases());
         };
         let call = async {
-            let ended = self.server().run(&self.release, name, arguments).await;
+            let ended = self.server().run(&self.release, name, 0, arguments).await;
             ended.map_err(|error| self.server().fail(&error, Operation::Lease).0)
         };
         if let Err(error) = self.blobs.run(Operation::Lease, call).await {
@@ -235,6 +236,7 @@ impl Fleet for Coordination {
             }
             if asked.granted {
                 add_one(&self.counters.granted);
+                self.server().known.note_lease(&name, true);
                 return Ok(LeaseAnswer::Granted(token));
             }
             let now = Instant::now();

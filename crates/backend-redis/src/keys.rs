@@ -5,8 +5,8 @@ use peercache_api::{Error, ErrorKind, Operation};
 /// The longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 128;
 
-/// `PREFIX:{DIGEST}` for a blob and `PREFIX:{DIGEST}:lease` for its lease: what stands in braces alone
-/// decides about the slot in a cluster, so a script may use both.
+/// `PREFIX:{DIGEST}` for a blob and `PREFIX:{DIGEST}:lease` for its lease: what stands in braces
+/// alone decides about the slot in a cluster, so a script may use both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keys {
     prefix: String,
@@ -34,12 +34,16 @@ impl Keys {
 
     /// The key of the blob called `name`.
     pub(crate) fn blob(&self, name: &str) -> String {
-        format!("{}:{{{name}}}", self.prefix)
+        self.key(name, "")
+    }
+
+    fn key(&self, name: &str, end: &str) -> String {
+        [self.prefix.as_str(), ":{", name, "}", end].concat()
     }
 
     /// The key of its lease.
     pub(crate) fn lease(&self, name: &str) -> String {
-        format!("{}:{{{name}}}:lease", self.prefix)
+        self.key(name, ":lease")
     }
 
     /// The channel of removals.

@@ -16,8 +16,8 @@
 mod backend;
 mod fleet;
 mod keys;
+mod known_keys;
 mod link;
-
 mod report;
 mod request_error;
 mod server;

@@ -25,8 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a connection that could not be made, the next attempt waits this long, then twice as long.
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// A connection that has answered nothing for so long, although it was asked, is replaced. A caller's
-/// own deadline is usually shorter, so calls that were given up count.
+/// A connection that has answered nothing for so long, although it was asked, is replaced. A
+/// caller's own deadline is usually shorter, so calls that were given up count.
 const STALLED: Duration = Duration::from_secs(2);
 
 /// A connection that many calls share.
@@ -70,8 +70,6 @@ struct State {
     /// Why the last attempt failed, and until when none is made.
     failed: Option<(RedisError, Instant)>,
     backoff: Duration,
-    /// When the oldest call began that nothing has answered since.
-    unanswered: Option<Instant>,
 }
 
 /// Counters of one link.
@@ -91,6 +89,10 @@ pub(crate) struct Link {
     channels: Vec<String>,
     listener: Mutex<Option<Weak<dyn Listener>>>,
     state: Mutex<State>,
+    opened: Instant,
+    /// When the oldest call began that nothing has answered since: milliseconds after `opened`, and
+    /// zero where there is none. Without a lock, since every call writes it.
+    unanswered: AtomicU64,
     /// Whether the channels of the current connection are subscribed.
     subscribed: AtomicBool,
     closed: AtomicBool,
@@ -125,6 +127,8 @@ impl Link {
             channels,
             listener: Mutex::new(None),
             state: Mutex::default(),
+            opened: Instant::now(),
+            unanswered: AtomicU64::new(0),
             subscribed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             counters: Counters::default(),
@@ -151,8 +155,8 @@ impl Link {
         self.keep_connected();
     }
 
-    /// Connects in the background, again and again until it succeeds. Without a runtime nothing is done:
-    /// the first call connects.
+    /// Connects in the background, again and again until it succeeds. Without a runtime nothing is
+    /// done: the first call connects.
     fn keep_connected(self: &Arc<Self>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let link = Arc::downgrade(self);
@@ -174,9 +178,9 @@ impl Link {
         });
     }
 
-    /// Sends a command and returns the answer. When the connection turns out to be lost, once more over a
-    /// new one: every command of ours may be repeated. `probe`: do not wait until the next attempt to
-    /// connect is due.
+    /// Sends a command and returns the answer. When the connection turns out to be lost, once more
+    /// over a new one: every command of ours may be repeated. `probe`: do not wait until the next
+    /// attempt to connect is due.
     pub(crate) async fn call(self: &Arc<Self>, command: &Cmd, probe: bool) -> Result<Value, RedisError> {
         let (number, connection) = self.connection(probe).await?;
         match self.ask(number, connection, command).await {
@@ -196,13 +200,28 @@ impl Link {
         command: &Cmd,
     ) -> Result<Value, RedisError> {
         add_one(&self.counters.commands);
-        self.state().unanswered.get_or_insert_with(Instant::now);
+        if self.unanswered.load(Ordering::Relaxed) == 0 {
+            self.unanswered.store(self.milliseconds(), Ordering::Relaxed);
+        }
         let answer = connection.run(command).await;
         match &answer {
             Err(error) if error.is_io_error() || error.is_unrecoverable_error() => self.discard(number),
-            _ => self.state().unanswered = None,
+            _ => self.unanswered.store(0, Ordering::Relaxed),
         }
         answer
+    }
+
+    /// The time since the link was made, and never zero.
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether the connection has answered nothing for too long, although it was asked.
+    fn is_stalled(&self) -> bool {
+        match self.unanswered.load(Ordering::Relaxed) {
+            0 => false,
+            since => u128::from(self.milliseconds().saturating_sub(since)) > STALLED.as_millis(),
+        }
     }
 
     /// Lets go of the connection with this number, if it is still the current one.
@@ -210,7 +229,7 @@ impl Link {
         let mut state = self.state();
         if state.current.as_ref().is_some_and(|(current, _)| *current == number) {
             state.current = None;
-            state.unanswered = None;
+            self.unanswered.store(0, Ordering::Relaxed);
             self.subscribed.store(false, Ordering::Release);
         }
     }
@@ -228,11 +247,10 @@ impl Link {
         loop {
             let attempt = {
                 let mut state = self.state();
-                if state.unanswered.is_some_and(|since| since.elapsed() > STALLED) && state.current.is_some()
-                {
+                if state.current.is_some() && self.is_stalled() {
                     add_one(&self.counters.stalled);
                     state.current = None;
-                    state.unanswered = None;
+                    self.unanswered.store(0, Ordering::Relaxed);
                     self.subscribed.store(false, Ordering::Release);
                 }
                 if let Some((number, connection)) = &state.current {
@@ -279,7 +297,7 @@ impl Link {
     fn note(self: &Arc<Self>, number: u64, made: RedisResult<Connection>) -> Result<(), RedisError> {
         let mut state = self.state();
         state.attempt = None;
-        state.unanswered = None;
+        self.unanswered.store(0, Ordering::Relaxed);
         match made {
             Ok(_) if self.closed.load(Ordering::Acquire) => {
                 Err(std::io::Error::from(std::io::ErrorKind::NotConnected).into())

@@ -50,8 +50,8 @@ fn judge(error: &RedisError, operation: Operation) -> (Error, Extent) {
     let detail = error.detail().unwrap_or_default();
     match code(error) {
         "NOAUTH" => (
-            // Temporary, here and below: a password that was changed is often changed back or made known,
-            // and what waits to be written is worth keeping until then.
+            // Temporary, here and below: a password that was changed is often changed back or made
+            // known, and what waits to be written is worth keeping until then.
             told(ErrorKind::Denied, "the server asks for a password")
                 .with_temporary(true)
                 .with_help("put it into REDIS_URL: redis://USER:PASSWORD@HOST, or redis://:PASSWORD@HOST"),
@@ -169,7 +169,8 @@ fn by_kind(error: &RedisError, operation: Operation) -> (Error, Extent) {
             Extent::Connection,
         ),
         RedisKind::MasterNameNotFoundBySentinel => (
-            // While a failover goes on the old primary is gone and no new one is named: this ends by itself.
+            // While a failover goes on the old primary is gone and no new one is named: this ends
+            // by itself.
             told(ErrorKind::Unavailable, "no Sentinel names a primary of this name that answers").with_help(
                 "see `redis-cli -p 26379 sentinel masters`; the name follows the hosts in REDIS_URL",
             ),
@@ -198,5 +199,55 @@ fn by_kind(error: &RedisError, operation: Operation) -> (Error, Extent) {
                 .with_context("cause", short(&error.to_string())),
             Extent::Command,
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The error that a server's answer becomes.
+    fn error_of(answer: &str) -> (Error, Extent) {
+        let value = redis::parse_redis_value(format!("-{answer}\r\n").as_bytes()).unwrap();
+        explain(&value.extract_error().unwrap_err(), Operation::Put, "cache.example:6379")
+    }
+
+    #[test]
+    fn each_answer_of_a_server_is_an_error_of_its_own() {
+        let answers = [
+            ("NOAUTH Authentication required.", ErrorKind::Denied, Extent::Connection),
+            ("WRONGPASS invalid username-password pair", ErrorKind::Denied, Extent::Connection),
+            ("NOPERM this user has no permissions", ErrorKind::Denied, Extent::Writes),
+            ("READONLY You can't write against a replica", ErrorKind::Unavailable, Extent::Connection),
+            ("OOM command not allowed", ErrorKind::Denied, Extent::Command),
+            ("LOADING Redis is loading", ErrorKind::Unavailable, Extent::Command),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::Unavailable, Extent::Connection),
+            ("CLUSTERDOWN Hash slot not served", ErrorKind::Unavailable, Extent::Command),
+            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Config, Extent::Command),
+            ("CROSSSLOT Keys in request don't hash", ErrorKind::Unsupported, Extent::Command),
+            ("BUSY Redis is busy running a script", ErrorKind::Unavailable, Extent::Command),
+            ("MISCONF Redis is configured to save", ErrorKind::Unavailable, Extent::Command),
+            ("NOREPLICAS Not enough good replicas", ErrorKind::Unavailable, Extent::Command),
+            ("WRONGTYPE Operation against a key", ErrorKind::Corrupt, Extent::Command),
+            ("DENIED Redis is running in protected mode", ErrorKind::Denied, Extent::Connection),
+            ("ERR DB index is out of range", ErrorKind::Config, Extent::Connection),
+            ("ERR max number of clients reached", ErrorKind::Unavailable, Extent::Connection),
+            ("ERR unknown command 'EVALSHA'", ErrorKind::Unsupported, Extent::Command),
+            ("TRYAGAIN Multiple keys request", ErrorKind::Unavailable, Extent::Command),
+        ];
+        let mut messages = BTreeMap::new();
+        for (answer, kind, extent) in answers {
+            let (error, found) = error_of(answer);
+            assert_eq!((error.kind(), found), (kind, extent), "{answer}: {error}");
+            assert_eq!(error.context("server"), Some("cache.example:6379"), "{answer}");
+            let other = messages.insert(error.message().to_owned(), answer);
+            assert_eq!(other, None, "{answer} has the same message: {error}");
+        }
+        // What is not known is passed on in the server's own words, and not as one of these.
+        let (error, _) = error_of("ODD something new");
+        assert!(!messages.contains_key(error.message()), "{error}");
+        assert!(error.to_string().contains("something new"), "{error}");
     }
 }

@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use peercache_api::{Error, ErrorKind, Operation};
+use peercache_api::{Error, ErrorKind, Operation, util};
 use peercache_blob::{Blob, BlobStore, BlobStoreInfo, Condition, Conditions, Naming, Revision, Written};
 use redis::{Cmd, RedisError, Value};
 
 use crate::keys::Keys;
+use crate::known_keys::KnownKeys;
 use crate::link::Link;
 use crate::request_error::{Extent, explain};
 
+/// Arguments of the longest command, and the bytes of all of them but a value: room is made once.
+const ARGUMENTS: usize = 16;
+const ROOM: usize = 512;
+/// Where the kind stands in an envelope, and the kind of a value.
+const KIND: usize = 5;
+const VALUE: u8 = 0;
 /// Where the checksum stands in an envelope.
 const CHECKSUM: std::ops::Range<usize> = 96..104;
 
@@ -37,6 +44,7 @@ pub(crate) struct Server {
     pub(crate) keys: Keys,
     /// Marks what this process writes, so that it does not tell itself of its own removals.
     pub(crate) id: [u8; 8],
+    pub(crate) known: KnownKeys,
     put: Script,
 }
 
@@ -48,7 +56,14 @@ impl Server {
             .with_native_ttl()
             .with_conditions(Conditions::Versions)
             .with_naming(Naming::Flat);
-        Self { info, link, keys, id, put: Script::new(include_str!("scripts/put.lua")) }
+        Self {
+            info,
+            link,
+            keys,
+            id,
+            known: KnownKeys::new(),
+            put: Script::new(include_str!("scripts/put.lua")),
+        }
     }
 
     /// The error for a caller. A connection that leads to the wrong server is replaced.
@@ -60,16 +75,18 @@ impl Server {
         (told, extent)
     }
 
-    /// Runs a script on the keys of the blob called `name`. `arguments` adds its arguments.
+    /// Runs a script on the keys of the blob called `name`. `arguments` adds its arguments, of
+    /// which the largest has `room` bytes.
     pub(crate) async fn run(
         &self,
         script: &Script,
         name: &str,
+        room: usize,
         arguments: impl Fn(&mut Cmd),
     ) -> Result<Value, RedisError> {
         let command = |how: &str, what: &str| {
-            let mut command = redis::cmd(how);
-            command.arg(what).arg(2).arg(self.keys.blob(name)).arg(self.keys.lease(name));
+            let mut command = Cmd::with_capacity(ARGUMENTS, ROOM + room);
+            command.arg(how).arg(what).arg(2).arg(self.keys.blob(name)).arg(self.keys.lease(name));
             arguments(&mut command);
             command
         };
@@ -79,6 +96,13 @@ impl Server {
             }
             answer => answer,
         }
+    }
+
+    /// Stores a value where nothing is. Whether it was stored.
+    async fn write_new(&self, name: &str, bytes: &Bytes, ttl: &str) -> Result<bool, RedisError> {
+        let mut command = Cmd::with_capacity(ARGUMENTS, ROOM + bytes.len());
+        command.arg("SET").arg(self.keys.blob(name)).arg(&bytes[..]).arg("NX").arg("PX").arg(ttl);
+        Ok(self.link.call(&command, false).await? == Value::Okay)
     }
 
     fn unexpected(operation: Operation) -> Error {
@@ -104,16 +128,8 @@ pub(crate) fn blob_of(value: Value, operation: Operation) -> Result<Option<Blob>
 
 /// As the script computes it: the checksum of the envelope, and the length.
 fn revision(bytes: &[u8]) -> Revision {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let sum = bytes.get(CHECKSUM.start..CHECKSUM.end.min(bytes.len())).unwrap_or_default();
-    let mut text = String::with_capacity(2 * CHECKSUM.len() + 10);
-    for byte in sum {
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 15)]));
-    }
-    text.push('-');
-    text.push_str(&bytes.len().to_string());
-    Revision::new(text)
+    Revision::new(format!("{}-{}", util::hex(sum), bytes.len()))
 }
 
 #[async_trait]
@@ -124,10 +140,13 @@ impl BlobStore for Server {
     }
 
     async fn read(&self, name: &str) -> Result<Option<Blob>, Error> {
-        let mut command = redis::cmd("GET");
-        command.arg(self.keys.blob(name));
+        let mut command = Cmd::with_capacity(2, ROOM);
+        command.arg("GET").arg(self.keys.blob(name));
         match self.link.call(&command, false).await {
-            Ok(value) => blob_of(value, Operation::Get),
+            Ok(value) => {
+                self.known.note(name, value != Value::Nil);
+                blob_of(value, Operation::Get)
+            }
             Err(error) => Err(self.fail(&error, Operation::Get).0),
         }
     }
@@ -152,7 +171,27 @@ impl BlobStore for Server {
             command.arg(&bytes[..]).arg(&ttl).arg(how).arg(&argument);
             command.arg(self.keys.removals()).arg(self.keys.leases()).arg(&self.id[..]);
         };
-        match self.run(&self.put, name, arguments).await {
+        // The usual write follows a miss. Where nothing is, there are no versions to compare: the
+        // plain command is several times cheaper for the server than the script. A removal needs
+        // the script, which publishes it, and so does a value with which a lease ends.
+        let is_value = bytes.get(KIND) == Some(&VALUE);
+        let written = if how == "newer" && is_value && self.known.is_new(name) {
+            self.write_new(name, &bytes, &ttl).await
+        } else {
+            Ok(false)
+        };
+        let answer = match written {
+            Ok(true) => Ok(Value::Int(1)),
+            Ok(false) => self.run(&self.put, name, bytes.len(), arguments).await,
+            Err(error) => Err(error),
+        };
+        if answer.is_ok() {
+            self.known.note(name, true);
+            if is_value {
+                self.known.note_lease(name, false);
+            }
+        }
+        match answer {
             Ok(Value::Int(1)) => {
                 let revision = (how != "newer").then(|| revision(&bytes));
                 Ok(Written::Stored(revision))
@@ -167,7 +206,8 @@ impl BlobStore for Server {
     }
 
     async fn probe(&self) -> Result<(), Error> {
-        // What a lookup does: it needs the same permission, and a cluster whose slots are all served.
+        // What a lookup does: it needs the same permission, and a cluster whose slots are all
+        // served.
         let mut command = redis::cmd("GET");
         command.arg(self.keys.blob("peercache-probe"));
         match self.link.call(&command, true).await {
@@ -202,6 +242,7 @@ mod tests {
         assert_eq!(sub(1, 4), envelope::MAGIC);
         assert_eq!(sub(5, 5), [envelope::FORMAT_VERSION]);
         assert_eq!(sub(6, 6), [0], "a value");
+        assert_eq!(bytes[KIND], VALUE);
         assert_eq!(sub(17, 24), 0x3132_3334_3536_3738_u64.to_be_bytes());
         assert_eq!(sub(41, 48), 0x0102_0304_0506_0708_u64.to_be_bytes());
         assert_eq!(sub(49, 56), 0x2122_2324_2526_2728_u64.to_be_bytes());

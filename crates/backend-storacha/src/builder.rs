@@ -225,6 +225,7 @@ impl StorachaBuilder {
         let store =
             Store::new(client, self.prefix, counters, self.clock, self.allow_private, self.request_timeout);
         let all = Capabilities::shared().with_ordered_writes().with_native_expiry().with_durable();
+        let all = if self.allow_private { all } else { all.without_private_entries() };
         let capabilities = if self.read_only { all.with_read_only() } else { all };
         Ok(Storacha::new(BackendInfo::new("storacha", capabilities), Arc::new(store)))
     }

@@ -97,6 +97,10 @@ pub struct Capabilities {
     pub writable: bool,
     /// The largest value that it takes, in bytes; more is refused with kind `TooLarge`.
     pub max_value_bytes: usize,
+    /// Whether it takes private entries ([`Class::Private`](crate::Class)). One that strangers may
+    /// reach does not: it answers a put of one with kind `Denied`, and keeps no older value of that
+    /// key, so that nothing out of date comes back from it. Removals are always taken.
+    pub private_entries: bool,
     /// How many bytes it keeps before it evicts; `None` where there is no such bound, or none that
     /// is known. A value that is stored in parts goes only where all of them together leave room
     /// for others.
@@ -114,6 +118,7 @@ impl Capabilities {
             durable: false,
             writable: true,
             max_value_bytes: MAX_VALUE_BYTES,
+            private_entries: true,
             capacity_bytes: None,
         }
     }
@@ -146,6 +151,12 @@ impl Capabilities {
     #[must_use]
     pub const fn with_read_only(self) -> Self {
         Self { writable: false, ..self }
+    }
+
+    /// Declares that private entries are refused.
+    #[must_use]
+    pub const fn without_private_entries(self) -> Self {
+        Self { private_entries: false, ..self }
     }
 
     /// Declares the largest value.

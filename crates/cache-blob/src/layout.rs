@@ -1,8 +1,6 @@
 //! The name of the blob that holds an entry.
 
-use std::fmt::Write as _;
-
-use peercache_api::{Error, ErrorKind, Key, Operation};
+use peercache_api::{Error, ErrorKind, Key, Operation, util};
 
 use crate::store::Naming;
 
@@ -54,17 +52,13 @@ impl Layout {
 
     /// The name of the blob that holds the entry under `key`.
     pub(crate) fn name(&self, key: &Key) -> String {
-        let digest = key.digest();
-        let mut name = String::with_capacity(self.prefix.len() + 2 * digest.len() + 2);
-        name.push_str(&self.prefix);
-        for (index, byte) in digest.iter().enumerate() {
-            // Writing to a String cannot fail.
-            let _ = write!(name, "{byte:02x}");
-            if index < 2 && self.naming == Naming::Folders {
-                name.push('/');
+        let digits = util::hex(key.digest());
+        match self.naming {
+            Naming::Folders => {
+                format!("{}{}/{}/{}", self.prefix, &digits[..2], &digits[2..4], &digits[4..])
             }
+            _ => format!("{}{digits}", self.prefix),
         }
-        name
     }
 
     /// The name of the blob that finds out what the store can do; no digest is named like it.

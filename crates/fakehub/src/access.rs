@@ -1,6 +1,7 @@
 //! Who may see what: tokens of several kinds, repositories that are private, and how both change.
 //!
-//! Every change is kept with its time, so that an answer can be judged by what held when it was asked for.
+//! Every change is kept with its time, so that an answer can be judged by what held when it was
+//! asked for.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -41,7 +42,8 @@ pub(crate) struct View {
     pub(crate) kind: Option<TokenKind>,
     /// Whether the repository is private.
     pub(crate) private: bool,
-    /// Since when it is that, in milliseconds since the Unix epoch; zero if it never was anything else.
+    /// Since when it is that, in milliseconds since the Unix epoch; zero if it never was anything
+    /// else.
     pub(crate) since: u64,
 }
 
@@ -164,7 +166,8 @@ impl Access {
         std::iter::once(0).chain(changes).collect()
     }
 
-    /// The moments after `since` and up to `until` at which what a token sees of a repository may have changed.
+    /// The moments after `since` and up to `until` at which what a token sees of a repository may
+    /// have changed.
     pub(crate) fn changes(&self, repository: &str, token: Option<&str>, since: u64, until: u64) -> Vec<u64> {
         let known = lock(&self.known);
         let visibility = known.visibility.get(repository).into_iter().flatten().map(|(at, _)| *at);

@@ -145,7 +145,8 @@ impl Body<'_> {
     }
 }
 
-/// Answers with a recording. `None` when it is a recorded `304` that does not fit the request's validators.
+/// Answers with a recording. `None` when it is a recorded `304` that does not fit the request's
+/// validators.
 pub(crate) fn from_recording(recording: &Recording, frame: &Frame<'_>) -> Option<Answer> {
     let exchange = &recording.exchange;
     let status = StatusCode::from_u16(exchange.status).ok()?;
@@ -185,7 +186,8 @@ pub(crate) fn from_recording(recording: &Recording, frame: &Frame<'_>) -> Option
         format!("{}\"{tag}\"", if gzip { "W/" } else { "" })
     };
     let etag = if !is_api(frame.query.host) {
-        // Download hosts have rules of their own; what was recorded holds until the resource changes.
+        // Download hosts have rules of their own; what was recorded holds until the resource
+        // changes.
         recorded_etag.map(|recorded| if touch.is_some() { computed() } else { recorded.to_owned() })
     } else if recorded_etag.is_some() || (reads && status == StatusCode::OK && taggable(recording)) {
         Some(computed())
@@ -221,7 +223,8 @@ fn taggable(recording: &Recording) -> bool {
         && !recording.exchange.target.starts_with("/search/")
 }
 
-/// The recorded headers in their order, those that this origin owns in the place where they were recorded.
+/// The recorded headers in their order, those that this origin owns in the place where they were
+/// recorded.
 fn owned_headers(
     recording: &Recording,
     etag: Option<&str>,

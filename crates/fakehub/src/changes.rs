@@ -1,4 +1,5 @@
-//! How resources change: on demand, by writes, and by seeded random processes. Every change keeps its time.
+//! How resources change: on demand, by writes, and by seeded random processes. Every change keeps
+//! its time.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -73,8 +74,8 @@ impl Changes {
         Ok(history.before + history.times.len() as u64)
     }
 
-    /// Changes a resource from `start` on at random: a Poisson process that `seed` decides. Resources with the
-    /// same seed change at the same moments.
+    /// Changes a resource from `start` on at random: a Poisson process that `seed` decides.
+    /// Resources with the same seed change at the same moments.
     pub(crate) fn run(
         &self,
         host: &str,
@@ -98,7 +99,8 @@ impl Changes {
         Some(Touch { revision: times.len() as u64, at })
     }
 
-    /// The times of all changes of a resource by `now`, ascending. What is no longer remembered counts as 0.
+    /// The times of all changes of a resource by `now`, ascending. What is no longer remembered
+    /// counts as 0.
     pub(crate) fn times(&self, host: &str, target: &str, now: u64) -> Vec<u64> {
         let mut histories = lock(&self.histories);
         if histories.is_empty() {

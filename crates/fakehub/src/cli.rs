@@ -51,7 +51,8 @@ impl fmt::Debug for TokenArg {
     }
 }
 
-/// Serves recorded GitHub exchanges on a loopback port, with live validators, rate limits and a log.
+/// Serves recorded GitHub exchanges on a loopback port, with live validators, rate limits and a
+/// log.
 #[derive(Args, Clone, Debug)]
 pub struct FakeHubArgs {
     /// Recorded exchanges: a file of JSON lines. Repeat it to serve several files
@@ -95,8 +96,8 @@ pub struct FakeHubArgs {
 /// Serves until SIGTERM or SIGINT. Prints `fakehub listening on http://ADDR` as its only line.
 ///
 /// # Errors
-/// [`FakeHubError`] when an argument is wrong, the corpus cannot be read, a file not written or the address
-/// not listened on.
+/// [`FakeHubError`] when an argument is wrong, the corpus cannot be read, a file not written or the
+/// address not listened on.
 pub async fn run_cli(args: FakeHubArgs) -> Result<(), FakeHubError> {
     let corpus = corpus(&args)?;
     if let Some(path) = args.write_corpus {

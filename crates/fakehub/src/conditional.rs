@@ -63,7 +63,8 @@ fn opaque_tag(etag: &str) -> &str {
     etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"')
 }
 
-/// Whether the client takes gzip (RFC 9110, 12.5.3). No `Accept-Encoding` means no coding, as GitHub has it.
+/// Whether the client takes gzip (RFC 9110, 12.5.3). No `Accept-Encoding` means no coding, as
+/// GitHub has it.
 pub(crate) fn accepts_gzip(request: &HeaderMap) -> bool {
     let mut star = false;
     for list in values(request, &ACCEPT_ENCODING) {

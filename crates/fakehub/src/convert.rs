@@ -1,9 +1,9 @@
 //! The recorded scenarios of the npm package `@octokit/fixtures` (nock format) as a corpus.
 //!
-//! Every `scenarios/HOST/NAME/raw-fixture.json` is a list of exchanges with `scope` (scheme, host, port),
-//! `method`, `path`, `body` (of the request), `status`, `response`, `rawHeaders` (names and values in turn, or
-//! an object), `reqheaders` and `responseIsBinary` (`response` is hexadecimal). A list of hexadecimal strings
-//! with a recorded `Content-Encoding: gzip` is a compressed body.
+//! Every `scenarios/HOST/NAME/raw-fixture.json` is a list of exchanges with `scope` (scheme, host,
+//! port), `method`, `path`, `body` (of the request), `status`, `response`, `rawHeaders` (names and
+//! values in turn, or an object), `reqheaders` and `responseIsBinary` (`response` is hexadecimal).
+//! A list of hexadecimal strings with a recorded `Content-Encoding: gzip` is a compressed body.
 
 use std::fs;
 use std::io::Read;
@@ -36,11 +36,13 @@ struct Recorded<'a> {
 }
 
 impl Corpus {
-    /// Reads the scenarios of an unpacked `@octokit/fixtures` package; `dir` holds `scenarios/` or `package/`.
-    /// Each scenario keeps its name and its order; scenarios come in the order of their names.
+    /// Reads the scenarios of an unpacked `@octokit/fixtures` package; `dir` holds `scenarios/` or
+    /// `package/`. Each scenario keeps its name and its order; scenarios come in the order of their
+    /// names.
     ///
     /// # Errors
-    /// [`CorpusError`] when there are none, or with the file and the number of an exchange that is not as expected.
+    /// [`CorpusError`] when there are none, or with the file and the number of an exchange that is
+    /// not as expected.
     pub fn from_octokit_fixtures(dir: impl AsRef<Path>) -> Result<Self, CorpusError> {
         let dir = dir.as_ref();
         let mut exchanges = Vec::new();

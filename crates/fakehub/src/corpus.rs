@@ -43,7 +43,8 @@ impl Corpus {
     /// Reads a file of JSON lines.
     ///
     /// # Errors
-    /// [`CorpusError`] when it cannot be read, or with the number of the first line that is no exchange.
+    /// [`CorpusError`] when it cannot be read, or with the number of the first line that is no
+    /// exchange.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, CorpusError> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|source| CorpusError::Io { path: path.to_owned(), source })?;
@@ -54,13 +55,13 @@ impl Corpus {
     ///
     /// - `method` (any case), `url` (absolute), `status` (a number or its digits): required.
     /// - `headers`, `request_headers`: an object of names with a string or a list of strings each.
-    /// - `body`, `request_body`: a string is its UTF-8 bytes, any other value its compact JSON text with
-    ///   order, numbers and escapes as written, `null` is empty. `body_base64`: bytes.
+    /// - `body`, `request_body`: a string is its UTF-8 bytes, any other value its compact JSON text
+    ///   with order, numbers and escapes as written, `null` is empty. `body_base64`: bytes.
     /// - `scenario`: exchanges that belong together.
     ///
     /// # Errors
-    /// [`CorpusError`] with the number of the first line that is no exchange, or that is longer than
-    /// [`MAX_LINE_BYTES`].
+    /// [`CorpusError`] with the number of the first line that is no exchange, or that is longer
+    /// than [`MAX_LINE_BYTES`].
     pub fn parse(reader: impl Read) -> Result<Self, CorpusError> {
         let mut reader = BufReader::with_capacity(256 * 1024, reader);
         let mut exchanges = Vec::new();
@@ -87,8 +88,8 @@ impl Corpus {
         Ok(Self { exchanges })
     }
 
-    /// Writes JSON lines that [`Corpus::parse`] reads back equal, except that the values of a header
-    /// that was recorded in several places move to the first.
+    /// Writes JSON lines that [`Corpus::parse`] reads back equal, except that the values of a
+    /// header that was recorded in several places move to the first.
     ///
     /// # Errors
     /// The writer's own.

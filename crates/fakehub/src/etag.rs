@@ -1,14 +1,14 @@
 //! Entity tags: the rule that GitHub was observed to follow, and one that nobody can compute.
 //!
 //! Observed (undocumented; described by bored-engineer/github-conditional-http-transport, 2025, and
-//! reproduced on recorded anonymous exchanges): the tag is the lower-case hexadecimal SHA-256 of, for each of
-//! the request's `Accept`, `Authorization` and `Cookie` in this order and for each value that was sent, the
-//! value followed by one `:`; then the response body before any content coding. A header that was not sent
-//! contributes nothing, not even the colon.
+//! reproduced on recorded anonymous exchanges): the tag is the lower-case hexadecimal SHA-256 of,
+//! for each of the request's `Accept`, `Authorization` and `Cookie` in this order and for each
+//! value that was sent, the value followed by one `:`; then the response body before any content
+//! coding. A header that was not sent contributes nothing, not even the colon.
 //!
-//! GitHub leaves out headers that the response's `Vary` does not name. That is not followed here: a recording of
-//! an anonymous call lacks `Authorization` in `Vary`, and when it is replayed for a token the tag must still be
-//! bound to that token.
+//! GitHub leaves out headers that the response's `Vary` does not name. That is not followed here: a
+//! recording of an anonymous call lacks `Authorization` in `Vary`, and when it is replayed for a
+//! token the tag must still be bound to that token.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, AUTHORIZATION, COOKIE};
@@ -19,12 +19,12 @@ use crate::token::{RunKey, hex};
 /// How entity tags are made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EtagMode {
-    /// The rule GitHub was observed to use: SHA-256 over `Accept`, `Authorization`, `Cookie` and the body,
-    /// so who holds the body can compute the tag for another token.
+    /// The rule GitHub was observed to use: SHA-256 over `Accept`, `Authorization`, `Cookie` and
+    /// the body, so who holds the body can compute the tag for another token.
     #[default]
     Observed,
-    /// HMAC-SHA256 with a secret of this process over authorization, accept, URL and body: a cache that
-    /// counts on the observed rule must fall back to plain misses, and must not leak.
+    /// HMAC-SHA256 with a secret of this process over authorization, accept, URL and body: a cache
+    /// that counts on the observed rule must fall back to plain misses, and must not leak.
     Opaque,
 }
 

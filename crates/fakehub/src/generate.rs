@@ -1,7 +1,7 @@
 //! Invented traffic in the shapes and sizes of recorded GitHub traffic, the same for the same seed.
 //!
-//! Of recorded `GET` bodies half are below about 3 KB, nine of ten below about 20 KB, and a few have several
-//! hundred. The mix of routes here is chosen so that the same holds; a test checks it.
+//! Of recorded `GET` bodies half are below about 3 KB, nine of ten below about 20 KB, and a few
+//! have several hundred. The mix of routes here is chosen so that the same holds; a test checks it.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -20,9 +20,9 @@ const WORDS: [&str; 24] = [
 ];
 
 impl Corpus {
-    /// Invented traffic: organisations, repositories, issues in pages with `Link`, releases, contents, commits,
-    /// refs, trees, workflow runs, GraphQL, redirects, and writes that change what is read. Everything in it is
-    /// made up, and depends on `seed` alone.
+    /// Invented traffic: organisations, repositories, issues in pages with `Link`, releases,
+    /// contents, commits, refs, trees, workflow runs, GraphQL, redirects, and writes that change
+    /// what is read. Everything in it is made up, and depends on `seed` alone.
     #[must_use]
     pub fn generated(seed: u64) -> Self {
         let mut world = World::new(seed);

@@ -81,23 +81,23 @@ impl FakeHubBuilder {
         self
     }
 
-    /// Counts and charges as ever, but refuses nobody when a limit is reached: for runs whose answers
-    /// must not depend on how many there were.
+    /// Counts and charges as ever, but refuses nobody when a limit is reached: for runs whose
+    /// answers must not depend on how many there were.
     pub fn unlimited(mut self, unlimited: bool) -> Self {
         self.unlimited = unlimited;
         self
     }
 
-    /// Puts a token into a bucket that it shares with every token of the same bucket name. `limit`: core
-    /// requests per hour; `None` is what another token of the bucket was given, or 5000.
+    /// Puts a token into a bucket that it shares with every token of the same bucket name. `limit`:
+    /// core requests per hour; `None` is what another token of the bucket was given, or 5000.
     #[must_use]
     pub fn bucket(mut self, token: impl Into<String>, name: impl Into<String>, limit: Option<u64>) -> Self {
         self.buckets.push((token.into(), name.into(), limit));
         self
     }
 
-    /// Makes `OWNER/REPO` private: who has none of `tokens` gets `404` for everything below it. Repeated
-    /// calls add tokens.
+    /// Makes `OWNER/REPO` private: who has none of `tokens` gets `404` for everything below it.
+    /// Repeated calls add tokens.
     #[must_use]
     pub fn private<T: Into<String>>(mut self, repository: &str, tokens: impl IntoIterator<Item = T>) -> Self {
         let tokens = tokens.into_iter().map(Into::into).collect();
@@ -105,9 +105,10 @@ impl FakeHubBuilder {
         self
     }
 
-    /// Makes a token of a kind known, which sees these private repositories (`OWNER/REPO`). As soon as one is
-    /// known, bodies and headers depend on the caller as GitHub's do: `permissions` and `private` of
-    /// repositories, `Cache-Control`, `Vary`; and a write changes its resource and what holds it.
+    /// Makes a token of a kind known, which sees these private repositories (`OWNER/REPO`). As soon
+    /// as one is known, bodies and headers depend on the caller as GitHub's do: `permissions` and
+    /// `private` of repositories, `Cache-Control`, `Vary`; and a write changes its resource and
+    /// what holds it.
     #[must_use]
     pub fn token<T: Into<String>>(
         mut self,
@@ -119,8 +120,9 @@ impl FakeHubBuilder {
         self
     }
 
-    /// Lets the resource at `url` (an API path; without a query it stands for all queries) change at random from
-    /// the start on, every `mean` on average. Resources with the same seed change together.
+    /// Lets the resource at `url` (an API path; without a query it stands for all queries) change
+    /// at random from the start on, every `mean` on average. Resources with the same seed change
+    /// together.
     #[must_use]
     pub fn changes(mut self, url: impl Into<String>, seed: u64, mean: Duration) -> Self {
         self.processes.push((url.into(), seed, mean));
@@ -172,8 +174,8 @@ impl FakeHubBuilder {
     /// Listens and serves in a task of the current tokio runtime.
     ///
     /// # Errors
-    /// [`FakeHubError`] when the settings contradict each other, the log cannot be written or the address
-    /// cannot be listened on.
+    /// [`FakeHubError`] when the settings contradict each other, the log cannot be written or the
+    /// address cannot be listened on.
     pub async fn start(self) -> Result<FakeHubHandle, FakeHubError> {
         for (repository, _) in &self.private {
             if repository.split('/').filter(|part| !part.is_empty()).count() != 2 {
@@ -273,7 +275,8 @@ impl FakeHubHandle {
         format!("http://{}", self.addr)
     }
 
-    /// The last [`MAX_LOG_RECORDS`](crate::MAX_LOG_RECORDS) records. A request is in it before its answer is sent.
+    /// The last [`MAX_LOG_RECORDS`](crate::MAX_LOG_RECORDS) records. A request is in it before its
+    /// answer is sent.
     #[must_use]
     pub fn log(&self) -> Vec<LogRecord> {
         self.state.log.records()
@@ -293,10 +296,12 @@ impl FakeHubHandle {
         self.state.log.reset()
     }
 
-    /// The next `count` requests get `status`, with `Retry-After` if given (seconds or an HTTP-date).
+    /// The next `count` requests get `status`, with `Retry-After` if given (seconds or an
+    /// HTTP-date).
     ///
     /// # Errors
-    /// [`FakeHubError::Config`] when the status is not one of 200 to 599 or the value is no header value.
+    /// [`FakeHubError::Config`] when the status is not one of 200 to 599 or the value is no header
+    /// value.
     pub fn fail_next(&self, status: u16, count: u64, retry_after: Option<&str>) -> Result<(), FakeHubError> {
         self.state.control.fail_next(status, count, retry_after).map_err(FakeHubError::Config)
     }
@@ -311,11 +316,12 @@ impl FakeHubHandle {
         self.state.control.truncate_next(count);
     }
 
-    /// Changes the resource at `url` (absolute, or an API path with its query) in all its variants, and with
-    /// it `ETag` and `Last-Modified`. Returns how often it has been changed.
+    /// Changes the resource at `url` (absolute, or an API path with its query) in all its variants,
+    /// and with it `ETag` and `Last-Modified`. Returns how often it has been changed.
     ///
     /// # Errors
-    /// [`FakeHubError::Config`] when `url` is no URL, or [`MAX_TOUCHED`](crate::MAX_TOUCHED) have been touched.
+    /// [`FakeHubError::Config`] when `url` is no URL, or [`MAX_TOUCHED`](crate::MAX_TOUCHED) have
+    /// been touched.
     pub fn touch(&self, url: &str) -> Result<u64, FakeHubError> {
         self.state.touch(url).map_err(FakeHubError::Config)
     }
@@ -375,8 +381,8 @@ impl FakeHubHandle {
         self.state.outage.send_replace(outage);
     }
 
-    /// Whether an answer that a client got, from whomever, was one that this origin would have given that token
-    /// at that time.
+    /// Whether an answer that a client got, from whomever, was one that this origin would have
+    /// given that token at that time.
     #[must_use]
     pub fn judge(&self, seen: &Observation<'_>) -> Verdict {
         self.state.judge(seen)

@@ -2,7 +2,8 @@
 
 /// `raw` without the white space between its tokens. `raw` must be valid JSON.
 ///
-/// Parsing and printing again would respell numbers and escapes; a body must stay what was recorded.
+/// Parsing and printing again would respell numbers and escapes; a body must stay what was
+/// recorded.
 pub(crate) fn compact(raw: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len());
     let mut in_string = false;
@@ -27,8 +28,9 @@ pub(crate) fn compact(raw: &str) -> Vec<u8> {
 
 /// `body` as it looks after `revision` changes of its resource.
 ///
-/// A JSON object gets a last member `fakehub_revision`, a JSON list gets it in its last object (or as a
-/// further element), anything else a last line. So the result is of the same kind as what was recorded.
+/// A JSON object gets a last member `fakehub_revision`, a JSON list gets it in its last object (or
+/// as a further element), anything else a last line. So the result is of the same kind as what was
+/// recorded.
 pub(crate) fn revise(body: &[u8], revision: u64) -> Vec<u8> {
     let member = format!("\"fakehub_revision\":{revision}");
     let end = body.trim_ascii_end();

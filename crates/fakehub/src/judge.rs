@@ -1,4 +1,5 @@
-//! Was an answer right? Judged by what this origin would have answered the same token, now or before.
+//! Was an answer right? Judged by what this origin would have answered the same token, now or
+//! before.
 
 use std::borrow::Cow;
 

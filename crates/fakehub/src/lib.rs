@@ -1,10 +1,10 @@
-//! A GitHub-like origin: it serves recorded exchanges as they were recorded, computes validators and
-//! rate limits live, and keeps the true count of calls.
+//! A GitHub-like origin: it serves recorded exchanges as they were recorded, computes validators
+//! and rate limits live, and keeps the true count of calls.
 //!
 //! What GitHub decides per request is simulated (`ETag`, `304`, `x-ratelimit-*`, `date`, content
-//! coding, who may see a private repository); everything else comes from the [`Corpus`] unchanged. The
-//! savings and the leaks of a cache are computed from this origin's own log, never from what the cache
-//! says about itself.
+//! coding, who may see a private repository); everything else comes from the [`Corpus`] unchanged.
+//! The savings and the leaks of a cache are computed from this origin's own log, never from what
+//! the cache says about itself.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,9 +38,9 @@
 //!
 //! # What is not simulated
 //!
-//! Pretty-printing by user agent, `Range`, and access control of search results and download hosts: `private`
-//! covers `/repos/OWNER/REPO`, the same repository's `/repositories/ID`, and GraphQL queries that name it in
-//! their variables `owner` and `name`.
+//! Pretty-printing by user agent, `Range`, and access control of search results and download hosts:
+//! `private` covers `/repos/OWNER/REPO`, the same repository's `/repositories/ID`, and GraphQL
+//! queries that name it in their variables `owner` and `name`.
 
 mod access;
 mod answer;

@@ -120,7 +120,8 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Buckets from (token, name, limit). Tokens with one name share one bucket; its limit need be said once.
+    /// Buckets from (token, name, limit). Tokens with one name share one bucket; its limit need be
+    /// said once.
     pub(crate) fn new(
         given: Vec<(String, String, Option<u64>)>,
         clock: Arc<dyn Clock>,

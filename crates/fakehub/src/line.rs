@@ -238,7 +238,8 @@ pub(crate) fn check_headers(
     Ok(kept)
 }
 
-/// Headers in their order, with duplicates: an object, a list of pairs, or names and values in turn.
+/// Headers in their order, with duplicates: an object, a list of pairs, or names and values in
+/// turn.
 pub(crate) struct HeaderList(pub(crate) Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for HeaderList {

@@ -36,7 +36,8 @@ pub struct LogRecord {
     pub conditional: bool,
     /// Body bytes sent, after content coding; 0 for `HEAD` and `304`.
     pub bytes: u64,
-    /// SHA-256 of the body before content coding. For `HEAD` and `304`: of the body that they stand for.
+    /// SHA-256 of the body before content coding. For `HEAD` and `304`: of the body that they stand
+    /// for.
     pub sha256: String,
     /// When it was answered, in milliseconds since the Unix epoch.
     #[serde(default)]

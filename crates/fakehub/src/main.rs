@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use peercache_fakehub::{FakeHubArgs, run_cli};
 
-/// Serves recorded GitHub exchanges, with live validators, rate limits and a log of what was charged.
+/// Serves recorded GitHub exchanges, with live validators, rate limits and a log of what was
+/// charged.
 #[derive(Debug, Parser)]
 #[command(name = "fakehub", version)]
 struct Cli {

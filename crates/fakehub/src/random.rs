@@ -9,7 +9,8 @@ impl Random {
         Self(seed)
     }
 
-    /// A generator for one purpose: equal seeds and purposes give equal numbers, others independent ones.
+    /// A generator for one purpose: equal seeds and purposes give equal numbers, others independent
+    /// ones.
     pub(crate) fn of(seed: u64, purpose: &str) -> Self {
         let mut state = seed;
         for byte in purpose.bytes() {

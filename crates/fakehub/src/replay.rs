@@ -1,5 +1,5 @@
-//! Which recording answers a request: by method and URL, then `Accept`, then the request's body, then the
-//! writes that have been served.
+//! Which recording answers a request: by method and URL, then `Accept`, then the request's body,
+//! then the writes that have been served.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, OnceLock};
@@ -36,7 +36,8 @@ pub(crate) struct Query<'a> {
 pub(crate) struct Recording {
     pub(crate) exchange: Exchange,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Recordings of one domain are one story: a scenario, or a repository where no scenario is known.
+    /// Recordings of one domain are one story: a scenario, or a repository where no scenario is
+    /// known.
     domain: usize,
     writes: bool,
     digest: OnceLock<String>,
@@ -158,8 +159,8 @@ impl Replay {
         if writes { self.next_write(&matching) } else { self.current(&matching) }
     }
 
-    /// A recorded `304` answers only a conditional request, and only where nothing else was recorded:
-    /// otherwise conditions are evaluated against the recorded representation.
+    /// A recorded `304` answers only a conditional request, and only where nothing else was
+    /// recorded: otherwise conditions are evaluated against the recorded representation.
     fn answering(&self, all: &[usize], query: &Query<'_>) -> Vec<usize> {
         let full = self.filtered(all, |exchange| exchange.status != 304);
         if full.is_empty() && query.conditional { all.to_vec() } else { full }
@@ -183,8 +184,8 @@ impl Replay {
         found
     }
 
-    /// For requests with a body: those recorded with an equal one, if any. A GraphQL request that was
-    /// recorded with another body is another request.
+    /// For requests with a body: those recorded with an equal one, if any. A GraphQL request that
+    /// was recorded with another body is another request.
     fn with_body(&self, numbers: &[usize], query: &Query<'_>) -> Option<Vec<usize>> {
         if matches!(query.method, "GET" | "HEAD") {
             return Some(numbers.to_vec());
@@ -212,7 +213,8 @@ impl Replay {
         numbers.iter().copied().find(|number| !done(number)).or_else(|| numbers.last().copied())
     }
 
-    /// The last recording before which, and after its predecessor, a write of its own story was served.
+    /// The last recording before which, and after its predecessor, a write of its own story was
+    /// served.
     fn current(&self, numbers: &[usize]) -> Option<usize> {
         let served = lock(&self.served);
         let reached = numbers.windows(2).rev().find(|pair| {
@@ -223,8 +225,8 @@ impl Replay {
     }
 }
 
-/// An `Accept` value as it is compared: case and white space do not matter, and the ways to ask for GitHub's
-/// default JSON are one.
+/// An `Accept` value as it is compared: case and white space do not matter, and the ways to ask for
+/// GitHub's default JSON are one.
 fn media(accept: &str) -> String {
     let plain: String =
         accept.chars().filter(|c| !c.is_ascii_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
@@ -245,7 +247,8 @@ pub(crate) fn is_graphql(target: &str) -> bool {
     target.split('?').next() == Some("/graphql")
 }
 
-/// Whether serving a request changes what is read afterwards. A GraphQL query does not, a mutation does.
+/// Whether serving a request changes what is read afterwards. A GraphQL query does not, a mutation
+/// does.
 fn is_write(method: &str, target: &str, body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Operation {
@@ -269,7 +272,8 @@ fn same_body(recorded: &[u8], sent: &[u8]) -> bool {
     recorded == sent || json(recorded).is_some_and(|value| Some(value) == json(sent))
 }
 
-/// Headers that were checked when the corpus was read; what was built in code and HTTP cannot carry is left out.
+/// Headers that were checked when the corpus was read; what was built in code and HTTP cannot carry
+/// is left out.
 fn parsed(headers: &[(String, String)]) -> Vec<(HeaderName, HeaderValue)> {
     headers
         .iter()

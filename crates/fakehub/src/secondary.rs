@@ -1,7 +1,8 @@
 //! Secondary rate limits: requests in flight, and points per minute.
 //!
-//! GitHub documents 100 requests in flight and 900 points a minute; a read costs 1 point, a write 5. It refuses
-//! with 403 or 429, with `Retry-After` or without, and leaves `x-ratelimit-remaining` as it is.
+//! GitHub documents 100 requests in flight and 900 points a minute; a read costs 1 point, a write 5.
+//! It refuses with 403 or 429, with `Retry-After` or without, and leaves `x-ratelimit-remaining` as
+//! it is.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -70,7 +70,8 @@ pub(crate) struct State {
     pub(crate) control_enabled: bool,
 }
 
-/// Accepts connections until `stop`, then lets answers that are being sent finish for a few seconds.
+/// Accepts connections until `stop`, then lets answers that are being sent finish for a few
+/// seconds.
 pub(crate) async fn serve(
     listener: TcpListener,
     addr: SocketAddr,
@@ -124,7 +125,8 @@ pub(crate) async fn serve(
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         connections.spawn(async move {
-            // It ends with an error when the client leaves or an answer was to break off: both are its end.
+            // It ends with an error when the client leaves or an answer was to break off: both are
+            // its end.
             drop(connection.await);
             drop(permit);
         });
@@ -157,7 +159,8 @@ struct Call {
 pub(crate) struct Subject {
     /// `owner/repo` in lower case.
     pub(crate) repository: Option<String>,
-    /// The target whose changes change the answer: the request's own, for GraphQL a name of our own.
+    /// The target whose changes change the answer: the request's own, for GraphQL a name of our
+    /// own.
     pub(crate) changes: String,
 }
 
@@ -353,7 +356,8 @@ impl State {
         Some(answer)
     }
 
-    /// A write changes its resource and what holds it: a new comment changes the list and the issue.
+    /// A write changes its resource and what holds it: a new comment changes the list and the
+    /// issue.
     fn written(&self, target: &str, now: u64) {
         let path = target.split('?').next().unwrap_or(target);
         let mut changed: Vec<String> = path

@@ -1,4 +1,5 @@
-//! Bodies as they are for one caller: a repository says whether it is private, and what the caller may do.
+//! Bodies as they are for one caller: a repository says whether it is private, and what the caller
+//! may do.
 
 use std::borrow::Cow;
 

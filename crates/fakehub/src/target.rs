@@ -5,7 +5,8 @@ pub(crate) fn resource_key(host: &str, target: &str) -> String {
     key("", host, &normal(target))
 }
 
-/// The path of an API request as the corpus has it: `/api/v3` and `/api/graphql` are GitHub Enterprise's.
+/// The path of an API request as the corpus has it: `/api/v3` and `/api/graphql` are GitHub
+/// Enterprise's.
 pub(crate) fn without_enterprise_prefix(target: &str) -> &str {
     if let Some(rest) = target.strip_prefix("/api/v3").filter(|rest| rest.starts_with('/')) {
         return rest;
@@ -16,8 +17,8 @@ pub(crate) fn without_enterprise_prefix(target: &str) -> &str {
     target
 }
 
-/// Whoever cannot keep the `Host` of a request, such as a proxy that is told to send downloads here,
-/// names it in the path.
+/// Whoever cannot keep the `Host` of a request, such as a proxy that is told to send downloads
+/// here, names it in the path.
 const HOST_PREFIX: &str = "/_fakehub/host/";
 
 /// The host that the path names, and the path below it.

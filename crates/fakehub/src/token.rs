@@ -19,7 +19,8 @@ impl RunKey {
         Ok(Self(key))
     }
 
-    /// HMAC-SHA256 over `parts`, each preceded by its length, so that no two lists of parts look alike.
+    /// HMAC-SHA256 over `parts`, each preceded by its length, so that no two lists of parts look
+    /// alike.
     pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = Hmac::<Sha256>::new((&self.0).into());
         for part in parts {
@@ -48,8 +49,9 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Reads `token X`, `Bearer X` and `Basic` (the password, or the user name where that is empty); a
-    /// scheme that GitHub does not know counts as a token, so that it never passes as anonymous.
+    /// Reads `token X`, `Bearer X` and `Basic` (the password, or the user name where that is
+    /// empty); a scheme that GitHub does not know counts as a token, so that it never passes as
+    /// anonymous.
     pub(crate) fn of(headers: &HeaderMap, key: &RunKey) -> Self {
         match headers.get(AUTHORIZATION) {
             None => Self { token: None, id: "anonymous".to_owned() },

@@ -1,5 +1,5 @@
-//! fakehub over a real loopback connection: what was recorded comes back, what GitHub decides is decided as
-//! GitHub does, and the log tells the truth about it.
+//! fakehub over a real loopback connection: what was recorded comes back, what GitHub decides is
+//! decided as GitHub does, and the log tells the truth about it.
 mod support;
 
 use std::io::Read as _;

@@ -1,7 +1,7 @@
 //! The forms of `Accept` that mean GitHub's default JSON, as one.
 //!
-//! Clients name the same media type in many ways. GitHub's entity tags depend on the header as it is sent, so
-//! every request with one of these forms is keyed and sent as [`DEFAULT`].
+//! Clients name the same media type in many ways. GitHub's entity tags depend on the header as it
+//! is sent, so every request with one of these forms is keyed and sent as [`DEFAULT`].
 
 use http::HeaderMap;
 use http::header::{ACCEPT, HeaderValue};
@@ -15,7 +15,8 @@ pub(crate) const DEFAULT: HeaderValue = HeaderValue::from_static("application/vn
 const SYNONYMS: [&str; 4] =
     ["*/*", "application/json", "application/vnd.github+json", "application/vnd.github.v3+json"];
 
-/// Replaces `Accept` by [`DEFAULT`] where it is absent or names nothing but synonyms of the default.
+/// Replaces `Accept` by [`DEFAULT`] where it is absent or names nothing but synonyms of the
+/// default.
 pub(crate) fn make_canonical(headers: &mut HeaderMap) {
     let is_default = headers.get_all(ACCEPT).iter().all(|value| list_items(value.as_bytes()).all(is_synonym));
     if is_default {
@@ -23,7 +24,8 @@ pub(crate) fn make_canonical(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a media range means the default JSON. Parameters are `q` and `charset`; any other selects.
+/// Whether a media range means the default JSON. Parameters are `q` and `charset`; any other
+/// selects.
 fn is_synonym(range: &[u8]) -> bool {
     let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().unwrap_or_default();

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::cache_status::CACHE_STATUS;
 
-/// A request and what became of it: no query, no header of the client and nothing of a body, since these
-/// carry secrets.
+/// A request and what became of it: no query, no header of the client and nothing of a body, since
+/// these carry secrets.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct AccessRecord {

@@ -13,10 +13,12 @@ use tokio::sync::Notify;
 
 use crate::body_rewrite::JsonRewriter;
 
-/// How many bytes a pipe holds before whoever fills it has to wait: 128 KiB. With one more piece, and what
-/// the HTTP library and its own buffer hold, a connection has at most 256 KiB that its client did not read.
+/// How many bytes a pipe holds before whoever fills it has to wait: 128 KiB. With one more piece,
+/// and what the HTTP library and its own buffer hold, a connection has at most 256 KiB that its
+/// client did not read.
 pub(crate) const PIPE_BYTES: usize = 128 * 1024;
-/// The largest piece that is handed to a connection at once: 32 KiB. The library takes whole pieces.
+/// The largest piece that is handed to a connection at once: 32 KiB. The library takes whole
+/// pieces.
 const PIECE_BYTES: usize = 32 * 1024;
 
 /// The body of a response of the proxy.
@@ -163,8 +165,8 @@ pub(crate) fn pipe() -> (PipeWriter, PipeReader) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-/// Fills a pipe. Dropped without [`PipeWriter::finish`], the reader gets an error instead of an end,
-/// so a body that was cut is never taken for a whole one.
+/// Fills a pipe. Dropped without [`PipeWriter::finish`], the reader gets an error instead of an
+/// end, so a body that was cut is never taken for a whole one.
 #[derive(Debug)]
 pub(crate) struct PipeWriter(Arc<Shared>);
 

@@ -1,9 +1,10 @@
-//! URLs of the API in JSON bodies, turned to the base URL that the client uses, as GitHub Enterprise Server
-//! writes them: PyGithub, github3.py and octokit follow what is in an object's `url`.
+//! URLs of the API in JSON bodies, turned to the base URL that the client uses, as GitHub
+//! Enterprise Server writes them: PyGithub, github3.py and octokit follow what is in an object's
+//! `url`.
 //!
-//! Only values that begin with the API's URL, under names that GitHub gives to URLs, are changed. A text that
-//! a user wrote stays as it is. The bytes that are stored and validated are the origin's; a rewritten answer
-//! has a weak entity tag of its own.
+//! Only values that begin with the API's URL, under names that GitHub gives to URLs, are changed. A
+//! text that a user wrote stays as it is. The bytes that are stored and validated are the origin's;
+//! a rewritten answer has a weak entity tag of its own.
 
 use std::mem;
 
@@ -25,8 +26,8 @@ const MARK: &str = ".peercache-";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RewriteBodies {
-    /// Those below `/api/v3`, whose client expects an Enterprise Server, which names itself; and those of
-    /// clients that are known to follow URLs in bodies: PyGithub, github3.py and octokit.
+    /// Those below `/api/v3`, whose client expects an Enterprise Server, which names itself; and
+    /// those of clients that are known to follow URLs in bodies: PyGithub, github3.py and octokit.
     #[default]
     Auto,
     /// All.

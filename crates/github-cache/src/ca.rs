@@ -53,8 +53,8 @@ impl From<rcgen::Error> for CaError {
     }
 }
 
-/// A certificate authority that can vouch for a fixed list of names and for no other (RFC 5280, section
-/// 4.2.1.10): a client that trusts it trusts it for these alone.
+/// A certificate authority that can vouch for a fixed list of names and for no other (RFC 5280,
+/// section 4.2.1.10): a client that trusts it trusts it for these alone.
 pub struct CertificateAuthority {
     issuer: rcgen::Certificate,
     key: KeyPair,
@@ -179,8 +179,8 @@ impl CertificateAuthority {
         self.until.duration_since(now(&*self.clock)).unwrap_or_default()
     }
 
-    /// What a TLS server for this host needs: a certificate of a week, made when it is first asked for and
-    /// again when a day is left.
+    /// What a TLS server for this host needs: a certificate of a week, made when it is first asked
+    /// for and again when a day is left.
     pub(crate) fn server_config(&self, host: &str) -> Result<Arc<ServerConfig>, CaError> {
         if !self.names.iter().any(|name| name == host) {
             return Err(CaError::Name(host.to_owned()));
@@ -268,7 +268,8 @@ mod tests {
 
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-    /// Whether a client that trusts `ca` alone believes a server of this configuration to be `host`.
+    /// Whether a client that trusts `ca` alone believes a server of this configuration to be
+    /// `host`.
     fn is_believed(ca: &CertificateAuthority, config: &Arc<ServerConfig>, host: &str) -> bool {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.certificate_pem().as_bytes()).unwrap()).unwrap();

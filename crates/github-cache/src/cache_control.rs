@@ -10,7 +10,8 @@ const MAX_SECONDS: u64 = 1 << 31;
 /// stale is served, which a client that would accept it has to expect anyway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CacheControl {
-    /// `no-cache`, with or without field names: naming fields is rare enough to treat it as the whole.
+    /// `no-cache`, with or without field names: naming fields is rare enough to treat it as the
+    /// whole.
     pub(crate) no_cache: bool,
     pub(crate) no_store: bool,
     pub(crate) only_if_cached: bool,

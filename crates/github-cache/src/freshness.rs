@@ -23,8 +23,8 @@ pub(crate) struct Freshness {
 }
 
 impl Freshness {
-    /// Reads it from a response's headers. `s-maxage` is for shared caches; each token's part of this
-    /// one is private.
+    /// Reads it from a response's headers. `s-maxage` is for shared caches; each token's part of
+    /// this one is private.
     pub(crate) fn of(headers: &HeaderMap, directives: &CacheControl, sent: Timestamp) -> Self {
         let lifetime = if directives.no_cache {
             Duration::ZERO
@@ -36,8 +36,8 @@ impl Freshness {
         Self { validated: sent, initial_age: age_of(headers), lifetime: lifetime.min(MAX_LIFETIME) }
     }
 
-    /// Its current age. What was validated later than `now`, by a clock that was ahead, has no known age
-    /// and counts as older than anything.
+    /// Its current age. What was validated later than `now`, by a clock that was ahead, has no
+    /// known age and counts as older than anything.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
         if self.validated > now {
             return Duration::MAX;
@@ -65,8 +65,8 @@ impl Freshness {
     }
 }
 
-/// The `Age` of a response. One that is not a number is taken as none, and one that is larger than any
-/// number here as the largest (RFC 9111, section 1.2.2).
+/// The `Age` of a response. One that is not a number is taken as none, and one that is larger than
+/// any number here as the largest (RFC 9111, section 1.2.2).
 fn age_of(headers: &HeaderMap) -> Duration {
     let text = headers.get(AGE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -24,8 +24,8 @@ pub(crate) struct Grant {
     pub(crate) freshness: Freshness,
     /// The end-to-end headers that are not content headers, `ETag` among them.
     pub(crate) headers: HeaderMap,
-    /// Headers that `Vary` named and that the request did not have. A request that has one is another
-    /// request (RFC 9111, section 4.1).
+    /// Headers that `Vary` named and that the request did not have. A request that has one is
+    /// another request (RFC 9111, section 4.1).
     pub(crate) without: Vec<HeaderName>,
     /// The page of a list that may grow without a change of its tag; see [`crate::pages`].
     pub(crate) full_page: bool,
@@ -115,7 +115,8 @@ fn is_kept(name: &HeaderName) -> bool {
     !TRANSIENT.contains(name) && !CONTENT_HEADERS.contains(name) && *name != CACHE_STATUS
 }
 
-/// The headers of a response that go into a grant. Hop-by-hop ones named by `Connection` are gone already.
+/// The headers of a response that go into a grant. Hop-by-hop ones named by `Connection` are gone
+/// already.
 pub(crate) fn granted_headers(response: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(response.len());
     for (name, value) in response.iter().filter(|(name, _)| is_kept(name)) {

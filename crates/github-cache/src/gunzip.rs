@@ -1,5 +1,5 @@
-//! Undoes gzip while a body passes, a bounded step at a time: all members (RFC 1952, section 2.2), and the
-//! zeros that some writers pad the last one with.
+//! Undoes gzip while a body passes, a bounded step at a time: all members (RFC 1952, section 2.2),
+//! and the zeros that some writers pad the last one with.
 
 use std::io::Write;
 
@@ -10,7 +10,8 @@ use flate2::write::GzDecoder;
 /// makes more than about 1 MiB.
 pub(crate) const STEP_BYTES: usize = 1024;
 
-/// The most members of one body. A member without bytes has 20, so a small body could have very many.
+/// The most members of one body. A member without bytes has 20, so a small body could have very
+/// many.
 const MAX_MEMBERS: u32 = 10_000;
 
 /// The compressed body is damaged, ended early, or has too many members.
@@ -85,8 +86,8 @@ impl Gunzip {
         Ok(())
     }
 
-    /// The rest. An error unless the stream is complete and its checksum right. No bytes at all are an
-    /// empty body.
+    /// The rest. An error unless the stream is complete and its checksum right. No bytes at all are
+    /// an empty body.
     pub(crate) fn finish(mut self) -> Result<Bytes, Damaged> {
         let mut out = Vec::new();
         if self.at == Place::Member {

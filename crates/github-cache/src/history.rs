@@ -31,8 +31,8 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Adds a sample when a minute has begun; `counted` is asked only then for how many requests were
-    /// asked and how many charged.
+    /// Adds a sample when a minute has begun; `counted` is asked only then for how many requests
+    /// were asked and how many charged.
     pub(crate) fn note(&self, now: Timestamp, counted: impl FnOnce() -> (u64, u64)) {
         let minute = now.as_millis() / 60_000;
         if self.newest.swap(minute, Ordering::Relaxed) == minute {

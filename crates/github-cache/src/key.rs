@@ -40,8 +40,9 @@ impl NormalUrl {
     /// The normal form of `path` and `query`.
     ///
     /// Unreserved characters are decoded and the digits of the rest written in capitals (RFC 3986,
-    /// section 6.2.2). Dot segments are refused rather than resolved: no API path needs one, and what
-    /// one component resolves and the other does not is how requests are smuggled past a check.
+    /// section 6.2.2). Dot segments are refused rather than resolved: no API path needs one, and
+    /// what one component resolves and the other does not is how requests are smuggled past a
+    /// check.
     pub(crate) fn new(path: &str, query: Option<&str>) -> Result<Self, BadPath> {
         if path.contains('\\') {
             return Err(BadPath::Backslash);
@@ -139,9 +140,10 @@ fn hex_value(digit: u8) -> Result<u8, BadPath> {
     }
 }
 
-/// Which response is meant: the URL and every request header that selects among its representations.
-/// HEAD has the variant of GET. Authorization is not part of it; the token id is, in a grant's key. The
-/// headers are those of `request_headers::of_client`, so what is keyed is what is sent.
+/// Which response is meant: the URL and every request header that selects among its
+/// representations. HEAD has the variant of GET. Authorization is not part of it; the token id is,
+/// in a grant's key. The headers are those of `request_headers::of_client`, so what is keyed is
+/// what is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Variant(Hex);
 
@@ -189,7 +191,8 @@ pub(crate) fn scope_mark_key(authority: &str, scope: &Scope) -> Key {
     fixed_key(["mark/scope/", scope_digest(authority, scope).as_str(), "", ""])
 }
 
-/// Where it is noted since when everything of this token outside of repositories has to be revalidated.
+/// Where it is noted since when everything of this token outside of repositories has to be
+/// revalidated.
 pub(crate) fn token_outside_mark_key(token: &TokenId) -> Key {
     fixed_key(["mark/outside/", token.as_str(), "", ""])
 }

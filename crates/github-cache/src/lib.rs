@@ -1,9 +1,10 @@
 //! GitHub's API over a [`peercache::Cache`], and the proxy that `gh`, octokit and curl talk to.
 //!
-//! What GitHub answers is kept in two parts. The **representation** is the bytes that everybody gets who
-//! may see them; it is stored under its own digest and has nothing of a token in it. The **grant** says
-//! that one token may see one representation, since when, and until when without asking again. A **mark**
-//! says since when a path's grants have to be revalidated, because something was written there.
+//! What GitHub answers is kept in two parts. The **representation** is the bytes that everybody
+//! gets who may see them; it is stored under its own digest and has nothing of a token in it. The
+//! **grant** says that one token may see one representation, since when, and until when without
+//! asking again. A **mark** says since when a path's grants have to be revalidated, because
+//! something was written there.
 //!
 //! A request is then one of these, and `Cache-Status` (RFC 9211) says which:
 //!

@@ -1,5 +1,5 @@
-//! The newest `x-ratelimit-*` that a token has seen: what a client reads from a cached response must
-//! not be an hour old.
+//! The newest `x-ratelimit-*` that a token has seen: what a client reads from a cached response
+//! must not be an hour old.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
@@ -37,8 +37,8 @@ impl RateLimits {
         Self { newest: Cache::new(MAX_REMEMBERED) }
     }
 
-    /// Takes note of a live response. Answers overtake each other, so within one window the one that
-    /// counted more calls is the newer.
+    /// Takes note of a live response. Answers overtake each other, so within one window the one
+    /// that counted more calls is the newer.
     pub(crate) fn note(&self, token: &TokenId, response: &HeaderMap) {
         let Some(seen) = read(response) else { return };
         let key = (token.clone(), resource(response));

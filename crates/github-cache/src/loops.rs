@@ -1,4 +1,5 @@
-//! `Via`: says that a message passed here, and finds requests that come back (RFC 9110, section 7.6.3).
+//! `Via`: says that a message passed here, and finds requests that come back (RFC 9110, section
+//! 7.6.3).
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

@@ -22,8 +22,8 @@ const OTP: HeaderName = HeaderName::from_static("x-github-otp");
 /// For how long at least an answer is good whose bytes never change.
 const IMMUTABLE_AT_LEAST: Duration = Duration::from_secs(3600);
 
-/// Headers that `Vary` may name: they are in the key, or requests that carry them are passed through,
-/// or (`Accept-Encoding`) what is stored does not depend on them.
+/// Headers that `Vary` may name: they are in the key, or requests that carry them are passed
+/// through, or (`Accept-Encoding`) what is stored does not depend on them.
 static KNOWN_TO_VARY: [HeaderName; 7] =
     [ACCEPT, AUTHORIZATION, COOKIE, OTP, ACCEPT_ENCODING, REQUESTED_WITH, API_VERSION];
 
@@ -138,8 +138,8 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The headers that `Vary` names beyond the known ones, if the request has none of them; `None` if it
-/// has one, or if the response varies by everything.
+/// The headers that `Vary` names beyond the known ones, if the request has none of them; `None` if
+/// it has one, or if the response varies by everything.
 fn vary(response: &HeaderMap, request: &HeaderMap) -> Option<Vec<HeaderName>> {
     let mut without = Vec::new();
     for value in response.get_all(VARY) {

@@ -76,8 +76,8 @@ static CROSS_ORIGIN: [HeaderName; 6] = [
 ///
 /// # What it does not do
 /// - `max-stale` of a request is ignored: stale answers are given by the rules of this cache alone.
-/// - A write that does not pass through here, and a GraphQL mutation, is seen when the lifetime ends
-///   (usually 60 s), unless GitHub delivers events here (`/-/webhook`).
+/// - A write that does not pass through here, and a GraphQL mutation, is seen when the lifetime
+///   ends (usually 60 s), unless GitHub delivers events here (`/-/webhook`).
 #[derive(Clone)]
 pub struct GitHubCache {
     pub(crate) shared: Arc<Shared>,

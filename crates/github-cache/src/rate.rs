@@ -9,7 +9,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How slow the other side of a transfer may be: so many bytes in each window of waiting for it.
 ///
-/// Only the time spent waiting counts, so a transfer that rests because this side is busy is not slow.
+/// Only the time spent waiting counts, so a transfer that rests because this side is busy is not
+/// slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MinimumRate {
     pub(crate) window: Duration,

@@ -26,7 +26,8 @@ pub(crate) fn needs_message(status: StatusCode) -> bool {
     matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// What an answer means that is neither a success nor a 304. `body` is its body as far as it was read.
+/// What an answer means that is neither a success nor a 304. `body` is its body as far as it was
+/// read.
 pub(crate) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Refusal> {
     match status {
         StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => Some(limit(status, headers, body)),

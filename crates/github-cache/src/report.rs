@@ -20,8 +20,8 @@ pub struct StatsReport {
     pub degraded: Vec<String>,
     /// The proxy's own counters.
     pub proxy: ProxyStats,
-    /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ..., `anonymous`,
-    /// `other`.
+    /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ...,
+    /// `anonymous`, `other`.
     pub entity_tags: BTreeMap<&'static str, RuleCheck>,
     /// Those of the cache below it.
     pub cache: CacheReport,
@@ -57,8 +57,9 @@ impl SavedReport {
     }
 }
 
-/// What does not work as it should, and why: a line for each tier that is not asked, for a disk tier that
-/// was left out, and for each address of a peer that nobody answers at while no peer is connected.
+/// What does not work as it should, and why: a line for each tier that is not asked, for a disk
+/// tier that was left out, and for each address of a peer that nobody answers at while no peer is
+/// connected.
 pub(crate) fn degraded(cache: &CacheReport) -> Vec<String> {
     let tiers = cache.chain.tiers.iter().filter(|tier| tier.breaker.state != "closed").map(|tier| {
         let cause = tier.breaker.last_cause.as_deref().unwrap_or("no cause is known");

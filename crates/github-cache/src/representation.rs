@@ -1,4 +1,5 @@
-//! A representation: what every token that may see a resource gets, and nothing that is bound to one.
+//! A representation: what every token that may see a resource gets, and nothing that is bound to
+//! one.
 //!
 //! Stored under the digest of its own bytes, so tokens that got the same answer share one copy, and
 //! what a store returns can be checked without trusting it.
@@ -101,7 +102,8 @@ impl Representation {
         Some(Self { digest: Sha256::digest(&value).into(), value })
     }
 
-    /// The status, the content headers and the start of the body of a stored value. `None` if it is not one.
+    /// The status, the content headers and the start of the body of a stored value. `None` if it is
+    /// not one.
     pub(crate) fn parse(value: &[u8]) -> Option<(StatusCode, HeaderMap, usize)> {
         let (prefix, rest) = value.split_at_checked(PREFIX_BYTES)?;
         if prefix[0] != FORMAT {

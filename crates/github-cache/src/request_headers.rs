@@ -7,17 +7,18 @@ use crate::accept::make_canonical;
 use crate::key::{API_VERSION, REQUESTED_WITH};
 use crate::upstream::end_to_end;
 
-/// The request headers that reach upstream with a request whose answer may be stored. Each of them is part
-/// of the key, or of the grant's (`Authorization`), but `Via`: it selects nothing, and without it a request
-/// that goes round in a circle is not found. Conditions are added by whoever sends.
+/// The request headers that reach upstream with a request whose answer may be stored. Each of them
+/// is part of the key, or of the grant's (`Authorization`), but `Via`: it selects nothing, and
+/// without it a request that goes round in a circle is not found. Conditions are added by whoever
+/// sends.
 static SENT: [HeaderName; 5] = [ACCEPT, AUTHORIZATION, API_VERSION, REQUESTED_WITH, VIA];
 
-/// GitHub indents JSON for user agents that look like a browser, curl or wget, and the indented body has
-/// another entity tag. The client's own is not sent, as it is not part of the key.
+/// GitHub indents JSON for user agents that look like a browser, curl or wget, and the indented
+/// body has another entity tag. The client's own is not sent, as it is not part of the key.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("peercache/", env!("CARGO_PKG_VERSION")));
 
-/// A client's headers without those for one connection, with the canonical form of `Accept`. Everything that
-/// is decided about a request of the cache's is decided by these.
+/// A client's headers without those for one connection, with the canonical form of `Accept`.
+/// Everything that is decided about a request of the cache's is decided by these.
 pub(crate) fn of_client(request: &HeaderMap) -> HeaderMap {
     let mut headers = end_to_end(request);
     make_canonical(&mut headers);

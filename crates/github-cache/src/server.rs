@@ -49,9 +49,11 @@ use crate::tls::TlsIdentity;
 pub const MAX_CONNECTIONS: usize = 1024;
 /// The most bytes of a request's head; longer ones are answered 431.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How long a connection may take to send a request's head, and how long it may be idle between two.
+/// How long a connection may take to send a request's head, and how long it may be idle between
+/// two.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Within how long a client has to take at least [`MIN_BYTES_PER_WINDOW`] of an answer that is ready.
+/// Within how long a client has to take at least [`MIN_BYTES_PER_WINDOW`] of an answer that is
+/// ready.
 const SEND_WINDOW: Duration = Duration::from_secs(30);
 /// See [`SEND_WINDOW`].
 const MIN_BYTES_PER_WINDOW: u64 = 8 * 1024;
@@ -67,14 +69,15 @@ const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
 
 /// Accepts connections for a [`GitHubCache`].
 ///
-/// HTTP/1.1, with or without TLS, and `CONNECT` where [`Server::forward_proxy`] is called. Header names are written `Cache-Status` rather than `cache-status`. A request that
-/// is not HTTP at all, or whose head exceeds its bound (64 KiB, 100 headers), is answered 400, 414 or 431 by
-/// the HTTP library itself, and these are the only answers without a `Cache-Status`.
+/// HTTP/1.1, with or without TLS, and `CONNECT` where [`Server::forward_proxy`] is called. Header
+/// names are written `Cache-Status` rather than `cache-status`. A request that is not HTTP at all,
+/// or whose head exceeds its bound (64 KiB, 100 headers), is answered 400, 414 or 431 by the HTTP
+/// library itself, and these are the only answers without a `Cache-Status`.
 ///
 /// # What is bounded
-/// Connections, in all and for each client address; the time for a request's head; for each connection 256
-/// KiB of an answer that its client does not read, and the time for which it may not read. A client that
-/// reads less than 8 KiB in 30 s is disconnected.
+/// Connections, in all and for each client address; the time for a request's head; for each
+/// connection 256 KiB of an answer that its client does not read, and the time for which it may not
+/// read. A client that reads less than 8 KiB in 30 s is disconnected.
 #[derive(Debug)]
 pub struct Server {
     proxy: GitHubCache,
@@ -144,23 +147,25 @@ impl Server {
         self
     }
 
-    /// The most connections at a time of one client address (an IPv6 network of 64 bits, or a user of
-    /// this machine over a unix socket), at least one; more are answered 503. Default: half of all.
+    /// The most connections at a time of one client address (an IPv6 network of 64 bits, or a user
+    /// of this machine over a unix socket), at least one; more are answered 503. Default: half of
+    /// all.
     #[must_use]
     pub fn max_connections_per_address(mut self, most: usize) -> Self {
         self.connections_each = Some(most.max(1));
         self
     }
 
-    /// Within how long a client has to take at least 8 KiB of an answer that is ready for it, before its
-    /// connection is closed. Default: 30 s.
+    /// Within how long a client has to take at least 8 KiB of an answer that is ready for it,
+    /// before its connection is closed. Default: 30 s.
     #[must_use]
     pub fn send_window(mut self, window: Duration) -> Self {
         self.rate.window = window;
         self
     }
 
-    /// How long a connection may take to send a request's head, and be idle between two. Default: 60 s.
+    /// How long a connection may take to send a request's head, and be idle between two. Default:
+    /// 60 s.
     #[must_use]
     pub fn head_timeout(mut self, timeout: Duration) -> Self {
         self.head_timeout = timeout;
@@ -187,10 +192,10 @@ impl Server {
         self.listen(address, Some(identity)).await
     }
 
-    /// Answers `CONNECT` on every listener. TLS for an API that `ca` can vouch for ends here and its
-    /// requests are answered from the cache; everything else is tunnelled untouched. Clients of other
-    /// machines have to show `client_token` as the password of `Proxy-Authorization`; without one they
-    /// are refused.
+    /// Answers `CONNECT` on every listener. TLS for an API that `ca` can vouch for ends here and
+    /// its requests are answered from the cache; everything else is tunnelled untouched. Clients of
+    /// other machines have to show `client_token` as the password of `Proxy-Authorization`; without
+    /// one they are refused.
     #[must_use]
     pub fn forward_proxy(
         mut self,
@@ -450,8 +455,8 @@ where
     serve(stream, arrival, &shared).await;
 }
 
-/// Reads a `CONNECT`, if the connection begins with one, and decides about it. A client that has to show its
-/// token may try again.
+/// Reads a `CONNECT`, if the connection begins with one, and decides about it. A client that has to
+/// show its token may try again.
 async fn connect<S>(
     stream: &mut Rewound<S>,
     forward: &ForwardProxy,

@@ -12,7 +12,8 @@ const SWEEP_AT: usize = 256;
 /// Whose connection it is, as far as bounds are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ClientAddress {
-    /// An IPv4 address, or the /64 network of an IPv6 address: one host has that many to choose from.
+    /// An IPv4 address, or the /64 network of an IPv6 address: one host has that many to choose
+    /// from.
     Ip(IpAddr),
     /// A user of this machine, over a unix socket.
     User(u32),

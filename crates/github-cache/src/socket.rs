@@ -20,9 +20,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Listens at `path` with these permissions. A socket that nobody listens on any more is replaced.
+    /// Listens at `path` with these permissions. A socket that nobody listens on any more is
+    /// replaced.
     ///
-    /// The socket is made in a private directory beside `path` and moved into place when its mode is set.
+    /// The socket is made in a private directory beside `path` and moved into place when its mode
+    /// is set.
     pub(crate) fn bind(path: &Path, mode: u32) -> Result<Self, ServeError> {
         check(path)?;
         let failed = |source| ServeError::Socket { path: path.to_owned(), source };
@@ -70,8 +72,8 @@ fn place(path: &Path, mode: u32) -> io::Result<(StdListener, SocketFile)> {
     moved
 }
 
-/// A new directory that only this user can enter. Another user's file under its name, or one that is left
-/// over, is no reason to fail: there are many names.
+/// A new directory that only this user can enter. Another user's file under its name, or one that
+/// is left over, is no reason to fail: there are many names.
 fn private_dir(parent: &Path) -> io::Result<PathBuf> {
     let mut attempts = 0;
     loop {

@@ -50,8 +50,9 @@ macro_rules! counters {
             not_stored: NotStoredCounts,
         }
 
-        /// The counters of a proxy since it was built. Every request is in exactly one class: `fresh`,
-        /// `shared`, `coalesced`, `revalidated`, `stale`, `miss`, `bypass`, `error` or `local`.
+        /// The counters of a proxy since it was built. Every request is in exactly one class:
+        /// `fresh`, `shared`, `coalesced`, `revalidated`, `stale`, `miss`, `bypass`, `error` or
+        /// `local`.
         #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
         #[non_exhaustive]
         pub struct ProxyStats {
@@ -98,7 +99,8 @@ counters! {
     confirmed_across_tokens,
     /// Of those, the ones that said that a list is empty which was never asked for before.
     confirmed_empty,
-    /// 304s that named another entity tag than one that was sent; each request was sent again without one.
+    /// 304s that named another entity tag than one that was sent; each request was sent again
+    /// without one.
     contradicted,
     /// Requests that were sent for the proof that a repository is public.
     proofs,

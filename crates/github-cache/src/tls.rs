@@ -28,8 +28,8 @@ impl fmt::Debug for TlsIdentity {
 }
 
 impl TlsIdentity {
-    /// A certificate, with the certificates between it and its authority behind it, and its private key,
-    /// both as PEM.
+    /// A certificate, with the certificates between it and its authority behind it, and its private
+    /// key, both as PEM.
     ///
     /// # Errors
     /// PEM without a certificate or key, or a key that does not fit.

@@ -1,4 +1,5 @@
-//! Talking to upstream: what is sent, what of the answer goes on, and every bound on time and number.
+//! Talking to upstream: what is sent, what of the answer goes on, and every bound on time and
+//! number.
 
 mod connect;
 
@@ -50,8 +51,8 @@ pub struct Limits {
     pub response: Duration,
     /// Between two pieces of a body, in either direction. Default: 60 s.
     pub idle: Duration,
-    /// A body, in either direction, has to bring [`Self::rate_bytes`] in each window of waiting for it that
-    /// is this long. Default: 30 s.
+    /// A body, in either direction, has to bring [`Self::rate_bytes`] in each window of waiting for
+    /// it that is this long. Default: 30 s.
     pub rate_window: Duration,
     /// See [`Self::rate_window`]. Default: 8 KiB.
     pub rate_bytes: u64,
@@ -61,9 +62,9 @@ pub struct Limits {
     pub queue: Duration,
     /// For another client's identical request. Default: 30 s.
     pub coalesce: Duration,
-    /// Requests to the API at a time, at least one; GitHub allows 100. The same number again for other
-    /// hosts. One client address has at most two thirds of each, and requests with a body at most two
-    /// thirds, too. Default: 90.
+    /// Requests to the API at a time, at least one; GitHub allows 100. The same number again for
+    /// other hosts. One client address has at most two thirds of each, and requests with a body at
+    /// most two thirds, too. Default: 90.
     pub concurrency: usize,
 }
 
@@ -158,8 +159,8 @@ pub(crate) struct UpstreamPlace {
     _place: OwnedSemaphorePermit,
 }
 
-/// Sends requests. No redirect is followed, nothing is decoded, the target is sent as it was given, and no
-/// header is added but `Accept: */*` where the client sent none.
+/// Sends requests. No redirect is followed, nothing is decoded, the target is sent as it was given,
+/// and no header is added but `Accept: */*` where the client sent none.
 pub(crate) struct Upstream {
     client: Client<Connector, RequestBody>,
     /// Without connections that were kept open: for what must not be sent twice.
@@ -242,12 +243,12 @@ impl Upstream {
         timeout(self.limits.queue, wait).await.ok().flatten().ok_or(UpstreamError::Busy)
     }
 
-    /// Sends a request and waits for the head of its answer. `place` is given back when the answer is
-    /// dropped.
+    /// Sends a request and waits for the head of its answer. `place` is given back when the answer
+    /// is dropped.
     ///
-    /// A GET or HEAD whose connection broke before any answer is sent once more: a connection that was
-    /// kept open may have been closed by the other side at that moment. Everything else goes over a new
-    /// connection, because it must not be sent twice.
+    /// A GET or HEAD whose connection broke before any answer is sent once more: a connection that
+    /// was kept open may have been closed by the other side at that moment. Everything else goes
+    /// over a new connection, because it must not be sent twice.
     pub(crate) async fn send(
         &self,
         outgoing: Outgoing,
@@ -354,8 +355,8 @@ impl Answer {
         &self.headers
     }
 
-    /// The next piece, or nothing at the end. An error if the body is shorter than announced, or comes too
-    /// slowly.
+    /// The next piece, or nothing at the end. An error if the body is shorter than announced, or
+    /// comes too slowly.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
         let until = self.until.min(Instant::now() + self.idle);
         loop {
@@ -433,8 +434,8 @@ impl Body for RequestBody {
     }
 }
 
-/// A client's body: streamed, its length kept, its progress counted; a client that sends too slowly is given
-/// up.
+/// A client's body: streamed, its length kept, its progress counted; a client that sends too slowly
+/// is given up.
 pub(crate) struct Upload {
     body: BoxBody,
     progress: Progress,

@@ -1,9 +1,9 @@
 //! The entity tag that GitHub would give a body for one token.
 //!
-//! Observed, and not documented: the lower-case hexadecimal SHA-256 of, for each of `Accept`, `Authorization`
-//! and `Cookie` in this order and for each value sent, the value and a colon; then the body before content
-//! coding. A 304 to such a tag proves that this token may see exactly these bytes. As the rule is not
-//! documented it watches itself: see [`SelfCheck`].
+//! Observed, and not documented: the lower-case hexadecimal SHA-256 of, for each of `Accept`,
+//! `Authorization` and `Cookie` in this order and for each value sent, the value and a colon; then
+//! the body before content coding. A 304 to such a tag proves that this token may see exactly these
+//! bytes. As the rule is not documented it watches itself: see [`SelfCheck`].
 
 use std::sync::{Mutex, PoisonError};
 
@@ -22,7 +22,8 @@ const HALVED_AT: u32 = 200;
 /// Matches per hundred comparisons below which a class is switched off.
 const LEAST_MATCHING_PERCENT: u32 = 90;
 
-/// The tag for a body that begins with `parts`, without quotes, as it is for a request with these headers.
+/// The tag for a body that begins with `parts`, without quotes, as it is for a request with these
+/// headers.
 pub(crate) fn derive<'a>(sent: &HeaderMap, parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut digest = Sha256::new();
     for name in [ACCEPT, AUTHORIZATION, COOKIE] {
@@ -57,7 +58,8 @@ pub struct RuleCheck {
     pub compared: u32,
     /// Of those, the ones with the derived tag.
     pub matched: u32,
-    /// Whether derived tags are sent: at least 90 in a hundred match, or fewer than ten were compared.
+    /// Whether derived tags are sent: at least 90 in a hundred match, or fewer than ten were
+    /// compared.
     pub in_use: bool,
 }
 

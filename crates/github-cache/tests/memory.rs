@@ -1,5 +1,5 @@
-//! What the process has in memory while clients do not read. A process of its own: memory is counted for all
-//! that runs in it.
+//! What the process has in memory while clients do not read. A process of its own: memory is
+//! counted for all that runs in it.
 
 #![allow(clippy::unwrap_used, reason = "in a test, what cannot be unwrapped is a failure")]
 

@@ -2,27 +2,13 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+#[path = "shared/page.rs"]
+mod page;
+
 use std::fmt::Write as _;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use peercache_testkit::servers::{Kubo, KuboOptions};
-
-/// The blocks of shell commands of a page.
-fn blocks(page: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut block: Option<String> = None;
-    for line in page.lines() {
-        match (&mut block, line) {
-            (None, "```sh") => block = Some(String::new()),
-            (Some(_), "```") => blocks.extend(block.take()),
-            (Some(text), line) => writeln!(text, "{line}").unwrap(),
-            (None, _) => {}
-        }
-    }
-    blocks
-}
 
 #[tokio::test]
 async fn page_goes_from_nothing_to_a_hit() {
@@ -31,14 +17,10 @@ async fn page_goes_from_nothing_to_a_hit() {
     let program = node.program().to_owned();
     drop(node);
 
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    let page = std::fs::read_to_string(root.join("docs/how-to/ipfs.md")).unwrap();
-    let commands = blocks(&page);
+    let commands = page::blocks(&page::page("how-to/ipfs.md"));
     let dir = tempfile::tempdir().unwrap();
-    let bin = dir.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
+    let bin = page::programs(dir.path());
     std::os::unix::fs::symlink(program, bin.join("ipfs")).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_peercache"), bin.join("peercache")).unwrap();
 
     // Its port may be taken here, so it is another one; nothing else of the page is changed.
     let ports: Vec<u16> =
@@ -61,22 +43,9 @@ async fn page_goes_from_nothing_to_a_hit() {
         }
     }
     assert!(script.contains("peercache get greeting") && script.contains("peercache ipfs gc"), "{script}");
-    let output = run(&script, dir.path(), &bin);
+    let output = page::run(&script, dir.path(), &bin);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");
     assert!(out.lines().any(|line| line == "hello"), "{out}\n{err}");
     assert!(out.contains("blocks collected"), "{out}\n{err}");
-}
-
-fn run(script: &str, dir: &Path, bin: &PathBuf) -> std::process::Output {
-    let mut path = vec![bin.clone()];
-    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
-    Command::new("sh")
-        .args(["-c", script])
-        .current_dir(dir)
-        .env_clear()
-        .env("PATH", std::env::join_paths(path).unwrap())
-        .env("HOME", dir)
-        .output()
-        .unwrap()
 }

@@ -1,6 +1,7 @@
 //! The client that keeps connections open: `ipfs-api-prelude` over `reqwest`.
 //!
-//! It is what https, `Authorization` and trailers need, none of which `ipfs-api-backend-hyper` can do.
+//! It is what https, `Authorization` and trailers need, none of which `ipfs-api-backend-hyper` can
+//! do.
 
 use std::fmt;
 use std::time::Duration;
@@ -177,7 +178,8 @@ impl Backend for KeepAlive {
     }
 
     fn get_header(_: &reqwest::Response, _: HeaderName) -> Option<&HeaderValue> {
-        // The headers of `reqwest` are of another version of `http`; nothing that is used here asks.
+        // The headers of `reqwest` are of another version of `http`; nothing that is used here
+        // asks.
         None
     }
 

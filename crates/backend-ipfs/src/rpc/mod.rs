@@ -1,9 +1,10 @@
 //! Every call to the node: which there are, how they are sent, and what their answers mean.
 //!
-//! Nothing outside this module knows that it is HTTP, or which client sends it. [`Node`] is all the rest
-//! sees. Two clients serve it through `ipfs-api-prelude`:
+//! Nothing outside this module knows that it is HTTP, or which client sends it. [`Node`] is all the
+//! rest sees. Two clients serve it through `ipfs-api-prelude`:
 //!
-//! - `keep_alive::KeepAlive`, over `reqwest`: connections stay open, https, `Authorization`, trailers.
+//! - `keep_alive::KeepAlive`, over `reqwest`: connections stay open, https, `Authorization`,
+//!   trailers.
 //! - `ipfs_api_backend_hyper::IpfsClient`: a connection for each call, plain http.
 
 mod keep_alive;
@@ -89,8 +90,8 @@ pub(crate) struct Message {
     pub(crate) data: Bytes,
 }
 
-/// What the tier asks of a node. Every call but [`Node::subscribe`] ends within a deadline, and every one
-/// can be repeated.
+/// What the tier asks of a node. Every call but [`Node::subscribe`] ends within a deadline, and
+/// every one can be repeated.
 #[async_trait]
 pub(crate) trait Node: fmt::Debug + Send + Sync {
     /// The version of Kubo: `0.43.1`.
@@ -103,8 +104,8 @@ pub(crate) trait Node: fmt::Debug + Send + Sync {
     async fn block(&self, cid: &str) -> Result<Bytes, Trouble>;
     /// Reads a block, from other nodes if need be, within `wait`.
     async fn fetch_block(&self, cid: &str, wait: Duration) -> Result<Bytes, Trouble>;
-    /// Links a block that the node has under a path, atomically, if that is free: [`Trouble::Exists`]
-    /// otherwise. Makes the folders above it.
+    /// Links a block that the node has under a path, atomically, if that is free:
+    /// [`Trouble::Exists`] otherwise. Makes the folders above it.
     async fn link(&self, cid: &str, path: &str) -> Result<(), Trouble>;
     /// The files of a folder in no order; `None`: there is no such folder.
     async fn list(&self, folder: &str) -> Result<Option<Vec<Listed>>, Trouble>;
@@ -242,7 +243,8 @@ impl<W: Wire> Rpc<W> {
         json(&self.call(request, None, self.deadline).await?)
     }
 
-    /// As [`Rpc::call`], for what changes something: tells a node that is away from one whose writes wait.
+    /// As [`Rpc::call`], for what changes something: tells a node that is away from one whose
+    /// writes wait.
     async fn write<R: ApiRequest>(
         &self,
         request: impl Fn() -> R + Send + Sync,

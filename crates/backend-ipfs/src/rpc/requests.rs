@@ -1,7 +1,7 @@
 //! The requests of Kubo's RPC that the tier sends, as `ipfs-api-prelude` wants them described.
 //!
-//! That crate describes some of them itself, without the options that matter here (`parents`, `force`,
-//! `offline`, `timeout`, `cid-codec`), so all are described in one place.
+//! That crate describes some of them itself, without the options that matter here (`parents`,
+//! `force`, `offline`, `timeout`, `cid-codec`), so all are described in one place.
 
 use ipfs_api_prelude::ApiRequest;
 use serde::Serialize;

@@ -68,8 +68,8 @@ pub(crate) enum Trouble {
     TooLong(usize),
 }
 
-/// Kubo's RPC has no error codes (`Code` is 0 throughout), so its messages are all there is to go by. The
-/// texts are those of 0.40 to 0.43.
+/// Kubo's RPC has no error codes (`Code` is 0 throughout), so its messages are all there is to go
+/// by. The texts are those of 0.40 to 0.43.
 const MESSAGES: [(&str, Trouble); 10] = [
     ("file does not exist", Trouble::NoSuchFile),
     ("already has entry", Trouble::Exists),
@@ -108,8 +108,9 @@ impl Trouble {
         )
     }
 
-    /// Whether the same call may succeed at once, as when a pooled connection had been closed. Every call
-    /// of the tier can be repeated: blocks are named by their content, and links never replace.
+    /// Whether the same call may succeed at once, as when a pooled connection had been closed.
+    /// Every call of the tier can be repeated: blocks are named by their content, and links never
+    /// replace.
     pub(crate) fn is_worth_a_retry(&self) -> bool {
         matches!(self, Self::NoAnswer(_) | Self::BrokenOff(_))
     }
@@ -238,8 +239,8 @@ impl From<ipfs_api_backend_hyper::Error> for Trouble {
 }
 
 impl Trouble {
-    /// The trouble behind a body that is no JSON, where the status was not passed on: Go's server puts it
-    /// at the start of the text.
+    /// The trouble behind a body that is no JSON, where the status was not passed on: Go's server
+    /// puts it at the start of the text.
     fn of_plain_text(text: &str) -> Self {
         let status = text.get(..3).and_then(|start| start.parse().ok()).unwrap_or(0);
         Self::of_answer(status, text.as_bytes(), false)

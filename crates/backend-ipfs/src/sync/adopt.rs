@@ -9,8 +9,8 @@ use futures_util::{StreamExt as _, stream};
 use peercache_api::{Key, envelope};
 use tokio::sync::mpsc;
 
-use super::Shared;
 use super::message::Link;
+use super::shared::Shared;
 use crate::layout::{BLOCK_BYTES, Name, Place, Write};
 use crate::report::add;
 use crate::rpc::Trouble;

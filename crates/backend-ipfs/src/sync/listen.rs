@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::message::{Link, Message};
-use super::{ASKING, Shared};
+use super::reconnect::{learn_own_identity, reconnect_all};
+use super::shared::{ASKING, Shared};
 use crate::report::add;
 use crate::rpc::{self, Trouble};
 
@@ -43,8 +44,8 @@ async fn subscribe(
         return Err(Trouble::Other { status: 0, message: error.to_string() });
     }
     // A node that was restarted has forgotten whom it was connected to.
-    shared.peers.learn_own_identity(shared).await?;
-    shared.peers.reconnect_all(shared).await;
+    learn_own_identity(shared).await?;
+    reconnect_all(shared).await;
     shared.asking.store(ASKING, Ordering::Release);
     shared.asked.notify_one();
     let mut messages = shared.store.node.subscribe(&shared.topic);

@@ -23,8 +23,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// The name of the file, and the whole digest of its key in hexadecimal. `None`: it is not a path of an
-    /// entry, or not the CID of a single raw block.
+    /// The name of the file, and the whole digest of its key in hexadecimal. `None`: it is not a
+    /// path of an entry, or not the CID of a single raw block.
     pub(super) fn parse(&self) -> Option<(Name, String)> {
         let mut parts = self.path.split('/');
         let (outer, inner, name) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,47 +1,46 @@
 //! Sharing with the tiers of other nodes: every write is announced, and roots are compared.
 //!
-//! - After a put the paths and CIDs of its blocks are published on a topic of the nodes' pubsub. Who has
-//!   nothing newer fetches each block, looks at it, and links it.
-//! - Pubsub loses messages. About every two seconds each node's root is published; who has another one reads
-//!   the folders that differ, and no others.
-//! - What is published is sealed and signed as entries are. A stranger can neither make a node fetch or link
-//!   something, nor see what is announced.
-//! - Only single raw blocks are linked, and only once they are here: a folder whose children are on a node
-//!   that is gone would hold up every later write of the node.
+//! - After a put the paths and CIDs of its blocks are published on a topic of the nodes' pubsub.
+//!   Who has nothing newer fetches each block, looks at it, and links it.
+//! - Pubsub loses messages. About every two seconds each node's root is published; who has another
+//!   one reads the folders that differ, and no others.
+//! - What is published is sealed and signed as entries are. A stranger can neither make a node
+//!   fetch or link something, nor see what is announced.
+//! - Only single raw blocks are linked, and only once they are here: a folder whose children are on
+//!   a node that is gone would hold up every later write of the node.
 
 mod adopt;
 mod listen;
 mod message;
 mod peers;
 mod publish;
+mod reconnect;
 mod seal;
+mod settled;
+mod shared;
 mod walk;
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use peercache_api::{Error, ErrorKind, Operation};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::report::{SyncCounters, SyncCounts, add};
-use crate::rpc::Trouble;
+use crate::report::{SyncCounts, add};
 use crate::store::{Store, Written};
 use message::Link;
-use peers::Peers;
 pub(crate) use seal::Seal;
 use seal::Sealer;
-use walk::Settled;
+use shared::Shared;
 
 /// Links that wait to be announced, or to be looked at.
 const QUEUE: usize = 1024;
 /// Roots of other nodes that wait to be compared: there is always a next one.
 const ROOTS: usize = 4;
-/// Beats that ask for the roots of others, unless one comes before: about ten seconds of them.
-const ASKING: u32 = 20;
 /// How long [`Sync::flush`] waits.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -51,25 +50,6 @@ pub(crate) struct Sync {
     shared: Arc<Shared>,
     announcements: Option<mpsc::Sender<Link>>,
     tasks: Vec<AbortHandle>,
-}
-
-/// What the tasks share.
-#[derive(Debug)]
-struct Shared {
-    store: Arc<Store>,
-    counters: SyncCounters,
-    sealer: Sealer,
-    peers: Peers,
-    settled: Settled,
-    topic: String,
-    /// Announcements that are not published yet.
-    waiting: AtomicUsize,
-    published: Notify,
-    error: Mutex<Option<String>>,
-    /// How many more beats ask the other nodes for their roots: the node has just come, or come back.
-    asking: AtomicU32,
-    /// That somebody asks for our root.
-    asked: Notify,
 }
 
 impl Sync {
@@ -84,25 +64,14 @@ impl Sync {
             .with_backend("ipfs")
             .with_source(error)
         })?;
-        let shared = Arc::new(Shared {
-            store: Arc::clone(store),
-            counters: SyncCounters::default(),
-            sealer: Sealer::new(&seal, Arc::clone(&store.clock))?,
-            peers: Peers::default(),
-            settled: Settled::default(),
-            topic: format!("peercache/{}/1", store.layout.prefix()),
-            waiting: AtomicUsize::new(0),
-            published: Notify::new(),
-            error: Mutex::new(None),
-            asking: AtomicU32::new(ASKING),
-            asked: Notify::new(),
-        });
+        let sealer = Sealer::new(&seal, Arc::clone(&store.clock))?;
+        let shared = Arc::new(Shared::new(Arc::clone(store), sealer));
         let (links, heard) = mpsc::channel(QUEUE);
         let (roots, to_compare) = mpsc::channel(ROOTS);
         let mut tasks = vec![
             runtime.spawn(listen::run(Arc::clone(&shared), links, roots)).abort_handle(),
             runtime.spawn(adopt::run(Arc::clone(&shared), heard)).abort_handle(),
-            runtime.spawn(peers::run(Arc::clone(&shared))).abort_handle(),
+            runtime.spawn(reconnect::run(Arc::clone(&shared))).abort_handle(),
             runtime.spawn(walk::run(Arc::clone(&shared), to_compare)).abort_handle(),
         ];
         let announcements = announces.then(|| {
@@ -122,7 +91,8 @@ impl Sync {
         self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Queues a write to be announced. A queue that is full drops it: a comparison of roots finds it.
+    /// Queues a write to be announced. A queue that is full drops it: a comparison of roots finds
+    /// it.
     pub(crate) fn announce(&self, written: Written) {
         let Some(announcements) = &self.announcements else { return };
         let root = self.shared.store.layout.root();
@@ -164,28 +134,5 @@ impl Sync {
 impl Drop for Sync {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl Shared {
-    /// Counts announcements that wait no longer.
-    fn done(&self, count: usize) {
-        self.waiting.fetch_sub(count, Ordering::AcqRel);
-        self.published.notify_waiters();
-    }
-
-    /// Notes that something failed, for the report, and once in the log.
-    fn failed(&self, trouble: Trouble) {
-        let text = trouble.explain(Operation::Open, &self.store.settings.api).to_string();
-        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        if error.as_ref() != Some(&text) {
-            tracing::warn!("sharing with other IPFS nodes does not work: {text}");
-            *error = Some(text);
-        }
-    }
-
-    /// Notes that it works.
-    fn works(&self) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -1,28 +1,17 @@
-//! Other nodes: who was heard, when, and where they are. A node that was restarted is connected to nobody, and
-//! Kubo's own peering takes long to notice.
+//! Other nodes: who was heard, when, and where they are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::Shared;
 use super::message::{ADDRESSES, is_address};
-use crate::report::add;
-use crate::rpc::Trouble;
 
 /// Nodes that are remembered; the one that was not heard for longest is forgotten first.
 const NODES: usize = 64;
-/// A node that was not heard for so long is connected to again.
-const SILENT: Duration = Duration::from_secs(8);
 /// A node that was not heard for so long is forgotten.
 const GONE: Duration = Duration::from_secs(3600);
-/// How long making a connection may take.
-const CONNECT: Duration = Duration::from_secs(2);
-/// Connections that are made at once.
-const AT_ONCE: usize = 8;
 
 #[derive(Debug)]
 struct Peer {
@@ -39,14 +28,6 @@ struct State {
     peers: HashMap<String, Peer>,
 }
 
-/// Connects to the nodes that are not heard any more, once in a while.
-pub(super) async fn run(shared: Arc<Shared>) {
-    loop {
-        sleep(SILENT).await;
-        shared.peers.connect(&shared, SILENT).await;
-    }
-}
-
 /// The nodes.
 #[derive(Debug, Default)]
 pub(super) struct Peers(Mutex<State>);
@@ -56,21 +37,17 @@ impl Peers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks our own node who it is.
-    pub(super) async fn learn_own_identity(&self, shared: &Shared) -> Result<(), Trouble> {
-        let identity = shared.store.node.identity().await?;
-        let addresses = identity.addresses.unwrap_or_default();
+    /// Sets who our own node is and where it is reached.
+    pub(super) fn set_own(&self, id: String, addresses: Vec<String>) {
         let mut state = self.state();
-        state.id = identity.id;
+        state.id = id;
         state.addresses = addresses.into_iter().filter(|text| is_address(text)).take(ADDRESSES).collect();
-        Ok(())
     }
 
-    pub(super) async fn own_addresses(&self, shared: &Shared) -> Result<Vec<String>, Trouble> {
-        if self.state().id.is_empty() {
-            self.learn_own_identity(shared).await?;
-        }
-        Ok(self.state().addresses.clone())
+    /// Where our own node is reached; `None` before [`Peers::set_own`].
+    pub(super) fn own_addresses(&self) -> Option<Vec<String>> {
+        let state = self.state();
+        (!state.id.is_empty()).then(|| state.addresses.clone())
     }
 
     pub(super) fn is_own(&self, id: &str) -> bool {
@@ -109,25 +86,12 @@ impl Peers {
         }
     }
 
-    /// Connects to every node that is known.
-    pub(super) async fn reconnect_all(&self, shared: &Shared) {
-        self.connect(shared, Duration::ZERO).await;
-    }
-
-    async fn connect(&self, shared: &Shared, silent: Duration) {
-        let addresses: Vec<String> = {
-            let mut state = self.state();
-            state.peers.retain(|_, peer| peer.heard.elapsed() < GONE);
-            let silent = state.peers.values().filter(|peer| peer.heard.elapsed() >= silent);
-            silent.flat_map(|peer| peer.addresses.iter().cloned()).collect()
-        };
-        stream::iter(addresses)
-            .for_each_concurrent(AT_ONCE, |address| async move {
-                match shared.store.node.connect(&address, CONNECT).await {
-                    Ok(()) => add(&shared.counters.connected, 1),
-                    Err(trouble) => tracing::debug!(%trouble, "no connection to another IPFS node"),
-                }
-            })
-            .await;
+    /// The addresses of the nodes that were not heard for so long, after those that are gone for
+    /// good are forgotten.
+    pub(super) fn silent(&self, silent: Duration) -> Vec<String> {
+        let mut state = self.state();
+        state.peers.retain(|_, peer| peer.heard.elapsed() < GONE);
+        let silent = state.peers.values().filter(|peer| peer.heard.elapsed() >= silent);
+        silent.flat_map(|peer| peer.addresses.iter().cloned()).collect()
     }
 }

@@ -7,14 +7,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Shared;
 use super::message::{LINKS, Link, Message};
+use super::reconnect::own_addresses;
+use super::shared::Shared;
 use crate::report::add;
 use crate::rpc::Trouble;
 
 /// About how often the root is published.
 const BEAT: Duration = Duration::from_secs(2);
-/// The least time between two beats: while the other nodes' roots are not known, and when they ask for ours.
+/// The least time between two beats: while the other nodes' roots are not known, and when they ask
+/// for ours.
 const SHORTEST_BEAT: Duration = Duration::from_millis(500);
 /// How often a publication is tried that overtook another one of the same node.
 const ATTEMPTS: u32 = 5;
@@ -80,7 +82,7 @@ async fn beat(shared: &Shared) -> Result<(), Trouble> {
         return Ok(());
     }
     let Some(folder) = shared.store.node.folder(&shared.store.layout.root()).await? else { return Ok(()) };
-    let addresses = shared.peers.own_addresses(shared).await?;
+    let addresses = own_addresses(shared).await?;
     send(shared, &Message { root: Some(folder.cid), addresses, asks, ..Message::default() }).await
 }
 

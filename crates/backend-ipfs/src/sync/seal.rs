@@ -11,8 +11,8 @@ use peercache_api::{
     Operation, VersionClock, envelope,
 };
 
-/// How long an announcement can be opened. Longer than clocks may differ, and no longer than a replay would
-/// do nothing.
+/// How long an announcement can be opened. Longer than clocks may differ, and no longer than a
+/// replay would do nothing.
 const LIFETIME: Duration = Duration::from_secs(900);
 /// The key under which announcements are sealed. No entry of a cache has it.
 const KEY: &str = "\u{1}ipfs/announcement";
@@ -71,7 +71,8 @@ impl Sealer {
 
     pub(super) async fn seal(&self, text: String) -> Result<Bytes, Error> {
         let now = self.clock.now();
-        // Public within the fleet: who may read public entries alone must be able to take those over.
+        // Public within the fleet: who may read public entries alone must be able to take those
+        // over.
         let entry = Entry::builder(text, self.versions.next(now), now).fresh_for(LIFETIME);
         let entry = entry.class(Class::Public).build()?;
         let _turn = self.turn.lock().await;
@@ -118,7 +119,8 @@ impl CacheBackend for Slot {
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(held) = held else { return Ok(None) };
-        // Under a former secret it would lie elsewhere: there is nothing, rather than something wrong.
+        // Under a former secret it would lie elsewhere: there is nothing, rather than something
+        // wrong.
         let (digest, entry) = envelope::decode_unkeyed(held)?;
         Ok((digest == *key.digest()).then_some(entry))
     }

@@ -1,15 +1,15 @@
 //! Compares another node's root with ours, and reads only the folders that differ.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
-use super::Shared;
 use super::adopt::{AT_ONCE, Adopted, adopt};
 use super::message::{Link, is_cid};
+use super::shared::Shared;
 use crate::layout::is_raw_block;
 use crate::report::add;
 use crate::rpc::{Listed, Trouble};
@@ -20,31 +20,6 @@ const FOLDERS: usize = 16;
 const FETCH: Duration = Duration::from_secs(10);
 /// The most files of one folder that are looked at.
 const MAX_FILES: usize = 4096;
-
-/// Folders of other nodes of which there is nothing more to have: they are not read again.
-#[derive(Debug, Default)]
-pub(super) struct Settled(Mutex<HashSet<String>>);
-
-/// The most that are remembered, about 8 MB; then all are forgotten.
-const SETTLED: usize = 65_536;
-
-impl Settled {
-    fn contains(&self, cid: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(cid)
-    }
-
-    fn insert(&self, cid: String) {
-        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if set.len() >= SETTLED {
-            set.clear();
-        }
-        set.insert(cid);
-    }
-
-    fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
 
 /// Compares roots as they come, one at a time.
 pub(super) async fn run(shared: Arc<Shared>, mut roots: mpsc::Receiver<String>) {
@@ -66,7 +41,8 @@ async fn compare(shared: &Shared, theirs: &str, last_own: &mut String) -> Result
     let own = store.node.folder(&root).await?;
     let empty = store.node.list(&root).await?.is_none_or(|files| files.is_empty());
     if empty && !last_own.is_empty() {
-        // The node was replaced, or somebody removed everything: what was settled is to be had again.
+        // The node was replaced, or somebody removed everything: what was settled is to be had
+        // again.
         shared.settled.clear();
     }
     *last_own = own.as_ref().map(|own| own.cid.clone()).filter(|_| !empty).unwrap_or_default();
@@ -80,8 +56,8 @@ async fn compare(shared: &Shared, theirs: &str, last_own: &mut String) -> Result
     Ok(())
 }
 
-/// Reads a folder of another node below `path`, and takes over what differs. Gives whether nothing is left to
-/// be had from it.
+/// Reads a folder of another node below `path`, and takes over what differs. Gives whether nothing
+/// is left to be had from it.
 async fn walk(shared: &Shared, cid: &str, path: &str, depth: u8) -> Result<bool, Trouble> {
     let store = &shared.store;
     add(&shared.counters.folders, 1);

@@ -6,30 +6,37 @@
 -- A user who may not publish writes all the same, so a refused PUBLISH is no error.
 -- The offsets are those of the envelope's header (docs/reference/format.md); a unit test compares them.
 
--- Strings are compared byte by byte: `<` would follow the server's locale.
-local function later(a, b)
-  for i = 1, #a do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x > y end
-  end
-  return false
-end
+-- Numbers of 64 bits are compared as two halves: a number of Lua has 53. Strings are not compared by
+-- `<`, which follows the server's locale.
+local unpack, sub = struct.unpack, string.sub
 
 -- Time, counter, node: the order of versions.
-local function version(head)
-  return string.sub(head, 41, 48) .. string.sub(head, 57, 60) .. string.sub(head, 49, 56)
+local function newer(a, b)
+  local a1, a2, a3, a4, a5 = unpack('>I4I4I4I4I4', a, 41)
+  local b1, b2, b3, b4, b5 = unpack('>I4I4I4I4I4', b, 41)
+  if a1 ~= b1 then return a1 > b1 end
+  if a2 ~= b2 then return a2 > b2 end
+  if a5 ~= b5 then return a5 > b5 end
+  if a3 ~= b3 then return a3 > b3 end
+  return a4 > b4
+end
+
+-- Whether the 64 bits of `a` at `at` are above those of `b` at its start.
+local function above(a, at, b)
+  local a1, a2 = unpack('>I4I4', a, at)
+  local b1, b2 = unpack('>I4I4', b)
+  if a1 ~= b1 then return a1 > b1 end
+  return a2 > b2
 end
 
 local bytes, condition = ARGV[1], ARGV[3]
 local holds = true
 if condition == 'newer' then
   local held = redis.call('GETRANGE', KEYS[1], 0, 95)
-  local same_format = string.sub(held, 1, 5) == string.sub(bytes, 1, 5)
-  local same_key = string.sub(held, 65, 96) == string.sub(bytes, 65, 96)
-  if #held == 96 and same_format and same_key then
+  local same_format = #held == 96 and sub(held, 1, 5) == sub(bytes, 1, 5)
+  if same_format and sub(held, 65, 96) == sub(bytes, 65, 96) then
     local latest = ARGV[4]
-    local from_future = later(string.sub(held, 41, 48), latest) or later(string.sub(held, 17, 24), latest)
-    holds = from_future or later(version(bytes), version(held))
+    holds = newer(bytes, held) or above(held, 41, latest) or above(held, 17, latest)
   end
 elseif condition == 'absent' then
   holds = redis.call('EXISTS', KEYS[1]) == 0

@@ -1,5 +1,5 @@
-//! The tier over real servers: conformance, order under contention, leases, notices, and what users read
-//! when something is wrong.
+//! The tier over real servers: conformance, order under contention, leases, notices, and what users
+//! read when something is wrong.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
@@ -47,7 +47,7 @@ async fn conforms(builder: RedisBuilder) {
         let opened = builder.clone().open();
         async move { Ok(Arc::new(opened?) as Arc<dyn CacheBackend>) }
     });
-    conformance::assert_conforms(harness).await;
+    conformance::assert_conforms(harness.with_members()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,19 +101,27 @@ fn calls(server: &RedisServer, command: &str) -> u64 {
 async fn get_is_one_command_and_put_is_one_command() {
     let Some(server) = RedisServer::start().await.unwrap() else { return };
     let (tier, versions) = (Redis::builder(server.url()).open().unwrap(), versions(1));
-    tier.put(&key("warm"), entry(&versions, "v")).await.unwrap();
+    for value in ["first", "second"] {
+        tier.put(&key("warm"), entry(&versions, value)).await.unwrap();
+    }
+    // The script was sent once, as the server did not know it.
+    assert_eq!((calls(&server, "evalsha"), calls(&server, "eval")), (1, 1));
     let sent = tier.report().commands;
     for n in 0..10 {
         tier.put(&key(&format!("k{n}")), entry(&versions, "v")).await.unwrap();
     }
     assert_eq!(tier.report().commands - sent, 10);
+    assert_eq!(calls(&server, "evalsha"), 1, "where nothing is, no versions are compared");
     for n in 0..20 {
         let found = tier.get(&key(&format!("k{n}"))).await.unwrap();
         assert_eq!(found.is_some(), n < 10);
     }
     assert_eq!(tier.report().commands - sent, 30);
-    // The script was sent once, as the server did not know it.
-    assert_eq!((calls(&server, "evalsha"), calls(&server, "eval")), (12 - 1, 1));
+    for n in 0..10 {
+        tier.put(&key(&format!("k{n}")), entry(&versions, "w")).await.unwrap();
+    }
+    assert_eq!(tier.report().commands - sent, 40);
+    assert_eq!((calls(&server, "evalsha"), calls(&server, "eval")), (11, 1));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use peercache_api::{CacheBackend, Error, ErrorKind};
 use peercache_redis::{Finding, Redis};
 use peercache_testkit::servers::{RedisCluster, RedisServer};
 
-use crate::{entry, key, versions};
+use crate::{entry, key, until, versions};
 
 /// What a user of the cache needs to be allowed, as docs/how-to/redis.md says it.
 pub(crate) const PERMISSIONS: &str = "resetkeys resetchannels -@all ~peercache:* &peercache:* \
@@ -113,6 +113,65 @@ async fn replica_is_named_and_the_connection_is_made_anew() {
     assert_eq!(tier.report().connections, 2);
     server.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
     tier.put(&k, entry(&versions, "w")).await.unwrap();
+}
+
+#[tokio::test]
+async fn replica_without_its_primary_is_named() {
+    let Some(server) = RedisServer::start().await.unwrap() else { return };
+    let (tier, k) = (Redis::builder(server.url()).open().unwrap(), key("k"));
+    tier.put(&k, entry(&versions(1), "v")).await.unwrap();
+    server.command(&["CONFIG", "SET", "replica-serve-stale-data", "no"]).unwrap();
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let error = tier.get(&k).await.unwrap_err();
+    let message = "the replica has lost its primary and does not answer";
+    says(&error, ErrorKind::Unavailable, message);
+    server.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+    assert_eq!(tier.get(&k).await.unwrap().unwrap().value(), "v");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn server_that_loads_its_data_is_named_and_waited_for() {
+    let (Some(primary), Some(server)) =
+        (RedisServer::start().await.unwrap(), RedisServer::start().await.unwrap())
+    else {
+        return;
+    };
+    // A replica that is made anew loads what its primary has; so it takes about five seconds.
+    let filler = "x".repeat(4096);
+    for n in 0..100 {
+        primary.command(&["SET", &format!("filler {n}"), &filler]).unwrap();
+    }
+    for (name, value) in [("key-load-delay", "50000"), ("loading-process-events-interval-bytes", "1024")] {
+        server.command(&["CONFIG", "SET", name, value]).unwrap();
+    }
+    let tier = Redis::builder(server.url()).open().unwrap();
+    assert_eq!(tier.get(&key("k")).await.unwrap(), None);
+    let port = primary.address().port().to_string();
+    server.command(&["REPLICAOF", "127.0.0.1", &port]).unwrap();
+    let mut told = None;
+    until("the refusal", async || {
+        told = tier.get(&key("k")).await.err();
+        told.is_some()
+    })
+    .await;
+    says(&told.unwrap(), ErrorKind::Unavailable, "the server is still loading its data");
+    until("the end of loading", async || tier.get(&key("k")).await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn server_that_evicts_makes_misses_and_no_errors() {
+    let Some(server) = RedisServer::start().await.unwrap() else { return };
+    server.command(&["CONFIG", "SET", "maxmemory", "8mb"]).unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).unwrap();
+    let (tier, versions) = (Redis::builder(server.url()).open().unwrap(), versions(1));
+    let (mut hits, all) = (0, 200);
+    for n in 0..all {
+        tier.put(&key(&n.to_string()), entry(&versions, vec![7; 100_000])).await.unwrap();
+    }
+    for n in 0..all {
+        hits += u32::from(tier.get(&key(&n.to_string())).await.unwrap().is_some());
+    }
+    assert!((1..all).contains(&hits), "{hits}");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ pub(super) async fn value_and_every_field_survive(cx: &Context) -> Verdict {
     cx.needs_writes()?;
     let key = cx.key("full")?;
     let entry = built(
-        Entry::builder("{\"n\":1}", cx.version(), cx.now().saturating_sub(Duration::from_millis(1234)))
+        cx.builder("{\"n\":1}", cx.version(), cx.now().saturating_sub(Duration::from_millis(1234)))
             .fresh_for(Duration::from_millis(60_001))
             .stale_for(Duration::from_millis(3_600_007))
             .content_type("application/json; charset=utf-8")

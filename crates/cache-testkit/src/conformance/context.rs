@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Entry, Error, Key, NodeId, Timestamp, Version, VersionClock,
+    BackendInfo, CacheBackend, Capabilities, Class, Entry, EntryBuilder, Error, Key, NodeId, Timestamp,
+    Version, VersionClock,
 };
 
 use super::harness::{Harness, Time};
@@ -95,7 +96,27 @@ impl Context {
 
     /// A fresh entry with this version.
     pub(super) fn entry_at(&self, value: impl Into<Bytes>, version: Version) -> Verdict<Entry> {
-        built(Entry::builder(value, version, self.now()).fresh_for(LIFETIME).build())
+        built(self.builder(value, version, self.now()).fresh_for(LIFETIME).build())
+    }
+
+    /// Starts an entry of a class that the backend takes.
+    pub(super) fn builder(
+        &self,
+        value: impl Into<Bytes>,
+        version: Version,
+        created: Timestamp,
+    ) -> EntryBuilder {
+        let class = if self.capabilities().private_entries { Class::Private } else { Class::Public };
+        Entry::builder(value, version, created).class(class)
+    }
+
+    /// Opens the store once more, as another member of the same fleet.
+    pub(super) async fn another_member(&self) -> Verdict<Arc<dyn CacheBackend>> {
+        skip_unless(self.harness.opens_members(), "the harness opens one member at a time")?;
+        self.harness
+            .open()
+            .await
+            .map_err(|error| Stop::Fail(format!("opening another member failed: {error}")))
     }
 
     /// Ends the case unless the backend takes writes.

@@ -39,6 +39,12 @@ pub trait Harness: Send + Sync {
 
     /// The clock that the store reads. Called once.
     fn time(&self) -> Time;
+
+    /// Whether the store may be opened again before it is closed, as another member of one fleet.
+    /// Cases about what members tell each other are skipped otherwise.
+    fn opens_members(&self) -> bool {
+        false
+    }
 }
 
 /// A [`Harness`] made of a clock and a function that opens the store.
@@ -47,7 +53,7 @@ where
     F: Fn() -> O + Send + Sync,
     O: Future<Output = Result<Arc<dyn CacheBackend>, Error>> + Send,
 {
-    FromFn { time, open }
+    FromFn { time, open, members: false }
 }
 
 /// See [`from_fn`].
@@ -55,6 +61,16 @@ where
 pub struct FromFn<F> {
     time: Time,
     open: F,
+    members: bool,
+}
+
+impl<F> FromFn<F> {
+    /// As this one, for a store that may be opened several times at once, each time as another
+    /// member of one fleet.
+    #[must_use]
+    pub fn with_members(self) -> Self {
+        Self { members: true, ..self }
+    }
 }
 
 impl<F> fmt::Debug for FromFn<F> {
@@ -75,5 +91,9 @@ where
 
     fn time(&self) -> Time {
         self.time.clone()
+    }
+
+    fn opens_members(&self) -> bool {
+        self.members
     }
 }

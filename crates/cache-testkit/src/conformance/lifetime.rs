@@ -13,7 +13,7 @@ const STALE: Duration = Duration::from_secs(60);
 /// An entry that was created `ago` and is fresh, then stale, for a minute each.
 fn aged(cx: &Context, value: &'static str, version: Version, ago: Duration) -> Verdict<Entry> {
     let created = cx.now().saturating_sub(ago);
-    built(Entry::builder(value, version, created).fresh_for(FRESH).stale_for(STALE).build())
+    built(cx.builder(value, version, created).fresh_for(FRESH).stale_for(STALE).build())
 }
 
 fn needs_expiry(cx: &Context) -> Verdict {

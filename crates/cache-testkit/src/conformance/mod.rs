@@ -59,6 +59,7 @@
 //! failed.
 
 mod basics;
+mod classes;
 mod concurrency;
 mod context;
 mod harness;
@@ -66,6 +67,7 @@ mod keys;
 mod leases;
 mod lifecycle;
 mod lifetime;
+mod notices;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -195,6 +197,10 @@ cases! {
         expired_newer_write_still_wins
         entry_expires_as_time_passes
         expired_entry_can_be_replaced;
+    classes:
+        private_entries_are_stored_only_where_they_may_be
+        older_private_entry_leaves_a_public_one_alone
+        removal_is_taken_whatever_the_class;
     keys:
         similar_keys_do_not_mix
         longest_keys_do_not_mix
@@ -209,6 +215,8 @@ cases! {
         lease_that_is_given_back_passes_on
         lease_ends_with_the_value
         lease_finds_only_what_is_newer;
+    notices:
+        removal_is_told_to_the_other_members;
     lifecycle:
         close_twice_then_refuse
         acknowledged_entries_survive_reopening;

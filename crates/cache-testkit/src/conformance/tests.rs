@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Clock, Entry, Error, ErrorKind, Fleet, Freshness, Key,
+    BackendInfo, CacheBackend, Capabilities, Class, Clock, Entry, Error, ErrorKind, Fleet, Freshness, Key,
     LeaseAnswer, LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, SystemClock,
 };
 
@@ -37,6 +37,8 @@ enum Flaw {
     FailsItsProbe,
     Panics,
     TakesWrites,
+    TakesPrivate,
+    KeepsWhatBecamePrivate,
 }
 
 type Store = Arc<Mutex<HashMap<String, Entry>>>;
@@ -127,6 +129,14 @@ impl CacheBackend for Map {
             return Err(Error::new(ErrorKind::TooLarge, Operation::Put, "too large"));
         }
         let name = self.name(key);
+        let takes_it = self.info.capabilities.private_entries || entry.class() == Class::Public;
+        if !takes_it && self.flaw != Flaw::TakesPrivate {
+            let mut store = self.store.lock().unwrap();
+            if self.flaw != Flaw::KeepsWhatBecamePrivate && self.wins(&entry, store.get(&name)) {
+                store.remove(&name);
+            }
+            return Err(Error::new(ErrorKind::Denied, Operation::Put, "private"));
+        }
         let entry = self.altered(entry);
         if self.flaw == Flaw::RacesOnPut {
             let wins = self.wins(&entry, self.store.lock().unwrap().get(&name));
@@ -226,11 +236,12 @@ async fn caught(flaw: Flaw, expected: &[&str]) {
 }
 
 /// The cases for a backend that coordinates a fleet.
-const LEASES: [&str; 4] = [
+const FLEET: [&str; 5] = [
     "lease_is_granted_once_and_given_back",
     "lease_that_is_given_back_passes_on",
     "lease_ends_with_the_value",
     "lease_finds_only_what_is_newer",
+    "removal_is_told_to_the_other_members",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,10 +252,10 @@ async fn a_fleet_passes_every_case_and_one_that_grants_twice_does_not() {
         let member = hub.member("member");
         async move { Ok(Arc::new(member) as Arc<dyn CacheBackend>) }
     };
-    let report = run(from_fn(Time::Manual(clock.clone()), open)).await;
+    let report = run(from_fn(Time::Manual(clock.clone()), open).with_members()).await;
     assert!(report.conforms(), "{report}");
     let skipped: Vec<_> = report.skipped().map(|(name, _)| name).collect();
-    assert!(LEASES.iter().all(|case| !skipped.contains(case)), "{report}");
+    assert!(FLEET.iter().all(|case| !skipped.contains(case)), "{report}");
 
     let time = Time::Manual(clock.clone());
     let open = move || {
@@ -253,7 +264,7 @@ async fn a_fleet_passes_every_case_and_one_that_grants_twice_does_not() {
     };
     let report = run(from_fn(time, open)).await;
     let failed: Vec<_> = report.failed().map(|(name, _)| name).collect();
-    assert_eq!(failed, [LEASES[0], LEASES[2], LEASES[3]], "{report}");
+    assert_eq!(failed, [FLEET[0], FLEET[2], FLEET[3]], "{report}");
 }
 
 /// Grants a lease to everyone who asks.
@@ -306,7 +317,7 @@ async fn a_correct_backend_passes_every_case() {
     let report = judge(Flaw::None, full(), manual()).await;
     assert!(report.conforms(), "{report}");
     let skipped: Vec<_> = report.skipped().map(|(name, _)| name).collect();
-    assert_eq!(skipped, [&["read_only_refuses_writes"][..], &LEASES].concat(), "{report}");
+    assert_eq!(skipped, [&["read_only_refuses_writes"][..], &FLEET].concat(), "{report}");
     assert_eq!(report.cases().count(), CASES.len());
 }
 
@@ -317,6 +328,7 @@ async fn a_backend_that_promises_little_is_held_to_little() {
     assert_conforms_to(Flaw::IgnoresExpiry, modest).await;
     assert_conforms_to(Flaw::ForgetsOnClose, modest).await;
     assert_conforms_to(Flaw::None, modest.with_read_only()).await;
+    assert_conforms_to(Flaw::None, full().without_private_entries()).await;
 }
 
 async fn assert_conforms_to(flaw: Flaw, capabilities: Capabilities) {
@@ -329,7 +341,7 @@ async fn with_a_real_clock_only_the_passing_of_time_is_skipped() {
     let report = judge(Flaw::None, full(), Time::Real(Arc::new(SystemClock::new()))).await;
     assert!(report.conforms(), "{report}");
     let skipped: Vec<_> = report.skipped().map(|(name, _)| name).collect();
-    let expected = [&["read_only_refuses_writes", "entry_expires_as_time_passes"][..], &LEASES].concat();
+    let expected = [&["read_only_refuses_writes", "entry_expires_as_time_passes"][..], &FLEET].concat();
     assert_eq!(skipped, expected, "{report}");
 }
 
@@ -362,6 +374,30 @@ catches! {
     catches_keys_in_debug_output: ShowsKeys => nothing_shows_the_key;
     catches_a_failing_probe: FailsItsProbe => probe_is_well;
     catches_panics_and_goes_on: Panics => empty_value_is_a_value;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn catches_private_entries_where_they_may_not_be() {
+    let case = "private_entries_are_stored_only_where_they_may_be";
+    for flaw in [Flaw::TakesPrivate, Flaw::KeepsWhatBecamePrivate] {
+        let report = judge(flaw, full().without_private_entries(), manual()).await;
+        let failed: Vec<_> = report.failed().map(|(name, _)| name).collect();
+        assert!(failed.contains(&case), "{flaw:?}: {report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn catches_members_that_tell_each_other_nothing() {
+    let clock = Arc::new(ManualClock::default());
+    let time = Time::Manual(clock.clone());
+    // Each in a hub of its own.
+    let open = move || {
+        let member = crate::fleet::Hub::new(clock.clone()).member("member");
+        async move { Ok(Arc::new(member) as Arc<dyn CacheBackend>) }
+    };
+    let report = run(from_fn(time, open).with_members()).await;
+    let failed: Vec<_> = report.failed().map(|(name, _)| name).collect();
+    assert_eq!(failed, ["removal_is_told_to_the_other_members"], "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

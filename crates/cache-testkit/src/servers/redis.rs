@@ -101,6 +101,16 @@ impl RedisServer {
         format!("redis://{}", self.address())
     }
 
+    /// A command that runs `redis-cli` of the same version where it lies beside the server's
+    /// program, or the one of the search path.
+    #[must_use]
+    pub fn client(&self) -> Command {
+        let beside = self.program.with_file_name("redis-cli");
+        let mut command = Command::new(if beside.is_file() { beside } else { PathBuf::from("redis-cli") });
+        libraries(&mut command, &self.program);
+        command
+    }
+
     /// The URL with this login.
     #[must_use]
     pub fn url_with_login(&self, user: &str, password: &str) -> String {

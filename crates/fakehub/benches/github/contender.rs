@@ -37,7 +37,8 @@ impl fmt::Display for Failure {
 pub(crate) enum Contender {
     /// Nothing.
     Direct,
-    /// `nginx` with the token in the key, or without it: the latter leaks, and shows that leaks are seen.
+    /// `nginx` with the token in the key, or without it: the latter leaks, and shows that leaks are
+    /// seen.
     Nginx { program: PathBuf, token_in_key: bool },
     /// `ghproxy` of prow.
     Ghproxy(PathBuf),

@@ -14,8 +14,8 @@ use super::tally::Tally;
 use crate::handle::FakeHubHandle;
 use crate::judge::{Observation, Verdict};
 
-/// Runs all jobs against the server at `address`, whose origin is `hub`: each starts at its time and asks one
-/// request after another, as its script says. Returns when the last has ended.
+/// Runs all jobs against the server at `address`, whose origin is `hub`: each starts at its time
+/// and asks one request after another, as its script says. Returns when the last has ended.
 ///
 /// Dropping the future ends all jobs.
 pub async fn run(workload: &Workload, hub: &Arc<FakeHubHandle>, address: SocketAddr) -> Tally {

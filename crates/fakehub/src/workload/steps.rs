@@ -16,7 +16,8 @@ const GH: &str = "*/*";
 const GH_GRAPHQL: &str =
     "application/vnd.github.merge-info-preview+json, application/vnd.github.nebula-preview";
 
-/// A step as a workflow file names it; what is random in it was decided when the workflow was written.
+/// A step as a workflow file names it; what is random in it was decided when the workflow was
+/// written.
 #[derive(Clone, Debug)]
 pub(super) enum Use {
     /// `actions/setup-python`, `-go`, `-node`: the tree of the manifest, then its blob.

@@ -101,8 +101,9 @@ impl World {
         self.own.iter().take(options.private as usize).map(Repository::full_name).collect()
     }
 
-    /// How often things change, as measured where they were polled: counters of downloads within seconds, runs
-    /// while they are active within a quarter of a minute, issues within minutes, code within hours.
+    /// How often things change, as measured where they were polled: counters of downloads within
+    /// seconds, runs while they are active within a quarter of a minute, issues within minutes,
+    /// code within hours.
     pub(super) fn changes(&self, options: &Options) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut add = |url: String, group: u64, seconds: f64| {
@@ -266,7 +267,8 @@ fn fill_versions(world: &mut generate::World, language: &str, number: u64) -> (P
     (place, blob)
 }
 
-/// The different successful reads of a recording, those that a write comes before left out: they tell a story.
+/// The different successful reads of a recording, those that a write comes before left out: they
+/// tell a story.
 fn reads(recorded: &Corpus) -> Vec<(String, String)> {
     let mut reads: Vec<(String, String)> = Vec::new();
     let mut written: Vec<Option<&str>> = Vec::new();

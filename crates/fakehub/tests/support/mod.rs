@@ -46,8 +46,8 @@ pub(crate) fn corpus() -> Corpus {
 
 /// A client that follows nothing, decodes nothing and uses no proxy.
 pub(crate) fn client() -> reqwest::Client {
-    // reqwest is built without a TLS provider and asks for one even to speak plain HTTP; an earlier test of
-    // this process may have installed it.
+    // reqwest is built without a TLS provider and asks for one even to speak plain HTTP; an earlier
+    // test of this process may have installed it.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }

@@ -1,4 +1,5 @@
-//! A `CONNECT` request's head (RFC 9110, section 9.3.6), read before the HTTP library sees the connection.
+//! A `CONNECT` request's head (RFC 9110, section 9.3.6), read before the HTTP library sees the
+//! connection.
 
 use std::io;
 
@@ -22,8 +23,8 @@ pub(crate) struct ConnectRequest {
     pub(crate) credential: Option<String>,
 }
 
-/// Reads a `CONNECT` head if the connection goes on with one. Nothing is taken from a connection that does
-/// not. A head that cannot be understood is `Some(Err)`.
+/// Reads a `CONNECT` head if the connection goes on with one. Nothing is taken from a connection
+/// that does not. A head that cannot be understood is `Some(Err)`.
 pub(crate) async fn read_connect<S>(stream: &mut Rewound<S>) -> io::Result<Option<Result<ConnectRequest, ()>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,

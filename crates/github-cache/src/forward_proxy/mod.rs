@@ -1,5 +1,6 @@
-//! The forward proxy: `CONNECT` to a host and port. TLS for the API ends here, where a certificate authority
-//! is given, so that its requests are answered from the cache; everything else is tunnelled untouched.
+//! The forward proxy: `CONNECT` to a host and port. TLS for the API ends here, where a certificate
+//! authority is given, so that its requests are answered from the cache; everything else is
+//! tunnelled untouched.
 
 mod connect_request;
 mod tunnel;

@@ -25,7 +25,8 @@ pub(crate) enum Endpoint {
     Metrics,
     /// Whether the process answers.
     Live,
-    /// What is degraded. The proxy answers without any tier, so that is no reason to send it no requests.
+    /// What is degraded. The proxy answers without any tier, so that is no reason to send it no
+    /// requests.
     Ready,
 }
 

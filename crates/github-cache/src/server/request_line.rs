@@ -1,12 +1,12 @@
 //! Percent-encodes what URI parsers refuse in a request line, before the HTTP library sees it.
 //!
-//! `gh api 'search/repositories?q=stars:>1000'` sends the `>` as it is, and GitHub answers it. The library
-//! would answer 400. So `<`, `>`, `"`, the backquote and bytes beyond ASCII are encoded on their way in; all
-//! else stays as it was written.
+//! `gh api 'search/repositories?q=stars:>1000'` sends the `>` as it is, and GitHub answers it. The
+//! library would answer 400. So `<`, `>`, `"`, the backquote and bytes beyond ASCII are encoded on
+//! their way in; all else stays as it was written.
 //!
-//! To find the request lines of a connection, message bodies have to be skipped. A message whose length is
-//! not stated in the plainest way ends the search for the rest of the connection: bytes are then passed on
-//! unchanged, and the library alone decides what they are.
+//! To find the request lines of a connection, message bodies have to be skipped. A message whose
+//! length is not stated in the plainest way ends the search for the rest of the connection: bytes
+//! are then passed on unchanged, and the library alone decides what they are.
 
 /// The longest header line that is looked at; none that states a length is longer.
 const MAX_LINE_BYTES: usize = 128;
@@ -46,8 +46,8 @@ impl RequestLines {
         Self { state: State::Start, line: Vec::new(), length: None, chunked: false }
     }
 
-    /// Looks at the next bytes of the connection. Gives what to use in their place, or nothing when they
-    /// stay as they are.
+    /// Looks at the next bytes of the connection. Gives what to use in their place, or nothing when
+    /// they stay as they are.
     pub(crate) fn encode(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut encoded: Option<Vec<u8>> = None;
         let mut copied = 0;

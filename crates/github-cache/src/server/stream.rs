@@ -31,9 +31,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
         Self { stream, ready: Bytes::new(), lines: RequestLines::new(), sending: RateGuard::new(rate) }
     }
 
-    /// Ends the connection so that the last answer arrives: a socket that is closed while the client
-    /// still sends is reset, and a reset throws away what the client has not read yet (RFC 9112, section
-    /// 9.6).
+    /// Ends the connection so that the last answer arrives: a socket that is closed while the
+    /// client still sends is reset, and a reset throws away what the client has not read yet (RFC
+    /// 9112, section 9.6).
     pub(crate) async fn linger(mut self) {
         let drain = async {
             self.stream.shutdown().await?;

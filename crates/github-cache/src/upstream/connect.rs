@@ -1,5 +1,5 @@
-//! Connections to upstream servers: directly, or through the proxy that the environment names; TLS where the
-//! URL says so.
+//! Connections to upstream servers: directly, or through the proxy that the environment names; TLS
+//! where the URL says so.
 
 use std::fmt;
 use std::future::Future;
@@ -107,8 +107,8 @@ impl Parts {
         Ok(UpstreamStream { stream: self.secure(stream, url).await?, proxied: false })
     }
 
-    /// A connection to the URL's host, or through a proxy. Says whether requests have to be in the form for
-    /// a proxy.
+    /// A connection to the URL's host, or through a proxy. Says whether requests have to be in the
+    /// form for a proxy.
     async fn dial(&self, url: &Uri, secure: bool) -> Result<(Box<dyn Io>, bool), BoxError> {
         let Some(intercept) = self.intercept(url) else {
             return Ok((self.tcp(url.clone()).await?, false));
@@ -177,8 +177,8 @@ impl Service<Uri> for ProxyConnector {
     }
 }
 
-/// The system's certificate authorities, as an administrator may have changed them; those of this build on
-/// a system that has none, such as an image made FROM scratch.
+/// The system's certificate authorities, as an administrator may have changed them; those of this
+/// build on a system that has none, such as an image made FROM scratch.
 fn client_config() -> Result<Arc<ClientConfig>, BuildError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
@@ -253,9 +253,10 @@ impl AsyncWrite for UpstreamStream {
 
 /// A socket whose broken sending side does not hide what was received.
 ///
-/// A server that refuses an upload answers and closes. Sending then fails, often before the answer was
-/// read, and the HTTP client would report the failure instead of the answer. So a write that the other side
-/// does not take any more is dropped, and reading says what there is: the answer, or that there is none.
+/// A server that refuses an upload answers and closes. Sending then fails, often before the answer
+/// was read, and the HTTP client would report the failure instead of the answer. So a write that
+/// the other side does not take any more is dropped, and reading says what there is: the answer, or
+/// that there is none.
 struct PatientWriter {
     socket: TcpStream,
     broken: bool,

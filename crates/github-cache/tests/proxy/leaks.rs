@@ -88,8 +88,8 @@ async fn foreign_token_gets_nothing_of_a_request_that_is_under_way() {
     assert_eq!((foreign.status.as_u16(), foreign.body == owner.body), (404, false), "{foreign:?}");
 }
 
-/// An origin whose answers to conditions are wrong: `token a` sees a secret, all others get 404, but a
-/// condition of theirs is answered 304 with this tag.
+/// An origin whose answers to conditions are wrong: `token a` sees a secret, all others get 404,
+/// but a condition of theirs is answered 304 with this tag.
 async fn confirming(tag: Option<&'static str>) -> Origin {
     Origin::start(move |seen| {
         let response = Response::builder().header("cache-control", "private, max-age=60");
@@ -187,7 +187,8 @@ async fn another_tokens_answer_is_confirmed_for_a_token_that_may_see_it_and_cost
         [(200, true), (304, false)]
     );
     github.get(B, &path).await.expect(200, crate::support::HIT);
-    // Both forms of one token are one identity, and each revalidates with the validator of its own form.
+    // Both forms of one token are one identity, and each revalidates with the validator of its own
+    // form.
     github.rig.pass(61);
     let bearer = format!("Bearer {B}");
     let other_form = github.rig.get(&path, &[("authorization", &bearer)]).await;

@@ -47,8 +47,8 @@ async fn github(number: usize) -> Machines {
 }
 
 impl Machines {
-    /// All ask at once with these tokens, and the origin answers once as many as are `expected` have
-    /// arrived. The statuses of the answers.
+    /// All ask at once with these tokens, and the origin answers once as many as are `expected`
+    /// have arrived. The statuses of the answers.
     async fn all_ask(&self, tokens: &[&str], expected: usize) -> Vec<String> {
         self.origin.hold();
         let asking: Vec<_> = self

@@ -19,7 +19,8 @@ async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
     let path = github.path("/issues/1");
     let first = github.get(A, &path).await;
     first.expect(200, STORED);
-    // The second token that is answered spends one request on the proof, which is good for all others.
+    // The second token that is answered spends one request on the proof, which is good for all
+    // others.
     github.get(B, &path).await.expect(200, "peercache; fwd=uri-miss; fwd-status=304");
     github.rig.proxy.settle().await;
     let before = github.hub.summary().requests;
@@ -34,7 +35,8 @@ async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
     assert_eq!(github.hub.summary().requests, before);
     assert_eq!(github.rig.stats().shared, 2);
     let proofs = github.rig.stats().proofs;
-    // What is asked for later is newer than the proof: it is renewed once, by whom it would be given to.
+    // What is asked for later is newer than the proof: it is renewed once, by whom it would be
+    // given to.
     let other = github.path("/contents/README.md");
     github.rig.pass(2);
     github.get(A, &other).await.expect(200, STORED);

@@ -150,8 +150,8 @@ pub(crate) fn first_tag(seen: &Seen) -> Option<&str> {
     seen.header("if-none-match")?.split(", ").next()
 }
 
-/// A resource whose entity tag depends on the token and on how often its path was written, as GitHub's do;
-/// but by no rule that anybody could know.
+/// A resource whose entity tag depends on the token and on how often its path was written, as
+/// GitHub's do; but by no rule that anybody could know.
 #[derive(Default)]
 pub(crate) struct Hub {
     versions: Mutex<HashMap<String, u64>>,
