@@ -171,12 +171,12 @@ impl Fetch {
     async fn prove_if_wanted(&self, sent: &Sent, validated: &[u8; 32]) {
         let (store, place) = (&self.shared.store, &self.place);
         let Some(repository) = &self.repository else { return };
-        if store.public.may_be_hidden(&place.scope, store.now()) {
+        let now = store.now();
+        if store.public.is_private(&place.scope, now) || store.public_proof(place).await.is_some() {
             return;
         }
         let is_awaited = self.variant_leader.as_ref().is_some_and(Leader::is_awaited);
-        let is_due = store.public.is_proof_due(&place.token, &place.scope, is_awaited, store.now());
-        if is_due && store.public_proof(place).await.is_none() {
+        if store.public.is_proof_due(&place.token, &place.scope, is_awaited, now) {
             let authorization = self.request.get(AUTHORIZATION);
             Box::pin(prove(&self.shared, repository, place, authorization, self.client)).await;
             store.publish(place, validated, sent.version).await;

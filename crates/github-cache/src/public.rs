@@ -134,6 +134,8 @@ pub(crate) struct PublicProofs {
     standing: quick_cache::sync::Cache<(TokenId, Option<Scope>), Timestamp>,
     /// Repositories that are private, or that somebody was refused something of.
     hidden: quick_cache::sync::Cache<Scope, Timestamp>,
+    /// Repositories that said that they are private.
+    private: quick_cache::sync::Cache<Scope, Timestamp>,
     demand: quick_cache::sync::Cache<Scope, Demand>,
 }
 
@@ -143,6 +145,7 @@ impl PublicProofs {
             cache,
             standing: quick_cache::sync::Cache::new(MAX_REMEMBERED),
             hidden: quick_cache::sync::Cache::new(MAX_REMEMBERED),
+            private: quick_cache::sync::Cache::new(MAX_REMEMBERED),
             demand: quick_cache::sync::Cache::new(MAX_REMEMBERED),
         }
     }
@@ -185,6 +188,19 @@ impl PublicProofs {
     /// Notes that a repository says that it is public.
     pub(crate) fn note_shown(&self, scope: &Scope) {
         self.hidden.remove(scope);
+        self.private.remove(scope);
+    }
+
+    /// Notes that a repository says that it is private.
+    pub(crate) fn note_private(&self, scope: &Scope, sent: Timestamp) {
+        self.note_hidden(scope, sent);
+        self.private.insert(scope.clone(), sent);
+    }
+
+    /// Whether a repository said within [`PROOF_LIFETIME`] that it is private. A refusal of something
+    /// in it says less: a file may be missing.
+    pub(crate) fn is_private(&self, scope: &Scope, now: Timestamp) -> bool {
+        self.private.get(scope).is_some_and(|at| at > now || now.saturating_since(at) < PROOF_LIFETIME)
     }
 
     /// Whether there is reason to think that a repository is private.

@@ -801,7 +801,7 @@ impl Store {
         }
         let key = public_key(&place.authority, &scope);
         if facts.private {
-            self.public.note_hidden(&scope, sent.at);
+            self.public.note_private(&scope, sent.at);
             self.public.disprove(&key, sent.version).await;
         } else {
             self.public.note_shown(&scope);
