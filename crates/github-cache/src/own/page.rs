@@ -22,7 +22,7 @@ const MAX_PEERS: usize = 24;
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let digest = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     format!(
-        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
+        "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         digest(STYLE),
         digest(SCRIPT)
@@ -122,7 +122,7 @@ fn requests(page: &mut String, report: &StatsReport) -> fmt::Result {
     ];
     page.write_str(
         "<h2>Requests</h2><div class=\"wide\"><table><caption>How requests were answered</caption><thead><tr>\
-         <th scope=\"col\">result</th><th scope=\"col\">requests</th><th scope=\"col\">what it means</th>\
+         <th scope=\"col\">result</th><th scope=\"col\">requests</th><th scope=\"col\" class=\"text\">what it means</th>\
          </tr></thead><tbody>",
     )?;
     for (name, meaning, count) in rows {
@@ -139,7 +139,7 @@ fn tiers(page: &mut String, report: &StatsReport) -> fmt::Result {
         "<h2>Tiers</h2><div class=\"wide\"><table><caption>In the order in which they are asked</caption><thead><tr>\
          <th scope=\"col\">tier</th><th scope=\"col\">hits</th><th scope=\"col\">misses</th>\
          <th scope=\"col\">errors</th><th scope=\"col\">get p50</th><th scope=\"col\">get p99</th>\
-         <th scope=\"col\">waiting</th><th scope=\"col\">state</th></tr></thead><tbody>",
+         <th scope=\"col\">waiting</th><th scope=\"col\" class=\"text\">state</th></tr></thead><tbody>",
     )?;
     for tier in &report.cache.chain.tiers {
         let waiting = tier.queue.as_ref().map_or(0, |queue| queue.waiting);
