@@ -8,7 +8,7 @@ use peercache::config::known_settings;
 /// What the names of settings begin with.
 const PREFIXES: [&str; 7] = ["CACHE_", "IPFS_", "REDIS_", "S3_", "STORACHA_", "WEB3_", "AWS_S3_"];
 /// Variables that the command reads beside the settings.
-const OF_THE_COMMAND: [&str; 2] = ["CACHE_CONFIG", "CACHE_CLIENT_TOKEN"];
+const OF_THE_COMMAND: [&str; 3] = ["CACHE_CONFIG", "CACHE_CLIENT_TOKEN", "CACHE_WEBHOOK_SECRET"];
 /// Variables of other programs.
 const OF_OTHERS: [&str; 1] = ["IPFS_TELEMETRY"];
 /// Pages that name variables of another program beside ours.

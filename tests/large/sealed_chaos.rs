@@ -160,7 +160,7 @@ async fn read_all(cache: &Cache, len: u64, range: Range<u64>, pattern: &[u8]) ->
 
 async fn through_a_sealed_tier(mib: u64) {
     let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::default()));
-    let disk = Disk::builder(dir.path()).capacity((mib + mib / 8 + 64) << 20).clock(Arc::clone(&clock) as _);
+    let disk = Disk::builder(dir.path()).capacity((mib + mib / 2 + 64) << 20).clock(Arc::clone(&clock) as _);
     let Store { cache, sealed, chaos } = store(disk.open().unwrap(), true, &clock, bad_day());
     cache.put_bytes(&key("warm"), "up", Ttl::default()).await.unwrap();
     let idle = resident();
