@@ -61,8 +61,8 @@ impl Machine {
         wrap: impl FnOnce(Arc<dyn CacheBackend>) -> Arc<dyn CacheBackend>,
     ) -> Self {
         let soon = Duration::from_secs(1);
-        let mut options = TierOptions::default();
-        options.breaker = BreakerOptions { max_backoff: soon, ..BreakerOptions::default() };
+        let breaker = BreakerOptions { max_backoff: soon, ..BreakerOptions::default() };
+        let options = TierOptions { breaker, ..TierOptions::default() };
         let (tier, backend) = match secret {
             Some(secret) => (
                 "sealed(ipfs)",

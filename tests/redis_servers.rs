@@ -41,12 +41,9 @@ fn machine(url: &str, secret: &Secret) -> Cache {
 
 fn machine_over(shared: Redis, secret: &Secret) -> Cache {
     let soon = Duration::from_secs(1);
-    let mut breaker = BreakerOptions::default();
-    breaker.max_backoff = soon;
-    let mut options = TierOptions::default();
-    options.breaker = breaker;
-    let mut behind = WriteBehind::default();
-    behind.max_backoff = soon;
+    let breaker = BreakerOptions { max_backoff: soon, ..BreakerOptions::default() };
+    let options = TierOptions { breaker, ..TierOptions::default() };
+    let behind = WriteBehind { max_backoff: soon, ..WriteBehind::default() };
     Cache::builder()
         .tier(Memory::with_capacity(1 << 24))
         .tier_with(Sealed::new(secret.clone(), shared), options)

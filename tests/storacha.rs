@@ -54,9 +54,12 @@ impl Machine {
         wrap: impl FnOnce(Arc<dyn CacheBackend>) -> Arc<dyn CacheBackend>,
     ) -> Self {
         let soon = Duration::from_secs(1);
-        let mut options = TierOptions::default();
-        options.breaker = BreakerOptions { max_backoff: soon, ..BreakerOptions::default() };
-        (options.read_deadline, options.write_deadline) = (Some(FOR_EVER), Some(FOR_EVER));
+        let options = TierOptions {
+            breaker: BreakerOptions { max_backoff: soon, ..BreakerOptions::default() },
+            read_deadline: Some(FOR_EVER),
+            write_deadline: Some(FOR_EVER),
+            ..TierOptions::default()
+        };
         let (tier, backend) = match secret {
             Some(secret) => (
                 "sealed(storacha)",

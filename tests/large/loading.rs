@@ -41,7 +41,7 @@ impl Origin {
             let number = asked.fetch_add(1, Ordering::SeqCst) + 1;
             future::ready(Ok(pieces(&Self::value(number), PIECE)))
         };
-        cache.fetch(&key("k"), &POLICY).refresh(refresh).load_stream(load).await
+        cache.fetch(key("k"), &POLICY).refresh(refresh).load_stream(load).await
     }
 }
 
@@ -59,7 +59,7 @@ fn broken(value: &Bytes) -> impl Stream<Item = io::Result<Bytes>> + use<> {
 
 async fn fail(cache: &Cache) -> Answer {
     let load = |_: LoadContext<LargeValue>| future::ready(Ok(broken(&bytes(9, LARGE))));
-    cache.fetch(&key("k"), &POLICY).load_stream(load).await
+    cache.fetch(key("k"), &POLICY).load_stream(load).await
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn loader_says_type_and_validators_and_a_small_value_is_one_entry() {
         cx.tag("files");
         future::ready(Ok::<_, io::Error>(pieces(&Bytes::from("short"), 2)))
     };
-    let loaded = cache.fetch(&key("k"), &POLICY).load_stream(load).await.unwrap().value;
+    let loaded = cache.fetch(key("k"), &POLICY).load_stream(load).await.unwrap().value;
     assert_eq!((loaded.content_type(), loaded.len()), (Some("text/plain"), 5));
     assert_eq!(drawer.entries(), 1);
     let found = cache.get_stream(&key("k")).await.unwrap();
@@ -110,7 +110,7 @@ async fn callers_at_once_share_one_loader() {
             Ok::<_, io::Error>(pieces(&Origin::value(1), PIECE))
         };
         let cache = cache.clone();
-        tokio::spawn(async move { cache.fetch(&key("k"), &POLICY).load_stream(load).await })
+        tokio::spawn(async move { cache.fetch(key("k"), &POLICY).load_stream(load).await })
     };
     begun.notified().await;
     let second = async {
@@ -176,7 +176,7 @@ async fn value_that_is_not_to_be_stored_is_given_and_not_found() {
         cx.do_not_store();
         future::ready(Ok::<_, io::Error>(pieces(&Origin::value(1), PIECE)))
     };
-    let loaded = cache.fetch(&key("k"), &POLICY).load_stream(load).await.unwrap();
+    let loaded = cache.fetch(key("k"), &POLICY).load_stream(load).await.unwrap();
     assert_eq!(whole(loaded).await, Origin::value(1));
     assert!(cache.get_stream(&key("k")).await.is_none());
 }
@@ -189,7 +189,7 @@ async fn removal_while_the_stream_runs_wins_and_the_caller_has_its_value() {
         handle.remove(&key("k")).await;
         Ok::<_, io::Error>(pieces(&Origin::value(1), PIECE))
     };
-    let loaded = cache.fetch(&key("k"), &POLICY).load_stream(load).await.unwrap();
+    let loaded = cache.fetch(key("k"), &POLICY).load_stream(load).await.unwrap();
     assert_eq!(whole(loaded).await, Origin::value(1));
     assert!(cache.get_stream(&key("k")).await.is_none());
 }

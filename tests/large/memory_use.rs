@@ -42,7 +42,7 @@ pub(crate) fn peak() -> u64 {
 
 async fn through_memory_and_disk(mib: u64) {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::builder(dir.path()).capacity((mib + 64) << 20).open().unwrap();
+    let disk = Disk::builder(dir.path()).capacity((mib + mib / 2 + 64) << 20).open().unwrap();
     let cache = Cache::builder().tier(Memory::with_capacity(MEMORY_TIER)).tier(disk).build().unwrap();
     in_and_out(cache, mib, CHUNK_BYTES, "memory and disk").await;
 }

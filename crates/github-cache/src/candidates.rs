@@ -208,7 +208,7 @@ pub(crate) fn put_first(list: &mut Vec<Candidate>, mut one: Candidate, now: Time
     if let Some(at) = list.iter().position(|other| other.representation == one.representation) {
         let earlier = list.remove(at).validations;
         one.validations.extend(earlier.into_iter().filter(|one| !one.freshness.remaining(now).is_zero()));
-        one.validations.sort_by(|left, right| right.version.cmp(&left.version));
+        one.validations.sort_by_key(|one| std::cmp::Reverse(one.version));
         for kind in TokenKind::ALL {
             let of_kind: Vec<Version> =
                 one.validations.iter().filter(|one| one.kind == kind).map(|one| one.version).collect();

@@ -38,6 +38,7 @@ fn http(status: &str, more: &str, body: &str) -> String {
 }
 
 /// An origin with some quota left, whose clock differs by `ahead`.
+#[allow(clippy::disallowed_methods, reason = "the origin's clock is compared with this machine's")]
 fn origin(remaining: u64, ahead: Duration) -> String {
     let address = stub(move || {
         let date = httpdate::fmt_http_date(SystemTime::now() + ahead);
