@@ -157,6 +157,8 @@ async fn machines_share(builder: RedisBuilder) {
     until("its promotion", async || found(two, "k").await.0.tier.as_deref() == Some("memory")).await;
     // Replaced by another machine, and found by one that has just come.
     put(two, "k", "newer").await;
+    // A machine that read before the write was delivered would keep the older value for its time.
+    two.settle().await;
     until("the newer value", async || {
         found(three, "k").await.0.entry.is_some_and(|entry| entry.value() == "newer")
     })

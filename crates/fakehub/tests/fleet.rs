@@ -1,4 +1,5 @@
 //! A fleet's traffic through caches that do right and wrong: what the origin counts and judges.
+#![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::sync::Arc;
 use std::time::Duration;
