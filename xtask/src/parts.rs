@@ -79,6 +79,10 @@ pub(crate) enum Part {
     Storacha,
     /// Redis: for tests, and the reference for benches of peers. Needs apt-get and dpkg, on x86-64
     Redis,
+    /// A client of GitHub in Python. Needs Python 3.10 or later with pip
+    Pygithub,
+    /// A compiler cache that asks over HTTP. Needs apt-get and dpkg, on x86-64
+    Ccache,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
     PyLibp2p,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
@@ -90,8 +94,27 @@ pub(crate) enum Part {
     CargoDeny,
 }
 
+/// The compiler cache, and the libraries that a Debian without it may lack.
+const CCACHE: [fetch::Debian; 3] = [
+    fetch::Debian::new(
+        "ccache",
+        "4.8+really4.7.5-1",
+        "d6562e03b90d4bbe299966117aef44975f57bea8270c233b1d71f1e6ba157e7d",
+    ),
+    fetch::Debian::new(
+        "libhiredis0.14",
+        "0.14.1-3",
+        "61f25d841052ad6cd6adfa9fad050345ea1047abc6ea79f931ab1a9ed55af3ae",
+    ),
+    fetch::Debian::new(
+        "libzstd1",
+        "1.5.4+dfsg2-5+deb12u1",
+        "67dc1ee693e5c22b1a2be2bb70d8244b040836ce3f5dd79e006f7806bc3d9f1c",
+    ),
+];
+
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 10] = [
+pub(crate) const FOR_TESTS: [Part; 12] = [
     Part::Corpus,
     Part::Openapi,
     Part::Gh,
@@ -102,6 +125,8 @@ pub(crate) const FOR_TESTS: [Part; 10] = [
     Part::Kubo,
     Part::Storacha,
     Part::Redis,
+    Part::Pygithub,
+    Part::Ccache,
 ];
 
 impl Part {
@@ -116,6 +141,8 @@ impl Part {
             Self::StaticBinary => "static-binary",
             Self::Seaweedfs => "seaweedfs",
             Self::Moto => "moto",
+            Self::Pygithub => "pygithub",
+            Self::Ccache => "ccache",
             Self::Kubo => "kubo",
             Self::Storacha => "storacha",
             Self::Redis => "redis",
@@ -136,6 +163,8 @@ impl Part {
             Self::StaticBinary => Some("PEERCACHE_TEST_STATIC_BINARY"),
             Self::Seaweedfs => Some("PEERCACHE_TEST_SEAWEEDFS"),
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
+            Self::Pygithub => Some("PEERCACHE_TEST_PYGITHUB"),
+            Self::Ccache => Some("PEERCACHE_TEST_CCACHE"),
             Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
             Self::Redis => Some("PEERCACHE_TEST_REDIS"),
@@ -163,6 +192,8 @@ impl Part {
             Self::Kubo => Some((format!("kubo-{}", kubo::VERSION), "bin/ipfs")),
             Self::Storacha => Some((format!("storacha-{}", storacha::VERSION), "server.mjs")),
             Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
+            Self::Pygithub => Some((format!("pygithub-{}", python::PYGITHUB_VERSION), "github/__init__.py")),
+            Self::Ccache => Some((format!("ccache-{}", CCACHE[0].version), "usr/bin/ccache")),
             Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
             Self::CargoDeny => Some((format!("cargo-deny-{CARGO_DENY}"), "bin/cargo-deny")),
@@ -204,6 +235,8 @@ impl Part {
             Self::Redis => {
                 "install redis-server, or name one with PEERCACHE_TEST_REDIS=/path/to/redis-server"
             }
+            Self::Pygithub => "`cargo xtask prepare pygithub`, which needs pip and PyPI",
+            Self::Ccache => "install ccache, or name one with PEERCACHE_TEST_CCACHE=/path/to/ccache",
             Self::PyLibp2p => {
                 "`cargo xtask prepare py-libp2p`, which needs Python 3.11 or later, pip, PyPI and a C compiler"
             }
@@ -216,7 +249,7 @@ impl Part {
     /// `failure`.
     pub(crate) fn substitute(self, failure: Failure) -> Result<PathBuf, Failure> {
         let program = match self {
-            Self::Gh | Self::Nginx => run::on_path(self.name()),
+            Self::Gh | Self::Nginx | Self::Ccache => run::on_path(self.name()),
             // Without root, no engine can be used.
             Self::Docker => engine::require_root().ok().and_then(|()| run::on_path("dockerd")),
             Self::Seaweedfs => run::on_path("weed"),
@@ -228,6 +261,7 @@ impl Part {
             | Self::Openapi
             | Self::StaticBinary
             | Self::Storacha
+            | Self::Pygithub
             | Self::PyLibp2p
             | Self::CargoDeny => None,
         };
@@ -265,6 +299,8 @@ impl Part {
             Self::Kubo => kubo::build(dir),
             Self::Storacha => storacha::install(dir),
             Self::Redis => redis::unpack(dir),
+            Self::Pygithub => python::install_pygithub(dir),
+            Self::Ccache => fetch::Debian::unpack_all(&CCACHE, dir),
             Self::PyLibp2p => python::install_libp2p(dir),
             Self::Nginx => NGINX.unpack(dir),
             Self::CargoDeny => fetch::cargo_install("cargo-deny", CARGO_DENY, dir),
@@ -326,7 +362,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 14] = [
+    const ALL: [Part; 16] = [
         Part::Corpus,
         Part::Openapi,
         Part::Ghproxy,
@@ -338,6 +374,8 @@ mod tests {
         Part::Kubo,
         Part::Storacha,
         Part::Redis,
+        Part::Pygithub,
+        Part::Ccache,
         Part::PyLibp2p,
         Part::Nginx,
         Part::CargoDeny,
@@ -357,6 +395,8 @@ mod tests {
             "kubo-0.43.1-libp2p-0.50.0",
             "storacha-2.8.4-r3",
             "redis-7.0.15-1~deb12u10",
+            "pygithub-2.10.0",
+            "ccache-4.8+really4.7.5-1",
             "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",
             "cargo-deny-0.20.2",

@@ -33,6 +33,12 @@ pub(crate) const MOTO_VERSION: &str = "5.2.5";
 /// `flask-cors`. Its extra `server` would bring the other services of AWS.
 const MOTO_REQUIREMENTS: &str = "xtask/moto-requirements.txt";
 
+/// The version of PyGithub in [`PYGITHUB_REQUIREMENTS`].
+pub(crate) const PYGITHUB_VERSION: &str = "2.10.0";
+/// PyGithub and all that it needs, each with the digests of its files: made as
+/// [`MOTO_REQUIREMENTS`] from `PyGithub==2.10.0`.
+const PYGITHUB_REQUIREMENTS: &str = "xtask/pygithub-requirements.txt";
+
 /// The version of libp2p in [`LIBP2P_WHEELS`].
 pub(crate) const LIBP2P_VERSION: &str = "0.8.1";
 /// What the original peer cache imports, and all that it needs, each with the digests of its files:
@@ -68,6 +74,11 @@ impl Wheel {
 /// Installs moto; its program is in `dir/bin` and needs `dir` in `PYTHONPATH`.
 pub(crate) fn install_moto(dir: &Path) -> Result<(), Failure> {
     install_wheels(MOTO_REQUIREMENTS, dir)
+}
+
+/// Installs PyGithub; `dir` belongs in `PYTHONPATH`.
+pub(crate) fn install_pygithub(dir: &Path) -> Result<(), Failure> {
+    install_wheels(PYGITHUB_REQUIREMENTS, dir)
 }
 
 /// Installs libp2p and what else the original peer cache imports; `dir` belongs in `PYTHONPATH`.

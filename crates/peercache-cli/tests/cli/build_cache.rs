@@ -15,6 +15,8 @@ fn ccache_on_a_second_machine_hits_what_the_first_stored() {
     else {
         return;
     };
+    // Where a prepared one has its libraries; of no account for one of the system.
+    let libraries = ccache.ancestors().nth(2).unwrap().join("lib/x86_64-linux-gnu");
     let dir = tempfile::tempdir().unwrap();
     let server = Server::serve(dir.path(), "http://127.0.0.1:1", &[]);
     std::fs::write(dir.path().join("a.c"), "int answer(void) { return 42; }\n").unwrap();
@@ -28,6 +30,7 @@ fn ccache_on_a_second_machine_hits_what_the_first_stored() {
             .current_dir(dir.path())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("LD_LIBRARY_PATH", &libraries)
             .env("CCACHE_DIR", home)
             .env("CCACHE_REMOTE_STORAGE", &storage)
             .env("CCACHE_SECONDARY_STORAGE", &storage)

@@ -195,8 +195,9 @@ fn curl_through_the_forward_proxy_is_answered_from_the_cache() {
 
 #[test]
 fn pygithub_follows_urls_of_bodies_through_the_base_url() {
-    let install = "name the python of a virtual environment with PyGithub";
-    let Some(python) = part("PEERCACHE_TEST_PYGITHUB", || None, install) else { return };
+    let install = "run `cargo xtask prepare pygithub`";
+    let Some(package) = part("PEERCACHE_TEST_PYGITHUB", || None, install) else { return };
+    let packages = package.ancestors().nth(2).unwrap();
     let (dir, origin) = (tempfile::tempdir().unwrap(), Origin::start());
     let server = Server::serve(dir.path(), &origin.url, &[]);
     let script = "import sys\nfrom github import Github, Auth\n\
@@ -204,8 +205,8 @@ fn pygithub_follows_urls_of_bodies_through_the_base_url() {
         r = g.get_repo('o/r')\nr.update()\nprint(r.full_name, r.url)";
     for suffix in ["/api/v3", ""] {
         let base = format!("{}{suffix}", server.url);
-        let mut command = std::process::Command::new(&python);
-        command.args(["-c", script, &base]);
+        let mut command = std::process::Command::new("python3");
+        command.args(["-c", script, &base]).env("PYTHONPATH", packages);
         let output = run(command, b"");
         assert!(output.status.success(), "{}", stderr(&output));
         let expected = format!("o/r {base}/repos/o/r\n");
