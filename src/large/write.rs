@@ -239,7 +239,8 @@ impl LargeValues {
                 return Err(too_large().into());
             }
             written.digests.extend_from_slice(&digest);
-            let taken = is_taken(&outcome);
+            // A write that failed at a shared tier waits there and is tried again.
+            let taken = is_taken(&outcome) || self.shares(&outcome);
             merge(&mut written.outcome, outcome);
             if !taken {
                 return Ok((written, false));
