@@ -86,7 +86,7 @@ pub use report::{CaseReport, Outcome, Report};
 use peercache_api::Capabilities;
 
 /// How long one case may take, by the machine's own clock, before it is reported as failed.
-pub const CASE_DEADLINE: Duration = Duration::from_secs(120);
+pub const CASE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Runs every case, one after the other, each on a freshly opened store that it closes again.
 ///
