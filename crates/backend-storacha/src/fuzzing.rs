@@ -129,16 +129,16 @@ pub fn receipt(data: &[u8]) {
         let receipt = message::receipts(bytes).ok()?.receipt(asked).ok()?;
         receipt.verify(&key.verifying_key()).ok().map(|()| receipt)
     };
-    assert!(verified(&told(&car, &ran, issued), &ran).is_some(), "an honest receipt");
-    assert!(verified(&told(&car, &other, issued), &other).is_none(), "one of another invocation");
-    assert!(verified(&told(&car, &ran, issued), &other).is_none(), "one that was not asked for");
+    assert!(verified(&message_with(&car, &ran, issued), &ran).is_some(), "an honest receipt");
+    assert!(verified(&message_with(&car, &other, issued), &other).is_none(), "one of another invocation");
+    assert!(verified(&message_with(&car, &ran, issued), &other).is_none(), "one that was not asked for");
 
     // Whoever changes a receipt can name it anew and cannot sign it.
     let mut bytes = car.blocks[&issued].to_vec();
     change(&mut bytes, data);
     let renamed = cid_of(DAG_CBOR, &bytes);
     let forged = Car { roots: Vec::new(), blocks: [(renamed, bytes.into())].into() };
-    if let Some(read) = verified(&told(&forged, &ran, renamed), &ran) {
+    if let Some(read) = verified(&message_with(&forged, &ran, renamed), &ran) {
         let said = (read.ran, read.result, read.forks.len(), read.issuer.key());
         let honest = (ran, Ok(map([])), 0, Some(key.verifying_key()));
         assert_eq!(said, honest, "a forgery is believed");
@@ -146,14 +146,15 @@ pub fn receipt(data: &[u8]) {
 }
 
 /// A message that gives `receipt` for `ran`.
-fn told(car: &Car, ran: &Cid, receipt: Cid) -> Vec<u8> {
+fn message_with(car: &Car, ran: &Cid, receipt: Cid) -> Vec<u8> {
     let mut car = car.clone();
     let report = Ipld::Map([(ran.to_string(), Ipld::Link(receipt))].into());
     let Ok(root) = car.add(&map([("ucanto/message@7.0.0", map([("report", report)]))])) else {
         panic!("a message is encoded")
     };
     car.roots = vec![root];
-    car.encode().unwrap_or_default()
+    let Ok(message) = car.encode() else { panic!("a message is encoded") };
+    message
 }
 
 /// Up to eight changed, removed or inserted bytes, as `recipe` has it.

@@ -158,7 +158,7 @@ impl<B: CacheBackend> Sealed<B> {
     /// Keeps `watcher`, and lets go of those that nobody listens to any more.
     pub(crate) fn keep_watcher(&self, watcher: Arc<Unsealing>) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        watchers.retain(|watcher| watcher.is_heard());
+        watchers.retain(|watcher| watcher.has_watcher());
         watchers.push(watcher);
     }
 

@@ -22,8 +22,8 @@ pub(crate) struct Unsealing {
 }
 
 impl Unsealing {
-    /// Whether anybody still listens.
-    pub(crate) fn is_heard(&self) -> bool {
+    /// Whether the watcher is still there.
+    pub(crate) fn has_watcher(&self) -> bool {
         self.watcher.strong_count() > 0
     }
 

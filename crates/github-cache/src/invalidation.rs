@@ -83,7 +83,7 @@ impl RepositoryName {
 pub(crate) struct Webhook {
     secret: Option<Hmac<Sha256>>,
     delivered: quick_cache::sync::Cache<Bytes, ()>,
-    again: Arc<Mutex<HashSet<RepositoryName>>>,
+    again: Arc<Mutex<HashSet<(RepositoryName, bool)>>>,
 }
 
 impl std::fmt::Debug for Webhook {
@@ -302,15 +302,16 @@ fn mark_again(shared: &Arc<Shared>, name: RepositoryName, id: Option<u64>, about
     let waiting = Arc::clone(&shared.webhook.again);
     {
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that waits already is marked later than this event.
-        if waiting.len() >= MAX_AGAIN || !waiting.insert(name.clone()) {
+        // One that waits already is marked later than this event. A change of rights invalidates more,
+        // so it does not count as waiting behind another event.
+        if waiting.len() >= MAX_AGAIN || !waiting.insert((name.clone(), about_rights)) {
             return;
         }
     }
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         tokio::time::sleep(AGAIN_AFTER).await;
-        waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&(name.clone(), about_rights));
         mark(&shared, &name, id, about_rights).await;
     });
 }

@@ -120,7 +120,7 @@ impl Node {
     /// Asks a quiet peer for a sign of life, and gives a silent one up.
     pub(super) fn pulse(&mut self, now: Now, peer: PeerKey, actions: &mut Vec<Action>) {
         let nonce = self.next_number();
-        let Some(heard) = self.peers.heard_at(peer) else { return };
+        let Some(heard) = self.peers.last_contact(peer) else { return };
         let quiet = now.mono.saturating_sub(heard);
         if quiet >= SILENT {
             if let Some(known) = self.peers.known.get_mut(&peer) {

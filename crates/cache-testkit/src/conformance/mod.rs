@@ -216,7 +216,7 @@ cases! {
         lease_ends_with_the_value
         lease_finds_only_what_is_newer;
     notices:
-        removal_is_told_to_the_other_members;
+        removal_reaches_the_other_members;
     lifecycle:
         close_twice_then_refuse
         acknowledged_entries_survive_reopening;

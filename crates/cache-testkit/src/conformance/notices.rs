@@ -60,7 +60,7 @@ impl Watcher {
     }
 }
 
-pub(super) async fn removal_is_told_to_the_other_members(cx: &Context) -> Verdict {
+pub(super) async fn removal_reaches_the_other_members(cx: &Context) -> Verdict {
     cx.needs_writes()?;
     skip_unless(cx.backend.fleet().is_some(), "the backend coordinates no fleet")?;
     let other = cx.another_member().await?;

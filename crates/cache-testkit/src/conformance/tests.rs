@@ -241,7 +241,7 @@ const FLEET: [&str; 5] = [
     "lease_that_is_given_back_passes_on",
     "lease_ends_with_the_value",
     "lease_finds_only_what_is_newer",
-    "removal_is_told_to_the_other_members",
+    "removal_reaches_the_other_members",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -397,7 +397,7 @@ async fn catches_members_that_tell_each_other_nothing() {
     };
     let report = run(from_fn(time, open).with_members()).await;
     let failed: Vec<_> = report.failed().map(|(name, _)| name).collect();
-    assert_eq!(failed, ["removal_is_told_to_the_other_members"], "{report}");
+    assert_eq!(failed, ["removal_reaches_the_other_members"], "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

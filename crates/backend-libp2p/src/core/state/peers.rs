@@ -103,7 +103,7 @@ impl Peers {
         }
     }
 
-    pub(in crate::core) fn heard_at(&self, peer: PeerKey) -> Option<Duration> {
+    pub(in crate::core) fn last_contact(&self, peer: PeerKey) -> Option<Duration> {
         self.link(peer).map(|link| link.heard)
     }
 }
