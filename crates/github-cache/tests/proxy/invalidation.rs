@@ -78,6 +78,24 @@ async fn event_counts_once_more_when_its_change_may_be_visible() {
 }
 
 #[tokio::test]
+async fn event_about_rights_counts_once_more_behind_another_event() {
+    let github = github().await;
+    let repeated = Duration::from_secs(5);
+    for (id, kind) in [("1", "issues"), ("2", "issues"), ("3", "repository")] {
+        assert_eq!(deliver(&github, id, kind, &event(&github), SECRET).await.status, 204);
+    }
+    let noted = github.rig.stats().invalidations;
+    let all = async {
+        while github.rig.stats().invalidations < noted + 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(tokio::time::timeout(repeated * 4, all).await.is_ok(), "only one of two kinds is repeated");
+    tokio::time::sleep(repeated / 5).await;
+    assert_eq!(github.rig.stats().invalidations, noted + 2, "events of one kind are repeated together");
+}
+
+#[tokio::test]
 async fn event_about_rights_ends_the_proof_that_a_repository_is_public() {
     let github = github().await;
     github.introduce(&[A, B, C, D]).await;
