@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use peercache_api::{CacheBackend, Entry, RemovalWatcher, Version};
+use peercache_api::{CacheBackend, Entry, Key, RemovalWatcher, Version};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -17,15 +17,20 @@ const NOTICE: Duration = Duration::from_millis(500);
 /// How many removals are made in the end.
 const ATTEMPTS: usize = 20;
 
-/// Keeps the versions of the removals that it was told of.
-#[derive(Debug, Default)]
+/// Keeps the versions of the removals of one key that it was told of. Members hear of every
+/// key of their fleet, and a notice of an earlier case may still be on its way.
+#[derive(Debug)]
 struct Watcher {
+    key: [u8; 32],
     told: Mutex<VecDeque<(Version, bool)>>,
     changed: Notify,
 }
 
 impl RemovalWatcher for Watcher {
-    fn removed(&self, _: &[u8; 32], tombstone: &Entry) {
+    fn removed(&self, key: &[u8; 32], tombstone: &Entry) {
+        if *key != self.key {
+            return;
+        }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.push_back((tombstone.version(), tombstone.is_tombstone()));
         drop(told);
@@ -34,8 +39,12 @@ impl RemovalWatcher for Watcher {
 }
 
 impl Watcher {
-    fn of(backend: &dyn CacheBackend) -> Verdict<Arc<Self>> {
-        let watcher = Arc::new(Self::default());
+    fn of(backend: &dyn CacheBackend, key: &Key) -> Verdict<Arc<Self>> {
+        let watcher = Arc::new(Self {
+            key: *key.digest(),
+            told: Mutex::new(VecDeque::new()),
+            changed: Notify::new(),
+        });
         let weak: Weak<dyn RemovalWatcher> =
             Arc::downgrade(&(Arc::clone(&watcher) as Arc<dyn RemovalWatcher>));
         match backend.fleet() {
@@ -64,8 +73,8 @@ pub(super) async fn removal_reaches_the_other_members(cx: &Context) -> Verdict {
     cx.needs_writes()?;
     skip_unless(cx.backend.fleet().is_some(), "the backend coordinates no fleet")?;
     let other = cx.another_member().await?;
-    let (own, others) = (Watcher::of(&*cx.backend)?, Watcher::of(&*other)?);
     let key = cx.key("k")?;
+    let (own, others) = (Watcher::of(&*cx.backend, &key)?, Watcher::of(&*other, &key)?);
     cx.put(&key, &cx.entry("v")?).await?;
     let mut made = Vec::new();
     let mut told = None;
