@@ -19,6 +19,7 @@ mod install_key;
 mod ipfs;
 mod keygen;
 mod logging;
+mod man;
 mod output;
 mod peers;
 mod plain;
@@ -78,6 +79,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             output::write(&cli::completions(args.shell))?;
             Ok(Exit::Ok)
         }
+        Command::Man(args) => man::run(&args, cli.json),
         #[cfg(feature = "demo")]
         Command::Fakehub(args) => demo::fakehub(args).await,
     }
