@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that is longer than one cargo command.
 
 mod bench;
+mod book;
 mod check;
 mod dist;
 mod engine;
@@ -60,6 +61,8 @@ enum Command {
     },
     /// Pack the command for those who do not build it: archive, wheel, npm package, checksums
     Dist(dist::DistArgs),
+    /// Make a book of the documents, to read in a browser
+    Book,
     /// Run one bench, built as a release is
     Bench {
         /// Its name; an unknown one lists them all
@@ -97,6 +100,7 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
         Command::Test { offline, args } => return suite::test(&tools, offline, &args),
         Command::Prepare { parts } => parts::prepare(&parts, &tools)?,
         Command::Check { steps } => return check::check(&tools, &steps),
+        Command::Book => book::book(&tools)?,
         Command::Dist(args) => dist::dist(&args)?,
         Command::Bench { name, original, args } => bench::bench(&tools, &name, original.as_deref(), &args)?,
         Command::Fuzz { targets, seconds } => fuzz::fuzz(&tools, &targets, seconds)?,

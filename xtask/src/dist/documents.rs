@@ -15,20 +15,23 @@ const COMPLETIONS: [(&str, &str); 3] = [
     ("zsh", "share/zsh/site-functions/_peercache"),
 ];
 /// Our licences, by their names in the checkout and in packages.
-pub(crate) const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
+const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 /// What a reader of a package sees first.
 const README: &str = "deploy/packages/README.md";
+
+/// A file name and what is in it.
+type Named<N> = (N, Arc<[u8]>);
 
 /// The documents, read and made once for all packages.
 #[derive(Debug)]
 pub(crate) struct Documents {
     pub(crate) readme: Arc<[u8]>,
     /// By their names in [`LICENCES`].
-    pub(crate) licences: Vec<(&'static str, Arc<[u8]>)>,
+    pub(crate) licences: Vec<Named<&'static str>>,
     /// By their file names.
-    pub(crate) man_pages: Vec<(String, Arc<[u8]>)>,
+    pub(crate) man_pages: Vec<Named<String>>,
     /// By their paths below a prefix.
-    pub(crate) completions: Vec<(&'static str, Arc<[u8]>)>,
+    pub(crate) completions: Vec<Named<&'static str>>,
 }
 
 impl Documents {
@@ -62,7 +65,7 @@ impl Documents {
     }
 }
 
-fn man_pages(program: &Program, scratch: &Path) -> Result<Vec<(String, Arc<[u8]>)>, Failure> {
+fn man_pages(program: &Program, scratch: &Path) -> Result<Vec<Named<String>>, Failure> {
     let path = scratch.to_str().ok_or_else(|| {
         Failure::new(format!("{} is not UTF-8", scratch.display()), "name another folder with --out")
     })?;

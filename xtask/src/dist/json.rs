@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
-/// `value` as a file, with the keys of objects in order. `serde_json` keeps them in order or as they
-/// were added, depending on the features that it is built with.
+/// `value` as a file, with the keys of objects in order. `serde_json` keeps them in order or as
+/// they were added, depending on the features that it is built with.
 pub(crate) fn json_file(value: Value) -> Result<Vec<u8>, Failure> {
     let mut text = serde_json::to_vec_pretty(&sorted(value))
         .map_err(|error| Failure::new(format!("JSON cannot be written: {error}"), "report this"))?;

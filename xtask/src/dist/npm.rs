@@ -64,3 +64,12 @@ fn package_json(programs: &[Program]) -> Result<Vec<u8>, Failure> {
     }
     json_file(package)
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn packages_name_the_repository_and_the_licence_of_the_workspace() {
+        assert!(env!("CARGO_PKG_REPOSITORY").starts_with("https://"));
+        assert_eq!(env!("CARGO_PKG_LICENSE"), "MIT OR Apache-2.0");
+    }
+}
