@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use peercache::config::known_settings;
 
 use crate::exit::Failure;
+use crate::ledger::By;
 
 #[cfg(feature = "demo")]
 #[derive(Args, Debug)]
@@ -178,6 +179,10 @@ pub(crate) struct StatsArgs {
     /// Show every counter instead of the few that say how it goes
     #[arg(long)]
     pub(crate) all: bool,
+
+    /// Show who asked, and what was sent, charged and saved
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["all", "disk"])]
+    pub(crate) by: Option<By>,
 
     /// Look at the disk tier of CACHE_DIR instead of asking a server
     #[arg(long, conflicts_with_all = ["url", "socket"])]

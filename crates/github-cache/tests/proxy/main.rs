@@ -12,6 +12,7 @@ mod github;
 mod invalidation;
 mod isolated;
 mod leaks;
+mod ledger;
 mod machines;
 mod passing;
 mod routing;
