@@ -27,11 +27,12 @@ use crate::client_label::{CLIENT, ClientLabel, ShortId};
 use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
+use crate::explain::{EXPLAIN, explain, explained};
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
 use crate::invalidation::{INVALIDATE, WEBHOOK};
 use crate::ledger::{Call, RouteClass};
-use crate::own::Endpoint;
+use crate::own::{Endpoint, json_answer};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::public::Proof;
@@ -223,6 +224,10 @@ impl GitHubCache {
                 None if path == INVALIDATE => {
                     self.shared.stats.local.add(1);
                     self.invalidate_by_hand(&parts, &arrival).await
+                }
+                None if path == EXPLAIN => {
+                    self.shared.stats.local.add(1);
+                    self.explain(&parts, &arrival).await
                 }
                 None => self.own(&parts, &path),
             },
@@ -734,6 +739,18 @@ impl GitHubCache {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(ALLOWED));
         CacheStatus::local("local").append_to(response.headers_mut());
         response
+    }
+
+    /// Says why a URL is a hit or a miss; it changes nothing.
+    async fn explain(&self, parts: &Parts, arrival: &Arrival) -> Result<Response<ResponseBody>, Problem> {
+        if parts.headers.contains_key(ORIGIN) {
+            return Err(Problem::other_origin());
+        }
+        let asked = explained(parts, arrival)?;
+        let explanation = explain(&self.shared, asked, arrival).await?;
+        let mut response = json_answer(&explanation)?;
+        CacheStatus::local("local").append_to(response.headers_mut());
+        Ok(response)
     }
 
     /// The proxy's own endpoints, which only look. A page of another origin sees none of them.

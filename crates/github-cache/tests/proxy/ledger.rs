@@ -87,10 +87,10 @@ async fn run() -> Run {
     )
     .await;
     let mut run = Run { github, clients: Sums::new(), seen: (0, 0) };
-    let (tags, issues) = (run.github.path("/tags"), run.github.path("/issues"));
+    let (languages, issues) = (run.github.path("/languages"), run.github.path("/issues"));
     let (root, labels) = (run.github.path(""), run.github.path("/labels"));
     for (client, token) in [("deploy", A), ("lint", B), ("", C), ("", "")] {
-        for path in [&tags, &labels, &root, &tags] {
+        for path in [&languages, &labels, &root, &languages] {
             run.call(client, token, "GET", path, "").await;
         }
         run.call(client, token, "HEAD", &root, "").await;
@@ -100,11 +100,11 @@ async fn run() -> Run {
     // Old grants are confirmed, free of charge with a token.
     run.github.rig.pass(61);
     for (client, token) in [("deploy", A), ("lint", B), ("", "")] {
-        run.call(client, token, "GET", &tags, "").await;
+        run.call(client, token, "GET", &languages, "").await;
     }
     // A write, and what is asked for again after it.
     run.call("deploy", A, "POST", &issues, "{\"title\":\"x\"}").await;
-    run.call("lint", B, "GET", &tags, "").await;
+    run.call("lint", B, "GET", &languages, "").await;
     run.call("deploy", A, "POST", "/graphql", "{\"query\":\"{viewer{login}}\"}").await;
     // Failures that GitHub counts, and some that it does not.
     run.github.hub.fail_next(502, 1, None).unwrap();

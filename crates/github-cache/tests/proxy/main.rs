@@ -6,6 +6,7 @@ mod bodies;
 mod body;
 mod coalesced;
 mod conditions;
+mod explain;
 mod fleet;
 mod fresh;
 mod github;
