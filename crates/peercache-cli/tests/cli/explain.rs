@@ -2,8 +2,7 @@
 
 use serde_json::Value;
 
-use crate::http::get;
-use crate::support::{Server, peercache, run, run_in, stderr};
+use crate::support::{Server, get, peercache, run, run_in, stderr};
 
 fn explain(dir: &std::path::Path) -> (String, Value) {
     let text = run_in(dir, &["explain", "acme/secret-plans"], b"");
@@ -58,7 +57,7 @@ fn the_namespace_counts() {
 fn url_is_explained_for_a_token_that_is_shown_nowhere() {
     let scratch = tempfile::tempdir().unwrap();
     let corpus = scratch.path().join("corpus.jsonl");
-    let lines = r#"{"host":"api.github.com","method":"GET","url":"/repos/octo/hello/languages","status":200,"headers":[["content-type","application/json; charset=utf-8"],["cache-control","private, max-age=60"]],"body":"{\"Rust\":1}"}"#;
+    let lines = r#"{"method":"GET","url":"https://api.github.com/repos/octo/hello/languages","status":200,"headers":{"Content-Type":"application/json; charset=utf-8","Cache-Control":"private, max-age=60"},"body":{"Rust":1}}"#;
     std::fs::write(&corpus, lines).unwrap();
     let (origin, _log) = Server::fakehub(&corpus);
     let server = Server::serve(scratch.path(), &origin.url, &[]);
