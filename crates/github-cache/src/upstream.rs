@@ -310,7 +310,7 @@ impl Upstream {
             let before = progress.map(Progress::bytes);
             match timeout(self.limits.response, &mut response).await {
                 Ok(Ok(response)) => {
-                    unanswered.is_answered();
+                    unanswered.settle();
                     return Ok(response);
                 }
                 Ok(Err(error)) => return Err(failure(&error)),
@@ -334,7 +334,7 @@ impl<'a> Unanswered<'a> {
         Self(call)
     }
 
-    fn is_answered(mut self) {
+    fn settle(mut self) {
         self.0 = None;
     }
 }
