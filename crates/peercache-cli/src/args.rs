@@ -268,6 +268,16 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: Shell,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// The command whose page is printed, such as `s3 lifecycle` [default: peercache itself]
+    pub(crate) command: Vec<String>,
+
+    /// Write the page of every command into this folder instead
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Shell {
     Bash,
