@@ -18,6 +18,7 @@ mod id;
 mod install_key;
 mod ipfs;
 mod keygen;
+mod ledger;
 mod logging;
 mod man;
 mod output;
