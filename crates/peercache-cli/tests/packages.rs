@@ -63,8 +63,8 @@ fn packages() -> Option<&'static Path> {
     made.as_deref()
 }
 
-/// The commands of the section `heading` of the page on ways to get it. Packing is done already, and
-/// the demo has a test of its own.
+/// The commands of the section `heading` of the page on ways to get it. Packing is done already,
+/// and the demo has a test of its own.
 fn commands_of_page(heading: &str) -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-to/install.md");
     let page = std::fs::read_to_string(page).unwrap();
