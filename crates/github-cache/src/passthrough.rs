@@ -12,7 +12,7 @@ use crate::budget::{Reservation, Spender};
 use crate::cache_status::CacheStatus;
 use crate::charge::Charge;
 use crate::fetch::Client;
-use crate::gunzip::Gunzip;
+use crate::gunzip::{Gunzip, STEP_BYTES};
 use crate::hosts::{ApiHost, ApiRoute};
 use crate::refusal::{MAX_MESSAGE_BYTES, classify, needs_message};
 use crate::shared::Shared;
@@ -134,12 +134,17 @@ async fn begin(answer: &mut Answer) -> Vec<Bytes> {
 /// What these pieces say, decoded if they are in gzip, as clients usually ask for.
 fn message(headers: &HeaderMap, pieces: &[Bytes]) -> Vec<u8> {
     let bytes = pieces.concat();
-    match headers.get(CONTENT_ENCODING) {
-        Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"gzip") => {
-            Gunzip::new().step(&bytes).map(|text| text.to_vec()).unwrap_or_default()
-        }
-        _ => bytes,
+    if !headers.get(CONTENT_ENCODING).is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip")) {
+        return bytes;
     }
+    let (mut gunzip, mut text) = (Gunzip::new(), Vec::new());
+    for step in bytes.chunks(STEP_BYTES) {
+        match gunzip.step(step) {
+            Ok(more) if text.len() < MAX_MESSAGE_BYTES => text.extend_from_slice(&more),
+            _ => break,
+        }
+    }
+    text
 }
 
 async fn send(
