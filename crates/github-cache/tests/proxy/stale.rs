@@ -46,9 +46,19 @@ async fn connection_that_is_refused_and_spent_quota_are_bridged_too() {
     github.get(A, &path).await.expect(200, STORED);
     github.hub.touch(&path).unwrap();
     github.rig.pass(61);
+    let before = github.hub.summary().requests;
     github.get(A, &path).await.expect(200, "peercache; fwd=stale; detail=rate-limited");
+    assert_eq!(github.hub.summary().requests, before, "it is known that nothing is left");
     github.hub.outage(Some(Outage::Refuse));
-    github.get(A, &path).await.expect(200, "peercache; fwd=stale; detail=upstream-unreachable");
+    github.rig.pass(3500);
+    let unreachable = "peercache; fwd=stale; detail=upstream-unreachable";
+    let urgent = [("priority", "u=0")];
+    github
+        .get_with(B, &path, &urgent)
+        .await
+        .expect(502, "peercache; fwd=uri-miss; detail=upstream-unreachable");
+    github.rig.pass(39);
+    github.get(A, &path).await.expect(200, unreachable);
 }
 
 #[tokio::test]
