@@ -12,6 +12,8 @@ mod ghproxy;
 mod go;
 mod integrity;
 mod kubo;
+#[cfg(test)]
+mod missing;
 mod parts;
 mod python;
 mod redis;

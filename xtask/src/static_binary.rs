@@ -88,12 +88,22 @@ fn build(build: Build, elsewhere: &str) -> Result<PathBuf, Failure> {
 fn dist_flags() -> String {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    let registry = home.map(|home| format!(" --remap-path-prefix={}=/cargo", home.display()));
-    format!(
-        "-C target-feature=+crt-static --remap-path-prefix={}=/peercache{}",
-        checkout().display(),
-        registry.unwrap_or_default()
-    )
+    flags_without(&[(Some(checkout()), "/peercache"), (home, "/cargo")])
+}
+
+fn flags_without(folders: &[(Option<PathBuf>, &str)]) -> String {
+    let mut flags = "-C target-feature=+crt-static".to_owned();
+    for (folder, instead) in folders {
+        let Some(folder) = folder else { continue };
+        let folder = folder.display().to_string();
+        // Cargo splits flags at blanks.
+        if folder.contains(char::is_whitespace) {
+            eprintln!("xtask: warning: the binary will name {folder}, since flags cannot hold blanks");
+            continue;
+        }
+        flags.push_str(&format!(" --remap-path-prefix={folder}={instead}"));
+    }
+    flags
 }
 
 #[cfg(test)]
@@ -102,11 +112,13 @@ mod tests {
 
     #[test]
     fn flags_of_a_dist_build_hide_the_folders_of_this_machine() {
-        let flags = dist_flags();
-        assert!(flags.starts_with("-C target-feature=+crt-static "), "{flags}");
-        assert!(
-            flags.contains(&format!("--remap-path-prefix={}=/peercache", checkout().display())),
-            "{flags}"
+        let folder = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(
+            flags_without(&[(folder("/home/me/peercache"), "/peercache"), (None, "/cargo")]),
+            "-C target-feature=+crt-static --remap-path-prefix=/home/me/peercache=/peercache"
         );
+        // A part of it would be taken for a file to compile.
+        assert_eq!(flags_without(&[(folder("/my code"), "/x")]), "-C target-feature=+crt-static");
+        assert!(dist_flags().starts_with("-C target-feature=+crt-static"));
     }
 }

@@ -86,7 +86,7 @@ fn serves(part: Part, args: &[String]) -> bool {
             .any(|start| arg.starts_with(start))
     });
     let package = !selects_packages(&args) || mentions("peercache-cli");
-    package && (!names_targets || mentions("containers") || mentions("--tests"))
+    package && (!names_targets || mentions("containers") || mentions("packages") || mentions("--tests"))
 }
 
 /// Whether these arguments of `cargo test` select tests of the IPFS tier: all of them, its package,
@@ -166,6 +166,7 @@ mod tests {
             assert!(serves(part, &[]) && serves(part, &["--", "--lib"]) && serves(part, &["--tests"]));
             assert!(serves(part, &["-p", "peercache-cli"]) && serves(part, &["--test", "containers"]));
             assert!(!serves(part, &["-p", "peercache-api"]) && !serves(part, &["--lib"]));
+            assert!(serves(part, &["-p", "peercache-cli", "--test", "packages"]));
             assert!(!serves(part, &["-p", "peercache-cli", "--test", "cli"]));
         }
         assert!(serves(Part::Gh, &["-p", "peercache-api"]));

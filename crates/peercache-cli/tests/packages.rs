@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test, a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,11 +17,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const BINARY: &str = env!("CARGO_BIN_EXE_peercache");
 
 /// `program` with the search path of the tests and a home of its own, and nothing else set.
-fn command(program: impl AsRef<std::ffi::OsStr>, home: &Path) -> Command {
+fn command(program: impl AsRef<OsStr>, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", home);
-    // npm asks the registry for a newer npm, also when it is told to be offline.
-    command.env("npm_config_update_notifier", "false");
     command.current_dir(home).stdin(Stdio::null());
     command
 }
@@ -33,8 +32,8 @@ fn read(command: &mut Command) -> String {
     printed.into_owned()
 }
 
-/// Packs the binary of this test into `out`; false where the test has to be skipped.
-fn pack(out: &Path) -> bool {
+/// Packs `binary` into `out`; false where the test has to be skipped.
+fn pack(binary: impl AsRef<OsStr>, out: &Path) -> bool {
     if !cfg!(target_os = "linux") {
         part::missing("packages are made for Linux", "run the tests on Linux");
         return false;
@@ -46,7 +45,7 @@ fn pack(out: &Path) -> bool {
     let mut pack = Command::new(xtask);
     // Cargo describes this package to us, and xtask would take it for its own.
     pack.env_remove("CARGO_MANIFEST_DIR").stdin(Stdio::null());
-    read(pack.args(["dist", "--fast", "--binary", BINARY, "--out"]).arg(out));
+    read(pack.args(["dist", "--fast", "--binary"]).arg(binary).arg("--out").arg(out));
     true
 }
 
@@ -59,9 +58,34 @@ fn packages() -> Option<&'static Path> {
         if out.exists() {
             std::fs::remove_dir_all(&out).unwrap();
         }
-        pack(&out).then_some(out)
+        pack(BINARY, &out).then_some(out)
     });
     made.as_deref()
+}
+
+/// The commands of the section `heading` of the page on ways to get it. Packing is done already, and
+/// the demo has a test of its own.
+fn commands_of_page(heading: &str) -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-to/install.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect(heading);
+    let section = section.split("\n## ").next().unwrap();
+    let commands: Vec<_> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ "))
+        .filter(|line| *line != "cargo xtask dist")
+        .map(|line| line.replace("peercache demo", "peercache --version"))
+        .collect();
+    assert!(commands.len() > 1, "{heading}: {commands:?}");
+    commands.join("\n")
+}
+
+/// A home with a checkout's `target/dist`, which is `packages`.
+fn checkout(packages: &Path) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("target")).unwrap();
+    std::os::unix::fs::symlink(packages, home.path().join("target/dist")).unwrap();
+    home
 }
 
 /// Files of a folder by name.
@@ -96,7 +120,7 @@ fn run_demo(installed: &mut Command, home: &Path) {
 fn packages_of_one_binary_are_the_same_bytes_twice_and_match_their_checksums() {
     let Some(first) = packages() else { return };
     let again = tempfile::tempdir().unwrap();
-    assert!(pack(again.path()));
+    assert!(pack(BINARY, again.path()));
     let (first_files, again_files) = (files(first), files(again.path()));
     let names: Vec<_> = first_files.keys().collect();
     assert_eq!(names, again_files.keys().collect::<Vec<_>>());
@@ -159,66 +183,140 @@ fn bill_of_materials_names_what_is_linked_with_licence_and_checksum() {
     }
 }
 
-#[test]
-fn wheel_is_installed_without_an_index_and_its_command_runs_the_demo() {
-    let Some(packages) = packages() else { return };
-    let home = tempfile::tempdir().unwrap();
-    let environment = home.path().join("venv");
-    match command("python3", home.path()).args(["-m", "venv"]).arg(&environment).output() {
-        Ok(made) if made.status.success() => {}
-        Ok(made) => {
-            let said = String::from_utf8_lossy(&made.stdout).trim().to_owned();
-            part::missing(
-                &format!("python3 makes no virtual environment: {said}"),
-                "on Debian, install python3-venv",
-            );
-            return;
+/// Whether python3 makes virtual environments; what is missing is said.
+fn has_python(home: &Path) -> bool {
+    match command("python3", home).args(["-m", "ensurepip", "--version"]).output() {
+        Ok(checked) if checked.status.success() => return true,
+        Ok(checked) => {
+            let said = String::from_utf8_lossy(&checked.stderr).trim().to_owned();
+            let what = format!("python3 makes no virtual environments with pip: {said}");
+            part::missing(&what, "on Debian, install python3-venv");
         }
         Err(error) => {
             part::missing(&format!("python3 cannot be started: {error}"), "install Python 3.8 or later");
-            return;
         }
     }
-    read(
-        command(environment.join("bin/python"), home.path())
-            .args(["-m", "pip", "install", "--no-index", "--disable-pip-version-check"])
-            .arg(package(packages, ".whl")),
-    );
-    let installed = || command(environment.join("bin/peercache"), home.path());
-    assert_eq!(read(installed().arg("--version")), format!("peercache {VERSION}\n"));
-    assert!(environment.join("share/man/man1/peercache-serve.1").is_file());
-    let shown =
-        read(command(environment.join("bin/python"), home.path()).args(["-m", "pip", "show", "peercache"]));
-    assert!(shown.contains(&format!("Version: {VERSION}\n")), "{shown}");
-    run_demo(&mut installed(), home.path());
-}
-
-/// A project with the npm package, installed without a network; nothing where there is no npm.
-fn npm_project(packages: &Path) -> Option<TempDir> {
-    let home = tempfile::tempdir().unwrap();
-    if let Err(error) = command("npm", home.path()).arg("--version").output() {
-        part::missing(&format!("npm cannot be started: {error}"), "install Node.js 18 or later with npm");
-        return None;
-    }
-    std::fs::write(home.path().join("package.json"), "{ \"private\": true }\n").unwrap();
-    read(
-        command("npm", home.path())
-            .args(["install", "--offline", "--no-audit", "--no-fund", "--ignore-scripts"])
-            .arg(package(packages, ".tgz")),
-    );
-    Some(home)
+    false
 }
 
 #[test]
-fn npm_package_is_installed_offline_and_npx_runs_the_demo() {
+fn wheel_is_installed_as_the_page_says_and_its_command_runs_the_demo() {
     let Some(packages) = packages() else { return };
-    let Some(project) = npm_project(packages) else { return };
+    let home = checkout(packages);
+    if !has_python(home.path()) {
+        return;
+    }
+    // `uvx` is another's program, which tests do not have.
+    let commands = commands_of_page("pip and uvx");
+    let commands: Vec<_> = commands.lines().filter(|line| !line.starts_with("uvx")).collect();
+    let said = read(command("sh", home.path()).args(["-ec", &commands.join("\n")]));
+    assert!(said.ends_with(&format!("peercache {VERSION}\n")), "{said}");
+    let environment = home.path().join("venv");
+    assert!(environment.join("share/man/man1/peercache-serve.1").is_file());
+    let python = || command(environment.join("bin/python"), home.path());
+    let shown = read(python().args(["-m", "pip", "show", "peercache"]));
+    assert!(shown.contains(&format!("Version: {VERSION}\n")), "{shown}");
+    run_demo(&mut command(environment.join("bin/peercache"), home.path()), home.path());
+}
+
+/// Into a folder of the test's, as a user who owns `/usr/local`.
+fn install_archive_as_the_page_says(packages: &Path) {
+    let home = checkout(packages);
+    std::fs::create_dir(home.path().join("local")).unwrap();
+    let commands = commands_of_page("A static binary")
+        .replace("sudo ", "")
+        .replace("/usr/local", "\"$HOME/local\"")
+        .replace("x86_64", std::env::consts::ARCH)
+        // Shows a page until a key is pressed.
+        .replace("man peercache-serve", "test -s \"$HOME/local/share/man/man1/peercache-serve.1\"");
+    let said = read(command("sh", home.path()).args(["-ec", &commands]));
+    assert!(said.contains("tar.gz: OK\n"), "{said}");
+    let said = read(command(home.path().join("local/bin/peercache"), home.path()).arg("--version"));
+    assert_eq!(said, format!("peercache {VERSION}\n"));
+}
+
+#[test]
+fn packages_of_a_static_binary_are_for_every_linux() {
+    let named = std::env::var_os("PEERCACHE_TEST_STATIC_BINARY").filter(|path| !path.is_empty());
+    let Some(binary) = named else {
+        part::missing("PEERCACHE_TEST_STATIC_BINARY is not set", "run the tests with `cargo xtask test`");
+        return;
+    };
+    let out = tempfile::tempdir().unwrap();
+    if !pack(binary, out.path()) {
+        return;
+    }
+    install_archive_as_the_page_says(out.path());
+    if !has_python(out.path()) {
+        return;
+    }
+    let arch = std::env::consts::ARCH;
+    let wheel = out.path().join(format!(
+        "peercache-{VERSION}-py3-none-manylinux_2_17_{arch}.manylinux2014_{arch}.musllinux_1_1_{arch}.whl"
+    ));
+    assert!(wheel.is_file(), "{:?}", files(out.path()).keys());
+    let described = read(
+        command("tar", out.path()).arg("-xzOf").arg(package(out.path(), ".tgz")).arg("package/package.json"),
+    );
+    let described: serde_json::Value = serde_json::from_str(&described).unwrap();
+    assert!(described["libc"].is_null() && described["os"][0] == "linux", "{described}");
+    // pip takes it for machines like this one, and for those with musl.
+    for platform in [format!("manylinux2014_{arch}"), format!("musllinux_1_1_{arch}")] {
+        let target = out.path().join(&platform);
+        read(
+            command("python3", out.path())
+                .args(["-m", "pip", "install", "--no-index", "--no-deps", "--only-binary=:all:"])
+                .args(["--platform", &platform, "--target"])
+                .args([&target, &wheel]),
+        );
+        let said = read(command(target.join("bin/peercache"), out.path()).arg("--version"));
+        assert_eq!(said, format!("peercache {VERSION}\n"));
+    }
+}
+
+/// Whether there is npm; what is missing is said.
+fn has_npm(home: &Path) -> bool {
+    if let Err(error) = command("npm", home).arg("--version").output() {
+        part::missing(&format!("npm cannot be started: {error}"), "install Node.js 18 or later with npm");
+        return false;
+    }
+    true
+}
+
+/// `program` in an environment where npm asks nothing of the network.
+fn npm(program: &str, home: &Path) -> Command {
+    let mut command = command(program, home);
+    // It asks the registry for a newer npm, also when it is to be offline.
+    for name in ["audit", "fund", "update_notifier"] {
+        command.env(format!("npm_config_{name}"), "false");
+    }
+    // Where `--global` installs to.
+    let global = home.join("global");
+    command.env("npm_config_offline", "true").env("npm_config_prefix", &global);
+    let mut path = vec![global.join("bin")];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    command.env("PATH", std::env::join_paths(path).unwrap());
+    command
+}
+
+#[test]
+fn npm_package_is_installed_as_the_page_says_and_npx_runs_the_demo() {
+    let Some(packages) = packages() else { return };
+    let project = checkout(packages);
+    if !has_npm(project.path()) {
+        return;
+    }
+    std::fs::write(project.path().join("package.json"), "{ \"private\": true }\n").unwrap();
+    let said = read(npm("sh", project.path()).args(["-ec", &commands_of_page("npm and npx")]));
+    // Once from the global installation and once by npx.
+    assert_eq!(said.matches(&format!("peercache {VERSION}\n")).count(), 2, "{said}");
+    assert!(project.path().join("global/bin/peercache").exists());
+    assert!(project.path().join("global/share/man/man1/peercache-serve.1").exists());
     let npx = || {
-        let mut npx = command("npx", project.path());
-        npx.args(["--offline", "--no-install", "peercache"]);
+        let mut npx = npm("npx", project.path());
+        npx.arg("peercache");
         npx
     };
-    assert_eq!(read(npx().arg("--version")), format!("peercache {VERSION}\n"));
     // The exit code is that of the command.
     let refused = npx().arg("no-such-command").output().unwrap();
     assert_eq!(refused.status.code(), Some(2), "{refused:?}");
@@ -228,10 +326,15 @@ fn npm_package_is_installed_offline_and_npx_runs_the_demo() {
 #[test]
 fn signal_to_the_npm_launcher_ends_the_server() {
     let Some(packages) = packages() else { return };
-    let Some(project) = npm_project(packages) else { return };
-    let launcher = project.path().join("node_modules/.bin/peercache");
-    let mut serve = command(launcher, project.path());
-    serve.env("CACHE_DIR", project.path().join("cache")).stdout(Stdio::piped());
+    let home = tempfile::tempdir().unwrap();
+    if !has_npm(home.path()) {
+        return;
+    }
+    // As npm does, without its cache.
+    read(command("tar", home.path()).arg("-xzf").arg(package(packages, ".tgz")));
+    let launcher = home.path().join("package/bin/peercache.js");
+    let mut serve = command(launcher, home.path());
+    serve.env("CACHE_DIR", home.path().join("cache")).stdout(Stdio::piped());
     let mut serve = serve.args(["serve", "--listen", "127.0.0.1:0"]).spawn().unwrap();
     let mut lines = BufReader::new(serve.stdout.take().unwrap()).lines();
     let listens = lines.by_ref().map(Result::unwrap).any(|line| line.contains("http://"));

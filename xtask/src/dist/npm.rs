@@ -4,6 +4,7 @@
 //! file of another machine would leave the binary out; and a script that downloads at installation
 //! is what many forbid.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use flate2::Compression;
@@ -29,7 +30,7 @@ pub(crate) fn npm(
     let launcher = std::fs::read(checkout().join(LAUNCHER))
         .map_err(|error| Failure::new(format!("{LAUNCHER} cannot be read: {error}"), "restore it"))?;
     let mut files = Files::default();
-    files.add("package/package.json", package_json(programs)?);
+    files.add("package/package.json", package_json(programs, documents)?);
     files.add_program("package/bin/peercache.js", launcher);
     files.add("package/README.md", Arc::clone(&documents.readme));
     for (name, text) in &documents.licences {
@@ -46,7 +47,7 @@ pub(crate) fn npm(
     Ok((format!("peercache-{VERSION}.tgz"), tar_gz(&files, level)?))
 }
 
-fn package_json(programs: &[Program]) -> Result<Vec<u8>, Failure> {
+fn package_json(programs: &[Program], documents: &Documents) -> Result<Vec<u8>, Failure> {
     let mut package = json!({
         "name": "peercache",
         "version": VERSION,
@@ -54,7 +55,7 @@ fn package_json(programs: &[Program]) -> Result<Vec<u8>, Failure> {
         "license": env!("CARGO_PKG_LICENSE"),
         "repository": { "type": "git", "url": format!("git+{}.git", env!("CARGO_PKG_REPOSITORY")) },
         "bin": { "peercache": "bin/peercache.js" },
-        "directories": { "man": "man" },
+        "man": documents.man_pages.iter().map(|(name, _)| format!("./man/{name}")).collect::<BTreeSet<_>>(),
         "engines": { "node": ">=18" },
         "os": ["linux"],
         "cpu": programs.iter().map(|program| program.arch.node_name()).collect::<Vec<_>>(),

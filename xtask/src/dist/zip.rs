@@ -100,6 +100,7 @@ fn too_large() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::missing::missing;
     use crate::run::{Run, on_path};
 
     fn samples() -> Files {
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn archive_is_read_by_python() {
         let Some(python) = on_path("python3") else {
-            eprintln!("skipped: python3 is not installed");
+            missing("python3 is not installed", "install Python 3.8 or later");
             return;
         };
         let dir = tempfile::tempdir().unwrap();
