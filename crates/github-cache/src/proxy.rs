@@ -365,8 +365,8 @@ impl GitHubCache {
         }
     }
 
-    /// Answers a request to the GraphQL endpoint: a query from the cache or for it, anything else by
-    /// passing it through.
+    /// Answers a request to the GraphQL endpoint: a query from the cache or for it, anything else
+    /// by passing it through.
     async fn graphql<B>(
         &self,
         parts: Parts,
@@ -423,8 +423,8 @@ impl GitHubCache {
         Ok(response)
     }
 
-    /// Passes a request to the GraphQL endpoint through; `passed` says why, and whether it may change
-    /// something.
+    /// Passes a request to the GraphQL endpoint through; `passed` says why, and whether it may
+    /// change something.
     #[allow(clippy::too_many_arguments, reason = "what is known about one call, each part once")]
     async fn pass_graphql<B>(
         &self,
