@@ -40,7 +40,7 @@ use crate::invalidation::{INVALIDATE, WEBHOOK};
 use crate::ledger::{Call, RouteClass};
 use crate::own::{Endpoint, json_answer};
 use crate::passthrough::{Passed, Passing, Written};
-use crate::policy::{Plan, content_length, plan};
+use crate::policy::{Plan, plan};
 use crate::priority::is_urgent;
 use crate::public::Proof;
 use crate::quota::Resource;
@@ -384,7 +384,7 @@ impl GitHubCache {
         let directives = CacheControl::of_request(&headers);
         // A query is a read, whatever its method.
         let plan = plan(&Method::GET, &headers, false, true, &directives);
-        let is_small = content_length(&headers).is_some_and(|length| length <= MAX_BODY_BYTES as u64);
+        let is_small = body.size_hint().upper().is_some_and(|most| most <= MAX_BODY_BYTES as u64);
         let detail = match plan {
             Plan::Forward(_, detail) => detail,
             Plan::Answer { .. } if !is_small => Some("large"),
