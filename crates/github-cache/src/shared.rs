@@ -50,6 +50,8 @@ pub(crate) struct Semantics {
     pub(crate) routes: RouteTable,
     pub(crate) max_stale: Duration,
     pub(crate) share_public: bool,
+    /// For how long after a proof what is fetched counts as public.
+    pub(crate) public_for: Duration,
     pub(crate) webhook: Webhook,
 }
 
@@ -63,7 +65,7 @@ impl Shared {
         stats: Arc<Stats>,
         build_cache: BuildCache,
     ) -> Self {
-        let store = Store::new(cache, Arc::clone(&stats));
+        let store = Store::new(cache, semantics.public_for, Arc::clone(&stats));
         Self {
             hosts,
             hasher,
