@@ -9,6 +9,7 @@ use peercache::Cache;
 
 use crate::body_rewrite::RewriteBodies;
 use crate::build_cache::BuildCache;
+use crate::client_label::ClientLabel;
 use crate::error::BuildError;
 use crate::hosts::{Hosts, PUBLIC_API};
 use crate::invalidation::Webhook;
@@ -41,6 +42,7 @@ pub struct GitHubCacheBuilder {
     public_for: Duration,
     policy: Option<PathBuf>,
     webhook_secret: Option<String>,
+    client: Option<String>,
 }
 
 impl fmt::Debug for GitHubCacheBuilder {
@@ -74,6 +76,7 @@ impl GitHubCacheBuilder {
             public_for: REACH,
             policy: None,
             webhook_secret: None,
+            client: None,
         }
     }
 
@@ -187,6 +190,14 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// The label to which calls are booked that give none by `X-Peercache-Client`; without it, the
+    /// short id of their token. What a label cannot have becomes `_`, and what is longer than 100
+    /// bytes is cut.
+    pub fn default_client(mut self, label: impl Into<String>) -> Self {
+        self.client = Some(label.into());
+        self
+    }
+
     /// The proxy.
     ///
     /// # Errors
@@ -204,6 +215,7 @@ impl GitHubCacheBuilder {
             public_for: self.public_for.min(PROOF_LIFETIME),
             share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),
             webhook: Webhook::new(self.webhook_secret.as_deref()),
+            default_client: self.client.as_deref().and_then(ClientLabel::clean),
         };
         let stats = Arc::new(Stats::default());
         let upstream = Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?;

@@ -40,7 +40,7 @@ impl Problem {
         Self::new(
             StatusCode::NOT_FOUND,
             "peercache: no such endpoint; there are /-/ (the status page), /-/stats, /-/metrics, \
-             /-/health/live, /-/health/ready and /-/cache/KEY",
+             /-/health/live, /-/health/ready, /-/explain?url=URL and /-/cache/KEY",
             "local",
         )
     }
@@ -100,6 +100,15 @@ impl Problem {
             "peercache: clients of other machines are answered here only when the server is started with \
              --client-token",
             "client-token",
+        )
+    }
+
+    /// 403: what is explained is for users of this machine.
+    pub(crate) const fn explained_elsewhere() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "peercache: /-/explain answers clients of this machine only, over loopback or the socket",
+            "beyond-loopback",
         )
     }
 

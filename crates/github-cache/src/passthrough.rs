@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LOCATION, HeaderMap, LOCATION};
 use http::{Response, Uri};
 use tokio::sync::oneshot;
 
 use crate::body::{PIPE_BYTES, ResponseBody, pipe};
 use crate::cache_status::CacheStatus;
+use crate::charge::Charge;
 use crate::fetch::Client;
+use crate::gunzip::Gunzip;
 use crate::hosts::{ApiHost, ApiRoute};
+use crate::refusal::{MAX_MESSAGE_BYTES, classify, needs_message};
 use crate::shared::Shared;
 use crate::token::TokenId;
-use crate::upstream::{Outgoing, UpstreamError, end_to_end};
+use crate::upstream::{Answer, Outgoing, UpstreamError, end_to_end};
 
 /// A write to the API, to be noted once it may have happened.
 pub(crate) struct Written {
@@ -44,6 +48,7 @@ impl Passing {
         mut reply: oneshot::Sender<Result<Passed, UpstreamError>>,
     ) {
         let target = self.outgoing.url.clone();
+        let call = self.outgoing.call.clone();
         let sent = send(self.outgoing, &shared);
         let answer = if self.written.is_some() {
             sent.await
@@ -64,6 +69,13 @@ impl Passing {
                 return;
             }
         };
+        let begun = begin(&mut answer).await;
+        if let Some(call) = call {
+            let refusal = classify(answer.status(), answer.headers(), &message(answer.headers(), &begun));
+            if call.answered(answer.status(), answer.headers(), refusal) == Charge::Uncounted {
+                call.unserved();
+            }
+        }
         if let Some(token) = &self.token {
             shared.rate_limits.note(token, answer.headers());
             if answer.status().is_success() {
@@ -79,6 +91,9 @@ impl Passing {
         }
         let idle = shared.upstream.limits().idle;
         let mut client = Client(Some(writer));
+        for piece in begun {
+            client.give(piece, idle, PIPE_BYTES).await;
+        }
         while let Ok(piece) = answer.chunk().await {
             let Some(piece) = piece else {
                 client.finish();
@@ -92,7 +107,32 @@ impl Passing {
     }
 }
 
-async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::Answer, UpstreamError> {
+/// The first pieces of a refusal, which say what it means. A body that breaks off does so again for
+/// whoever reads on.
+async fn begin(answer: &mut Answer) -> Vec<Bytes> {
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
+    while needs_message(answer.status())
+        && bytes < MAX_MESSAGE_BYTES
+        && let Ok(Some(piece)) = answer.chunk().await
+    {
+        bytes += piece.len();
+        pieces.push(piece);
+    }
+    pieces
+}
+
+/// What these pieces say, decoded if they are in gzip, as clients usually ask for.
+fn message(headers: &HeaderMap, pieces: &[Bytes]) -> Vec<u8> {
+    let bytes = pieces.concat();
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"gzip") => {
+            Gunzip::new().step(&bytes).map(|text| text.to_vec()).unwrap_or_default()
+        }
+        _ => bytes,
+    }
+}
+
+async fn send(outgoing: Outgoing, shared: &Shared) -> Result<Answer, UpstreamError> {
     let permit = shared.upstream.place(outgoing.lane, outgoing.client, outgoing.body.is_some()).await?;
     shared.upstream.send(outgoing, permit).await
 }

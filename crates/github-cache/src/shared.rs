@@ -7,10 +7,12 @@ use peercache::Cache;
 use tokio_util::task::TaskTracker;
 
 use crate::build_cache::BuildCache;
+use crate::client_label::ClientLabel;
 use crate::coalesce::Flights;
 use crate::history::History;
 use crate::hosts::Hosts;
 use crate::invalidation::Webhook;
+use crate::ledger::Ledger;
 use crate::limits::RateLimits;
 use crate::route_table::RouteTable;
 use crate::stats::Stats;
@@ -41,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
     pub(crate) history: History,
+    pub(crate) ledger: Arc<Ledger>,
+    /// The label of clients that give none.
+    pub(crate) default_client: Option<ClientLabel>,
     pub(crate) build_cache: BuildCache,
     pub(crate) webhook: Webhook,
 }
@@ -53,6 +58,7 @@ pub(crate) struct Semantics {
     /// For how long after a proof what is fetched counts as public.
     pub(crate) public_for: Duration,
     pub(crate) webhook: Webhook,
+    pub(crate) default_client: Option<ClientLabel>,
 }
 
 impl Shared {
@@ -66,6 +72,7 @@ impl Shared {
         build_cache: BuildCache,
     ) -> Self {
         let store = Store::new(cache, semantics.public_for, Arc::clone(&stats));
+        let ledger = Arc::new(Ledger::new(store.now(), semantics.routes.classes().to_vec()));
         Self {
             hosts,
             hasher,
@@ -82,6 +89,8 @@ impl Shared {
             tasks: TaskTracker::new(),
             stats,
             history: History::default(),
+            ledger,
+            default_client: semantics.default_client,
             build_cache,
             webhook: semantics.webhook,
         }
