@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Server, corpus, get, peercache};
 
+const SECRET: &str = "pc-secret-1-KioqKioqKioqKioqKioqKioqKioqKioqKioqKioqKirrM9Ug";
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy");
 
 fn file(path: &str) -> String {
@@ -47,7 +48,7 @@ fn scrape() -> String {
     let mut command = peercache(&["serve", "--listen", "127.0.0.1:0", "--upstream", &origin.url]);
     command.env("CACHE_DIR", scratch.path().join("cache"));
     command.env("CACHE_BACKEND", "memory,disk,redis").env("REDIS_URL", "redis://127.0.0.1:9");
-    command.env("CACHE_SECRET", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+    command.env("CACHE_SECRET", SECRET);
     let node = Server::start(command);
     get(&format!("{}/a", node.url), &[]);
     let (status, _, body) = get(&format!("{}/metrics", node.url), &[]);
