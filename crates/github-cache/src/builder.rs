@@ -43,6 +43,8 @@ pub struct GitHubCacheBuilder {
     policy: Option<PathBuf>,
     webhook_secret: Option<String>,
     client: Option<String>,
+    reserve: u8,
+    pace: Duration,
 }
 
 impl fmt::Debug for GitHubCacheBuilder {
@@ -77,6 +79,8 @@ impl GitHubCacheBuilder {
             policy: None,
             webhook_secret: None,
             client: None,
+            reserve: 0,
+            pace: Duration::ZERO,
         }
     }
 
@@ -190,6 +194,20 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// How many hundredths of each rate limit are kept for requests that say `Priority: u=0`; 100 at
+    /// most. Default: 0.
+    pub fn reserve_percent(mut self, percent: u8) -> Self {
+        self.reserve = percent.min(100);
+        self
+    }
+
+    /// The least time between two requests upstream of one token, urgent ones left out. Default:
+    /// zero, none.
+    pub fn pace(mut self, least: Duration) -> Self {
+        self.pace = least;
+        self
+    }
+
     /// The label to which calls are booked that give none by `X-Peercache-Client`; without it, the
     /// short id of their token. What a label cannot have becomes `_`, and what is longer than 100
     /// bytes is cut.
@@ -215,6 +233,8 @@ impl GitHubCacheBuilder {
             public_for: self.public_for.min(PROOF_LIFETIME),
             share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),
             webhook: Webhook::new(self.webhook_secret.as_deref()),
+            reserve: self.reserve,
+            pace: self.pace,
             default_client: self.client.as_deref().and_then(ClientLabel::clean),
         };
         let stats = Arc::new(Stats::default());

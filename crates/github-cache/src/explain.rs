@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::accept::DEFAULT;
 use crate::arrival::Arrival;
+use crate::budget::Spender;
 use crate::cache_control::CacheControl;
 use crate::candidates::Candidate;
 use crate::client_label::ShortId;
@@ -22,7 +23,9 @@ use crate::hosts::{ApiRoute, Route};
 use crate::key::API_VERSION;
 use crate::look::{Stored, StoredGrant};
 use crate::policy::{Plan, plan};
+use crate::priority::is_urgent;
 use crate::public::{PROOF_LIFETIME, Proof};
+use crate::quota::Resource;
 use crate::request_headers::of_client;
 use crate::route_table::{Lifetime, Rule, Share};
 use crate::shared::Shared;
@@ -49,6 +52,10 @@ pub(crate) enum Verdict {
     Miss,
     /// It is passed through.
     Bypass,
+    /// Nothing of the rate limit is left for it: what this token got before is served.
+    Stale,
+    /// Nothing of the rate limit is left for it, and there is nothing to serve instead.
+    Refused,
 }
 
 /// The grant of the token.
@@ -83,6 +90,18 @@ pub(crate) struct ProofPart {
     good_for_seconds: u64,
 }
 
+/// What is known of the rate limit.
+#[derive(Debug, Serialize)]
+pub(crate) struct BudgetPart {
+    resource: &'static str,
+    limit: u64,
+    used: u64,
+    /// Requests that are under way.
+    in_flight: u64,
+    /// Seconds since the Unix epoch.
+    reset: u64,
+}
+
 /// The answer.
 #[derive(Debug, Serialize)]
 pub(crate) struct Explanation {
@@ -111,6 +130,8 @@ pub(crate) struct Explanation {
     public_proof: Option<ProofPart>,
     /// How many representations are known; `None` where this token may not know.
     candidates: Option<usize>,
+    /// `None` where GitHub has told this token nothing yet.
+    budget: Option<BudgetPart>,
 }
 
 /// The request to explain, as the query names it.
@@ -194,6 +215,30 @@ pub(crate) async fn explain(
             (Verdict::Bypass, why, "the request as it is".to_owned())
         }
     };
+    let spender = Spender {
+        token: place.token.clone(),
+        authority: place.authority().into(),
+        resource: Resource::of(&api.url.path),
+        urgent: is_urgent(&headers),
+    };
+    let sends_something = !matches!(verdict, Verdict::Hit | Verdict::Shared | Verdict::Coalesced);
+    let spent = shared.budget.refusal(&spender, now).filter(|_| sends_something);
+    let (verdict, why, sends) = match spent {
+        None => (verdict, why, sends),
+        Some(spent) => {
+            let may_be_stale = !question.directives.insists() && question.is_stale_enough(now);
+            let instead = if may_be_stale { Verdict::Stale } else { Verdict::Refused };
+            let why = format!("{why}; and nothing is sent: {}", spent.reason.detail());
+            (instead, why, "nothing".to_owned())
+        }
+    };
+    let budget = shared.budget.known(&spender, now).map(|(quota, in_flight)| BudgetPart {
+        resource: spender.resource.as_str(),
+        limit: quota.limit,
+        used: quota.used,
+        in_flight,
+        reset: quota.reset,
+    });
     let proof = stored.proof.filter(|_| shared.share_public && rule.share == Share::Repository);
     Ok(Explanation {
         verdict,
@@ -224,6 +269,7 @@ pub(crate) async fn explain(
         }),
         public_proof: proof.map(|proof| proof_part(proof, now)),
         candidates: may_know.then_some(stored.candidates.len()),
+        budget,
     })
 }
 
@@ -312,6 +358,13 @@ impl Question<'_> {
             let left = stored.grant.freshness.remaining(now).as_secs();
             format!("this token's grant is fresh for {left} s")
         })
+    }
+
+    /// Whether the token's own grant may be served although it is not fresh, as far as its age goes.
+    fn is_stale_enough(&self, now: Timestamp) -> bool {
+        let most = self.shared.max_stale;
+        let grant = self.stored.grant.as_ref().filter(|stored| stored.status == Some(200));
+        grant.is_some_and(|stored| stored.grant.freshness.age(now) <= most)
     }
 
     fn is_shared(&self, now: Timestamp) -> bool {

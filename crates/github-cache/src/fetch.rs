@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::accept::DEFAULT;
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
+use crate::budget::{Reservation, Spender, SpentReason};
 use crate::cache_control::list_items;
 use crate::candidates::Candidate;
 use crate::charge::Charge;
@@ -25,6 +26,7 @@ use crate::gunzip::{Gunzip, STEP_BYTES};
 use crate::key::NormalUrl;
 use crate::ledger::{Call, RouteClass};
 use crate::policy::{Keep, content_length, judge, judge_length};
+use crate::quota::Resource;
 use crate::refusal::{MAX_MESSAGE_BYTES, Refusal, classify, needs_message};
 use crate::representation::MAX_REPRESENTATION_BYTES;
 use crate::request_headers::{of_client, to_send};
@@ -71,6 +73,10 @@ pub(crate) struct Fetch {
     pub(crate) lease: Option<Lease>,
     /// What the latest answer cost.
     pub(crate) charge: Option<Charge>,
+    /// Whose limit it takes of.
+    pub(crate) spender: Spender,
+    /// What it holds of that until the answer is understood.
+    pub(crate) reservation: Option<Reservation>,
 }
 
 /// The request whose answer says whether a repository is public.
@@ -129,6 +135,7 @@ impl Fetch {
                     UpstreamError::Busy => "upstream-queue-full",
                     UpstreamError::Timeout => "upstream-timeout",
                     UpstreamError::NoConnection | UpstreamError::Unreachable => "upstream-unreachable",
+                    UpstreamError::Spent(spent) => spent.reason.detail(),
                 };
                 let result = match self.stale().await {
                     Some(found) => Ok(Fetched::Stale { found, status: None, detail }),
@@ -283,7 +290,7 @@ impl Fetch {
             }
             // It is coded because this proxy asked for that, and nobody may undo it for the client.
             if needs_message(answer.status()) {
-                self.call.answered(answer.status(), answer.headers(), None);
+                self.settle(answer.status(), answer.headers(), None);
             }
             drop(answer);
             let mut headers = headers;
@@ -333,6 +340,7 @@ impl Fetch {
 
     async fn send(&mut self, headers: HeaderMap) -> Result<(Answer, Sent), UpstreamError> {
         let shared = Arc::clone(&self.shared);
+        self.reservation = Some(shared.begin_spending(&self.spender).await?);
         let permit = shared.upstream.place(Lane::Api, self.client, false).await?;
         let sent = shared.store.sending();
         let outgoing = Outgoing {
@@ -354,9 +362,18 @@ impl Fetch {
         let answer = answer?;
         // What a refusal cost depends on its message, which is read by whoever takes the answer.
         if !needs_message(answer.status()) {
-            self.charge = Some(self.call.answered(answer.status(), answer.headers(), None));
+            self.settle(answer.status(), answer.headers(), None);
         }
         Ok((answer, sent))
+    }
+
+    /// Books what an answer cost, and gives back what was reserved for it.
+    fn settle(&mut self, status: StatusCode, headers: &HeaderMap, refusal: Option<Refusal>) {
+        let charge = self.call.answered(status, headers, refusal);
+        self.charge = Some(charge);
+        if let Some(reservation) = self.reservation.take() {
+            self.shared.settle_spending(&self.spender, reservation, headers, charge, refusal);
+        }
     }
 
     /// Passes an answer on, and stores it if it may be.
@@ -375,13 +392,18 @@ impl Fetch {
         let begun = if needs_message(status) { source.begin(MAX_MESSAGE_BYTES).await } else { Vec::new() };
         let refusal = classify(status, &headers, &begun.concat());
         if needs_message(status) {
-            self.charge = Some(self.call.answered(status, &headers, refusal));
+            self.settle(status, &headers, refusal);
         }
         self.note(refusal, &sent, keep.is_ok()).await;
-        if matches!(refusal, Some(Refusal::Trouble | Refusal::PrimaryLimit))
+        let detail = match refusal {
+            Some(Refusal::Trouble) => Some("upstream-error"),
+            Some(Refusal::PrimaryLimit) => Some(SpentReason::Quota.detail()),
+            Some(Refusal::SecondaryLimit) => Some(SpentReason::Pause.detail()),
+            _ => None,
+        };
+        if let Some(detail) = detail
             && let Some(found) = self.stale().await
         {
-            let detail = if refusal == Some(Refusal::Trouble) { "upstream-error" } else { "rate-limited" };
             let _client_gone = reply.send(Ok(Fetched::Stale { found, status: Some(status), detail }));
             return;
         }
@@ -555,8 +577,17 @@ pub(crate) async fn prove(
     let read = store.read(&place, &headers).await;
     let candidates = store.candidates(&place, &headers).await;
     shared.stats.proofs.add(1);
+    // Nobody waits for a proof so much that the reserve is there for it.
+    let spender = Spender {
+        token: place.token.clone(),
+        authority: place.authority().into(),
+        resource: Resource::Core,
+        urgent: false,
+    };
     let fetch = Fetch {
         shared: Arc::clone(shared),
+        spender,
+        reservation: None,
         place,
         client,
         call: call.of_proxy(repository.class),

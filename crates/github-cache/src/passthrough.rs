@@ -8,10 +8,11 @@ use http::{Response, Uri};
 use tokio::sync::oneshot;
 
 use crate::body::{PIPE_BYTES, ResponseBody, pipe};
+use crate::budget::{Reservation, Spender};
 use crate::cache_status::CacheStatus;
 use crate::charge::Charge;
 use crate::fetch::Client;
-use crate::gunzip::Gunzip;
+use crate::gunzip::{Gunzip, STEP_BYTES};
 use crate::hosts::{ApiHost, ApiRoute};
 use crate::refusal::{MAX_MESSAGE_BYTES, classify, needs_message};
 use crate::shared::Shared;
@@ -33,6 +34,8 @@ pub(crate) struct Passing {
     /// Whose limits the answer tells; set for the API.
     pub(crate) token: Option<TokenId>,
     pub(crate) written: Option<Written>,
+    /// Whose limit it takes of; set for the API.
+    pub(crate) spender: Option<Spender>,
     /// What the client asked for, of the API.
     pub(crate) api: Option<ApiRoute>,
 }
@@ -49,7 +52,9 @@ impl Passing {
     ) {
         let target = self.outgoing.url.clone();
         let call = self.outgoing.call.clone();
-        let sent = send(self.outgoing, &shared);
+        let spender = self.spender.clone();
+        let mut reservation = None;
+        let sent = send(self.outgoing, &shared, spender.as_ref(), &mut reservation);
         let answer = if self.written.is_some() {
             sent.await
         } else {
@@ -71,9 +76,14 @@ impl Passing {
         };
         let begun = begin(&mut answer).await;
         if let Some(call) = call {
-            let refusal = classify(answer.status(), answer.headers(), &message(answer.headers(), &begun));
-            if call.answered(answer.status(), answer.headers(), refusal) == Charge::Uncounted {
+            let headers = answer.headers();
+            let refusal = classify(answer.status(), headers, &message(headers, &begun));
+            let charge = call.answered(answer.status(), headers, refusal);
+            if charge == Charge::Uncounted {
                 call.unserved();
+            }
+            if let Some((spender, reservation)) = spender.as_ref().zip(reservation) {
+                shared.settle_spending(spender, reservation, headers, charge, refusal);
             }
         }
         if let Some(token) = &self.token {
@@ -124,15 +134,28 @@ async fn begin(answer: &mut Answer) -> Vec<Bytes> {
 /// What these pieces say, decoded if they are in gzip, as clients usually ask for.
 fn message(headers: &HeaderMap, pieces: &[Bytes]) -> Vec<u8> {
     let bytes = pieces.concat();
-    match headers.get(CONTENT_ENCODING) {
-        Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"gzip") => {
-            Gunzip::new().step(&bytes).map(|text| text.to_vec()).unwrap_or_default()
-        }
-        _ => bytes,
+    if !headers.get(CONTENT_ENCODING).is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip")) {
+        return bytes;
     }
+    let (mut gunzip, mut text) = (Gunzip::new(), Vec::new());
+    for step in bytes.chunks(STEP_BYTES) {
+        match gunzip.step(step) {
+            Ok(more) if text.len() < MAX_MESSAGE_BYTES => text.extend_from_slice(&more),
+            _ => break,
+        }
+    }
+    text
 }
 
-async fn send(outgoing: Outgoing, shared: &Shared) -> Result<Answer, UpstreamError> {
+async fn send(
+    outgoing: Outgoing,
+    shared: &Arc<Shared>,
+    spender: Option<&Spender>,
+    reservation: &mut Option<Reservation>,
+) -> Result<Answer, UpstreamError> {
+    if let Some(spender) = spender {
+        *reservation = Some(shared.begin_spending(spender).await?);
+    }
     let permit = shared.upstream.place(outgoing.lane, outgoing.client, outgoing.body.is_some()).await?;
     shared.upstream.send(outgoing, permit).await
 }
@@ -149,7 +172,7 @@ async fn note(
     let headers = match answer {
         Ok((status, _)) if status.is_client_error() => return,
         Ok((_, headers)) => Some(headers),
-        Err(UpstreamError::Busy | UpstreamError::NoConnection) => return,
+        Err(UpstreamError::Busy | UpstreamError::NoConnection | UpstreamError::Spent(_)) => return,
         Err(_) => None,
     };
     let mentioned: Vec<String> = [LOCATION, CONTENT_LOCATION]

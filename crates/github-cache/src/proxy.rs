@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::arrival::Arrival;
 use crate::body::ResponseBody;
 use crate::body_rewrite::BodyUrls;
+use crate::budget::Spender;
 use crate::build_cache::PREFIX;
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
@@ -35,7 +36,9 @@ use crate::ledger::{Call, RouteClass};
 use crate::own::{Endpoint, json_answer};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
+use crate::priority::is_urgent;
 use crate::public::Proof;
+use crate::quota::Resource;
 use crate::report::{SavedReport, StatsReport, degraded};
 use crate::request_headers::{of_client, to_send};
 use crate::rewrite::Rewrite;
@@ -242,7 +245,7 @@ impl GitHubCache {
                     path: path.to_owned(),
                 });
                 let outgoing = self.outgoing(Lane::Other, arrival.client, None, parts, *url, body);
-                let passing = Passing { outgoing, status, token: None, written, api: None };
+                let passing = Passing { outgoing, status, token: None, written, spender: None, api: None };
                 self.pass(passing).await.map(|response| self.passed(response))
             }
             Route::Api(api) => {
@@ -341,8 +344,10 @@ impl GitHubCache {
                     api: Arc::clone(&api.api),
                     path: api.url.path.clone(),
                 });
+                let spender = (!call.free).then(|| spender(&token, &api, &headers));
                 let outgoing = self.outgoing(Lane::Api, client, Some(call), parts, api.target()?, body);
-                self.pass(Passing { outgoing, status, token: Some(token), written, api: Some(api) }).await
+                let (token, api) = (Some(token), Some(api));
+                self.pass(Passing { outgoing, status, token, written, spender, api }).await
             }
         }
     }
@@ -659,6 +664,8 @@ impl GitHubCache {
             variant_leader: leads.variant,
             lease: leads.lease,
             charge: None,
+            spender: spender(&ask.place.token, &ask.api, &ask.headers),
+            reservation: None,
         };
         let (reply, answer) = oneshot::channel();
         self.shared.tasks.spawn(fetch.run(reply));
@@ -704,8 +711,9 @@ impl GitHubCache {
             body: None,
         };
         let status = CacheStatus::forwarded(why);
-        let token = Some(ask.place.token);
-        self.pass(Passing { outgoing, status, token, written: None, api: Some(ask.api) }).await
+        let spender = Some(spender(&ask.place.token, &ask.api, &ask.headers));
+        let (token, api) = (Some(ask.place.token), Some(ask.api));
+        self.pass(Passing { outgoing, status, token, written: None, spender, api }).await
     }
 
     fn outgoing<B>(
@@ -791,6 +799,16 @@ impl GitHubCache {
     }
 }
 
+/// Whose rate limit a request takes of.
+fn spender(token: &TokenId, api: &ApiRoute, headers: &HeaderMap) -> Spender {
+    Spender {
+        token: token.clone(),
+        authority: api.api.authority().into(),
+        resource: Resource::of(&api.url.path),
+        urgent: is_urgent(headers),
+    }
+}
+
 /// Leads a client that uses a base URL back to it, and gives pages of other origins no right to
 /// read what GitHub lets every page read.
 fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
@@ -818,5 +836,6 @@ fn problem(error: UpstreamError, why: Forward) -> Problem {
         UpstreamError::Busy => Problem::busy(why),
         UpstreamError::Timeout => Problem::timeout(why),
         UpstreamError::NoConnection | UpstreamError::Unreachable => Problem::unreachable(why),
+        UpstreamError::Spent(spent) => Problem::spent(why, spent),
     }
 }

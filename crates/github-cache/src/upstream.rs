@@ -25,6 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::budget::Spent;
 use crate::cache_control::list_items;
 use crate::error::BuildError;
 use crate::ledger::Call;
@@ -102,6 +103,8 @@ pub(crate) enum UpstreamError {
     NoConnection,
     /// The connection broke before an answer came.
     Unreachable,
+    /// Nothing of the rate limit is left for it. Nothing was sent.
+    Spent(Spent),
 }
 
 /// Whether a request counts against the API's concurrency or against that of downloads.

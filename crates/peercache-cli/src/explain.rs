@@ -129,6 +129,16 @@ fn text(explained: &Value) -> String {
     let candidates = explained["candidates"].as_u64();
     let candidates =
         candidates.map_or_else(|| "not for this token to know".to_owned(), |count| count.to_string());
+    let budget = match &explained["budget"] {
+        budget if budget.is_object() => format!(
+            "{} of {} used of {}, {} under way",
+            number(&budget["used"]),
+            number(&budget["limit"]),
+            on_one_line(budget["resource"].as_str().unwrap_or("-")),
+            number(&budget["in_flight"]),
+        ),
+        _ => "not known".to_owned(),
+    };
     let stored = if explained["stored"] == true { "" } else { ", never stored" };
     format!(
         "{}: {}\nwould send: {}\n\n\
@@ -140,7 +150,8 @@ fn text(explained: &Value) -> String {
          grant         {grant}\n\
          write mark    here {}, of this token {}\n\
          public proof  {proof}\n\
-         candidates    {candidates}\n",
+         candidates    {candidates}\n\
+         rate limit    {budget}\n",
         word("verdict"),
         word("why"),
         word("sends"),
@@ -177,6 +188,7 @@ mod tests {
             "token_kind": "ghs",
             "grant": { "tier": "memory", "status": 200, "age_seconds": 70, "fresh_for_seconds": 0, "believed": true },
             "write_mark": { "scope_seconds": 90, "token_seconds": null }, "public_proof": null, "candidates": 1,
+            "budget": { "resource": "core", "used": 90, "limit": 1000, "in_flight": 2 },
         });
         insta::assert_snapshot!(text(&explained), @r"
         revalidated: this token's grant is 70 s old and no longer fresh
@@ -191,6 +203,7 @@ mod tests {
         write mark    here 90 s ago, of this token none
         public proof  none
         candidates    1
+        rate limit    90 of 1000 used of core, 2 under way
         ");
     }
 }

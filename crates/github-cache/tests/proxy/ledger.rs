@@ -117,7 +117,9 @@ async fn run() -> Run {
     for n in 0..30 {
         run.call("deploy", A, "GET", &run.github.path(&format!("/absent/{n}")), "").await;
     }
-    run.call("deploy", A, "POST", &issues, "{\"title\":\"x\"}").await;
+    for _ in 0..12 {
+        run.call("", C, "POST", &issues, "{\"title\":\"x\"}").await;
+    }
     let refused = run.github.hub.summary().by_status[&403];
     assert!(refused >= before + 2, "{before} {refused}");
     run

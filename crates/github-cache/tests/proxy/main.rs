@@ -4,6 +4,7 @@
 
 mod bodies;
 mod body;
+mod budget;
 mod coalesced;
 mod conditions;
 mod explain;
