@@ -145,6 +145,10 @@ impl Config {
             // More than this machine can address is as good as everything.
             .capacity(usize::try_from(settings.peer_bytes.value).unwrap_or(usize::MAX))
             .mdns(settings.mdns.value);
+        #[cfg(feature = "disk")]
+        if let Some(store) = self.anchor_store().await {
+            builder = builder.store(store);
+        }
         if let Some(address) = settings.listen_addr.value {
             builder = builder.listen_ips(vec![address]);
         }
@@ -180,7 +184,7 @@ impl Config {
         Some(server_address(self.values.listen_addr.value, port))
     }
 
-    fn is_anchor(&self) -> bool {
+    pub(super) fn is_anchor(&self) -> bool {
         match self.values.role.value {
             NodeRole::Anchor => true,
             NodeRole::Leaf => false,

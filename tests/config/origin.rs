@@ -233,6 +233,14 @@ const ROWS: [Row; 50] = [
         shown: ["true", "true", "true", "false"],
     },
     Row {
+        name: "peer_dir",
+        code: |builder| builder.peer_dir("/code"),
+        variables: &["CACHE_PEER_DIR"],
+        environment: "/environment",
+        file: "'/file'",
+        shown: ["/code", "/environment", "/file", "not set"],
+    },
+    Row {
         name: "peer_bytes",
         code: |builder| builder.peer_bytes(20 << 20),
         variables: &["CACHE_PEER_BYTES"],

@@ -17,7 +17,7 @@ use crate::address::PeerName;
 use crate::core::{Event, Failure, OpId, Outcome, Role};
 use crate::driver::Engine;
 use crate::limits::Limits;
-use crate::report::{PeersReport, members, role_name};
+use crate::report::{KeptReport, PeersReport, members, role_name};
 use crate::wire::KeyId;
 
 /// How often is looked whether everything has been sent.
@@ -134,6 +134,11 @@ impl Peers {
             bytes: node.bytes,
             evicted: node.evicted,
             unsent_bytes: engine.unsent(),
+            kept: engine.keeper.as_ref().map(|keeper| KeptReport {
+                loaded: keeper.has_loaded(),
+                waiting_bytes: keeper.unkept(),
+                not_kept: keeper.not_kept(),
+            }),
             members: members(&node, &links),
             bootstrap: engine.targets(),
             counters: node.counters,
@@ -224,13 +229,17 @@ impl CacheBackend for Peers {
         let engine = &self.0.engine;
         engine.tell(Event::Leave);
         let sent = async {
-            while engine.unsent() > 0 {
+            while engine.unsent() > 0 || engine.unkept() > 0 {
                 tokio::time::sleep(LOOK).await;
             }
             tokio::time::sleep(LAST_WORDS).await;
         };
         if tokio::time::timeout(self.0.limits.close_wait, sent).await.is_err() {
-            tracing::warn!(bytes = engine.unsent(), "not everything was sent before this node closed");
+            tracing::warn!(
+                unsent_bytes = engine.unsent(),
+                unstored_bytes = engine.unkept(),
+                "not everything was sent and stored before this node closed"
+            );
         }
         // The port is free when this returns.
         for task in self.0.stop() {
@@ -240,7 +249,10 @@ impl CacheBackend for Peers {
                 tracing::error!(%error, "a task of this node had failed");
             }
         }
-        Ok(())
+        match &engine.keeper {
+            Some(keeper) => keeper.close().await,
+            None => Ok(()),
+        }
     }
 }
 

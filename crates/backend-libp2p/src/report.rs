@@ -40,6 +40,8 @@ pub struct PeersReport {
     pub evicted: u64,
     /// Bytes that wait to be sent.
     pub unsent_bytes: usize,
+    /// What an anchor keeps on disk; `None` where it keeps nothing there.
+    pub kept: Option<KeptReport>,
     /// Everyone that this node knows.
     pub members: Vec<MemberReport>,
     /// The addresses that are dialled whenever nobody is connected there.
@@ -48,6 +50,18 @@ pub struct PeersReport {
     pub counters: Counters,
     /// What its connections went through.
     pub connections: Connections,
+}
+
+/// How the store of an anchor is doing; see [`PeersBuilder::store`](crate::PeersBuilder::store).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeptReport {
+    /// Whether what was stored before this process has been taken back, as far as there was room.
+    pub loaded: bool,
+    /// Bytes that wait to be stored.
+    pub waiting_bytes: usize,
+    /// Entries that were not stored, because the store failed or too many waited.
+    pub not_kept: u64,
 }
 
 /// One member of the network.

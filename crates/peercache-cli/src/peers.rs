@@ -100,14 +100,20 @@ fn short(id: &str) -> String {
 fn own(report: &Value) -> String {
     let count = |name: &str| report[name].as_u64().unwrap_or_default();
     let mut text = format!(
-        "this node is the {} {}\nconnected with {}, {} in the ring, {} held ({})\n",
+        "this node is the {} {}\nconnected with {}, {} in the ring, {} held ({}){}\n",
         text_of(report, "role"),
         text_of(report, "name"),
         counted(count("connected"), "peer"),
         counted(count("anchors"), "anchor"),
         if count("entries") == 1 { "1 entry".to_owned() } else { format!("{} entries", count("entries")) },
         output::bytes(count("bytes")),
+        if report["kept"].is_object() { ", also on disk" } else { "" },
     );
+    let not_kept = report["kept"]["not_kept"].as_u64().unwrap_or_default();
+    if not_kept > 0 {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{not_kept} of what it took could not be stored on disk");
+    }
     if report["writer"] == false {
         text.push_str("it may not write: its secret is read-only\n");
     }
@@ -147,7 +153,8 @@ mod tests {
     fn members_and_addresses_are_tables() {
         let report = json!({
             "name": "12D3KooWself", "role": "anchor", "writer": true, "connected": 1, "anchors": 2, "entries": 1,
-            "bytes": 20480, "addresses": ["/ip4/10.0.0.1/tcp/9100/p2p/12D3KooWself"],
+            "bytes": 20480, "kept": { "loaded": true, "waiting_bytes": 0, "not_kept": 2 },
+            "addresses": ["/ip4/10.0.0.1/tcp/9100/p2p/12D3KooWself"],
             "members": [
                 { "name": "12D3KooWone", "node_name": "runner-7", "role": "leaf", "state": "connected", "round_trip_us": 212,
                   "bytes_in": 5, "bytes_out": 20480, "remote": "/ip4/10.0.0.2/tcp/50000", "trouble": null },
@@ -164,7 +171,8 @@ mod tests {
         });
         insta::assert_snapshot!(render(&report, false), @r"
     this node is the anchor 12D3KooWself
-    connected with 1 peer, 2 anchors in the ring, 1 entry held (20 KiB)
+    connected with 1 peer, 2 anchors in the ring, 1 entry held (20 KiB), also on disk
+    2 of what it took could not be stored on disk
     others find it with CACHE_BOOTSTRAP_PEERS=/ip4/10.0.0.1/tcp/9100
     
     PEER       NAME      ROLE  ROUND TRIP  RECEIVED  SENT    STATE                     WHERE

@@ -12,6 +12,7 @@ mod node;
 mod offer;
 mod pace;
 mod peers;
+mod recall;
 mod removal;
 mod repair;
 mod report;

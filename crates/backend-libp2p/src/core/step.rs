@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Action, Event, Failure, Now, OpId, Outcome};
+use super::event::{Action, Event, Failure, Now, OpId, Outcome, Role};
 use super::node::Node;
 use super::state::Purpose;
 use super::store::Checked;
@@ -29,6 +29,7 @@ impl Node {
                 self.lease(now, op, (key, ttl, wait, newer_than), actions);
             }
             Event::Release { key, token } => self.released(now, None, key, token, actions),
+            Event::Recalled { key, envelope } => self.recalled(now, key, envelope, actions),
             Event::Cancel { op } => self.cancel(op, actions),
             Event::Leave => self.leave(now, actions),
             Event::Tick => {}
@@ -45,6 +46,7 @@ impl Node {
         while let Some(timer) = self.timers.pop(now.mono) {
             match timer {
                 Timer::LookupEnds(id) => self.lookup_ends(now, id, actions),
+                Timer::RecallEnds(key) => self.recalled(now, key, None, actions),
                 Timer::Hedge(id) => self.hedge(now, id, actions),
                 Timer::WriteEnds(id) => self.write_ends(now, id, actions),
                 Timer::LeaseWaitEnds(id) => {
@@ -70,6 +72,7 @@ impl Node {
                 self.asked(now, peer, (req, key, deadline, forwarded), actions);
             }
             Message::Cancel { req } => {
+                self.abandon_recalls_of(peer, Some(req));
                 self.abandon_lookup_of(peer, req, actions);
                 self.cancel_lease_of(now, peer, req, actions);
             }
@@ -105,6 +108,7 @@ impl Node {
     pub(super) fn cancel(&mut self, op: OpId, actions: &mut Vec<Action>) {
         match self.ops.remove(&op) {
             Some(Purpose::Lookup(id)) => self.abandon_lookup(id, actions),
+            Some(Purpose::Recall(key)) => self.abandon_recall(op, key),
             Some(Purpose::Write(id)) => self.abandon_write(id),
             Some(Purpose::Lease(id)) => {
                 let mut unheard = Vec::new();
@@ -134,7 +138,11 @@ impl Node {
         if entry.tombstone {
             self.learn_removal(now, &entry, None, actions);
         }
+        let is_first = self.store.peek(entry.key, now.wall).is_none();
         let news = self.store.put(entry.clone());
+        if news && self.keeps && self.role == Role::Anchor {
+            actions.push(Action::Keep { envelope: entry.envelope.clone(), is_first });
+        }
         if !entry.tombstone {
             self.lease_fulfilled(now, entry.key, actions);
         }

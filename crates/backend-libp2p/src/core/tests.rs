@@ -9,6 +9,8 @@ use super::peers::{QUIET, SILENT};
 use super::*;
 use crate::wire::{AnchorInfo, KeyId, Message, PeerKey, PutReply};
 
+mod recall;
+
 const WALL: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const ME: PeerKey = PeerKey([9; 32]);
 const A: PeerKey = PeerKey([1; 32]);
@@ -28,8 +30,16 @@ impl Alone {
     }
 
     fn that_checks(role: Role, checks_writers: bool) -> Self {
+        Self::with(role, checks_writers, false)
+    }
+
+    fn that_keeps() -> Self {
+        Self::with(Role::Anchor, true, true)
+    }
+
+    fn with(role: Role, checks_writers: bool, keeps: bool) -> Self {
         let settings =
-            Settings { me: ME, role, placement: [5; 16], capacity: 1 << 20, checks_writers, seed: 1 };
+            Settings { me: ME, role, placement: [5; 16], capacity: 1 << 20, keeps, checks_writers, seed: 1 };
         Self { node: Node::new(settings, now(Duration::ZERO)), mono: Duration::ZERO, ops: 0 }
     }
 

@@ -18,12 +18,13 @@ use tokio::time::Instant;
 use super::bootstrap::BootstrapReport;
 use super::budget::Budget;
 use super::hello::Greeting;
+use super::keeper::Keeper;
 use super::lane::Traffic;
 use super::link::{Link, QueueLimits};
 use super::tally::{Connections, Tally};
 use crate::core::{Action, Event, Hello, Node, NodeReport, Now, OpId, Outcome, Role, Settings};
 use crate::network_key::NetworkKey;
-use crate::wire::{Message, PeerKey};
+use crate::wire::{KeyId, Message, PeerKey};
 
 /// A timer that is due this little earlier than the one that is set is not worth waking for.
 const TIMER_GRAIN: Duration = Duration::from_micros(500);
@@ -62,6 +63,8 @@ pub(crate) struct Engine {
     pub(crate) me: PeerKey,
     pub(crate) setup: Setup,
     pub(crate) tally: Tally,
+    /// Where an anchor keeps what it holds.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) arriving: Arc<Budget>,
     leaving: Arc<Budget>,
     crowded: Arc<AtomicBool>,
@@ -108,6 +111,8 @@ struct After {
     /// The envelopes of tombstones.
     removed: Vec<Bytes>,
     dropped: u64,
+    kept: Vec<(Bytes, bool)>,
+    recalls: Vec<KeyId>,
 }
 
 impl Engine {
@@ -115,6 +120,7 @@ impl Engine {
         me: PeerKey,
         setup: Setup,
         capacity: usize,
+        keeper: Option<Arc<Keeper>>,
         clock: Arc<dyn Clock>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
@@ -124,6 +130,7 @@ impl Engine {
             role: setup.role,
             placement: setup.key.placement(),
             capacity,
+            keeps: keeper.is_some(),
             checks_writers: setup.key.can_write(),
             seed: setup.instance,
         };
@@ -131,6 +138,7 @@ impl Engine {
         Self {
             me,
             tally: Tally::default(),
+            keeper,
             arriving: Arc::new(Budget::new(setup.receive_bytes)),
             leaving: Arc::new(Budget::new(setup.send_bytes)),
             crowded: Arc::default(),
@@ -224,6 +232,16 @@ impl Engine {
         for command in after.commands {
             if let Err(refused) = self.commands.try_send(command) {
                 self.not_dialled(refused.into_inner());
+            }
+        }
+        if let Some(keeper) = &self.keeper {
+            for (envelope, is_first) in after.kept {
+                keeper.keep(envelope, is_first);
+            }
+            for key in after.recalls {
+                if !keeper.recall(key) {
+                    self.tell(Event::Recalled { key, envelope: None });
+                }
             }
         }
         if !after.removed.is_empty() {
@@ -372,6 +390,17 @@ impl Engine {
         self.leaving.used()
     }
 
+    /// Bytes that an anchor has not stored yet.
+    pub(crate) fn unkept(&self) -> usize {
+        self.keeper.as_ref().map_or(0, |keeper| keeper.unkept())
+    }
+
+    /// Takes back what was stored before this process. Says whether there was room for it.
+    pub(crate) fn restore(&self, envelope: Bytes) -> bool {
+        let mut state = self.lock();
+        state.node.restore(self.now(), envelope, false)
+    }
+
     pub(crate) fn is_of_use(&self) -> bool {
         self.lock().node.is_of_use()
     }
@@ -458,6 +487,8 @@ impl State {
                     link.close(why);
                 }
             }
+            Action::Keep { envelope, is_first } => after.kept.push((envelope, is_first)),
+            Action::Recall { key } => after.recalls.push(key),
             Action::Removed { envelope, .. } => after.removed.push(envelope),
         }
     }

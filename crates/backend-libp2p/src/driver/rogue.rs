@@ -65,7 +65,7 @@ impl Rogue {
             receive_bytes: 1 << 20,
         };
         let engine =
-            Arc::new(Engine::new(me, setup, 1 << 20, Arc::new(SystemClock::new()), mpsc::channel(1).0));
+            Arc::new(Engine::new(me, setup, 1 << 20, None, Arc::new(SystemClock::new()), mpsc::channel(1).0));
         let plan = Plan {
             keypair: identity.keypair().clone(),
             listen: Vec::new(),

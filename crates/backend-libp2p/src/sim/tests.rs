@@ -136,3 +136,66 @@ fn nobody_reachable_fails_at_once_and_an_anchor_that_vanishes_costs_a_deadline_a
     world.run(Duration::from_millis(100));
     assert_eq!(world.take(other, op).unwrap().outcome, Outcome::Absent, "a member again within 5 s");
 }
+
+fn found(world: &mut World, at: usize, key: &Key) -> Outcome {
+    let op = world.get(at, KeyId::from(key));
+    world.run(Duration::from_secs(3));
+    world.take(at, op).unwrap().outcome
+}
+
+#[test]
+fn restart_of_the_only_anchor_loses_nothing_that_it_kept() {
+    let mut world = World::new(6, calm());
+    world.anchors_keep = true;
+    let anchor = world.add(Role::Anchor, vec![]);
+    let leaf = world.add(Role::Leaf, vec![anchor]);
+    world.run(Duration::from_secs(3));
+    let keys: Vec<_> = (0..100).map(|number| Key::new(format!("k{number}")).unwrap()).collect();
+    for key in &keys {
+        world.put(leaf, key, Some(b"value"));
+    }
+    world.run(Duration::from_secs(1));
+    world.put(leaf, &keys[0], None);
+    world.run(Duration::from_secs(1));
+    world.kill(leaf, true);
+    world.kill(anchor, false);
+    world.run(Duration::from_secs(1));
+    world.start(anchor, false);
+    let new = world.add(Role::Leaf, vec![anchor]);
+    world.run(Duration::from_secs(5));
+    for (number, key) in keys.iter().enumerate() {
+        let outcome = found(&mut world, new, key);
+        let Outcome::Found(envelope) = outcome else { panic!("{key:?} {number}: {outcome:?}") };
+        let (_, entry) = peercache_api::envelope::decode_unkeyed(envelope).unwrap();
+        assert_eq!(entry.is_tombstone(), number == 0, "removals hold across the restart");
+    }
+}
+
+#[test]
+fn anchor_that_was_away_brings_nothing_back_of_what_it_kept() {
+    let mut world = World::new(7, calm());
+    world.anchors_keep = true;
+    let (one, other) = (world.add(Role::Anchor, vec![1]), world.add(Role::Anchor, vec![0]));
+    let leaf = world.add(Role::Leaf, vec![one, other]);
+    world.run(Duration::from_secs(5));
+    let (removed, changed) = (Key::new("removed").unwrap(), Key::new("changed").unwrap());
+    world.put(leaf, &removed, Some(b"old"));
+    world.put(leaf, &changed, Some(b"old"));
+    world.run(Duration::from_secs(1));
+    world.kill(one, true);
+    world.run(Duration::from_secs(1));
+    world.put(leaf, &removed, None);
+    world.put(leaf, &changed, Some(b"new"));
+    world.run(Duration::from_secs(30));
+    world.start(one, false);
+    for _ in 0..20 {
+        for key in [&removed, &changed] {
+            let op = world.get(leaf, KeyId::from(key));
+            world.run(Duration::from_millis(100));
+            let outcome = world.take(leaf, op).map(|done| done.outcome);
+            let Some(Outcome::Found(envelope)) = outcome else { panic!("{outcome:?}") };
+            let (_, entry) = peercache_api::envelope::decode_unkeyed(envelope).unwrap();
+            assert!(entry.is_tombstone() || entry.value().as_ref() == b"new", "old answers come back");
+        }
+    }
+}

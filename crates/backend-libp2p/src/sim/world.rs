@@ -70,6 +70,7 @@ enum What {
     Probed { by: usize, of: usize },
     Wake { at: usize, born: u64 },
     Redial { at: usize, born: u64 },
+    Recalled { at: usize, born: u64, key: KeyId, envelope: Option<Bytes> },
 }
 
 struct Slot {
@@ -85,6 +86,8 @@ struct Slot {
     bootstrap: Vec<usize>,
     ops: u64,
     versions: u32,
+    /// What an anchor keeps; survives its process.
+    disk: BTreeMap<KeyId, (Version, Bytes)>,
 }
 
 /// An operation that has ended: how, and when it began and ended.
@@ -111,6 +114,8 @@ pub(super) struct World {
     done: BTreeMap<(usize, OpId), Done>,
     /// How often users were told of removals.
     pub(super) told: BTreeMap<KeyId, u64>,
+    /// Whether what anchors hold is on disks, which outlive them.
+    pub(super) anchors_keep: bool,
     /// The most that nodes wanted to do at one moment, for the bounds.
     pub(super) busiest: u64,
 }
@@ -132,6 +137,7 @@ impl World {
             began: BTreeMap::new(),
             done: BTreeMap::new(),
             told: BTreeMap::new(),
+            anchors_keep: false,
             busiest: 0,
         }
     }
@@ -151,6 +157,7 @@ impl World {
             bootstrap,
             ops: 0,
             versions: 0,
+            disk: BTreeMap::new(),
         };
         self.nodes.push(slot);
         self.start(at, true);
@@ -173,11 +180,16 @@ impl World {
             role: slot.role,
             placement: [9; 16],
             capacity: CAPACITY,
+            keeps: self.anchors_keep,
             checks_writers: true,
             seed,
         };
         let now = Now { mono: self.now, wall: EPOCH.saturating_add(self.now + slot.ahead) };
-        slot.node = Some(Node::new(settings, now));
+        let mut node = Node::new(settings, now);
+        for (_, envelope) in slot.disk.values() {
+            node.restore(now, envelope.clone(), false);
+        }
+        slot.node = Some(node);
         (slot.born, slot.wakes) = (born, None);
         slot.links.clear();
         self.later(Duration::ZERO, What::Redial { at, born });
@@ -328,6 +340,11 @@ impl World {
                     self.step(at, Event::Tick);
                 }
             }
+            What::Recalled { at, born, key, envelope } => {
+                if self.nodes[at].born == born {
+                    self.step(at, Event::Recalled { key, envelope });
+                }
+            }
             What::Redial { at, born } => {
                 if self.nodes[at].born != born || self.nodes[at].node.is_none() {
                     return;
@@ -436,7 +453,33 @@ impl World {
                     self.step(at, Event::Disconnected { peer });
                 }
             }
+            Action::Keep { envelope, is_first } => self.keep(at, envelope, is_first),
+            Action::Recall { key } => {
+                let envelope = self.nodes[at].disk.get(&key).map(|(_, envelope)| envelope.clone());
+                let born = self.nodes[at].born;
+                let wait = self.latency();
+                self.later(wait, What::Recalled { at, born, key, envelope });
+            }
             Action::Removed { key, .. } => *self.told.entry(key).or_default() += 1,
+        }
+    }
+
+    /// As a disk does: the newest stays.
+    fn keep(&mut self, at: usize, envelope: Bytes, is_first: bool) {
+        let Ok((key, entry)) = envelope::decode_unkeyed(envelope.clone()) else { return };
+        let (key, version) = (KeyId(key), entry.version());
+        let disk = &mut self.nodes[at].disk;
+        match disk.get(&key) {
+            Some((stored, newer)) if *stored >= version => {
+                if is_first && *stored > version {
+                    let envelope = Some(newer.clone());
+                    let born = self.nodes[at].born;
+                    self.later(Duration::ZERO, What::Recalled { at, born, key, envelope });
+                }
+            }
+            _ => {
+                disk.insert(key, (version, envelope));
+            }
         }
     }
 

@@ -40,11 +40,8 @@ impl RemovalWatcher for Watcher {
 
 impl Watcher {
     fn of(backend: &dyn CacheBackend, key: &Key) -> Verdict<Arc<Self>> {
-        let watcher = Arc::new(Self {
-            key: *key.digest(),
-            told: Mutex::new(VecDeque::new()),
-            changed: Notify::new(),
-        });
+        let watcher =
+            Arc::new(Self { key: *key.digest(), told: Mutex::new(VecDeque::new()), changed: Notify::new() });
         let weak: Weak<dyn RemovalWatcher> =
             Arc::downgrade(&(Arc::clone(&watcher) as Arc<dyn RemovalWatcher>));
         match backend.fleet() {

@@ -21,6 +21,7 @@ mod machine;
 #[path = "../shared/part.rs"]
 mod part;
 mod peers;
+mod restart;
 mod s3;
 mod serve;
 mod stampede;
