@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peercache_api::{Clock, Error, ErrorKind, Operation, SystemClock};
+use peercache_api::{Clock, CorrectedClock, Error, ErrorKind, Operation, SystemClock};
 use tokio::sync::mpsc;
 
 use crate::address::{PeerAddress, PeerName};
@@ -55,7 +55,7 @@ pub struct PeersBuilder {
     store: Option<Arc<dyn AnchorStore>>,
     mdns: bool,
     limits: Limits,
-    clock: Arc<dyn Clock>,
+    clock: Arc<CorrectedClock>,
 }
 
 impl Peers {
@@ -81,7 +81,7 @@ impl PeersBuilder {
             store: None,
             mdns: false,
             limits: Limits::default(),
-            clock: Arc::new(SystemClock::new()),
+            clock: Arc::new(CorrectedClock::new(Arc::new(SystemClock::new()))),
         }
     }
 
@@ -175,6 +175,14 @@ impl PeersBuilder {
     /// The wall clock, by which entries grow old. Waiting is measured by the machine.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Arc::new(CorrectedClock::new(clock));
+        self
+    }
+
+    /// As [`PeersBuilder::clock`], with a clock that others go by as well: this node corrects it
+    /// where the anchors of the network have another time.
+    #[must_use]
+    pub fn corrected_clock(mut self, clock: Arc<CorrectedClock>) -> Self {
         self.clock = clock;
         self
     }

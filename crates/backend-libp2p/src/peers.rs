@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Entry, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer,
+    BackendInfo, CacheBackend, Capabilities, CorrectedClock, Entry, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer,
     LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, envelope,
 };
 use tokio::sync::oneshot;
@@ -116,6 +116,13 @@ impl Peers {
             .collect()
     }
 
+    /// The clock that this node goes by: the machine's, corrected where the anchors of the network
+    /// have another time. A cache above it, and its other tiers, should go by the same.
+    #[must_use]
+    pub fn clock(&self) -> Arc<CorrectedClock> {
+        Arc::clone(self.0.engine.clock())
+    }
+
     /// How the node is doing.
     #[must_use]
     pub fn report(&self) -> PeersReport {
@@ -139,6 +146,7 @@ impl Peers {
                 waiting_bytes: keeper.unkept(),
                 not_kept: keeper.not_kept(),
             }),
+            clock_correction_ms: node.correction,
             members: members(&node, &links),
             bootstrap: engine.targets(),
             counters: node.counters,
@@ -157,7 +165,7 @@ impl Peers {
     /// The entry in what a peer or this node holds under `key`.
     fn read(&self, key: &Key, bytes: bytes::Bytes) -> Result<Option<Entry>, Error> {
         let entry = envelope::decode(key, bytes).map_err(|error| error.with_backend(crate::BACKEND))?;
-        Ok((entry.freshness(self.0.engine.now().wall) != Freshness::Expired).then_some(entry))
+        Ok((entry.freshness(self.0.engine.wall()) != Freshness::Expired).then_some(entry))
     }
 
     fn refuse_if_closed(&self, operation: Operation) -> Result<(), Error> {

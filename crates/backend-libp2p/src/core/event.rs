@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use peercache_api::{Timestamp, Version};
 
-use crate::wire::{KeyId, Message, PeerKey};
+use crate::wire::{ClockReading, KeyId, Message, PeerKey};
 
 /// When something happens: time since some fixed moment, for waiting, and the wall clock, for
-/// lifetimes and versions.
+/// lifetimes and versions. Outside of the node that is the machine's clock, within it the corrected
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Now {
     pub(crate) mono: Duration,
@@ -39,6 +40,8 @@ pub(crate) struct Hello {
     pub(crate) addresses: Vec<String>,
     /// Removals since then are to be repeated to it; `None` for a node that holds nothing old.
     pub(crate) removals_since: Option<Timestamp>,
+    /// What its clock shows now.
+    pub(crate) clock: ClockReading,
 }
 
 /// What happened.

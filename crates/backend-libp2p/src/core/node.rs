@@ -56,6 +56,10 @@ pub(crate) struct Node {
     /// With whom the latest comparison found nothing missing, and how often the ring had changed by
     /// then.
     pub(super) settled_with: BTreeMap<PeerKey, u64>,
+    /// By how many milliseconds the machine's clock is corrected.
+    pub(super) correction: i64,
+    /// When a peer's clock was last logged.
+    pub(super) clocks_logged: Option<Duration>,
     pub(super) timers: Timers,
     pub(super) counters: Counters,
     pub(super) number: u64,
@@ -96,6 +100,8 @@ impl Node {
             lease_waits: BTreeMap::new(),
             repair: Repair::default(),
             settled_with: BTreeMap::new(),
+            correction: 0,
+            clocks_logged: None,
             timers: Timers::default(),
             counters: Counters::default(),
             number: 0,

@@ -22,6 +22,11 @@ impl Node {
     /// Takes back an entry that was kept outside. What is newer stays. With `makes_room` others go
     /// for it. Says whether there was room.
     pub(crate) fn restore(&mut self, now: Now, envelope: Bytes, makes_room: bool) -> bool {
+        let now = self.corrected(now);
+        self.take_back(now, envelope, makes_room)
+    }
+
+    fn take_back(&mut self, now: Now, envelope: Bytes, makes_room: bool) -> bool {
         let Some(entry) = Checked::read(envelope).filter(|entry| entry.is_current(now.wall)) else {
             return true;
         };
@@ -64,7 +69,7 @@ impl Node {
         actions: &mut Vec<Action>,
     ) {
         if let Some(envelope) = envelope {
-            self.restore(now, envelope, true);
+            self.take_back(now, envelope, true);
         }
         self.timers.clear(Timer::RecallEnds(key));
         for parked in self.recalls.remove(&key).unwrap_or_default() {

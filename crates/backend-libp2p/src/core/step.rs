@@ -13,6 +13,7 @@ impl Node {
     /// Takes note of `event` and adds what is to be done to `actions`. Never blocks; takes
     /// microseconds.
     pub(crate) fn step(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        let now = self.corrected(now);
         match event {
             Event::Connected { peer, hello, dialled } => self.connected(now, peer, hello, dialled, actions),
             Event::Disconnected { peer } => self.disconnected(now, peer, actions),
@@ -98,8 +99,11 @@ impl Node {
             }
             Message::Offer { req, listed } => self.offered(now, peer, (req, listed), actions),
             Message::Wanted { req, keys } => self.wanted(now, peer, req, keys, actions),
-            Message::Ping { nonce } => self.send(peer, Message::Pong { nonce }, actions),
-            Message::Pong { nonce } => self.pong(now, peer, nonce),
+            Message::Ping { nonce } => {
+                let clock = self.own_clock(now);
+                self.send(peer, Message::Pong { nonce, clock }, actions);
+            }
+            Message::Pong { nonce, clock } => self.pong(now, peer, nonce, clock),
             Message::Vouched => self.vouched(now, peer),
             Message::Leaving => self.leaves(now, peer, actions),
         }

@@ -7,8 +7,9 @@ use peercache_api::{Entry, Key, MAX_CLOCK_SKEW, NodeId, Timestamp, Version, enve
 
 use super::peers::{QUIET, SILENT};
 use super::*;
-use crate::wire::{AnchorInfo, KeyId, Message, PeerKey, PutReply};
+use crate::wire::{AnchorInfo, ClockReading, KeyId, Message, PeerKey, PutReply};
 
+mod clock;
 mod recall;
 
 const WALL: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -50,7 +51,17 @@ impl Alone {
     }
 
     fn connect(&mut self, peer: PeerKey, role: Role, writer: bool, dialled: bool) -> Vec<Action> {
-        let hello = Hello { role, writer, addresses: vec!["/ip4/x".into()], removals_since: None };
+        let clock = ClockReading { machine: now(self.mono).wall, correction: 0 };
+        self.connect_with(peer, (role, writer, dialled), clock)
+    }
+
+    fn connect_with(
+        &mut self,
+        peer: PeerKey,
+        (role, writer, dialled): (Role, bool, bool),
+        clock: ClockReading,
+    ) -> Vec<Action> {
+        let hello = Hello { role, writer, addresses: vec!["/ip4/x".into()], removals_since: None, clock };
         self.step(Event::Connected { peer, hello, dialled })
     }
 
@@ -280,7 +291,8 @@ fn a_quiet_peer_is_asked_for_a_sign_of_life_and_a_silent_one_given_up() {
     leaf.connect(A, Role::Anchor, true, true);
     let pings = leaf.passes(QUIET);
     assert!(matches!(pings[..], [Action::Send { peer: A, message: Message::Ping { .. } }]), "{pings:?}");
-    leaf.hears(A, Message::Pong { nonce: 0 });
+    let clock = ClockReading { machine: now(leaf.mono).wall, correction: 0 };
+    leaf.hears(A, Message::Pong { nonce: 0, clock });
     let end = leaf.passes(SILENT + QUIET);
     assert!(end.iter().any(|action| matches!(action, Action::Drop { peer: A, .. })), "{end:?}");
     assert_eq!(outcome(&leaf.get(&key("k"))), Some(Outcome::Failed(Failure::Unreachable)));

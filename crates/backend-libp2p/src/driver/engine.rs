@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use peercache_api::{Clock, RemovalWatcher, envelope};
+use peercache_api::{Clock as _, CorrectedClock, RemovalWatcher, Timestamp, envelope};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -68,7 +68,7 @@ pub(crate) struct Engine {
     pub(crate) arriving: Arc<Budget>,
     leaving: Arc<Budget>,
     crowded: Arc<AtomicBool>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<CorrectedClock>,
     /// Waiting is measured from here, by tokio's clock, as all waiting in the driver is.
     origin: Instant,
     state: Mutex<State>,
@@ -121,7 +121,7 @@ impl Engine {
         setup: Setup,
         capacity: usize,
         keeper: Option<Arc<Keeper>>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<CorrectedClock>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         let origin = Instant::now();
@@ -134,7 +134,7 @@ impl Engine {
             checks_writers: setup.key.can_write(),
             seed: setup.instance,
         };
-        let node = Node::new(settings, Now { mono: Duration::ZERO, wall: clock.now() });
+        let node = Node::new(settings, Now { mono: Duration::ZERO, wall: clock.uncorrected() });
         Self {
             me,
             tally: Tally::default(),
@@ -160,7 +160,16 @@ impl Engine {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { mono: self.origin.elapsed(), wall: self.clock.now() }
+        Now { mono: self.origin.elapsed(), wall: self.clock.uncorrected() }
+    }
+
+    /// The time that the network goes by.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) const fn clock(&self) -> &Arc<CorrectedClock> {
+        &self.clock
     }
 
     /// Begins an operation. Its outcome may be there at once.
@@ -221,6 +230,7 @@ impl Engine {
             state.armed = next;
         }
         self.crowded.store(state.ops.len() >= CROWD, Ordering::Relaxed);
+        self.clock.correct(state.node.correction());
         drop(state);
         if sooner {
             self.timer.notify_one();
@@ -301,12 +311,17 @@ impl Engine {
     /// What this node says of itself to a peer that is, or is not, on this machine.
     pub(crate) fn greeting(&self, nonce: [u8; 32], nearby: bool) -> Greeting {
         let addresses = self.addresses();
-        let since = self.lock().node.removals_since(self.now());
+        let now = self.now();
+        let (since, clock) = {
+            let state = self.lock();
+            (state.node.removals_since(now), state.node.clock_reading(now.wall))
+        };
         Greeting {
             role: self.setup.role,
             nonce,
             instance: self.setup.instance,
             removals_since: Some(since),
+            clock,
             keys: self.setup.key.ring().map(|key| key.id()).collect(),
             addresses: if nearby { addresses.local } else { addresses.public },
         }

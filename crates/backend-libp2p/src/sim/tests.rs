@@ -199,3 +199,47 @@ fn anchor_that_was_away_brings_nothing_back_of_what_it_kept() {
         }
     }
 }
+
+/// Minutes in milliseconds.
+const MINUTE: i64 = 60_000;
+
+#[test]
+fn clocks_ten_minutes_off_either_way_share_values() {
+    for ahead in [-10 * MINUTE, 10 * MINUTE] {
+        let mut world = World::new(8, calm());
+        let anchor = world.add(Role::Anchor, vec![]);
+        let (off, right) = (world.add(Role::Leaf, vec![]), world.add(Role::Leaf, vec![anchor]));
+        world.set_clock(off, ahead);
+        world.dial_from_now_on(off, vec![anchor]);
+        world.run(Duration::from_secs(3));
+        assert!((world.correction(off) + ahead).abs() < 1_000, "{}", world.correction(off));
+        assert_eq!((world.correction(anchor), world.correction(right)), (0, 0));
+        for (writer, reader, name) in [(off, right, "from it"), (right, off, "to it")] {
+            let key = Key::new(name).unwrap();
+            world.put_for(writer, &key, Some(b"value"), Duration::from_secs(300));
+            world.run(Duration::from_secs(1));
+            let outcome = found(&mut world, reader, &key);
+            assert!(matches!(outcome, Outcome::Found(_)), "{ahead} {name}: {outcome:?}");
+        }
+        // The clock is set right while the process runs.
+        world.set_clock(off, 0);
+        world.run(Duration::from_secs(40));
+        assert_eq!(world.correction(off), 0);
+    }
+}
+
+#[test]
+fn anchors_of_which_one_is_off_agree_on_one_time() {
+    for (ahead, shared) in [(10 * MINUTE, 0), (-10 * MINUTE, -10 * MINUTE)] {
+        let mut world = World::new(9, calm());
+        let (one, other) = (world.add(Role::Anchor, vec![1]), world.add(Role::Anchor, vec![]));
+        world.set_clock(other, ahead);
+        let leaf = world.add(Role::Leaf, vec![one, other]);
+        let far = world.add(Role::Leaf, vec![other]);
+        world.run(Duration::from_secs(60));
+        for (at, own) in [(one, 0), (other, ahead), (leaf, 0), (far, 0)] {
+            let goes_by = own + world.correction(at);
+            assert!((goes_by - shared).abs() < 2_000, "node {at} goes by {goes_by}, not {shared}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use peercache_api::{Entry, Key, NodeId, Timestamp, Version, envelope};
 use super::RETRANSMIT;
 use super::traffic::Traffic;
 use crate::core::{Action, Event, Hello, Node, Now, OpId, Outcome, Role, Settings};
-use crate::wire::{KeyId, Message, PeerKey};
+use crate::wire::{ClockReading, KeyId, Message, PeerKey};
 
 /// When every simulation begins.
 const EPOCH: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -82,7 +82,8 @@ struct Slot {
     wakes: Option<Duration>,
     /// Which incarnation this is: what was meant for an earlier one is dropped.
     born: u64,
-    ahead: Duration,
+    /// By how many milliseconds its clock is ahead.
+    ahead: i64,
     bootstrap: Vec<usize>,
     ops: u64,
     versions: u32,
@@ -145,7 +146,7 @@ impl World {
     /// A new node, which dials these anchors for as long as it lives.
     pub(super) fn add(&mut self, role: Role, bootstrap: Vec<usize>) -> usize {
         let at = self.nodes.len();
-        let ahead = self.rng.between(Duration::ZERO, self.weather.skew);
+        let ahead = self.rng.between(Duration::ZERO, self.weather.skew).as_millis() as i64;
         let slot = Slot {
             node: None,
             role,
@@ -184,7 +185,7 @@ impl World {
             checks_writers: true,
             seed,
         };
-        let now = Now { mono: self.now, wall: EPOCH.saturating_add(self.now + slot.ahead) };
+        let now = Now { mono: self.now, wall: EPOCH.saturating_add(self.now).shifted(slot.ahead) };
         let mut node = Node::new(settings, now);
         for (_, envelope) in slot.disk.values() {
             node.restore(now, envelope.clone(), false);
@@ -221,7 +222,28 @@ impl World {
     }
 
     pub(super) fn now_at(&self, at: usize) -> Now {
-        Now { mono: self.now, wall: EPOCH.saturating_add(self.now + self.nodes[at].ahead) }
+        let wall = EPOCH.saturating_add(self.now).shifted(self.nodes[at].ahead);
+        Now { mono: self.now, wall }
+    }
+
+    /// The time that this node goes by: its machine's, as it corrects it.
+    pub(super) fn time_at(&self, at: usize) -> Timestamp {
+        self.now_at(at).wall.shifted(self.correction(at))
+    }
+
+    pub(super) fn correction(&self, at: usize) -> i64 {
+        self.nodes[at].node.as_ref().map_or(0, Node::correction)
+    }
+
+    /// Sets the clock of a node's machine: so many milliseconds ahead of where all began.
+    pub(super) fn set_clock(&mut self, at: usize, ahead: i64) {
+        self.nodes[at].ahead = ahead;
+    }
+
+    /// Has a node dial these anchors, besides those that it found before.
+    #[cfg(test)]
+    pub(super) fn dial_from_now_on(&mut self, at: usize, bootstrap: Vec<usize>) {
+        self.nodes[at].bootstrap = bootstrap;
     }
 
     /// Puts these nodes on the other side. What was connected across is broken from now on.
@@ -245,7 +267,7 @@ impl World {
 
     /// A version as this node would make it now.
     pub(super) fn version(&mut self, at: usize) -> Version {
-        let wall = self.now_at(at).wall;
+        let wall = self.time_at(at);
         let slot = &mut self.nodes[at];
         slot.versions += 1;
         Version { wall, counter: slot.versions, node: NodeId::from_u64(at as u64) }
@@ -253,10 +275,21 @@ impl World {
 
     /// The user of a node stores `value` or, without one, removes what is there.
     pub(super) fn put(&mut self, at: usize, key: &Key, value: Option<&[u8]>) -> (OpId, Version) {
-        let (version, wall) = (self.version(at), self.now_at(at).wall);
+        self.put_for(at, key, value, Duration::from_secs(24 * 3600))
+    }
+
+    /// As [`World::put`], for so long.
+    pub(super) fn put_for(
+        &mut self,
+        at: usize,
+        key: &Key,
+        value: Option<&[u8]>,
+        lifetime: Duration,
+    ) -> (OpId, Version) {
+        let (version, wall) = (self.version(at), self.time_at(at));
         let entry = match value {
             Some(value) => Entry::builder(Bytes::copy_from_slice(value), version, wall)
-                .fresh_for(Duration::from_secs(24 * 3600))
+                .fresh_for(lifetime)
                 .build()
                 .unwrap_or_else(|_| Entry::tombstone(version, wall)),
             None => Entry::tombstone(version, wall),
@@ -406,6 +439,7 @@ impl World {
             writer: true,
             addresses: vec![format!("/memory/{at}")],
             removals_since: self.nodes[at].node.as_ref().map(|node| node.removals_since(now)),
+            clock: ClockReading { machine: now.wall, correction: self.correction(at) },
         }
     }
 

@@ -9,10 +9,14 @@ use crate::support::{Server, get, stderr};
 const ENTRIES: usize = 1_000;
 
 fn put(server: &Server, name: &str, body: &str) {
+    request(server, "PUT", name, body);
+}
+
+fn request(server: &Server, method: &str, name: &str, body: &str) {
     let authority = server.url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(authority).unwrap();
     let request = format!(
-        "PUT /-/cache/{name} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{method} /-/cache/{name} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).unwrap();
@@ -43,14 +47,15 @@ fn found_after(end: impl FnOnce(Server)) -> usize {
     until("the anchor holds what was put", || {
         peers_of(&host)["entries"].as_u64().unwrap() >= ENTRIES as u64 + 2
     });
-    let removal = writers.run(&["invalidate", "removed"], b"");
-    assert!(removal.status.success(), "{}", stderr(&removal));
+    request(&writer, "DELETE", "removed", "");
+    until("the anchor knows of the removal", || value_of(&host, "removed").is_none());
     until("nothing waits to be stored", || peers_of(&host)["kept"]["waiting_bytes"] == 0);
     drop(writer);
     end(host);
 
     let host = anchor.serve(NOWHERE);
-    let reader = Machine::leaf(&anchor).serve(NOWHERE);
+    let readers = Machine::leaf(&anchor);
+    let reader = readers.serve(NOWHERE);
     let found = (0..ENTRIES).filter(|number| {
         value_of(&reader, &format!("k{number}"))
             .is_some_and(|body| body == format!("value {number}").as_bytes())
