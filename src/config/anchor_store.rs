@@ -37,7 +37,7 @@ impl Config {
             );
             return None;
         };
-        let disk = Disk::builder(&dir).capacity(self.values.peer_bytes.value);
+        let disk = Disk::builder(&dir).capacity(self.values.peer_bytes.value).clock(self.clock.shared());
         match opened(|| disk.open()).await {
             Ok(disk) => Some(Arc::new(AnchorDisk { disk })),
             Err(error) => {

@@ -9,6 +9,7 @@ mod anchor_store;
 mod backend_name;
 mod backends;
 mod builder;
+mod clock;
 mod configuration;
 mod env;
 mod error;

@@ -45,7 +45,13 @@ pub fn node(data: &[u8]) {
     let mut node = Node::new(settings, now);
     let mut actions = Vec::new();
     for (number, role) in [(1, Role::Anchor), (2, Role::Leaf), (3, Role::Anchor)] {
-        let hello = Hello { role, writer: number != 2, addresses: Vec::new(), removals_since: None, clock: ClockReading { machine: Timestamp::EPOCH, correction: 0 } };
+        let hello = Hello {
+            role,
+            writer: number != 2,
+            addresses: Vec::new(),
+            removals_since: None,
+            clock: ClockReading { machine: Timestamp::EPOCH, correction: 0 },
+        };
         let peer = PeerKey([number; 32]);
         node.step(now, Event::Connected { peer, hello, dialled: number == 1 }, &mut actions);
     }

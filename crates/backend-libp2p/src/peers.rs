@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, CorrectedClock, Entry, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer,
-    LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, envelope,
+    BackendInfo, CacheBackend, Capabilities, CorrectedClock, Entry, Error, ErrorKind, Fleet, Freshness, Key,
+    LeaseAnswer, LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, envelope,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

@@ -107,7 +107,8 @@ impl Node {
                 Role::Leaf => clock.ahead.saturating_add(clock.correction),
             })
         });
-        let mut ahead: Vec<_> = of_anchors.filter(|ahead| ahead.unsigned_abs() <= MOST_MILLIS.unsigned_abs()).collect();
+        let mut ahead: Vec<_> =
+            of_anchors.filter(|ahead| ahead.unsigned_abs() <= MOST_MILLIS.unsigned_abs()).collect();
         if ahead.is_empty() {
             return;
         }

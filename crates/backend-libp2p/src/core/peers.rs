@@ -14,7 +14,9 @@ use super::event::{Action, Hello, Now, Role};
 use super::node::Node;
 use super::state::{Link, Peer, SMALL_RING};
 use super::timers::Timer;
-use crate::wire::{AnchorInfo, ClockReading, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, Message, PeerKey};
+use crate::wire::{
+    AnchorInfo, ClockReading, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, Message, PeerKey,
+};
 
 /// How long an anchor that was lost stays in the ring: reads pass it over, keys stay where they
 /// are.

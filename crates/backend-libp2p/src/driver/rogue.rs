@@ -65,8 +65,7 @@ impl Rogue {
             receive_bytes: 1 << 20,
         };
         let clock = Arc::new(peercache_api::CorrectedClock::new(Arc::new(SystemClock::new())));
-        let engine =
-            Arc::new(Engine::new(me, setup, 1 << 20, None, clock, mpsc::channel(1).0));
+        let engine = Arc::new(Engine::new(me, setup, 1 << 20, None, clock, mpsc::channel(1).0));
         let plan = Plan {
             keypair: identity.keypair().clone(),
             listen: Vec::new(),

@@ -8,9 +8,8 @@ use super::encode::{
     PUT_DONE, RELEASE, REMOVAL, SUMMARY, VERSIONS, VIEW, VOUCHED, WANTED,
 };
 use super::message::{
-    ClockReading,
-    AnchorInfo, BUCKETS, KeyId, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, MAX_LISTED, Message, PeerKey,
-    PutReply,
+    AnchorInfo, BUCKETS, ClockReading, KeyId, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, MAX_LISTED,
+    Message, PeerKey, PutReply,
 };
 
 /// Why bytes are no message.

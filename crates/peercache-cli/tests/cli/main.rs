@@ -3,6 +3,7 @@
 
 mod action;
 mod build_cache;
+mod clocks;
 mod completions;
 mod concurrency;
 mod config;

@@ -92,7 +92,10 @@ fn a_peer_that_is_never_quiet_is_asked_for_its_time() {
             Action::Send { message: Message::Ping { nonce }, .. } => Some(*nonce),
             _ => None,
         });
-        leaf.hears(A, ping.map_or(Message::Miss { req: 1, sure: true }, |nonce| Message::Pong { nonce, clock }));
+        leaf.hears(
+            A,
+            ping.map_or(Message::Miss { req: 1, sure: true }, |nonce| Message::Pong { nonce, clock }),
+        );
     }
     assert!((2..=4).contains(&pings), "{pings} in 90 s");
 }
