@@ -6,7 +6,8 @@
 //! connected with, its own included; a leaf takes the time of its anchors, as they have corrected
 //! it. A node says what its machine's clock shows and by how much it corrects that, when a
 //! connection is made and with each answer to a ping: so nobody follows a correction that was made
-//! because of itself.
+//! because of itself. A machine's clock that is set while the process runs is noticed by the time
+//! that has really passed.
 
 use std::time::Duration;
 
@@ -85,6 +86,22 @@ impl Node {
         }
         self.correct_clock();
         self.corrected(Now { wall: machine, ..now })
+    }
+
+    /// Compares what the machine's clock shows with the time that has really passed. One that was
+    /// set is further from the others' by that much.
+    pub(super) fn notice_jump(&mut self, machine: Now) {
+        let passed = machine.mono.saturating_sub(self.machine.mono);
+        let jump = machine.wall.millis_ahead_of(self.machine.wall.saturating_add(passed));
+        self.machine = machine;
+        if jump.unsigned_abs() < NAMED_MILLIS.unsigned_abs() {
+            return;
+        }
+        tracing::warn!(ahead_s = jump / 1000, "this machine's clock was set");
+        for clock in self.peers.known.values_mut().filter_map(|peer| peer.clock.as_mut()) {
+            clock.ahead = clock.ahead.saturating_sub(jump);
+        }
+        self.correct_clock();
     }
 
     fn may_log_clocks(&mut self, now: Now) -> bool {

@@ -58,6 +58,8 @@ pub(crate) struct Node {
     pub(super) settled_with: BTreeMap<PeerKey, u64>,
     /// By how many milliseconds the machine's clock is corrected.
     pub(super) correction: i64,
+    /// What the machine's clocks showed last.
+    pub(super) machine: Now,
     /// When a peer's clock was last logged.
     pub(super) clocks_logged: Option<Duration>,
     pub(super) timers: Timers,
@@ -101,6 +103,7 @@ impl Node {
             repair: Repair::default(),
             settled_with: BTreeMap::new(),
             correction: 0,
+            machine: now,
             clocks_logged: None,
             timers: Timers::default(),
             counters: Counters::default(),

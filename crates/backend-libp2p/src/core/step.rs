@@ -13,6 +13,7 @@ impl Node {
     /// Takes note of `event` and adds what is to be done to `actions`. Never blocks; takes
     /// microseconds.
     pub(crate) fn step(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        self.notice_jump(now);
         let now = self.corrected(now);
         match event {
             Event::Connected { peer, hello, dialled } => self.connected(now, peer, hello, dialled, actions),

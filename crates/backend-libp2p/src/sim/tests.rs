@@ -56,6 +56,16 @@ fn a_healed_partition_agrees_on_the_newest_and_brings_nothing_back() {
     }
 }
 
+#[test]
+fn clocks_that_are_set_lose_nothing_and_bring_nothing_back() {
+    for (nodes, seed) in [(10, 0), (60, 1), (60, 2), (60, 3), (60, 4), (60, 5), (100, 6), (100, 7)] {
+        let fleet = Fleet::of(nodes, seed);
+        let it = clocks(fleet);
+        let bad = it.lost + it.stale + it.resurrected + it.failed + it.apart;
+        holds("clocks", fleet, &it, bad == 0 && it.hits > 100);
+    }
+}
+
 fn calm() -> Weather {
     let millisecond = Duration::from_millis(1);
     Weather { least: millisecond, most: 2 * millisecond, loss: 0, skew: Duration::ZERO }

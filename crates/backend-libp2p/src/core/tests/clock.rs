@@ -112,3 +112,28 @@ fn whatever_a_clock_says_nothing_overflows() {
         }
     }
 }
+
+#[test]
+fn a_clock_that_is_set_while_the_process_runs_changes_the_time_of_nobody() {
+    for millis in [-40 * MINUTE, 40 * MINUTE] {
+        for role in [Role::Leaf, Role::Anchor] {
+            let mut node = Alone::new(role);
+            node.connect(A, Role::Anchor, true, true);
+            node.connect(B, Role::Anchor, true, true);
+            node.mono += SECOND;
+            let set = Now { wall: now(node.mono).wall.shifted(millis), ..now(node.mono) };
+            node.node.step(set, Event::Tick, &mut Vec::new());
+            assert_eq!(node.node.correction(), -millis, "{role:?} still goes by the same time");
+            let report = node.node.report(set);
+            assert!(report.members.iter().all(|member| member.clock_ahead == Some(-millis)));
+            // And is set right again.
+            node.node.step(now(node.mono), Event::Tick, &mut Vec::new());
+            assert_eq!(node.node.correction(), 0);
+        }
+    }
+    // Alone there is nobody to go by.
+    let mut alone = Alone::new(Role::Anchor);
+    let set = Now { wall: now(SECOND).wall.shifted(40 * MINUTE), ..now(SECOND) };
+    alone.node.step(set, Event::Tick, &mut Vec::new());
+    assert_eq!(alone.node.correction(), 0);
+}
