@@ -27,7 +27,7 @@ struct Row {
     shown: [&'static str; 4],
 }
 
-const ROWS: [Row; 50] = [
+const ROWS: [Row; 51] = [
     Row {
         name: "backend",
         code: |builder| builder.backend([BackendName::Disk, BackendName::Memory]),
