@@ -208,6 +208,12 @@ impl Cache {
         self.inner.entries.lookup_with(key, LookupOptions::new()).await
     }
 
+    /// As [`Cache::lookup`], for a program that only looks: a hit is promoted to no faster tier.
+    pub async fn peek_entry(&self, key: &Key) -> Lookup {
+        // No tier has room for a value of this size.
+        self.inner.entries.lookup_with(key, LookupOptions::new().part_of(u64::MAX)).await
+    }
+
     /// Says tier by tier what a read of `key` would do now and why. Reads every tier, counts and
     /// changes nothing.
     pub async fn explain(&self, key: &Key) -> Explanation {

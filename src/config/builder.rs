@@ -17,7 +17,7 @@ use super::error::ConfigError;
 use super::file::{Choice, File};
 use super::kinds::{
     Addresses, Backends, Bytes, FileOf, Ip, NodeSync, Path, PeerIds, Port, Role, Seconds, Secret, Secrets,
-    Sockets, Switch, Text, Url, Wait, Waits,
+    Sockets, Switch, Text, Url, Wait, Waits, Whole,
 };
 use super::name::Name;
 use super::role::NodeRole;
@@ -227,6 +227,7 @@ macro_rules! methods {
     (@code Switch) => { bool };
     (@code NodeSync) => { bool };
     (@code Port) => { u16 };
+    (@code Whole) => { u32 };
     (@code Ip) => { IpAddr };
     (@code Sockets) => { impl IntoIterator<Item = SocketAddr> };
     (@code Addresses) => { impl IntoIterator<Item = impl Into<String>> };

@@ -4,7 +4,7 @@ use peercache_api::MAX_LIFETIME;
 
 use super::kinds::{
     Addresses, AnyKind, Backends, Bytes, FileOf, Ip, NodeSync, Path, PeerIds, Port, Role, Seconds, Secret,
-    Secrets, Sockets, Switch, Text, Url, Wait, Waits,
+    Secrets, Sockets, Switch, Text, Url, Wait, Waits, Whole,
 };
 use super::name::{Group, Name};
 use super::settings::{MAX_OLD_SECRETS, MIB, settings};

@@ -31,6 +31,10 @@ pub struct GitHubSettings {
     pub max_stale: Duration,
     /// The file with freshness by route.
     pub policy: Option<PathBuf>,
+    /// How many hundredths of each rate limit are kept for urgent requests.
+    pub reserve_percent: u8,
+    /// The least time between two requests of one token; zero for none.
+    pub pace: Duration,
 }
 
 impl Config {
@@ -54,6 +58,8 @@ impl Config {
             share_public: values.github_share_public.value,
             max_stale: values.github_max_stale.value,
             policy: values.github_policy.value.clone(),
+            reserve_percent: u8::try_from(values.github_reserve.value).unwrap_or(u8::MAX),
+            pace: Duration::from_millis(values.github_pace.value.into()),
         }
     }
 }

@@ -476,6 +476,23 @@ macro_rules! settings {
         unset: "the built-in table",
     }
 
+    /// How many hundredths of each rate limit are kept for requests that say `Priority: u=0`.
+    GithubReserve github_reserve: Whole = "0" {
+        kind: Whole { what: "a part in percent", unit: "percent", most: 90 },
+        variables: ["CACHE_GITHUB_RESERVE"],
+        group: Server,
+        unset: "",
+    }
+
+    /// The least time between two requests to GitHub of one token, those with `Priority: u=0` left
+    /// out.
+    GithubPace github_pace: Whole = "0" {
+        kind: Whole { what: "a time in milliseconds", unit: "milliseconds", most: 10_000 },
+        variables: ["CACHE_GITHUB_PACE"],
+        group: Server,
+        unset: "",
+    }
+
     } };
 }
 pub(super) use settings;

@@ -3,7 +3,7 @@
 use super::error::ConfigError;
 use super::kinds::{
     Addresses, Backends, Bytes, FileOf, Ip, Kind, NodeSync, Path, PeerIds, Port, Role, Seconds, Secret,
-    Secrets, Sockets, Switch, Text, Url, Wait, Waits,
+    Secrets, Sockets, Switch, Text, Url, Wait, Waits, Whole,
 };
 use super::name::Name;
 use super::row::KINDS;

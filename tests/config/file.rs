@@ -111,6 +111,8 @@ fn every_setting_can_stand_there() {
     github_share_public = not set (default)
     github_max_stale = 3600 (default)
     github_policy = not set (default)
+    github_reserve = 0 (default)
+    github_pace = 0 (default)
     ");
     assert_eq!(of_text("backend = 'disk , memory'").unwrap().backends(), config.backends());
     assert_eq!(of_text("").unwrap().backends(), read(&[]).unwrap().backends());

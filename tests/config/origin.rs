@@ -27,7 +27,7 @@ struct Row {
     shown: [&'static str; 4],
 }
 
-const ROWS: [Row; 51] = [
+const ROWS: [Row; 53] = [
     Row {
         name: "backend",
         code: |builder| builder.backend([BackendName::Disk, BackendName::Memory]),
@@ -455,6 +455,22 @@ const ROWS: [Row; 51] = [
         environment: "/env",
         file: "'/file'",
         shown: ["/code", "/env", "/file", "not set"],
+    },
+    Row {
+        name: "github_reserve",
+        code: |builder| builder.github_reserve(5),
+        variables: &["CACHE_GITHUB_RESERVE"],
+        environment: "10",
+        file: "90",
+        shown: ["5", "10", "90", "0"],
+    },
+    Row {
+        name: "github_pace",
+        code: |builder| builder.github_pace(67),
+        variables: &["CACHE_GITHUB_PACE"],
+        environment: "100",
+        file: "10000",
+        shown: ["67", "100", "10000", "0"],
     },
 ];
 

@@ -6,6 +6,7 @@ mod layers;
 mod lines;
 mod links;
 mod rust_version;
+mod summary;
 mod supply;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 pub(crate) use features::{Package, packages};
+pub(crate) use links::{link_in_page, within_checkout};
 
 use crate::failure::Failure;
 use crate::run::Run;
@@ -28,7 +30,7 @@ pub(crate) enum Step {
     Layers,
     /// Lines of documents and comments end at 100 columns
     Lines,
-    /// Links of documents lead to files and headings that exist
+    /// Links of documents lead to files and headings that exist, and the book has every page
     Links,
     /// What each feature pulls in, and that `full` means every backend
     Features,
@@ -54,7 +56,7 @@ pub(crate) fn check(tools: &Tools, steps: &[Step]) -> Result<ExitCode, Failure> 
             Step::Fmt => fmt()?,
             Step::Layers => layers::check()?,
             Step::Lines => lines::check()?,
-            Step::Links => links::check()?,
+            Step::Links => links::check().and_then(|()| summary::check())?,
             Step::Features => features::check()?,
             Step::Api => api::check()?,
             Step::Deny => supply::check(tools)?,

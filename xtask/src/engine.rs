@@ -1,15 +1,14 @@
-//! The Docker engine of container tests, and the statically linked binary that they put into
-//! images.
+//! The Docker engine of container tests.
 //!
 //! The engine is unpacked, not installed. Tests run it in network, process and mount namespaces of
 //! its own, so it leaves no trace on the machine; making those needs root.
 
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::failure::Failure;
 use crate::fetch::Debian;
-use crate::run::{Run, checkout};
+use crate::run::Run;
 
 /// Names the folder: the version of the engine itself.
 pub(crate) const VERSION: &str = "20.10.24+dfsg1-1+deb12u1+b6";
@@ -98,43 +97,6 @@ pub(crate) fn require_root() -> Result<(), Failure> {
         "0" => Ok(()),
         _ => Err(Failure::new("namespaces, which it is run in, need root", next)),
     }
-}
-
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// Builds `peercache` without shared libraries, for images made FROM scratch; cargo knows when
-/// there is nothing to do.
-///
-/// Its objects are below the target folder under the name of the target, so the normal build stays,
-/// and what runs on the build's side (macros, build scripts) is compiled once for both.
-pub(crate) fn static_binary(offline: bool) -> Result<PathBuf, Failure> {
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")) {
-        return Err(Failure::new(
-            format!("static binaries are made for {TARGET}, and this is another machine"),
-            "name one of your own with PEERCACHE_TEST_STATIC_BINARY=/path/to/peercache",
-        ));
-    }
-    // Without the symbols of a debugger, the image is a quarter of the size.
-    let run = Run::cargo("look above for what the compiler said")
-        .args(["build", "--locked", "--package", "peercache-cli", "--bin", "peercache", "--target", TARGET])
-        // As shipped: without the demo and its origin.
-        .args(["--no-default-features"])
-        .env(
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-            "-C target-feature=+crt-static -C strip=debuginfo",
-        )
-        .env("CARGO_PROFILE_DEV_DEBUG", "none");
-    if offline { run.args(["--offline"]) } else { run }.succeed()?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
-    let target = checkout().join(target.map_or_else(|| "target".into(), PathBuf::from));
-    let file = target.join(TARGET).join("debug").join("peercache");
-    if file.is_file() {
-        return Ok(file);
-    }
-    Err(Failure::new(
-        format!("the binary was built, and {} does not exist", file.display()),
-        "unset build.target-dir in cargo's configuration, or set CARGO_TARGET_DIR to the same folder",
-    ))
 }
 
 #[cfg(test)]

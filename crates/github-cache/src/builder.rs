@@ -9,6 +9,7 @@ use peercache::Cache;
 
 use crate::body_rewrite::RewriteBodies;
 use crate::build_cache::BuildCache;
+use crate::client_label::ClientLabel;
 use crate::error::BuildError;
 use crate::hosts::{Hosts, PUBLIC_API};
 use crate::invalidation::Webhook;
@@ -39,6 +40,9 @@ pub struct GitHubCacheBuilder {
     max_stale: Duration,
     policy: Option<PathBuf>,
     webhook_secret: Option<String>,
+    client: Option<String>,
+    reserve: u8,
+    pace: Duration,
 }
 
 impl fmt::Debug for GitHubCacheBuilder {
@@ -71,6 +75,9 @@ impl GitHubCacheBuilder {
             max_stale: MAX_STALE,
             policy: None,
             webhook_secret: None,
+            client: None,
+            reserve: 0,
+            pace: Duration::ZERO,
         }
     }
 
@@ -175,6 +182,28 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// How many hundredths of each rate limit are kept for requests that say `Priority: u=0`; 100 at
+    /// most. Default: 0.
+    pub fn reserve_percent(mut self, percent: u8) -> Self {
+        self.reserve = percent.min(100);
+        self
+    }
+
+    /// The least time between two requests upstream of one token, urgent ones left out. Default:
+    /// zero, none.
+    pub fn pace(mut self, least: Duration) -> Self {
+        self.pace = least;
+        self
+    }
+
+    /// The label to which calls are booked that give none by `X-Peercache-Client`; without it, the
+    /// short id of their token. What a label cannot have becomes `_`, and what is longer than 100
+    /// bytes is cut.
+    pub fn default_client(mut self, label: impl Into<String>) -> Self {
+        self.client = Some(label.into());
+        self
+    }
+
     /// The proxy.
     ///
     /// # Errors
@@ -191,6 +220,9 @@ impl GitHubCacheBuilder {
             max_stale: self.max_stale,
             share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),
             webhook: Webhook::new(self.webhook_secret.as_deref()),
+            reserve: self.reserve,
+            pace: self.pace,
+            default_client: self.client.as_deref().and_then(ClientLabel::clean),
         };
         let stats = Arc::new(Stats::default());
         let upstream = Upstream::new(self.limits, self.system_proxy, Arc::clone(&stats))?;

@@ -34,6 +34,11 @@ pub(crate) enum Seat {
 }
 
 impl Flights {
+    /// Whether a flight for `key` is under way.
+    pub(crate) fn is_under_way(&self, key: &Key) -> bool {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     /// Joins the flight for `key`, or begins it.
     pub(crate) fn join(&self, key: &Key) -> Seat {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,14 +4,18 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
 use crate::body::ResponseBody;
+use crate::budget::{Spent, SpentReason};
 use crate::cache_status::{CacheStatus, Forward};
 
 /// Where a reader of an error learns more about the API's own limits and errors.
 const DOCUMENTATION: &str = "https://docs.github.com/rest";
+
+/// Where GitHub explains its rate limits.
+const RATE_LIMITS: &str = "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api";
 
 /// An answer that the proxy gives itself. Texts name no internals: no address, no key, no header
 /// value.
@@ -23,11 +27,12 @@ pub(crate) struct Problem {
     forward: Option<Forward>,
     retry_after: Option<u64>,
     allow: Option<&'static str>,
+    spent: Option<Spent>,
 }
 
 impl Problem {
     const fn new(status: StatusCode, message: &'static str, detail: &'static str) -> Self {
-        Self { status, message, detail, forward: None, retry_after: None, allow: None }
+        Self { status, message, detail, forward: None, retry_after: None, allow: None, spent: None }
     }
 
     /// 400: the request cannot be understood or must not be passed on.
@@ -40,7 +45,7 @@ impl Problem {
         Self::new(
             StatusCode::NOT_FOUND,
             "peercache: no such endpoint; there are /-/ (the status page), /-/stats, /-/metrics, \
-             /-/health/live, /-/health/ready and /-/cache/KEY",
+             /-/health/live, /-/health/ready, /-/explain?url=URL and /-/cache/KEY",
             "local",
         )
     }
@@ -100,6 +105,15 @@ impl Problem {
             "peercache: clients of other machines are answered here only when the server is started with \
              --client-token",
             "client-token",
+        )
+    }
+
+    /// 403: what is explained is for users of this machine.
+    pub(crate) const fn explained_elsewhere() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "peercache: /-/explain answers clients of this machine only, over loopback or the socket",
+            "beyond-loopback",
         )
     }
 
@@ -197,6 +211,30 @@ impl Problem {
         problem
     }
 
+    /// 403: nothing of a rate limit is left for this request. As GitHub would say it, so that
+    /// clients wait.
+    pub(crate) const fn spent(why: Forward, spent: Spent) -> Self {
+        let message = match spent.reason {
+            SpentReason::Quota => {
+                "API rate limit exceeded. Said by peercache, which sent nothing: GitHub has told it that \
+                 nothing is left until x-ratelimit-reset"
+            }
+            SpentReason::Reserve => {
+                "API rate limit exceeded. Said by peercache, which sent nothing: what is left is kept for \
+                 requests with `Priority: u=0` (CACHE_GITHUB_RESERVE)"
+            }
+            SpentReason::Pause => {
+                "You have exceeded a secondary rate limit. Said by peercache, which sent nothing: GitHub \
+                 asked for a pause; try again after the seconds in Retry-After"
+            }
+        };
+        let mut problem = Self::new(StatusCode::FORBIDDEN, message, spent.reason.detail());
+        problem.forward = Some(why);
+        problem.retry_after = Some(spent.retry_after);
+        problem.spent = Some(spent);
+        problem
+    }
+
     /// 500: a task ended without an answer.
     pub(crate) const fn internal() -> Self {
         Self::new(
@@ -208,7 +246,8 @@ impl Problem {
 
     /// As a response.
     pub(crate) fn into_response(self) -> Response<ResponseBody> {
-        let json = serde_json::json!({ "message": self.message, "documentation_url": DOCUMENTATION });
+        let documentation = if self.spent.is_some() { RATE_LIMITS } else { DOCUMENTATION };
+        let json = serde_json::json!({ "message": self.message, "documentation_url": documentation });
         let body = Bytes::from(json.to_string());
         let mut response = Response::new(ResponseBody::empty());
         *response.status_mut() = self.status;
@@ -220,6 +259,16 @@ impl Problem {
         }
         if let Some(methods) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        if let Some(Spent { quota: Some(quota), resource, .. }) = self.spent {
+            let numbers =
+                [("limit", quota.limit), ("used", quota.used), ("remaining", 0), ("reset", quota.reset)];
+            for (name, number) in numbers {
+                if let Ok(name) = HeaderName::try_from(format!("x-ratelimit-{name}")) {
+                    headers.insert(name, HeaderValue::from(number));
+                }
+            }
+            headers.insert("x-ratelimit-resource", HeaderValue::from_static(resource.as_str()));
         }
         let status = match self.forward {
             Some(why) => CacheStatus::forwarded(why).detail(Some(self.detail)),

@@ -16,13 +16,17 @@ use tokio::time::timeout;
 
 use crate::accept::DEFAULT;
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
+use crate::budget::{Reservation, Spender, SpentReason};
 use crate::cache_control::list_items;
 use crate::candidates::Candidate;
+use crate::charge::Charge;
 use crate::coalesce::{Landing, Leader};
 use crate::conditional::weakly_equal;
 use crate::gunzip::{Gunzip, STEP_BYTES};
 use crate::key::NormalUrl;
+use crate::ledger::{Call, RouteClass};
 use crate::policy::{Keep, content_length, judge, judge_length};
+use crate::quota::Resource;
 use crate::refusal::{MAX_MESSAGE_BYTES, Refusal, classify, needs_message};
 use crate::representation::MAX_REPRESENTATION_BYTES;
 use crate::request_headers::{of_client, to_send};
@@ -44,6 +48,8 @@ pub(crate) struct Fetch {
     pub(crate) place: Place,
     /// Whose share of the places it takes.
     pub(crate) client: ClientAddress,
+    /// To whom it is booked.
+    pub(crate) call: Call,
     pub(crate) url: Uri,
     /// The client's headers, as `request_headers::of_client` gives them.
     pub(crate) request: HeaderMap,
@@ -65,6 +71,12 @@ pub(crate) struct Fetch {
     pub(crate) variant_leader: Option<Leader>,
     /// Set when other machines may wait for this one. Given back when it is dropped.
     pub(crate) lease: Option<Lease>,
+    /// What the latest answer cost.
+    pub(crate) charge: Option<Charge>,
+    /// Whose limit it takes of.
+    pub(crate) spender: Spender,
+    /// What it holds of that until the answer is understood.
+    pub(crate) reservation: Option<Reservation>,
 }
 
 /// The request whose answer says whether a repository is public.
@@ -73,6 +85,7 @@ pub(crate) struct RepositoryRequest {
     pub(crate) url: Uri,
     pub(crate) path: NormalUrl,
     pub(crate) rule: Rule,
+    pub(crate) class: RouteClass,
 }
 
 /// What came of it.
@@ -122,6 +135,7 @@ impl Fetch {
                     UpstreamError::Busy => "upstream-queue-full",
                     UpstreamError::Timeout => "upstream-timeout",
                     UpstreamError::NoConnection | UpstreamError::Unreachable => "upstream-unreachable",
+                    UpstreamError::Spent(spent) => spent.reason.detail(),
                 };
                 let result = match self.stale().await {
                     Some(found) => Ok(Fetched::Stale { found, status: None, detail }),
@@ -178,7 +192,7 @@ impl Fetch {
         let is_awaited = self.variant_leader.as_ref().is_some_and(Leader::is_awaited);
         if store.public.is_proof_due(&place.token, &place.scope, is_awaited, now) {
             let authorization = self.request.get(AUTHORIZATION);
-            Box::pin(prove(&self.shared, repository, place, authorization, self.client)).await;
+            Box::pin(prove(&self.shared, repository, place, authorization, self.client, &self.call)).await;
             store.publish(place, validated, sent.version).await;
         }
     }
@@ -275,6 +289,9 @@ impl Fetch {
                 return Ok((Asked::Answered(answer), sent));
             }
             // It is coded because this proxy asked for that, and nobody may undo it for the client.
+            if needs_message(answer.status()) {
+                self.settle(answer.status(), answer.headers(), None);
+            }
             drop(answer);
             let mut headers = headers;
             headers.remove(ACCEPT_ENCODING);
@@ -323,11 +340,13 @@ impl Fetch {
 
     async fn send(&mut self, headers: HeaderMap) -> Result<(Answer, Sent), UpstreamError> {
         let shared = Arc::clone(&self.shared);
+        self.reservation = Some(shared.begin_spending(&self.spender).await?);
         let permit = shared.upstream.place(Lane::Api, self.client, false).await?;
         let sent = shared.store.sending();
         let outgoing = Outgoing {
             lane: Lane::Api,
             client: self.client,
+            call: Some(self.call.clone()),
             method: Method::GET,
             url: self.url.clone(),
             headers,
@@ -340,7 +359,21 @@ impl Fetch {
         };
         let (answer, ()) = tokio::join!(shared.upstream.send(outgoing, permit), begin);
         self.marked = true;
-        Ok((answer?, sent))
+        let answer = answer?;
+        // What a refusal cost depends on its message, which is read by whoever takes the answer.
+        if !needs_message(answer.status()) {
+            self.settle(answer.status(), answer.headers(), None);
+        }
+        Ok((answer, sent))
+    }
+
+    /// Books what an answer cost, and gives back what was reserved for it.
+    fn settle(&mut self, status: StatusCode, headers: &HeaderMap, refusal: Option<Refusal>) {
+        let charge = self.call.answered(status, headers, refusal);
+        self.charge = Some(charge);
+        if let Some(reservation) = self.reservation.take() {
+            self.shared.settle_spending(&self.spender, reservation, headers, charge, refusal);
+        }
     }
 
     /// Passes an answer on, and stores it if it may be.
@@ -358,13 +391,24 @@ impl Fetch {
         let mut source = Source::new(answer, coding);
         let begun = if needs_message(status) { source.begin(MAX_MESSAGE_BYTES).await } else { Vec::new() };
         let refusal = classify(status, &headers, &begun.concat());
+        if needs_message(status) {
+            self.settle(status, &headers, refusal);
+        }
         self.note(refusal, &sent, keep.is_ok()).await;
-        if matches!(refusal, Some(Refusal::Trouble | Refusal::PrimaryLimit))
+        let detail = match refusal {
+            Some(Refusal::Trouble) => Some("upstream-error"),
+            Some(Refusal::PrimaryLimit) => Some(SpentReason::Quota.detail()),
+            Some(Refusal::SecondaryLimit) => Some(SpentReason::Pause.detail()),
+            _ => None,
+        };
+        if let Some(detail) = detail
             && let Some(found) = self.stale().await
         {
-            let detail = if refusal == Some(Refusal::Trouble) { "upstream-error" } else { "rate-limited" };
             let _client_gone = reply.send(Ok(Fetched::Stale { found, status: Some(status), detail }));
             return;
+        }
+        if self.charge == Some(Charge::Uncounted) {
+            self.call.unserved();
         }
         let keep = match keep {
             Ok(keep) => Some(keep),
@@ -522,6 +566,7 @@ pub(crate) async fn prove(
     place: &Place,
     authorization: Option<&HeaderValue>,
     client: ClientAddress,
+    call: &Call,
 ) {
     let mut headers = HeaderMap::new();
     headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
@@ -532,10 +577,20 @@ pub(crate) async fn prove(
     let read = store.read(&place, &headers).await;
     let candidates = store.candidates(&place, &headers).await;
     shared.stats.proofs.add(1);
+    // Nobody waits for a proof so much that the reserve is there for it.
+    let spender = Spender {
+        token: place.token.clone(),
+        authority: place.authority().into(),
+        resource: Resource::Core,
+        urgent: false,
+    };
     let fetch = Fetch {
         shared: Arc::clone(shared),
+        spender,
+        reservation: None,
         place,
         client,
+        call: call.of_proxy(repository.class),
         url: repository.url.clone(),
         request: headers,
         rule: repository.rule,
@@ -548,6 +603,7 @@ pub(crate) async fn prove(
         leader: None,
         variant_leader: None,
         lease: None,
+        charge: None,
     };
     // Nobody reads the answer; it is stored all the same.
     let (reply, _) = oneshot::channel();

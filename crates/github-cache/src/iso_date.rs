@@ -34,6 +34,22 @@ pub(crate) fn parse_iso_date(text: &str) -> Option<Timestamp> {
     Some(Timestamp::EPOCH.saturating_add(Duration::from_secs(seconds)))
 }
 
+/// A moment in that form, whole seconds.
+pub(crate) fn format_iso_date(at: Timestamp) -> String {
+    let seconds = at.as_millis() / 1000;
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    // Years begin in March here, too; 400 of them have always the same number of days.
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    let year = era * 400 + year;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +63,7 @@ mod tests {
             ("2100-03-01T00:00:00Z", 4_107_542_400),
         ] {
             assert_eq!(parse_iso_date(text).map(Timestamp::as_millis), Some(seconds * 1000), "{text}");
+            assert_eq!(format_iso_date(Timestamp::from_millis(seconds * 1000)), text);
         }
     }
 
@@ -63,6 +80,14 @@ mod tests {
             "+026-01-01T00:00:00Z",
         ] {
             assert_eq!(parse_iso_date(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_day_of_four_centuries_is_written_as_it_is_read() {
+        for day in (0..146_097).step_by(7) {
+            let at = Timestamp::from_millis(day * 86_400_000 + 86_399_000);
+            assert_eq!(parse_iso_date(&format_iso_date(at)), Some(at));
         }
     }
 }

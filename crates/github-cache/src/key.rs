@@ -218,6 +218,16 @@ pub(crate) fn alias_key(authority: &str, id: u64) -> Key {
     fixed_key(["alias/", scope_digest(authority, &Scope::RepositoryId(id)).as_str(), "", ""])
 }
 
+/// Where it is noted how much of a rate limit is used.
+pub(crate) fn budget_key(authority: &str, resource: &str, limit: u64, reset: u64) -> Key {
+    let mut digest = Sha256::new();
+    add(&mut digest, authority.as_bytes());
+    add(&mut digest, resource.as_bytes());
+    digest.update(limit.to_be_bytes());
+    digest.update(reset.to_be_bytes());
+    fixed_key(["budget/", hex(&digest.finalize()).as_str(), "", ""])
+}
+
 fn scope_digest(authority: &str, scope: &Scope) -> Hex {
     let mut digest = Sha256::new();
     add(&mut digest, authority.as_bytes());

@@ -39,7 +39,7 @@ impl Outage {
                 _ => None,
             },
             // It was not asked.
-            Err(UpstreamError::Busy) => return,
+            Err(UpstreamError::Busy | UpstreamError::Spent(_)) => return,
             Err(UpstreamError::Timeout) => Some("it does not answer in time"),
             Err(UpstreamError::NoConnection) => Some("no connection can be made"),
             Err(UpstreamError::Unreachable) => Some("connections break before an answer"),

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LOCATION, HeaderMap, LOCATION};
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_LOCATION, HeaderMap, LOCATION};
 use http::{Response, Uri};
 use tokio::sync::oneshot;
 
 use crate::body::{PIPE_BYTES, ResponseBody, pipe};
+use crate::budget::{Reservation, Spender};
 use crate::cache_status::CacheStatus;
+use crate::charge::Charge;
 use crate::fetch::Client;
+use crate::gunzip::{Gunzip, STEP_BYTES};
 use crate::hosts::{ApiHost, ApiRoute};
+use crate::refusal::{MAX_MESSAGE_BYTES, classify, needs_message};
 use crate::shared::Shared;
 use crate::token::TokenId;
-use crate::upstream::{Outgoing, UpstreamError, end_to_end};
+use crate::upstream::{Answer, Outgoing, UpstreamError, end_to_end};
 
 /// A write to the API, to be noted once it may have happened.
 pub(crate) struct Written {
@@ -29,6 +34,8 @@ pub(crate) struct Passing {
     /// Whose limits the answer tells; set for the API.
     pub(crate) token: Option<TokenId>,
     pub(crate) written: Option<Written>,
+    /// Whose limit it takes of; set for the API.
+    pub(crate) spender: Option<Spender>,
     /// What the client asked for, of the API.
     pub(crate) api: Option<ApiRoute>,
 }
@@ -44,7 +51,10 @@ impl Passing {
         mut reply: oneshot::Sender<Result<Passed, UpstreamError>>,
     ) {
         let target = self.outgoing.url.clone();
-        let sent = send(self.outgoing, &shared);
+        let call = self.outgoing.call.clone();
+        let spender = self.spender.clone();
+        let mut reservation = None;
+        let sent = send(self.outgoing, &shared, spender.as_ref(), &mut reservation);
         let answer = if self.written.is_some() {
             sent.await
         } else {
@@ -64,6 +74,18 @@ impl Passing {
                 return;
             }
         };
+        let begun = begin(&mut answer).await;
+        if let Some(call) = call {
+            let headers = answer.headers();
+            let refusal = classify(answer.status(), headers, &message(headers, &begun));
+            let charge = call.answered(answer.status(), headers, refusal);
+            if charge == Charge::Uncounted {
+                call.unserved();
+            }
+            if let Some((spender, reservation)) = spender.as_ref().zip(reservation) {
+                shared.settle_spending(spender, reservation, headers, charge, refusal);
+            }
+        }
         if let Some(token) = &self.token {
             shared.rate_limits.note(token, answer.headers());
             if answer.status().is_success() {
@@ -79,6 +101,9 @@ impl Passing {
         }
         let idle = shared.upstream.limits().idle;
         let mut client = Client(Some(writer));
+        for piece in begun {
+            client.give(piece, idle, PIPE_BYTES).await;
+        }
         while let Ok(piece) = answer.chunk().await {
             let Some(piece) = piece else {
                 client.finish();
@@ -92,7 +117,45 @@ impl Passing {
     }
 }
 
-async fn send(outgoing: Outgoing, shared: &Shared) -> Result<crate::upstream::Answer, UpstreamError> {
+/// The first pieces of a refusal, which say what it means. A body that breaks off does so again for
+/// whoever reads on.
+async fn begin(answer: &mut Answer) -> Vec<Bytes> {
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
+    while needs_message(answer.status())
+        && bytes < MAX_MESSAGE_BYTES
+        && let Ok(Some(piece)) = answer.chunk().await
+    {
+        bytes += piece.len();
+        pieces.push(piece);
+    }
+    pieces
+}
+
+/// What these pieces say, decoded if they are in gzip, as clients usually ask for.
+fn message(headers: &HeaderMap, pieces: &[Bytes]) -> Vec<u8> {
+    let bytes = pieces.concat();
+    if !headers.get(CONTENT_ENCODING).is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"gzip")) {
+        return bytes;
+    }
+    let (mut gunzip, mut text) = (Gunzip::new(), Vec::new());
+    for step in bytes.chunks(STEP_BYTES) {
+        match gunzip.step(step) {
+            Ok(more) if text.len() < MAX_MESSAGE_BYTES => text.extend_from_slice(&more),
+            _ => break,
+        }
+    }
+    text
+}
+
+async fn send(
+    outgoing: Outgoing,
+    shared: &Arc<Shared>,
+    spender: Option<&Spender>,
+    reservation: &mut Option<Reservation>,
+) -> Result<Answer, UpstreamError> {
+    if let Some(spender) = spender {
+        *reservation = Some(shared.begin_spending(spender).await?);
+    }
     let permit = shared.upstream.place(outgoing.lane, outgoing.client, outgoing.body.is_some()).await?;
     shared.upstream.send(outgoing, permit).await
 }
@@ -109,7 +172,7 @@ async fn note(
     let headers = match answer {
         Ok((status, _)) if status.is_client_error() => return,
         Ok((_, headers)) => Some(headers),
-        Err(UpstreamError::Busy | UpstreamError::NoConnection) => return,
+        Err(UpstreamError::Busy | UpstreamError::NoConnection | UpstreamError::Spent(_)) => return,
         Err(_) => None,
     };
     let mentioned: Vec<String> = [LOCATION, CONTENT_LOCATION]

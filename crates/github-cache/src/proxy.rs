@@ -19,20 +19,26 @@ use tokio::time::timeout;
 use crate::arrival::Arrival;
 use crate::body::ResponseBody;
 use crate::body_rewrite::BodyUrls;
+use crate::budget::Spender;
 use crate::build_cache::PREFIX;
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
 use crate::candidates::{Candidate, Validation};
+use crate::client_label::{CLIENT, ClientLabel, ShortId};
 use crate::coalesce::{Landing, Leader, Seat};
 use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
+use crate::explain::{EXPLAIN, explain, explained};
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::hosts::{ApiRoute, Route};
 use crate::invalidation::{INVALIDATE, WEBHOOK};
-use crate::own::Endpoint;
+use crate::ledger::{Call, RouteClass};
+use crate::own::{Endpoint, json_answer};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
+use crate::priority::is_urgent;
 use crate::public::Proof;
+use crate::quota::Resource;
 use crate::report::{SavedReport, StatsReport, degraded};
 use crate::request_headers::{of_client, to_send};
 use crate::rewrite::Rewrite;
@@ -41,7 +47,7 @@ use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::store::{Found, Place, Read, Store};
-use crate::token::TokenKind;
+use crate::token::{TokenId, TokenKind};
 use crate::upstream::{Lane, Outgoing, Upload, UpstreamError, forwarded};
 use crate::validator::{derive, quoted};
 
@@ -106,8 +112,8 @@ impl GitHubCache {
         let shared = &self.shared;
         shared.stats.requests.add(1);
         shared.history.note(shared.store.cache().now(), || {
-            let saved = SavedReport::of(&shared.stats.read());
-            (saved.asked, saved.charged)
+            let booked = shared.ledger.total();
+            (booked.asked, booked.charged)
         });
         match self.answer(parts, body).await {
             Ok(response) => response,
@@ -122,10 +128,13 @@ impl GitHubCache {
     #[must_use]
     pub fn stats(&self) -> StatsReport {
         let (proxy, cache) = (self.shared.stats.read(), self.shared.store.cache().report());
+        let ledger = self.shared.ledger.report();
         StatsReport {
-            saved: SavedReport::of(&proxy),
+            since: self.shared.ledger.since(),
+            saved: SavedReport::of(&proxy, &ledger.total),
             degraded: degraded(&cache),
             proxy,
+            ledger,
             entity_tags: self.shared.self_check.report(),
             cache,
             history: self.shared.history.samples(),
@@ -178,10 +187,12 @@ struct Ask {
     head: bool,
     api: ApiRoute,
     client: ClientAddress,
+    call: Call,
+    rule: Rule,
 }
 
 impl GitHubCache {
-    async fn answer<B>(&self, parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
+    async fn answer<B>(&self, mut parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -199,6 +210,8 @@ impl GitHubCache {
         if self.shared.upstream.loops().has_passed(&parts.headers) {
             return Err(Problem::looped());
         }
+        let label = ClientLabel::of_request(&parts.headers)?;
+        parts.headers.remove(CLIENT);
         let arrival = parts.extensions.get::<Arrival>().cloned().unwrap_or(Arrival::IN_PROCESS);
         match self.shared.hosts.route(&parts, &arrival)? {
             Route::Own(path) => match path.strip_prefix(PREFIX) {
@@ -215,6 +228,10 @@ impl GitHubCache {
                     self.shared.stats.local.add(1);
                     self.invalidate_by_hand(&parts, &arrival).await
                 }
+                None if path == EXPLAIN => {
+                    self.shared.stats.local.add(1);
+                    self.explain(&parts, &arrival).await
+                }
                 None => self.own(&parts, &path),
             },
             Route::Other(url) => {
@@ -227,22 +244,69 @@ impl GitHubCache {
                     api: self.shared.hosts.first(),
                     path: path.to_owned(),
                 });
-                let outgoing = self.outgoing(Lane::Other, arrival.client, parts, *url, body);
-                let passing = Passing { outgoing, status, token: None, written, api: None };
+                let outgoing = self.outgoing(Lane::Other, arrival.client, None, parts, *url, body);
+                let passing = Passing { outgoing, status, token: None, written, spender: None, api: None };
                 self.pass(passing).await.map(|response| self.passed(response))
             }
             Route::Api(api) => {
-                self.api(parts, body, api, arrival.client).await.map(|response| self.passed(response))
+                self.api(parts, body, api, arrival.client, label).await.map(|response| self.passed(response))
             }
         }
     }
 
+    /// Answers a call to the API, and books it.
     async fn api<B>(
+        &self,
+        parts: Parts,
+        body: B,
+        api: ApiRoute,
+        client: ClientAddress,
+        label: Option<ClientLabel>,
+    ) -> Result<Response<ResponseBody>, Problem>
+    where
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let token = self.shared.hasher.id(parts.headers.get(AUTHORIZATION));
+        let (rule, class) = self.shared.routes.classify(&api.url.path);
+        let authorized = parts.headers.contains_key(AUTHORIZATION);
+        let call = self.call(label, authorized.then(|| ShortId::of(&token)), class, &api);
+        call.asked();
+        let result = self.api_call(parts, body, api, client, token, rule, call.clone()).await;
+        if result.is_err() {
+            call.unserved();
+        }
+        result
+    }
+
+    fn call(
+        &self,
+        label: Option<ClientLabel>,
+        token: Option<ShortId>,
+        route: RouteClass,
+        api: &ApiRoute,
+    ) -> Call {
+        let own = || token.map_or(ClientLabel::Anonymous, ClientLabel::Token);
+        Call {
+            ledger: Arc::clone(&self.shared.ledger),
+            client: label.or_else(|| self.shared.default_client.clone()).unwrap_or_else(own),
+            token,
+            route,
+            free: api.url.path == "/rate_limit",
+            of_client: true,
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what is known about one call, each part once")]
+    async fn api_call<B>(
         &self,
         mut parts: Parts,
         body: B,
         mut api: ApiRoute,
         client: ClientAddress,
+        token: TokenId,
+        rule: Rule,
+        call: Call,
     ) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
@@ -257,17 +321,16 @@ impl GitHubCache {
         if let Some(urls) = &api.bodies {
             api.knows_rewritten = urls.restore_tags(&mut parts.headers);
         }
-        let token = self.shared.hasher.id(parts.headers.get(AUTHORIZATION));
         let headers = of_client(&parts.headers);
         let directives = CacheControl::of_request(&headers);
-        let stored = self.shared.routes.rule(&api.url.path).store;
-        let plan = plan(&parts.method, &headers, !body.is_end_stream(), stored, &directives);
+        let plan = plan(&parts.method, &headers, !body.is_end_stream(), rule.store, &directives);
         match plan {
             Plan::Answer { head } => {
                 let kind = TokenKind::of(headers.get(AUTHORIZATION));
                 let place =
                     self.shared.store.place(token, kind, api.api.authority(), &api.url, &headers).await;
-                self.answer_from_store(Ask { place, directives, headers, head, api, client }).await
+                let ask = Ask { place, directives, headers, head, api, client, call, rule };
+                self.answer_from_store(ask).await
             }
             Plan::Forward(why, detail) => {
                 if api.bodies.is_some() {
@@ -281,8 +344,10 @@ impl GitHubCache {
                     api: Arc::clone(&api.api),
                     path: api.url.path.clone(),
                 });
-                let outgoing = self.outgoing(Lane::Api, client, parts, api.target()?, body);
-                self.pass(Passing { outgoing, status, token: Some(token), written, api: Some(api) }).await
+                let spender = (!call.free).then(|| spender(&token, &api, &headers));
+                let outgoing = self.outgoing(Lane::Api, client, Some(call), parts, api.target()?, body);
+                let (token, api) = (Some(token), Some(api));
+                self.pass(Passing { outgoing, status, token, written, spender, api }).await
             }
         }
     }
@@ -299,7 +364,7 @@ impl GitHubCache {
         if let Some(response) = self.hit(&ask, read.found.as_ref()) {
             return Ok(response);
         }
-        let rule = self.shared.routes.rule(&ask.api.url.path);
+        let rule = ask.rule;
         let candidates = store.candidates(&ask.place, &ask.headers).await;
         if let Some(response) = self.share(&ask, &read, &rule, &candidates).await {
             return Ok(response);
@@ -471,7 +536,7 @@ impl GitHubCache {
             Seat::Lead(leader) => {
                 if store.public.is_proof_due(&place.token, &place.scope, true, store.now()) {
                     let authorization = ask.headers.get(AUTHORIZATION);
-                    prove(&self.shared, &repository, place, authorization, ask.client).await;
+                    prove(&self.shared, &repository, place, authorization, ask.client, &ask.call).await;
                 }
                 leader.land(Landing::Stored);
             }
@@ -490,8 +555,8 @@ impl GitHubCache {
             return None;
         }
         let api = ask.api.sibling(&format!("/repos/{name}"))?;
-        let rule = self.shared.routes.rule(&api.url.path);
-        Some(RepositoryRequest { url: api.target().ok()?, path: api.url, rule })
+        let (rule, class) = self.shared.routes.classify(&api.url.path);
+        Some(RepositoryRequest { url: api.target().ok()?, path: api.url, rule, class })
     }
 
     /// Another machine has asked GitHub with this token meanwhile: its answer is this one's.
@@ -568,6 +633,7 @@ impl GitHubCache {
             repository: self.repository(&ask, &rule),
             place: ask.place.clone(),
             client: ask.client,
+            call: ask.call.clone(),
             url: ask.api.target()?,
             request: ask.headers.clone(),
             rule,
@@ -579,6 +645,9 @@ impl GitHubCache {
             leader: leads.flight,
             variant_leader: leads.variant,
             lease: leads.lease,
+            charge: None,
+            spender: spender(&ask.place.token, &ask.api, &ask.headers),
+            reservation: None,
         };
         let (reply, answer) = oneshot::channel();
         self.shared.tasks.spawn(fetch.run(reply));
@@ -617,23 +686,33 @@ impl GitHubCache {
         let outgoing = Outgoing {
             lane: Lane::Api,
             client: ask.client,
+            call: Some(ask.call),
             method: Method::HEAD,
             url: ask.api.target()?,
             headers: forwarded(&ask.headers),
             body: None,
         };
         let status = CacheStatus::forwarded(why);
-        let token = Some(ask.place.token);
-        self.pass(Passing { outgoing, status, token, written: None, api: Some(ask.api) }).await
+        let spender = Some(spender(&ask.place.token, &ask.api, &ask.headers));
+        let (token, api) = (Some(ask.place.token), Some(ask.api));
+        self.pass(Passing { outgoing, status, token, written: None, spender, api }).await
     }
 
-    fn outgoing<B>(&self, lane: Lane, client: ClientAddress, parts: Parts, url: Uri, body: B) -> Outgoing
+    fn outgoing<B>(
+        &self,
+        lane: Lane,
+        client: ClientAddress,
+        call: Option<Call>,
+        parts: Parts,
+        url: Uri,
+        body: B,
+    ) -> Outgoing
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let body = (!body.is_end_stream()).then(|| Upload::new(body, self.shared.upstream.limits()));
-        Outgoing { lane, client, method: parts.method, url, headers: forwarded(&parts.headers), body }
+        Outgoing { lane, client, call, method: parts.method, url, headers: forwarded(&parts.headers), body }
     }
 
     /// Passes a request through, in a task of its own: a write must be noted whatever its client
@@ -670,6 +749,18 @@ impl GitHubCache {
         response
     }
 
+    /// Says why a URL is a hit or a miss; it changes nothing.
+    async fn explain(&self, parts: &Parts, arrival: &Arrival) -> Result<Response<ResponseBody>, Problem> {
+        if parts.headers.contains_key(ORIGIN) {
+            return Err(Problem::other_origin());
+        }
+        let asked = explained(parts, arrival)?;
+        let explanation = explain(&self.shared, asked, arrival).await?;
+        let mut response = json_answer(&explanation)?;
+        CacheStatus::local("local").append_to(response.headers_mut());
+        Ok(response)
+    }
+
     /// The proxy's own endpoints, which only look. A page of another origin sees none of them.
     fn own(&self, parts: &Parts, path: &str) -> Result<Response<ResponseBody>, Problem> {
         if parts.method != Method::GET && parts.method != Method::HEAD {
@@ -687,6 +778,16 @@ impl GitHubCache {
             *response.body_mut() = ResponseBody::empty();
         }
         Ok(response)
+    }
+}
+
+/// Whose rate limit a request takes of.
+fn spender(token: &TokenId, api: &ApiRoute, headers: &HeaderMap) -> Spender {
+    Spender {
+        token: token.clone(),
+        authority: api.api.authority().into(),
+        resource: Resource::of(&api.url.path),
+        urgent: is_urgent(headers),
     }
 }
 
@@ -717,5 +818,6 @@ fn problem(error: UpstreamError, why: Forward) -> Problem {
         UpstreamError::Busy => Problem::busy(why),
         UpstreamError::Timeout => Problem::timeout(why),
         UpstreamError::NoConnection | UpstreamError::Unreachable => Problem::unreachable(why),
+        UpstreamError::Spent(spent) => Problem::spent(why, spent),
     }
 }

@@ -1,7 +1,10 @@
 //! What a refusal of GitHub's means: a limit, a lost right, or trouble.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
+use peercache::backend::Timestamp;
 
 /// The most bytes of a refusal's body that are read for its message.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -40,6 +43,16 @@ pub(crate) fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> 
     }
 }
 
+/// For how long GitHub asks to be left alone: `Retry-After` in seconds or as a date.
+pub(crate) fn pause(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(until.saturating_sub(Duration::from_millis(now.as_millis())))
+}
+
 fn limit(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
     let message = String::from_utf8_lossy(body).to_ascii_lowercase();
     if message.contains("secondary rate limit") || message.contains("abuse detection") {
@@ -59,6 +72,21 @@ fn limit(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn pause_is_read_in_both_forms() {
+        let now = Timestamp::from_millis(784_887_151_000);
+        for (text, seconds) in [
+            ("30", Some(30)),
+            ("Tue, 15 Nov 1994 08:13:01 GMT", Some(30)),
+            ("Tue, 15 Nov 1994 08:12:01 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            assert_eq!(pause(&headers, now), seconds.map(Duration::from_secs), "{text}");
+        }
+    }
 
     #[test]
     fn limits_are_told_from_lost_rights_by_status_headers_and_message() {

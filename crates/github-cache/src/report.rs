@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::history::Sample;
+use crate::ledger::{Booked, LedgerReport};
 use crate::stats::ProxyStats;
 use crate::validator::RuleCheck;
 
@@ -14,12 +15,16 @@ use crate::validator::RuleCheck;
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct StatsReport {
+    /// Since when it counts: `2026-11-30T12:00:00Z`.
+    pub since: String,
     /// What the proxy saved.
     pub saved: SavedReport,
     /// What does not work as intended, a line for each tier that is not asked.
     pub degraded: Vec<String>,
     /// The proxy's own counters.
     pub proxy: ProxyStats,
+    /// Who spent what.
+    pub ledger: LedgerReport,
     /// How well derived entity tags fit, by the prefix of the token: `ghs`, `ghp`, ...,
     /// `anonymous`, `other`.
     pub entity_tags: BTreeMap<&'static str, RuleCheck>,
@@ -33,22 +38,21 @@ pub struct StatsReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct SavedReport {
-    /// Requests of clients, those for the proxy's own endpoints left out.
+    /// Calls of clients to the API.
     pub asked: u64,
     /// Of these, answered without a request upstream.
     pub not_sent: u64,
-    /// Requests upstream that count against a rate limit: all but those answered with a 304.
+    /// Requests upstream that count against a rate limit.
     pub charged: u64,
-    /// `asked` less `charged`; 0 where more was charged than asked.
+    /// `asked` less `charged` and those that were answered with a failure; 0 where that is less.
     pub saved: u64,
 }
 
 impl SavedReport {
-    pub(crate) fn of(stats: &ProxyStats) -> Self {
-        let asked = stats.requests.saturating_sub(stats.local);
-        let charged = stats.upstream_requests.saturating_sub(stats.upstream_not_modified);
+    pub(crate) fn of(stats: &ProxyStats, booked: &Booked) -> Self {
         let not_sent = stats.fresh + stats.shared + stats.coalesced;
-        Self { asked, not_sent, charged, saved: asked.saturating_sub(charged) }
+        let saved = u64::try_from(booked.saved).unwrap_or_default();
+        Self { asked: booked.asked, not_sent, charged: booked.charged, saved }
     }
 
     /// The share of `asked` that was saved, in whole percent.
@@ -110,21 +114,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_304_is_not_charged_and_own_endpoints_are_not_asked() {
-        let stats = ProxyStats {
-            requests: 105,
-            local: 5,
-            fresh: 50,
-            shared: 10,
-            coalesced: 5,
-            upstream_requests: 35,
-            upstream_not_modified: 15,
-            ..ProxyStats::default()
-        };
-        let saved = SavedReport::of(&stats);
+    fn saved_is_what_the_ledger_says_and_never_below_zero() {
+        let stats = ProxyStats { fresh: 50, shared: 10, coalesced: 5, ..ProxyStats::default() };
+        let booked = Booked { asked: 100, sent: 35, charged: 20, saved: 80, ..Booked::default() };
+        let saved = SavedReport::of(&stats, &booked);
         assert_eq!(saved, SavedReport { asked: 100, not_sent: 65, charged: 20, saved: 80 });
         assert_eq!(saved.percent(), 80);
         assert_eq!(SavedReport::default().percent(), 0);
+        let spent = SavedReport::of(&stats, &Booked { saved: -3, ..booked });
+        assert_eq!(spent.saved, 0);
     }
 
     #[test]

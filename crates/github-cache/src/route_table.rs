@@ -1,16 +1,21 @@
 //! How answers are kept, by route: a table that is data, and that a file can override.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::client_label::OTHER;
 use crate::error::BuildError;
+use crate::ledger::RouteClass;
 
 /// The rules of this build.
 const BUILT_IN: &str = include_str!("routes.toml");
 /// The longest that a file of rules may be, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// How many classes of routes are told apart in the ledger, `other` among them.
+const MAX_CLASSES: usize = 256;
 /// For how long a 404 or 410 is remembered where the table says nothing.
 const NEGATIVE_SECONDS: u64 = 5;
 
@@ -93,12 +98,16 @@ struct Pattern {
     /// Whether more segments may follow.
     open: bool,
     rule: Rule,
+    /// As the file has it.
+    text: Arc<str>,
+    class: RouteClass,
 }
 
 /// The rules, in order.
 #[derive(Debug)]
 pub(crate) struct RouteTable {
     patterns: Vec<Pattern>,
+    classes: Vec<Arc<str>>,
 }
 
 impl RouteTable {
@@ -117,12 +126,31 @@ impl RouteTable {
         let built_in = parse(BUILT_IN);
         patterns
             .extend(built_in.map_err(|problem| BuildError::Policy { path: "routes.toml".into(), problem })?);
-        Ok(Self { patterns })
+        let mut classes: Vec<Arc<str>> = vec![OTHER.into()];
+        for pattern in &mut patterns {
+            let known = classes.iter().position(|known| *known == pattern.text);
+            let class = known.or_else(|| {
+                let room = classes.len() < MAX_CLASSES;
+                room.then(|| {
+                    classes.push(Arc::clone(&pattern.text));
+                    classes.len() - 1
+                })
+            });
+            pattern.class = class.and_then(|class| RouteClass::try_from(class).ok()).unwrap_or_default();
+        }
+        Ok(Self { patterns, classes })
     }
 
-    /// The rule for a normalised path, in the form by name or by id.
-    pub(crate) fn rule(&self, path: &str) -> Rule {
-        self.find(path).map_or_else(Rule::default, |pattern| pattern.rule)
+    /// The names of the classes of routes, in the order of their numbers: the paths of the rules,
+    /// behind `other`.
+    pub(crate) fn classes(&self) -> &[Arc<str>] {
+        &self.classes
+    }
+
+    /// The rule for a normalised path, in the form by name or by id, and the class that calls for it
+    /// are booked to.
+    pub(crate) fn classify(&self, path: &str) -> (Rule, RouteClass) {
+        self.find(path).map_or_else(Default::default, |pattern| (pattern.rule, pattern.class))
     }
 
     fn find(&self, path: &str) -> Option<&Pattern> {
@@ -190,12 +218,18 @@ fn pattern(text: &str, rule: Rule) -> Result<Pattern, String> {
             literal => Segment::Literal(literal.to_owned()),
         })
         .collect();
-    Ok(Pattern { segments, open, rule })
+    Ok(Pattern { segments, open, rule, text: text.into(), class: 0 })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl RouteTable {
+        fn rule(&self, path: &str) -> Rule {
+            self.classify(path).0
+        }
+    }
 
     fn table() -> RouteTable {
         RouteTable::load(None).unwrap()
@@ -224,6 +258,38 @@ mod tests {
         }
         assert_eq!(table.rule(&format!("/repos/o/r/git/blobs/{sha}")).lifetime, Lifetime::Immutable);
         assert!(!table.rule("/rate_limit").store && !table.rule("/app/installations").store);
+    }
+
+    #[test]
+    fn calls_are_booked_to_the_path_of_their_rule() {
+        let table = table();
+        let class = |path: &str| &*table.classes()[usize::from(table.classify(path).1)];
+        for (path, name) in [
+            ("/repos/o/r", "/repos/{owner}/{repo}"),
+            ("/repositories/7", "/repos/{owner}/{repo}"),
+            ("/repos/o/r/actions/runs/9/jobs", "/repos/{owner}/{repo}/actions/runs/**"),
+            ("/repos/o/r/hooks", "/repos/{owner}/{repo}/**"),
+            ("/graphql", "/graphql"),
+            ("/search/issues", "/search/**"),
+            ("/orgs/o/teams", "/orgs/**"),
+            ("/nobody/knows/it", "/**"),
+        ] {
+            assert_eq!(class(path), name, "{path}");
+        }
+        assert_eq!(&*table.classes()[0], "other");
+    }
+
+    #[test]
+    fn classes_beyond_the_bound_are_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("routes.toml");
+        let paths: Vec<String> = (0..300).map(|n| format!("\"/x{n}\"")).collect();
+        std::fs::write(&path, format!("[[route]]\npaths = [{}]\n", paths.join(","))).unwrap();
+        let table = RouteTable::load(Some(&path)).unwrap();
+        assert_eq!(table.classes().len(), MAX_CLASSES);
+        assert_eq!(table.classify("/x254").1, 255);
+        assert_eq!(table.classify("/x255").1, 0);
+        assert_eq!(table.classify("/graphql").1, 0);
     }
 
     /// Every endpoint that can be read, by GitHub's OpenAPI description, with what the table says

@@ -3,20 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use peercache::Cache;
 use tokio_util::task::TaskTracker;
 
+use crate::budget::{Budget, Reservation, SECONDARY_PAUSE, Spender};
+use crate::budget_share::BudgetShare;
 use crate::build_cache::BuildCache;
+use crate::charge::Charge;
+use crate::client_label::ClientLabel;
 use crate::coalesce::Flights;
 use crate::history::History;
 use crate::hosts::Hosts;
 use crate::invalidation::Webhook;
+use crate::ledger::Ledger;
 use crate::limits::RateLimits;
+use crate::pace::Pace;
+use crate::refusal::{Refusal, pause};
 use crate::route_table::RouteTable;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::token::TokenHasher;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamError};
 use crate::validator::SelfCheck;
 
 /// The state of a proxy. Requests run in tasks of their own, which hold it.
@@ -41,6 +49,12 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
     pub(crate) history: History,
+    pub(crate) ledger: Arc<Ledger>,
+    /// The label of clients that give none.
+    pub(crate) default_client: Option<ClientLabel>,
+    pub(crate) budget: Arc<Budget>,
+    budget_share: Arc<BudgetShare>,
+    pace: Pace,
     pub(crate) build_cache: BuildCache,
     pub(crate) webhook: Webhook,
 }
@@ -51,6 +65,10 @@ pub(crate) struct Semantics {
     pub(crate) max_stale: Duration,
     pub(crate) share_public: bool,
     pub(crate) webhook: Webhook,
+    pub(crate) default_client: Option<ClientLabel>,
+    /// In hundredths of a rate limit.
+    pub(crate) reserve: u8,
+    pub(crate) pace: Duration,
 }
 
 impl Shared {
@@ -64,6 +82,8 @@ impl Shared {
         build_cache: BuildCache,
     ) -> Self {
         let store = Store::new(cache, Arc::clone(&stats));
+        let budget_share = Arc::new(BudgetShare::new(store.cache().clone()));
+        let ledger = Arc::new(Ledger::new(store.now(), semantics.routes.classes().to_vec()));
         Self {
             hosts,
             hasher,
@@ -80,8 +100,50 @@ impl Shared {
             tasks: TaskTracker::new(),
             stats,
             history: History::default(),
+            ledger,
+            budget: Arc::new(Budget::new(semantics.reserve)),
+            budget_share,
+            pace: Pace::new(semantics.pace),
+            default_client: semantics.default_client,
             build_cache,
             webhook: semantics.webhook,
+        }
+    }
+
+    /// Takes one request of what is left for this spender, when its turn has come. Cancel-safe.
+    pub(crate) async fn begin_spending(&self, spender: &Spender) -> Result<Reservation, UpstreamError> {
+        let now = self.store.now();
+        if let Some(id) = self.budget_share.to_read(&self.budget, spender, now) {
+            let (share, budget) = (Arc::clone(&self.budget_share), Arc::clone(&self.budget));
+            self.tasks.spawn(async move { share.read(&budget, &id).await });
+        }
+        let reserve = || self.budget.reserve(spender, self.store.now()).map_err(UpstreamError::Spent);
+        let reservation = reserve().inspect_err(|_| self.stats.held_back.add(1))?;
+        if !spender.urgent && !self.pace.turn(&spender.token, self.upstream.limits().queue).await {
+            return Err(UpstreamError::Busy);
+        }
+        Ok(reservation)
+    }
+
+    /// Takes note of what the answer to a request of this spender says, and gives back what was
+    /// reserved for it.
+    pub(crate) fn settle_spending(
+        &self,
+        spender: &Spender,
+        reservation: Reservation,
+        headers: &HeaderMap,
+        charge: Charge,
+        refusal: Option<Refusal>,
+    ) {
+        let now = self.store.now();
+        if refusal == Some(Refusal::SecondaryLimit) {
+            let wait = pause(headers, now).unwrap_or(SECONDARY_PAUSE);
+            self.budget.pause(&spender.token, wait, now);
+        }
+        let Some((id, used)) = reservation.answered(headers, charge == Charge::Charged, now) else { return };
+        if self.budget_share.is_to_write(&id, used, now) {
+            let share = Arc::clone(&self.budget_share);
+            self.tasks.spawn(async move { share.write(&id, used, now).await });
         }
     }
 }

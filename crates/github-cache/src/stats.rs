@@ -104,6 +104,9 @@ counters! {
     contradicted,
     /// Requests that were sent for the proof that a repository is public.
     proofs,
+    /// Requests that were not sent because nothing of the rate limit is left for them, or because
+    /// GitHub asked for a pause.
+    held_back,
     /// Bytes of bodies served from the store.
     bytes_from_cache,
     /// Responses stored.

@@ -77,6 +77,16 @@ impl Place {
         &self.authority
     }
 
+    /// The marks of writes about its repository or part of the API, and about its token.
+    pub(crate) const fn marks(&self) -> (&Key, &Key) {
+        (&self.scope_mark, &self.token_mark)
+    }
+
+    /// Whether it is known which writes are about it.
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Whether it is about a repository itself, not about something in it.
     pub(crate) fn is_repository_root(&self) -> bool {
         is_repository_root(&self.path)

@@ -25,8 +25,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::budget::Spent;
 use crate::cache_control::list_items;
 use crate::error::BuildError;
+use crate::ledger::Call;
 use crate::loops::Loops;
 use crate::outage::Outage;
 use crate::rate::{MinimumRate, RateGuard};
@@ -101,6 +103,8 @@ pub(crate) enum UpstreamError {
     NoConnection,
     /// The connection broke before an answer came.
     Unreachable,
+    /// Nothing of the rate limit is left for it. Nothing was sent.
+    Spent(Spent),
 }
 
 /// Whether a request counts against the API's concurrency or against that of downloads.
@@ -115,6 +119,8 @@ pub(crate) struct Outgoing {
     pub(crate) lane: Lane,
     /// Whose share of the places it takes.
     pub(crate) client: ClientAddress,
+    /// To whom it is booked; set for the API.
+    pub(crate) call: Option<Call>,
     pub(crate) method: Method,
     pub(crate) url: Uri,
     pub(crate) headers: HeaderMap,
@@ -254,7 +260,7 @@ impl Upstream {
         outgoing: Outgoing,
         place: UpstreamPlace,
     ) -> Result<Answer, UpstreamError> {
-        let Outgoing { lane, method, url, mut headers, body, .. } = outgoing;
+        let Outgoing { lane, call, method, url, mut headers, body, .. } = outgoing;
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         self.loops.add(&mut headers);
         if let Some(value) = self.connector.proxy_authorization(&url) {
@@ -270,9 +276,9 @@ impl Upstream {
             request
         };
         let client = if repeatable { &self.client } else { &self.fresh };
-        let mut result = self.execute(client, request(body), progress.as_ref()).await;
+        let mut result = self.execute(client, request(body), progress.as_ref(), call.as_ref()).await;
         if repeatable && result.as_ref().is_err_and(|error| *error == UpstreamError::Unreachable) {
-            result = self.execute(&self.client, request(None), None).await;
+            result = self.execute(&self.client, request(None), None, call.as_ref()).await;
         }
         if lane == Lane::Api {
             self.outage.note(&result);
@@ -298,18 +304,48 @@ impl Upstream {
         client: &Client<Connector, RequestBody>,
         request: Request<RequestBody>,
         progress: Option<&Progress>,
+        call: Option<&Call>,
     ) -> Result<Response<Incoming>, UpstreamError> {
         self.stats.upstream_requests.add(1);
+        let unanswered = Unanswered::of(call);
         let mut response = std::pin::pin!(client.request(request));
         loop {
             let before = progress.map(Progress::bytes);
             match timeout(self.limits.response, &mut response).await {
-                Ok(Ok(response)) => return Ok(response),
+                Ok(Ok(response)) => {
+                    unanswered.settle();
+                    return Ok(response);
+                }
                 Ok(Err(error)) => return Err(failure(&error)),
                 // As long as an upload moves, the answer is not late.
                 Err(_) if progress.map(Progress::bytes) != before => {}
                 Err(_) => return Err(UpstreamError::Timeout),
             }
+        }
+    }
+}
+
+/// A request that was sent, booked as unanswered when it is dropped: it failed, or nobody waits for
+/// it any more.
+struct Unanswered<'a>(Option<&'a Call>);
+
+impl<'a> Unanswered<'a> {
+    fn of(call: Option<&'a Call>) -> Self {
+        if let Some(call) = call {
+            call.sent();
+        }
+        Self(call)
+    }
+
+    fn settle(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0 {
+            call.unanswered();
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use peercache::config::known_settings;
 
 use crate::exit::Failure;
+use crate::ledger::By;
 
 #[cfg(feature = "demo")]
 #[derive(Args, Debug)]
@@ -179,6 +180,10 @@ pub(crate) struct StatsArgs {
     #[arg(long)]
     pub(crate) all: bool,
 
+    /// Show who asked, and what was sent, charged and saved
+    #[arg(long, value_name = "WHAT", conflicts_with_all = ["all", "disk"])]
+    pub(crate) by: Option<By>,
+
     /// Look at the disk tier of CACHE_DIR instead of asking a server
     #[arg(long, conflicts_with_all = ["url", "socket"])]
     pub(crate) disk: bool,
@@ -197,7 +202,30 @@ pub(crate) struct ReportArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     /// The key
-    pub(crate) key: String,
+    #[arg(required_unless_present = "url", conflicts_with = "url")]
+    pub(crate) key: Option<String>,
+
+    /// A URL or path of GitHub's API instead: why it is a hit or a miss now for the token in
+    /// GH_TOKEN or GITHUB_TOKEN
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+
+    /// The file that holds the token; `-` is standard input. With --url
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// The Accept header of the request. With --url
+    #[arg(long, value_name = "TYPE", requires = "url")]
+    pub(crate) accept: Option<String>,
+
+    /// The running `peercache serve` to ask, on this machine [default: CACHE_SERVER_URL, else
+    /// http://127.0.0.1:9180]
+    #[arg(long, value_name = "URL", requires = "url")]
+    pub(crate) server: Option<String>,
+
+    /// The Unix socket of the running `peercache serve` to ask [default: CACHE_SOCKET]
+    #[arg(long, value_name = "PATH", requires = "url", conflicts_with = "server")]
+    pub(crate) socket: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -238,6 +266,16 @@ pub(crate) struct KeygenArgs {
 pub(crate) struct CompletionsArgs {
     /// The shell to complete for
     pub(crate) shell: Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ManArgs {
+    /// The command whose page is printed, such as `s3 lifecycle` [default: peercache itself]
+    pub(crate) command: Vec<String>,
+
+    /// Write the page of every command into this folder instead
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use peercache::Config;
 use peercache::config::COMMAND;
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 use crate::args::ServerArgs;
 use crate::exit::Failure;
+use crate::plain::on_one_line;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:9180";
 const PATH: &str = "/-/stats";
@@ -45,6 +47,18 @@ impl Place {
             (None, None, Some(address)) => at(&format!("http://{}", reachable(*address))),
             (None, None, None) => at(DEFAULT_URL),
         })
+    }
+
+    /// Whether it is on this machine, whoever listens there.
+    fn is_local(&self) -> bool {
+        let host = self.base.strip_prefix("http://").and_then(|rest| rest.split(['/', '?', '#']).next());
+        let Some(host) = host.filter(|host| !host.contains('@')) else { return false };
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        self.socket.is_some() || name == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 
     fn shown(&self) -> String {
@@ -119,6 +133,42 @@ pub(crate) async fn post(args: &ServerArgs, path: &str) -> Result<(String, Resul
         Ok(_) => Ok(()),
     };
     Ok((place.shown(), answer))
+}
+
+/// What a server on this machine answers to `path` with these headers, which may hold a token: no
+/// other machine is asked.
+pub(crate) async fn local(args: &ServerArgs, path: &str, headers: HeaderMap) -> Result<Value, Failure> {
+    let place = Place::of(args)?;
+    if !place.is_local() {
+        return Err(Failure::config(format!(
+            "{}: a token is sent to a server of this machine only; name one with --server \
+             http://127.0.0.1:PORT or --socket PATH",
+            place.shown()
+        )));
+    }
+    let client = client(|client| match &place.socket {
+        Some(path) => client.timeout(WITHIN).unix_socket(path.as_path()),
+        None => client.timeout(WITHIN),
+    })?;
+    let asked = place.shown();
+    let response = client.get(format!("{}{path}", place.base)).headers(headers).send().await.map_err(
+        |error| match error.is_connect() {
+            true => {
+                Failure::failed(format!("no peercache answers at {asked}; start one with `peercache serve`"))
+            }
+            false => Failure::failed(format!("{asked} did not answer; is that a peercache?")),
+        },
+    )?;
+    let status = response.status();
+    let body = bounded(response).await.unwrap_or_default();
+    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+    match (status.is_success(), answer["message"].as_str()) {
+        (true, _) if answer.is_object() => Ok(answer),
+        (false, Some(message)) if message.starts_with("peercache: ") => {
+            Err(Failure::config(on_one_line(message.trim_start_matches("peercache: "))))
+        }
+        _ => Err(Failure::failed(format!("{asked} answered {}; is that a peercache?", status.as_u16()))),
+    }
 }
 
 /// Where a server was looked for, and what it said.

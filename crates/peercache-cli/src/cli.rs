@@ -11,7 +11,7 @@ use peercache_fakehub::FakeHubArgs;
 use crate::args::DemoArgs;
 use crate::args::{
     CompletionsArgs, ConfigArgs, DoctorArgs, ExplainArgs, GetArgs, InvalidateArgs, IpfsArgs, KeygenArgs,
-    PeersArgs, PutArgs, ReportArgs, S3Args, Shell, StatsArgs, StorachaArgs,
+    ManArgs, PeersArgs, PutArgs, ReportArgs, S3Args, Shell, StatsArgs, StorachaArgs,
 };
 use crate::ca::CaArgs;
 use crate::exec::ExecArgs;
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Keygen(KeygenArgs),
     /// Print shell completions
     Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them into a folder
+    Man(ManArgs),
     /// A GitHub-like origin for tests and the demo
     #[cfg(feature = "demo")]
     #[command(hide = true)]

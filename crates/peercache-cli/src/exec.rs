@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use peercache::Config;
-use peercache_github::{CertificateAuthority, ProxyStats, RewriteBodies, Server};
+use peercache_github::{CertificateAuthority, RewriteBodies, Server, StatsReport};
 use serde_json::json;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 
 use crate::exit::{Exit, Failure};
 use crate::github;
+use crate::ledger::{self, By};
+use crate::plain::error_line;
 
 /// For how long the authority of one command is valid: longer than any job runs.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -62,6 +64,9 @@ pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
         let (host, url) = crate::args::parse_route(route)?;
         builder = builder.route(host, url);
     }
+    if let Some(label) = label() {
+        builder = builder.default_client(label);
+    }
     let proxy = builder.rewrite_bodies(RewriteBodies::Auto).build().map_err(Failure::config)?;
 
     // The key of this authority is never written anywhere, and ends with this process.
@@ -90,13 +95,22 @@ pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
     let closed = cache.close().await;
     let status = ended?;
     if !args.quiet {
-        report(&proxy.stats().proxy, json);
+        report(&proxy.stats(), json)?;
     }
     served
         .map_err(|error| Failure::failed(format!("the proxy of the command failed: {error}")))?
         .map_err(Failure::failed)?;
     closed.map_err(|error| Failure::failed(format!("the cache did not close cleanly: {error}")))?;
     Ok(Exit::Code(code_of(status)))
+}
+
+/// To whom the calls of the command are booked: the workflow and the job of GitHub Actions.
+fn label() -> Option<String> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    match (set("GITHUB_WORKFLOW"), set("GITHUB_JOB")) {
+        (Some(workflow), Some(job)) => Some(format!("{workflow} / {job}")),
+        (one, other) => one.or(other),
+    }
 }
 
 /// The host of an https URL: TLS for it ends in the proxy, too.
@@ -201,24 +215,29 @@ fn environment(
     Ok(all)
 }
 
-/// What was asked, what reached GitHub and what was charged, on standard error: standard output is
-/// the command's.
-fn report(stats: &ProxyStats, json: bool) {
-    let asked = stats.requests - stats.local;
-    let not_sent = stats.fresh + stats.shared + stats.coalesced;
-    let charged = stats.upstream_requests.saturating_sub(stats.upstream_not_modified);
-    let saved = asked.saturating_sub(charged);
+/// What was asked, what reached GitHub and what was charged, by route, on standard error: standard
+/// output is the command's.
+fn report(stats: &StatsReport, json: bool) -> Result<(), Failure> {
+    let saved = stats.saved;
     if json {
         let report = json!({
-            "asked": asked, "not_sent": not_sent, "revalidated": stats.revalidated, "charged": charged, "saved": saved,
+            "asked": saved.asked, "not_sent": saved.not_sent, "revalidated": stats.proxy.revalidated,
+            "charged": saved.charged, "saved": saved.saved, "clients": stats.ledger.clients,
+            "routes": stats.ledger.routes,
         });
-        eprintln!("{report}");
-        return;
+        error_line(report);
+        return Ok(());
     }
-    let percent = (100 * saved).checked_div(asked).unwrap_or(0);
-    eprintln!(
-        "peercache: {asked} requests to GitHub: {not_sent} not sent, {} confirmed at no charge, {charged} charged; \
-         saved {saved} of {asked} ({percent} %)",
-        stats.revalidated
-    );
+    let percent = (100 * saved.saved).checked_div(saved.asked).unwrap_or(0);
+    error_line(format_args!(
+        "peercache: {} requests to GitHub: {} not sent, {} confirmed at no charge, {} charged; saved {} of {} \
+         ({percent} %)",
+        saved.asked, saved.not_sent, stats.proxy.revalidated, saved.charged, saved.saved, saved.asked
+    ));
+    if saved.asked > 0 {
+        let stats = serde_json::to_value(stats)
+            .map_err(|error| Failure::failed(format!("the report cannot be made: {error}")))?;
+        error_line(ledger::table(&stats, By::Route).trim_end());
+    }
+    Ok(())
 }

@@ -11,7 +11,9 @@ pub(crate) async fn builder(cache: &Cache, config: &Config) -> Result<GitHubCach
     let settings = config.github();
     let mut builder = GitHubCache::builder(cache.clone())
         .install_key(install_key::of(config).await?)
-        .max_stale(settings.max_stale);
+        .max_stale(settings.max_stale)
+        .reserve_percent(settings.reserve_percent)
+        .pace(settings.pace);
     // Where nothing says so, it depends on the upstream.
     if let Some(share) = settings.share_public {
         builder = builder.share_public(share);

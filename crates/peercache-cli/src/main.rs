@@ -18,7 +18,9 @@ mod id;
 mod install_key;
 mod ipfs;
 mod keygen;
+mod ledger;
 mod logging;
+mod man;
 mod output;
 mod peers;
 mod plain;
@@ -78,6 +80,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             output::write(&cli::completions(args.shell))?;
             Ok(Exit::Ok)
         }
+        Command::Man(args) => man::run(&args, cli.json),
         #[cfg(feature = "demo")]
         Command::Fakehub(args) => demo::fakehub(args).await,
     }

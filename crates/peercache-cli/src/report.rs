@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::args::ReportArgs;
 use crate::ask;
 use crate::exit::{Exit, Failure};
+use crate::ledger::{self, By};
 use crate::output;
 use crate::plain::on_one_line;
 
@@ -60,6 +61,15 @@ fn markdown(stats: &Value) -> String {
         number("/proxy/stale"),
         number("/proxy/error"),
     );
+    let clients = ledger::rows(stats, By::Client);
+    if !clients.is_empty() {
+        text += "| client | asked | sent | charged | saved |\n|---|---:|---:|---:|---:|\n";
+        for row in clients {
+            let [asked, sent, charged, saved] = row.counts;
+            let _ = writeln!(text, "| {} | {asked} | {sent} | {charged} | {saved} |", cell(&row.name));
+        }
+        text.push('\n');
+    }
     text += "| tier | hits | misses | errors | writes given up | state |\n|---|---:|---:|---:|---:|---|\n";
     for tier in stats.pointer("/cache/tiers").and_then(Value::as_array).into_iter().flatten() {
         let count = |name: &str| tier[name].as_u64().unwrap_or_default();
@@ -120,6 +130,9 @@ mod tests {
             "saved": { "asked": 100, "not_sent": 65, "charged": 20, "saved": 80 },
             "degraded": ["s3 is not asked (breaker open): no <route> | none"],
             "proxy": { "upstream_not_modified": 15, "stale": 1, "error": 0 },
+            "ledger": { "clients": [
+                { "client": "CI | build", "asked": 90, "sent": 30, "charged": 15, "saved": 75 },
+                { "client": "anonymous", "asked": 10, "sent": 5, "charged": 5, "saved": 5 } ] },
             "cache": { "tiers": [
                 { "name": "memory", "hits": 60, "misses": 40, "errors": 0, "timeouts": 0, "queue": null,
                   "breaker": { "state": "closed", "openings": 0, "last_cause": null } },
@@ -133,6 +146,11 @@ mod tests {
         | asked | not sent | confirmed by a 304 | charged | stale answers | failed |
         |---:|---:|---:|---:|---:|---:|
         | 100 | 65 | 15 | 20 | 1 | 0 |
+
+        | client | asked | sent | charged | saved |
+        |---|---:|---:|---:|---:|
+        | CI \| build | 90 | 30 | 15 | 75 |
+        | anonymous | 10 | 5 | 5 | 5 |
 
         | tier | hits | misses | errors | writes given up | state |
         |---|---:|---:|---:|---:|---|

@@ -9,29 +9,36 @@ use serde_json::{Value, json};
 use crate::args::StatsArgs;
 use crate::ask;
 use crate::exit::{Exit, Failure};
+use crate::ledger;
 use crate::output;
 use crate::plain::on_one_line;
 
 /// Prints the statistics.
 pub(crate) async fn run(args: StatsArgs, json: bool) -> Result<Exit, Failure> {
     let stats = if args.disk { disk().await? } else { ask::server(&args.server).await? };
-    if json {
-        output::json(&stats)?;
-    } else {
-        let mut stats = stats;
-        // A point for each minute is for the status page.
-        if let Some(fields) = stats.as_object_mut() {
-            fields.shift_remove("history");
+    match (args.by, json) {
+        (None, true) => output::json(&stats)?,
+        (Some(by), true) => output::json(&stats.pointer(by.pointer()))?,
+        (Some(by), false) => {
+            let text = format!("{}\n{}", saved(&stats), ledger::table(&stats, by));
+            output::write(text.as_bytes())?;
         }
-        let text = if args.disk || args.all { render(&stats) } else { summary(&stats) };
-        output::write(text.as_bytes())?;
+        (None, false) => {
+            let mut stats = stats;
+            // A point for each minute is for the status page, and the ledger has tables of its own.
+            if let Some(fields) = stats.as_object_mut() {
+                fields.shift_remove("history");
+                fields.shift_remove("ledger");
+            }
+            let text = if args.disk || args.all { render(&stats) } else { summary(&stats) };
+            output::write(text.as_bytes())?;
+        }
     }
     Ok(Exit::Ok)
 }
 
-/// How it goes, in a few lines: what was saved, what is wrong, and each tier's hits.
-fn summary(stats: &Value) -> String {
-    let count = |name: &str| stats["proxy"][name].as_u64().unwrap_or_default();
+/// The first line: what was saved, of how much, since when.
+fn saved(stats: &Value) -> String {
     let number = |name: &str| stats["saved"][name].as_u64().unwrap_or_default();
     let (asked, saved) = (number("asked"), number("saved"));
     let percent = (saved * 100).checked_div(asked).unwrap_or_default();
@@ -39,7 +46,13 @@ fn summary(stats: &Value) -> String {
         Some(since) => on_one_line(since),
         None => "the server started".to_owned(),
     };
-    let mut text = format!("saved {saved} of {asked} ({percent} %) since {since}\n");
+    format!("saved {saved} of {asked} ({percent} %) since {since}\n")
+}
+
+/// How it goes, in a few lines: what was saved, what is wrong, and each tier's hits.
+fn summary(stats: &Value) -> String {
+    let count = |name: &str| stats["proxy"][name].as_u64().unwrap_or_default();
+    let mut text = saved(stats);
     for line in stats["degraded"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "degraded: {}", on_one_line(line));
@@ -65,7 +78,7 @@ fn summary(stats: &Value) -> String {
         text.push('\n');
         text += &output::table(&["TIER", "HITS", "MISSES", "ERRORS", "BREAKER"], &tiers);
     }
-    text + "\nevery counter: peercache stats --all\n"
+    text + "\nwho spent it: peercache stats --by client; every counter: peercache stats --all\n"
 }
 
 fn list<'a>(stats: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
@@ -151,6 +164,7 @@ mod tests {
     #[test]
     fn summary_begins_with_what_was_saved() {
         let stats = json!({
+            "since": "2026-11-30T12:00:00Z",
             "degraded": ["s3 is not asked (breaker open): no route"],
             "saved": { "asked": 100, "not_sent": 65, "charged": 20, "saved": 80 },
             "proxy": { "requests": 105, "local": 5, "fresh": 60, "coalesced": 5, "revalidated": 15, "miss": 18,
@@ -159,14 +173,14 @@ mod tests {
                                    "breaker": { "state": "closed" } }] },
         });
         insta::assert_snapshot!(summary(&stats), @r"
-        saved 80 of 100 (80 %) since the server started
+        saved 80 of 100 (80 %) since 2026-11-30T12:00:00Z
         degraded: s3 is not asked (breaker open): no route
         not sent 65, confirmed by a 304 15, fetched 18, passed through 2, failed 0
 
         TIER    HITS  MISSES  ERRORS  BREAKER
         memory  60    40      0       closed
 
-        every counter: peercache stats --all
+        who spent it: peercache stats --by client; every counter: peercache stats --all
         ");
     }
 

@@ -15,7 +15,7 @@ pub(super) use address::{Addresses, Ip, PeerIds, Sockets};
 pub(super) use backends::Backends;
 pub(super) use choice::{NodeSync, Role, Switch};
 pub(super) use kind::{AnyKind, Kind};
-pub(super) use number::{Bytes, Port, Seconds};
+pub(super) use number::{Bytes, Port, Seconds, Whole};
 pub(super) use path::{FileOf, Path};
 pub(super) use secret::{Secret, SecretText, Secrets};
 pub(super) use text::{Text, Url};

@@ -95,6 +95,50 @@ impl Kind for Seconds {
     }
 }
 
+/// A whole number.
+pub(in crate::config) struct Whole {
+    /// What it is, with its article.
+    pub(in crate::config) what: &'static str,
+    /// Of what there are so many.
+    pub(in crate::config) unit: &'static str,
+    pub(in crate::config) most: u32,
+}
+
+impl Whole {
+    pub(in crate::config) fn given(number: u32) -> Given {
+        Given::Number(number.to_string())
+    }
+}
+
+impl AnyKind for Whole {
+    fn accepted(&self, _: Option<&str>) -> String {
+        format!("give whole {} from 0 to {}", self.unit, self.most)
+    }
+
+    fn described(&self) -> String {
+        format!("whole {}, 0 to {}", self.unit, self.most)
+    }
+
+    fn takes_number(&self) -> bool {
+        true
+    }
+}
+
+impl Kind for Whole {
+    type Value = u32;
+
+    fn parse(&self, raw: &Raw, _: &Env<'_>) -> Result<u32, ConfigError> {
+        match raw.given.text().trim().parse::<u32>() {
+            Ok(number) if number <= self.most => Ok(number),
+            _ => refused(self, raw, format!("this is not {}", self.what)),
+        }
+    }
+
+    fn show(&self, number: &u32) -> Option<String> {
+        Some(number.to_string())
+    }
+}
+
 /// A TCP port.
 pub(in crate::config) struct Port;
 

@@ -76,7 +76,7 @@ const PROMISES: [Promise; 9] = [
         with: &["ipfs-api-prelude", "ipfs-api-backend-hyper", "aes-gcm"],
         without: &["rusqlite", "quick_cache", "libp2p", "aws-sdk-s3", "aws-lc-sys", "native-tls"],
     },
-    // The shipped command.
+    // The command in images.
     Promise {
         package: "peercache-cli",
         features: "",

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use crate::failure::Failure;
 use crate::run::{Run, checkout};
 
+/// Files whose tests have paths that lead nowhere.
+const EXAMPLES: [&str; 2] = ["xtask/src/check/links.rs", "xtask/src/check/summary.rs"];
 /// The page that names the tests which hold a fault.
 const TESTS: &str = "docs/testing.md";
 
@@ -25,8 +27,7 @@ pub(crate) fn check() -> Result<(), Failure> {
                 .into_iter()
                 .filter(|link| !leads_somewhere(&mut pages, file, &link.target))
                 .collect(),
-            // This file has paths that lead nowhere in its own tests.
-            false if file.ends_with("xtask/src/check/links.rs") => Vec::new(),
+            false if EXAMPLES.iter().any(|examples| file == Path::new(examples)) => Vec::new(),
             false => mentions(&text)
                 .into_iter()
                 .filter(|mention| !checkout().join(&mention.target).is_file())
@@ -53,18 +54,17 @@ pub(crate) fn check() -> Result<(), Failure> {
 
 /// What a document or a comment points at.
 #[derive(Debug, PartialEq, Eq)]
-struct Link {
-    line: usize,
-    target: String,
+pub(super) struct Link {
+    pub(super) line: usize,
+    pub(super) target: String,
 }
 
 /// The relative links of a page, `[text](target)`, outside of code.
-fn links(text: &str) -> Vec<Link> {
+pub(super) fn links(text: &str) -> Vec<Link> {
     let mut links = Vec::new();
     for (line, text) in prose(text) {
         let mut rest = text.as_str();
-        while let Some((_, behind)) = rest.split_once("](") {
-            let Some((target, after)) = behind.split_once(')') else { break };
+        while let Some((_, target, after)) = link_in_page(rest) {
             rest = after;
             if !target.contains("://") && !target.starts_with("mailto:") {
                 links.push(Link { line, target: target.to_owned() });
@@ -72,6 +72,13 @@ fn links(text: &str) -> Vec<Link> {
         }
     }
     links
+}
+
+/// The target of the first link of `text`, with what stands before and behind it.
+pub(crate) fn link_in_page(text: &str) -> Option<(&str, &str, &str)> {
+    let start = text.find("](")? + 2;
+    let end = start + text[start..].find(')')?;
+    Some((&text[..start], &text[start..end], &text[end..]))
 }
 
 /// The lines of a page that are no code, numbered from 1, without what stands between backquotes.
@@ -134,7 +141,7 @@ fn leads_somewhere(pages: &mut HashMap<PathBuf, Vec<String>>, file: &Path, targe
     let (path, anchor) = target.split_once('#').map_or((target, None), |(path, anchor)| (path, Some(anchor)));
     let page = match path {
         "" => Some(file.to_owned()),
-        path => beside(file, path),
+        path => within_checkout(file, path),
     };
     let Some(page) = page else { return false };
     let place = checkout().join(&page);
@@ -148,7 +155,7 @@ fn leads_somewhere(pages: &mut HashMap<PathBuf, Vec<String>>, file: &Path, targe
 }
 
 /// `path` as seen from the folder of `file`; `None` where it leaves the checkout.
-fn beside(file: &Path, path: &str) -> Option<PathBuf> {
+pub(crate) fn within_checkout(file: &Path, path: &str) -> Option<PathBuf> {
     let mut place = file.parent().unwrap_or(Path::new("")).to_owned();
     for part in Path::new(path).components() {
         match part {

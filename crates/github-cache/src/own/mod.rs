@@ -8,11 +8,14 @@ use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Response};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::body::ResponseBody;
 use crate::error::Problem;
 use crate::report::StatsReport;
+
+const JSON: &str = "application/json; charset=utf-8";
 
 /// An endpoint of the proxy's own; `Problem::no_such_endpoint` lists them for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +51,6 @@ impl Endpoint {
         self,
         report: impl FnOnce() -> StatsReport,
     ) -> Result<Response<ResponseBody>, Problem> {
-        const JSON: &str = "application/json; charset=utf-8";
         let (media, text) = match self {
             Self::Page => (page::MEDIA, page::render(&report()).map_err(|_| Problem::internal())?),
             Self::Stats => (JSON, serde_json::to_string(&report()).map_err(|_| Problem::internal())?),
@@ -56,17 +58,27 @@ impl Endpoint {
             Self::Live => (JSON, json!({ "status": "live" }).to_string()),
             Self::Ready => (JSON, json!({ "status": "ready", "degraded": report().degraded }).to_string()),
         };
-        let mut response = Response::new(ResponseBody::empty());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let mut response = answer(media, text);
         if self == Self::Page {
             let policy = HeaderValue::from_str(&page::POLICY).map_err(|_| Problem::internal())?;
-            headers.insert(CONTENT_SECURITY_POLICY, policy);
+            response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
         }
-        *response.body_mut() = ResponseBody::full(Bytes::from(text));
         Ok(response)
     }
+}
+
+/// What the proxy itself says, as JSON.
+pub(crate) fn json_answer(value: &impl Serialize) -> Result<Response<ResponseBody>, Problem> {
+    serde_json::to_string(value).map(|text| answer(JSON, text)).map_err(|_| Problem::internal())
+}
+
+fn answer(media: &'static str, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    *response.body_mut() = ResponseBody::full(Bytes::from(text));
+    response
 }

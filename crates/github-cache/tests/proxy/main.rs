@@ -4,14 +4,17 @@
 
 mod bodies;
 mod body;
+mod budget;
 mod coalesced;
 mod conditions;
+mod explain;
 mod fleet;
 mod fresh;
 mod github;
 mod invalidation;
 mod isolated;
 mod leaks;
+mod ledger;
 mod machines;
 mod passing;
 mod routing;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peercache_fakehub::{EtagMode, Outage};
 
-use crate::github::{A, C, GitHub};
+use crate::github::{A, B, C, GitHub};
 use crate::support::STORED;
 
 const TROUBLE: &str = "peercache; fwd=stale; fwd-status=502; detail=upstream-error";
@@ -46,20 +46,34 @@ async fn connection_that_is_refused_and_spent_quota_are_bridged_too() {
     github.get(A, &path).await.expect(200, STORED);
     github.hub.touch(&path).unwrap();
     github.rig.pass(61);
-    github.get(A, &path).await.expect(200, "peercache; fwd=stale; fwd-status=403; detail=rate-limited");
+    let before = github.hub.summary().requests;
+    github.get(A, &path).await.expect(200, "peercache; fwd=stale; detail=rate-limited");
+    assert_eq!(github.hub.summary().requests, before, "it is known that nothing is left");
     github.hub.outage(Some(Outage::Refuse));
-    github.get(A, &path).await.expect(200, "peercache; fwd=stale; detail=upstream-unreachable");
+    github.rig.pass(3500);
+    let unreachable = "peercache; fwd=stale; detail=upstream-unreachable";
+    let urgent = [("priority", "u=0")];
+    github
+        .get_with(B, &path, &urgent)
+        .await
+        .expect(502, "peercache; fwd=uri-miss; detail=upstream-unreachable");
+    github.rig.pass(39);
+    github.get(A, &path).await.expect(200, unreachable);
 }
 
 #[tokio::test]
-async fn secondary_limit_is_passed_on_and_keeps_the_grant() {
+async fn secondary_limit_is_passed_on_without_a_grant_and_keeps_one_that_is_there() {
     let github = GitHub::start(true).await;
     let path = github.path("/issues/1");
     github.get(A, &path).await;
     github.rig.pass(61);
-    github.hub.fail_next(429, 1, Some("30")).unwrap();
-    let limited = github.get(A, &path).await;
+    github.hub.fail_next(429, 2, Some("30")).unwrap();
+    let limited = github.get(B, &path).await;
     assert_eq!((limited.status.as_u16(), limited.header("retry-after")), (429, Some("30")));
+    let stale = "peercache; fwd=stale; fwd-status=429; detail=secondary-limit";
+    github.get(A, &path).await.expect(200, stale);
+    github.get(A, &path).await.expect(200, "peercache; fwd=stale; detail=secondary-limit");
+    github.rig.pass(30);
     github.get(A, &path).await.expect(200, crate::support::REVALIDATED);
 }
 

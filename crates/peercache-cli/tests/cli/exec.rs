@@ -80,6 +80,7 @@ fn second_job_is_served_from_the_first(command: &[&str]) {
         assert_eq!(origin.count(), 1, "{job}: {err}");
         let saved = if job == "first" { "saved 0 of 1 (0 %)" } else { "saved 1 of 1 (100 %)" };
         assert!(err.contains(saved), "{job}: {err}");
+        assert!(err.ends_with("  /repos/{owner}/{repo}"), "by route: {err}");
     }
     let head = origin.last.lock().unwrap().to_ascii_lowercase();
     assert!(head.contains("authorization: ") && head.contains(" secret"), "{head}");
