@@ -222,7 +222,17 @@ macro_rules! settings {
         unset: "",
     }
 
-    /// The most bytes that this node holds for itself and other peers.
+    /// Where an anchor keeps what it holds for itself and other peers, so that a restart loses
+    /// nothing. At most `CACHE_PEER_BYTES`.
+    PeerDir peer_dir: Path {
+        kind: Path,
+        variables: ["CACHE_PEER_DIR"],
+        group: Peers,
+        unset: "`peers` in `CACHE_DIR`",
+    }
+
+    /// The most bytes that this node holds for itself and other peers: in memory, and an anchor as
+    /// much on disk.
     PeerBytes peer_bytes: Bytes = "256MiB" {
         kind: Bytes { least: 16 * MIB },
         variables: ["CACHE_PEER_BYTES"],

@@ -3,6 +3,7 @@
 
 mod action;
 mod build_cache;
+mod clocks;
 mod completions;
 mod concurrency;
 mod config;
@@ -22,6 +23,7 @@ mod monitor;
 #[path = "../shared/part.rs"]
 mod part;
 mod peers;
+mod restart;
 mod s3;
 mod serve;
 mod stampede;
