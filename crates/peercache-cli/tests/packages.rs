@@ -63,8 +63,8 @@ fn packages() -> Option<&'static Path> {
     made.as_deref()
 }
 
-/// The commands of the section `heading` of the page on ways to get it. Packing is done already, and
-/// the demo has a test of its own.
+/// The commands of the section `heading` of the page on ways to get it. Packing is done already,
+/// and the demo has a test of its own.
 fn commands_of_page(heading: &str) -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-to/install.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -183,6 +183,24 @@ fn bill_of_materials_names_what_is_linked_with_licence_and_checksum() {
     }
 }
 
+/// Runs the lines of the page that begin with `uvx`, where it is there.
+fn run_uvx(lines: &str, home: &Path) {
+    let named = std::env::var_os("PEERCACHE_TEST_UVX").filter(|path| !path.is_empty());
+    let Some(program) = named.map(PathBuf::from) else {
+        part::missing("PEERCACHE_TEST_UVX is not set", "run the tests with `cargo xtask test`");
+        return;
+    };
+    let mut path = vec![program.parent().unwrap().to_owned()];
+    path.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    let said = read(
+        command("sh", home)
+            .args(["-ec", lines])
+            .env("PATH", std::env::join_paths(path).unwrap())
+            .env("UV_OFFLINE", "1"),
+    );
+    assert_eq!(said, format!("peercache {VERSION}\n"));
+}
+
 /// Whether python3 makes virtual environments; what is missing is said.
 fn has_python(home: &Path) -> bool {
     match command("python3", home).args(["-m", "ensurepip", "--version"]).output() {
@@ -206,11 +224,11 @@ fn wheel_is_installed_as_the_page_says_and_its_command_runs_the_demo() {
     if !has_python(home.path()) {
         return;
     }
-    // `uvx` is another's program, which tests do not have.
     let commands = commands_of_page("pip and uvx");
-    let commands: Vec<_> = commands.lines().filter(|line| !line.starts_with("uvx")).collect();
-    let said = read(command("sh", home.path()).args(["-ec", &commands.join("\n")]));
+    let (uvx, pip): (Vec<_>, Vec<_>) = commands.lines().partition(|line| line.starts_with("uvx "));
+    let said = read(command("sh", home.path()).args(["-ec", &pip.join("\n")]));
     assert!(said.ends_with(&format!("peercache {VERSION}\n")), "{said}");
+    run_uvx(&uvx.join("\n"), home.path());
     let environment = home.path().join("venv");
     assert!(environment.join("share/man/man1/peercache-serve.1").is_file());
     let python = || command(environment.join("bin/python"), home.path());

@@ -68,7 +68,7 @@ fn servers_know_each_other_and_say_so() {
     or       CACHE_BOOTSTRAP_PEERS=/ip4/127.0.0.1/tcp/PORT/p2p/12D3KooWH91j1HVNF66M9kPvV2tvt4jrkLba6itSzTuQmJqQJz94
     The second form accepts this node alone at that address, and has to be pasted anew when its identity changes.
     ");
-    let address = id.lines().filter_map(|line| line.split_once('=')).last().unwrap().1.to_owned();
+    let address = id.lines().filter_map(|line| line.split_once('=')).next_back().unwrap().1.to_owned();
     let ids = json(&anchor.run(&["--json", "id"], b""));
     assert_eq!(ids["addresses"], serde_json::json!([address]));
 
