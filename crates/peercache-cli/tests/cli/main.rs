@@ -23,6 +23,7 @@ mod machine;
 mod part;
 mod peers;
 mod restart;
+mod rights;
 mod s3;
 mod serve;
 mod stampede;
