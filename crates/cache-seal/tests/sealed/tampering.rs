@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, CacheBackendExt, Class, Entry, ErrorKind, NodeId, Version};
-use peercache_seal::{Rights, Sealed, Secret};
+use peercache_seal::{Keyring, Rights, Sealed, Secret};
 use peercache_testkit::ManualClock;
 use proptest::prelude::*;
 
