@@ -456,16 +456,20 @@ impl GitHubCache {
         self.fetch(ask, known, why, leads).await
     }
 
-    /// Whether a token may wait for another one's request. Who waits notices that somebody asks, so
-    /// only those wait that may see the repository anyway, or where there is no reason to think
-    /// that it is private.
+    /// Whether a token may wait for another one's request.
     async fn may_wait(&self, place: &Place, rule: &Rule) -> bool {
-        let store = &self.shared.store;
         rule.share == Share::Everyone
             || place.scope.is_repository()
-                && (store.public.has_seen(&place.token, &place.scope, store.now())
-                    || !store.public.may_be_hidden(&place.scope, store.now())
-                    || self.shared.share_public && store.public_proof(place).await.is_some())
+                && (self.may_notice(place)
+                    || self.shared.share_public && self.shared.store.public_proof(place).await.is_some())
+    }
+
+    /// Whether a token may notice, by the time that its request takes, that others ask about the same
+    /// repository: it may see it anyway, or there is no reason to think that it is private.
+    fn may_notice(&self, place: &Place) -> bool {
+        let store = &self.shared.store;
+        store.public.has_seen(&place.token, &place.scope, store.now())
+            || !store.public.may_be_hidden(&place.scope, store.now())
     }
 
     /// Whether an answer may be shared with this token, if it is proven public.
@@ -517,18 +521,32 @@ impl GitHubCache {
         Some(self.serve(ask, &found, &status))
     }
 
-    /// The newest of these validations at which the repository is known to have been public. A
-    /// proof that is older than all of them is renewed.
+    /// The newest of these validations at which the repository is known to have been public. Where
+    /// there is no proof, or one that does not reach them, the request for one is sent instead of
+    /// the token's own.
     async fn proven(&self, ask: &Ask, rule: &Rule, fresh: &[&Validation]) -> Option<Validation> {
         let (store, place) = (&self.shared.store, &ask.place);
-        let covered = |proof: Proof| fresh.iter().find(|one| proof.covers(one.version)).map(|one| **one);
-        let proof = store.public_proof(place).await?;
-        if let Some(validation) = covered(proof) {
+        let covered = |proof: Proof| {
+            let now = store.now();
+            fresh.iter().find(|one| proof.covers(one.version, now)).map(|one| **one)
+        };
+        let proof = store.public_proof(place).await;
+        if let Some(validation) = proof.and_then(covered) {
             return Some(validation);
         }
-        // Whether others ask is no secret where everybody may have it.
-        let is_outdated = fresh.iter().any(|one| one.version > proof.until);
-        if !is_outdated || ask.directives.only_if_cached {
+        let may_help = match proof {
+            // Whether others ask is no secret where everybody may have it.
+            Some(proof) => {
+                let now = store.now();
+                fresh.iter().any(|one| proof.ended_before(one.version, now))
+            }
+            // Who is refused may notice that others ask.
+            None => {
+                let is_private = store.public.is_private(&place.scope, store.now());
+                !fresh.is_empty() && !is_private && self.may_notice(place)
+            }
+        };
+        if !may_help || ask.directives.only_if_cached {
             return None;
         }
         let repository = self.repository(ask, rule)?;

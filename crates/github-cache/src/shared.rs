@@ -64,6 +64,8 @@ pub(crate) struct Semantics {
     pub(crate) routes: RouteTable,
     pub(crate) max_stale: Duration,
     pub(crate) share_public: bool,
+    /// For how long after a proof what is fetched counts as public.
+    pub(crate) public_for: Duration,
     pub(crate) webhook: Webhook,
     pub(crate) default_client: Option<ClientLabel>,
     /// In hundredths of a rate limit.
@@ -81,7 +83,7 @@ impl Shared {
         stats: Arc<Stats>,
         build_cache: BuildCache,
     ) -> Self {
-        let store = Store::new(cache, Arc::clone(&stats));
+        let store = Store::new(cache, semantics.public_for, Arc::clone(&stats));
         let budget_share = Arc::new(BudgetShare::new(store.cache().clone()));
         let ledger = Arc::new(Ledger::new(store.now(), semantics.routes.classes().to_vec()));
         Self {

@@ -19,6 +19,7 @@ mod gh;
 mod http;
 mod keygen;
 mod machine;
+mod monitor;
 #[path = "../shared/part.rs"]
 mod part;
 mod peers;
