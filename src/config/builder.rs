@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::backend_name::{BackendList, BackendName};
+use super::clock::ProcessClock;
 use super::configuration::{COMMAND, Config};
 use super::env::{self, Env, place_of};
 use super::error::ConfigError;
@@ -125,6 +126,7 @@ impl ConfigBuilder {
             untrusted: event.is_some() && values.read_only.value,
             secrets,
             values,
+            clock: ProcessClock::default(),
             one_shot: false,
             look_only: false,
             alone: false,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::backend_name::{BackendList, BackendName};
+use super::clock::ProcessClock;
 use super::error::ConfigError;
 use super::secret;
 use super::value::Set;
@@ -52,6 +53,8 @@ pub struct Config {
     /// Whether an event that an outsider can cause started this job, and nothing says that it may
     /// write.
     pub(super) untrusted: bool,
+    /// What every tier goes by.
+    pub(super) clock: ProcessClock,
     /// Whether this process does one thing and ends.
     pub(super) one_shot: bool,
     /// Whether this process only looks: nothing makes room for anything.

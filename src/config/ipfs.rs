@@ -31,7 +31,8 @@ impl Config {
         let mut builder = Ipfs::builder(values.ipfs_api.value.as_deref().unwrap_or(Ipfs::DEFAULT_API))
             .max_bytes(values.ipfs_max_bytes.value)
             .allow_private(values.ipfs_allow_private.value)
-            .read_only(values.read_only.value);
+            .read_only(values.read_only.value)
+            .clock(self.clock.shared());
         if let Some(auth) = &values.ipfs_api_auth.value {
             builder = builder.auth(auth.expose());
         }
@@ -67,12 +68,14 @@ impl Config {
                     "give one as CACHE_SECRET, or unset it",
                 ));
             };
-            let keyring = ring.keyring.clone();
-            node = node.sync(move |inner| Arc::new(Sealed::new(keyring.clone(), inner)));
+            let (keyring, clock) = (ring.keyring.clone(), self.clock.shared());
+            node = node.sync(move |inner| {
+                Arc::new(Sealed::builder(keyring.clone(), inner).clock(Arc::clone(&clock)).build())
+            });
         }
         let node = Arc::new(node.open().map_err(|error| self.ipfs_at_fault(error))?);
         let tier: Arc<dyn CacheBackend> = match ring {
-            Some(ring) => ring.seal_shared(Arc::clone(&node)),
+            Some(ring) => ring.seal_shared(Arc::clone(&node), self.clock.shared()),
             None => {
                 tracing::warn!(
                     "CACHE_INSECURE_PLAINTEXT is true and there is no secret: whoever reaches the IPFS node reads \

@@ -23,7 +23,8 @@ impl Config {
     pub(super) fn open_memory(&self, builder: CacheBuilder, options: TierOptions) -> CacheBuilder {
         // More than this machine can address is as good as everything.
         let bytes = usize::try_from(self.values.memory_bytes.value).unwrap_or(usize::MAX);
-        opened_tier(builder, Arc::new(peercache_local::Memory::with_capacity(bytes)), options)
+        let memory = peercache_local::Memory::builder().capacity(bytes).clock(self.clock.shared()).build();
+        opened_tier(builder, Arc::new(memory), options)
     }
 
     /// Adds the disk tier. A disk that cannot be used is left out, with a warning, where another
@@ -50,7 +51,10 @@ impl Config {
             options.mode = Mode::ReadOnly;
         }
         let tier: Arc<dyn peercache_api::CacheBackend> = match seal {
-            Some(ring) => ring.seal(disk, self.namespace(), self.look_only || self.untrusted).await,
+            Some(ring) => {
+                let clock = self.clock.shared();
+                ring.seal(disk, self.namespace(), self.look_only || self.untrusted, clock).await
+            }
             None => Arc::new(disk),
         };
         Ok(opened_tier(builder, tier, options))
@@ -78,7 +82,7 @@ impl Config {
         };
         // Who only looks makes no room, whatever the limit of this process is.
         let capacity = if self.look_only { u64::MAX } else { self.values.disk_bytes.value };
-        let disk = peercache_local::Disk::builder(dir).capacity(capacity);
+        let disk = peercache_local::Disk::builder(dir).capacity(capacity).clock(self.clock.shared());
         // Opening blocks for as long as another process repairs the directory.
         super::open::opened(|| disk.open()).await.map_err(|error| unusable(dir, &error))
     }

@@ -4,9 +4,12 @@
 //! what follows from it. `builder.rs` reads every source into a [`Config`], `open.rs` opens what
 //! was read, with one file for each backend.
 
+#[cfg(all(feature = "libp2p", feature = "disk"))]
+mod anchor_store;
 mod backend_name;
 mod backends;
 mod builder;
+mod clock;
 mod configuration;
 mod env;
 mod error;

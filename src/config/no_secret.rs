@@ -17,6 +17,13 @@ impl Ring {
     }
 }
 
+#[cfg(all(feature = "libp2p", feature = "disk"))]
+impl Ring {
+    pub(super) fn has_sealed(&self, _: &peercache_api::Entry) -> bool {
+        match *self {}
+    }
+}
+
 #[cfg(feature = "disk")]
 impl Ring {
     pub(super) async fn seal(
@@ -24,6 +31,7 @@ impl Ring {
         _: peercache_local::Disk,
         _: &str,
         _: bool,
+        _: std::sync::Arc<dyn peercache_api::Clock>,
     ) -> std::sync::Arc<dyn peercache_api::CacheBackend> {
         match *self {}
     }

@@ -111,12 +111,15 @@ impl Config {
     ) -> Result<CacheBuilder, ConfigError> {
         let key = self.network_key(ring)?;
         let started = match self.one_shot {
-            true => self.start_guest(Peers::builder(key)).await,
-            false => self.resident(key).await?.start().await,
+            true => {
+                let builder = Peers::builder(key).corrected_clock(self.clock.corrected());
+                self.start_guest(builder).await
+            }
+            false => self.resident(key, ring).await?.start().await,
         };
         let peers = started.map_err(|error| self.not_started(&error))?;
         let tier: Arc<dyn CacheBackend> = match ring {
-            Some(ring) => ring.seal_shared(peers.clone()),
+            Some(ring) => ring.seal_shared(peers.clone(), self.clock.shared()),
             None => {
                 tracing::warn!(
                     "CACHE_INSECURE_PLAINTEXT is true and there is no secret: whoever reaches a port of these peers \
@@ -129,7 +132,7 @@ impl Config {
     }
 
     /// A node with its own port and identity.
-    async fn resident(&self, key: NetworkKey) -> Result<PeersBuilder, ConfigError> {
+    async fn resident(&self, key: NetworkKey, ring: Option<&Ring>) -> Result<PeersBuilder, ConfigError> {
         let settings = &self.values;
         let identity = self.identity(&key).await?;
         let mut builder = Peers::builder(key)
@@ -144,7 +147,14 @@ impl Config {
             .allowed_peers(parsed(settings.allowed_peers.list(), Name::AllowedPeers)?)
             // More than this machine can address is as good as everything.
             .capacity(usize::try_from(settings.peer_bytes.value).unwrap_or(usize::MAX))
-            .mdns(settings.mdns.value);
+            .mdns(settings.mdns.value)
+            .corrected_clock(self.clock.corrected());
+        #[cfg(not(feature = "disk"))]
+        let _ = ring;
+        #[cfg(feature = "disk")]
+        if let Some(store) = self.anchor_store(ring).await {
+            builder = builder.store(store);
+        }
         if let Some(address) = settings.listen_addr.value {
             builder = builder.listen_ips(vec![address]);
         }
@@ -180,7 +190,7 @@ impl Config {
         Some(server_address(self.values.listen_addr.value, port))
     }
 
-    fn is_anchor(&self) -> bool {
+    pub(super) fn is_anchor(&self) -> bool {
         match self.values.role.value {
             NodeRole::Anchor => true,
             NodeRole::Leaf => false,

@@ -57,6 +57,7 @@ impl Config {
         // Also where no tier is sealed: a secret that is of no use is a mistake in any case.
         let seal = self.secrets.ring_off_the_runtime().await?;
         let mut builder = Cache::builder()
+            .clock(self.clock.shared())
             .namespace(self.namespace())
             .default_ttl(self.values.default_ttl.value)
             .read_only(self.values.read_only.value || self.look_only);

@@ -29,7 +29,7 @@ impl Config {
                 "set it to the server's URL, such as redis://127.0.0.1:6379",
             ));
         };
-        let mut builder = Redis::builder(url).read_only(values.read_only.value);
+        let mut builder = Redis::builder(url).read_only(values.read_only.value).clock(self.clock.shared());
         if let Some(prefix) = &values.redis_prefix.value {
             builder = builder.prefix(prefix);
         }
@@ -63,7 +63,7 @@ impl Config {
         }
         let server = Arc::new(self.redis()?);
         let tier: Arc<dyn CacheBackend> = match ring {
-            Some(ring) => ring.seal_shared(Arc::clone(&server)),
+            Some(ring) => ring.seal_shared(Arc::clone(&server), self.clock.shared()),
             None => {
                 tracing::warn!(
                     "CACHE_INSECURE_PLAINTEXT is true and there is no secret: whoever may read the Redis server \

@@ -32,7 +32,7 @@ impl Config {
                 "set it to the name of a bucket",
             ));
         };
-        let mut builder = S3::builder(bucket).read_only(values.read_only.value);
+        let mut builder = S3::builder(bucket).read_only(values.read_only.value).clock(self.clock.shared());
         if let Some(prefix) = &values.s3_prefix.value {
             builder = builder.prefix(prefix);
         }
@@ -66,7 +66,7 @@ impl Config {
         }
         let bucket = Arc::new(self.bucket().await?);
         let tier: Arc<dyn CacheBackend> = match ring {
-            Some(ring) => ring.seal_shared(Arc::clone(&bucket)),
+            Some(ring) => ring.seal_shared(Arc::clone(&bucket), self.clock.shared()),
             None => {
                 tracing::warn!(
                     "CACHE_INSECURE_PLAINTEXT is true and there is no secret: whoever may read the bucket reads \

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use peercache_api::Error;
 #[cfg(any(
     feature = "disk",
     feature = "libp2p",
@@ -11,8 +12,7 @@ use std::sync::{Arc, OnceLock};
     feature = "s3",
     feature = "storacha"
 ))]
-use peercache_api::CacheBackend;
-use peercache_api::Error;
+use peercache_api::{CacheBackend, Clock};
 #[cfg(feature = "disk")]
 use peercache_api::{NodeId, VersionClock};
 #[cfg(any(
@@ -129,8 +129,20 @@ impl Ring {
 #[cfg(any(feature = "libp2p", feature = "redis", feature = "ipfs", feature = "s3", feature = "storacha"))]
 impl Ring {
     /// Seals what leaves this machine.
-    pub(super) fn seal_shared(&self, backend: impl CacheBackend + 'static) -> Arc<dyn CacheBackend> {
-        Arc::new(Sealed::new(self.keyring.clone(), backend))
+    pub(super) fn seal_shared(
+        &self,
+        backend: impl CacheBackend + 'static,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<dyn CacheBackend> {
+        Arc::new(Sealed::builder(self.keyring.clone(), backend).clock(clock).build())
+    }
+}
+
+#[cfg(all(feature = "libp2p", feature = "disk"))]
+impl Ring {
+    /// Whether one of these secrets sealed what a store holds.
+    pub(super) fn has_sealed(&self, stored: &peercache_api::Entry) -> bool {
+        self.keyring.has_sealed(stored)
     }
 }
 
@@ -144,8 +156,9 @@ impl Ring {
         disk: peercache_local::Disk,
         namespace: &str,
         only_look: bool,
+        clock: Arc<dyn Clock>,
     ) -> Arc<dyn CacheBackend> {
-        let sealed = Sealed::new(self.keyring.clone(), disk);
+        let sealed = Sealed::builder(self.keyring.clone(), disk).clock(clock).build();
         if only_look {
             return Arc::new(sealed);
         }

@@ -27,6 +27,8 @@ pub struct GitHubSettings {
     /// Whether answers about public repositories are shared between tokens; `None` where nothing
     /// says so.
     pub share_public: Option<bool>,
+    /// For how long after its proof what is fetched from a public repository counts as public.
+    pub public_for: Duration,
     /// How old an answer may be that stands in for one that cannot be had.
     pub max_stale: Duration,
     /// The file with freshness by route.
@@ -56,6 +58,7 @@ impl Config {
         let values = &self.values;
         GitHubSettings {
             share_public: values.github_share_public.value,
+            public_for: values.github_public_for.value,
             max_stale: values.github_max_stale.value,
             policy: values.github_policy.value.clone(),
             reserve_percent: u8::try_from(values.github_reserve.value).unwrap_or(u8::MAX),

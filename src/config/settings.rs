@@ -222,7 +222,17 @@ macro_rules! settings {
         unset: "",
     }
 
-    /// The most bytes that this node holds for itself and other peers.
+    /// Where an anchor keeps what it holds for itself and other peers, so that a restart loses
+    /// nothing. At most `CACHE_PEER_BYTES`.
+    PeerDir peer_dir: Path {
+        kind: Path,
+        variables: ["CACHE_PEER_DIR"],
+        group: Peers,
+        unset: "`peers` in `CACHE_DIR`",
+    }
+
+    /// The most bytes that this node holds for itself and other peers: in memory, and an anchor as
+    /// much on disk.
     PeerBytes peer_bytes: Bytes = "256MiB" {
         kind: Bytes { least: 16 * MIB },
         variables: ["CACHE_PEER_BYTES"],
@@ -447,6 +457,15 @@ macro_rules! settings {
         variables: ["CACHE_GITHUB_SHARE_PUBLIC"],
         group: Server,
         unset: "`true` where the upstream is api.github.com",
+    }
+
+    /// For how long after GitHub said that a repository is public, what is fetched from it counts as
+    /// public, in whole seconds.
+    GithubPublicFor github_public_for: Seconds = "60" {
+        kind: Seconds { what: "a time", least: 0, most: 600 },
+        variables: ["CACHE_GITHUB_PUBLIC_FOR"],
+        group: Server,
+        unset: "",
     }
 
     /// How old an answer may be that is given while GitHub fails or the quota is spent, in whole

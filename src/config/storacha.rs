@@ -52,7 +52,8 @@ impl Config {
         };
         let mut space = Storacha::builder(token)
             .allow_private(values.storacha_allow_private.value)
-            .read_only(values.read_only.value);
+            .read_only(values.read_only.value)
+            .clock(self.clock.shared());
         if let Some(url) = &values.storacha_service_url.value {
             space = space.url(url.as_str());
         }
@@ -66,7 +67,7 @@ impl Config {
             space = space.preset(preset.parse().map_err(|error| self.storacha_at_fault(error))?);
         }
         let space = Arc::new(space.open().map_err(|error| self.storacha_at_fault(error))?);
-        let tier: Arc<dyn CacheBackend> = ring.seal_shared(Arc::clone(&space));
+        let tier: Arc<dyn CacheBackend> = ring.seal_shared(Arc::clone(&space), self.clock.shared());
         Ok(opened_tier(builder.storacha(space), tier, options))
     }
 

@@ -82,6 +82,7 @@ fn every_setting_can_stand_there() {
     announce_addrs = not set (default)
     allowed_peers = not set (default)
     mdns = false (default)
+    peer_dir = not set (default)
     peer_bytes = 256MiB (default)
     redis_url = not set (default)
     redis_prefix = not set (default)

@@ -27,7 +27,7 @@ struct Row {
     shown: [&'static str; 4],
 }
 
-const ROWS: [Row; 52] = [
+const ROWS: [Row; 53] = [
     Row {
         name: "backend",
         code: |builder| builder.backend([BackendName::Disk, BackendName::Memory]),
@@ -231,6 +231,14 @@ const ROWS: [Row; 52] = [
         environment: "true",
         file: "true",
         shown: ["true", "true", "true", "false"],
+    },
+    Row {
+        name: "peer_dir",
+        code: |builder| builder.peer_dir("/code"),
+        variables: &["CACHE_PEER_DIR"],
+        environment: "/environment",
+        file: "'/file'",
+        shown: ["/code", "/environment", "/file", "not set"],
     },
     Row {
         name: "peer_bytes",

@@ -3,15 +3,19 @@
 
 use std::time::Instant;
 
-use peercache_libp2p::sim::{Fleet, Outcomes, churn, partition, steady};
+use peercache_libp2p::sim::{Fleet, Outcomes, churn, clocks, partition, steady};
 
 fn main() {
     let quick = std::env::args().any(|argument| argument == "--quick");
     let sizes: &[usize] = if quick { &[10, 100, 1_000] } else { &[10, 100, 1_000, 10_000] };
     println!("fleets of the seed 1; times are virtual");
-    for (name, scenario) in
-        [("steady", steady as fn(Fleet) -> Outcomes), ("churn", churn), ("partition", partition)]
-    {
+    let scenarios = [
+        ("steady", steady as fn(Fleet) -> Outcomes),
+        ("churn", churn),
+        ("partition", partition),
+        ("clocks", clocks),
+    ];
+    for (name, scenario) in scenarios {
         for &nodes in sizes {
             let fleet = Fleet::of(nodes, 1);
             let began = Instant::now();

@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use peercache_api::{Clock, Error, ErrorKind, Operation, SystemClock};
+use peercache_api::{Clock, CorrectedClock, Error, ErrorKind, Operation, SystemClock};
 use tokio::sync::mpsc;
 
 use crate::address::{PeerAddress, PeerName};
+use crate::anchor_store::AnchorStore;
 use crate::core::Role;
 use crate::driver::{
-    ConnectionLimits, Engine, HalfOpenLimits, Plan, QueueLimits, Setup, StartError, SwarmTask,
+    ConnectionLimits, Engine, HalfOpenLimits, Keeper, Plan, QueueLimits, Setup, StartError, SwarmTask,
+    keeper_tasks,
 };
 use crate::identity::Identity;
 use crate::limits::Limits;
@@ -50,9 +52,10 @@ pub struct PeersBuilder {
     announce: Vec<PeerAddress>,
     allowed: Vec<PeerName>,
     capacity: usize,
+    store: Option<Arc<dyn AnchorStore>>,
     mdns: bool,
     limits: Limits,
-    clock: Arc<dyn Clock>,
+    clock: Arc<CorrectedClock>,
 }
 
 impl Peers {
@@ -75,9 +78,10 @@ impl PeersBuilder {
             announce: Vec::new(),
             allowed: Vec::new(),
             capacity: 256 * MIB,
+            store: None,
             mdns: false,
             limits: Limits::default(),
-            clock: Arc::new(SystemClock::new()),
+            clock: Arc::new(CorrectedClock::new(Arc::new(SystemClock::new()))),
         }
     }
 
@@ -141,6 +145,19 @@ impl PeersBuilder {
         self
     }
 
+    /// Where an anchor keeps what it holds, so that a restart loses nothing: it takes everything
+    /// that is stored on it, and is asked for what the node's memory does not hold. What it held
+    /// before is taken back at the start, as far as the capacity allows. A leaf, which holds
+    /// nothing for others, does not use it. Default: nowhere.
+    ///
+    /// An entry is acknowledged before it is stored here: what arrived in the last moments before a
+    /// process is killed may be lost.
+    #[must_use]
+    pub fn store(mut self, store: Arc<dyn AnchorStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Looks for peers in the local network by multicast DNS. Needs the feature `mdns`.
     #[must_use]
     pub const fn mdns(mut self, mdns: bool) -> Self {
@@ -158,6 +175,14 @@ impl PeersBuilder {
     /// The wall clock, by which entries grow old. Waiting is measured by the machine.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Arc::new(CorrectedClock::new(clock));
+        self
+    }
+
+    /// As [`PeersBuilder::clock`], with a clock that others go by as well: this node corrects it
+    /// where the anchors of the network have another time.
+    #[must_use]
+    pub fn corrected_clock(mut self, clock: Arc<CorrectedClock>) -> Self {
         self.clock = clock;
         self
     }
@@ -192,11 +217,16 @@ impl PeersBuilder {
         };
         let (sender, commands) = mpsc::channel(COMMANDS);
         let setup = self.setup(role)?;
-        let engine = Arc::new(Engine::new(me, setup, self.capacity, Arc::clone(&self.clock), sender));
+        let store = self.store.clone().filter(|_| role == Role::Anchor);
+        let keeper = store.map(|store| Arc::new(Keeper::new(store)));
+        let clock = Arc::clone(&self.clock);
+        let engine = Arc::new(Engine::new(me, setup, self.capacity, keeper, clock, sender));
         let swarm =
             SwarmTask::new(self.plan(&identity, role), Arc::clone(&engine), commands).map_err(explain)?;
         let timers = Arc::clone(&engine);
-        let tasks = vec![tokio::spawn(swarm.run()), tokio::spawn(async move { timers.run_timers().await })];
+        let mut tasks = keeper_tasks(&engine).await;
+        tasks.push(tokio::spawn(swarm.run()));
+        tasks.push(tokio::spawn(async move { timers.run_timers().await }));
         let peers = Peers::new(identity.name(), engine, self.limits, tasks);
         let looks_for_peers = self.mdns || !self.bootstrap.is_empty();
         peers.settle(self.listen_port.map(|_| LISTEN_WAIT), looks_for_peers).await;

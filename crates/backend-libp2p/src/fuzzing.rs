@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peercache_api::Timestamp;
 
 use crate::core::{Action, Event, Hello, Node, Now, OpId, Role, Settings};
-use crate::wire::{KeyId, Message, PeerKey};
+use crate::wire::{ClockReading, KeyId, Message, PeerKey};
 
 const CAPACITY: usize = 1 << 20;
 /// Kind, flags and number.
@@ -38,13 +38,20 @@ pub fn node(data: &[u8]) {
         role,
         placement: [1; 16],
         capacity: CAPACITY,
+        keeps: false,
         checks_writers: first & 2 == 0,
         seed: u64::from(first),
     };
     let mut node = Node::new(settings, now);
     let mut actions = Vec::new();
     for (number, role) in [(1, Role::Anchor), (2, Role::Leaf), (3, Role::Anchor)] {
-        let hello = Hello { role, writer: number != 2, addresses: Vec::new(), removals_since: None };
+        let hello = Hello {
+            role,
+            writer: number != 2,
+            addresses: Vec::new(),
+            removals_since: None,
+            clock: ClockReading { machine: Timestamp::EPOCH, correction: 0 },
+        };
         let peer = PeerKey([number; 32]);
         node.step(now, Event::Connected { peer, hello, dialled: number == 1 }, &mut actions);
     }

@@ -8,6 +8,7 @@
 //! protocol and the reasons.
 
 mod address;
+mod anchor_store;
 mod builder;
 #[allow(dead_code, reason = "the simulator looks at more than the driver")]
 mod core;
@@ -25,6 +26,7 @@ pub mod sim;
 mod wire;
 
 pub use address::{PeerAddress, PeerName};
+pub use anchor_store::{AnchorStore, StoredPage};
 pub use builder::{PeersBuilder, RoleChoice};
 pub use core::Counters;
 pub use driver::{BootstrapReport, Connections};
@@ -32,7 +34,7 @@ pub use identity::Identity;
 pub use limits::Limits;
 pub use network_key::{MAX_NETWORK_KEYS, NetworkKey};
 pub use peers::Peers;
-pub use report::{MemberReport, PeersReport};
+pub use report::{KeptReport, MemberReport, PeersReport};
 
 /// What this backend is called in errors and reports.
 const BACKEND: &str = "peers";

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use peercache_api::{
-    BackendInfo, CacheBackend, Capabilities, Entry, Error, ErrorKind, Fleet, Freshness, Key, LeaseAnswer,
-    LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, envelope,
+    BackendInfo, CacheBackend, Capabilities, CorrectedClock, Entry, Error, ErrorKind, Fleet, Freshness, Key,
+    LeaseAnswer, LeaseRequest, LeaseToken, MAX_VALUE_BYTES, Operation, RemovalWatcher, envelope,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use crate::address::PeerName;
 use crate::core::{Event, Failure, OpId, Outcome, Role};
 use crate::driver::Engine;
 use crate::limits::Limits;
-use crate::report::{PeersReport, members, role_name};
+use crate::report::{KeptReport, PeersReport, members, role_name};
 use crate::wire::KeyId;
 
 /// How often is looked whether everything has been sent.
@@ -116,6 +116,13 @@ impl Peers {
             .collect()
     }
 
+    /// The clock that this node goes by: the machine's, corrected where the anchors of the network
+    /// have another time. A cache above it, and its other tiers, should go by the same.
+    #[must_use]
+    pub fn clock(&self) -> Arc<CorrectedClock> {
+        Arc::clone(self.0.engine.clock())
+    }
+
     /// How the node is doing.
     #[must_use]
     pub fn report(&self) -> PeersReport {
@@ -134,6 +141,12 @@ impl Peers {
             bytes: node.bytes,
             evicted: node.evicted,
             unsent_bytes: engine.unsent(),
+            kept: engine.keeper.as_ref().map(|keeper| KeptReport {
+                loaded: keeper.has_loaded(),
+                waiting_bytes: keeper.unkept(),
+                not_kept: keeper.not_kept(),
+            }),
+            clock_correction_ms: node.correction,
             members: members(&node, &links),
             bootstrap: engine.targets(),
             counters: node.counters,
@@ -152,7 +165,7 @@ impl Peers {
     /// The entry in what a peer or this node holds under `key`.
     fn read(&self, key: &Key, bytes: bytes::Bytes) -> Result<Option<Entry>, Error> {
         let entry = envelope::decode(key, bytes).map_err(|error| error.with_backend(crate::BACKEND))?;
-        Ok((entry.freshness(self.0.engine.now().wall) != Freshness::Expired).then_some(entry))
+        Ok((entry.freshness(self.0.engine.wall()) != Freshness::Expired).then_some(entry))
     }
 
     fn refuse_if_closed(&self, operation: Operation) -> Result<(), Error> {
@@ -224,13 +237,17 @@ impl CacheBackend for Peers {
         let engine = &self.0.engine;
         engine.tell(Event::Leave);
         let sent = async {
-            while engine.unsent() > 0 {
+            while engine.unsent() > 0 || engine.unkept() > 0 {
                 tokio::time::sleep(LOOK).await;
             }
             tokio::time::sleep(LAST_WORDS).await;
         };
         if tokio::time::timeout(self.0.limits.close_wait, sent).await.is_err() {
-            tracing::warn!(bytes = engine.unsent(), "not everything was sent before this node closed");
+            tracing::warn!(
+                unsent_bytes = engine.unsent(),
+                unstored_bytes = engine.unkept(),
+                "not everything was sent and stored before this node closed"
+            );
         }
         // The port is free when this returns.
         for task in self.0.stop() {
@@ -240,7 +257,10 @@ impl CacheBackend for Peers {
                 tracing::error!(%error, "a task of this node had failed");
             }
         }
-        Ok(())
+        match &engine.keeper {
+            Some(keeper) => keeper.close().await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -40,6 +40,11 @@ pub struct PeersReport {
     pub evicted: u64,
     /// Bytes that wait to be sent.
     pub unsent_bytes: usize,
+    /// What an anchor keeps on disk; `None` where it keeps nothing there.
+    pub kept: Option<KeptReport>,
+    /// By how many milliseconds this machine's clock is corrected, because the anchors have another
+    /// time: positive for a clock that is behind.
+    pub clock_correction_ms: i64,
     /// Everyone that this node knows.
     pub members: Vec<MemberReport>,
     /// The addresses that are dialled whenever nobody is connected there.
@@ -48,6 +53,18 @@ pub struct PeersReport {
     pub counters: Counters,
     /// What its connections went through.
     pub connections: Connections,
+}
+
+/// How the store of an anchor is doing; see [`PeersBuilder::store`](crate::PeersBuilder::store).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeptReport {
+    /// Whether what was stored before this process has been taken back, as far as there was room.
+    pub loaded: bool,
+    /// Bytes that wait to be stored.
+    pub waiting_bytes: usize,
+    /// Entries that were not stored, because the store failed or too many waited.
+    pub not_kept: u64,
 }
 
 /// One member of the network.
@@ -66,6 +83,9 @@ pub struct MemberReport {
     pub connected_s: Option<u64>,
     /// How long it takes to answer, in microseconds, on average.
     pub round_trip_us: Option<u64>,
+    /// By how many milliseconds its machine's clock is ahead of this machine's, to about a second;
+    /// negative for one that is behind.
+    pub clock_ahead_ms: Option<i64>,
     /// Where the other end of the connection is.
     pub remote: Option<String>,
     /// Whether this node dialled the connection.
@@ -107,6 +127,7 @@ fn report(member: &MemberState, link: Option<&Arc<Link>>) -> Option<MemberReport
         in_ring: member.in_ring,
         connected_s: member.connected_for.map(|duration| duration.as_secs()),
         round_trip_us: member.round_trip.map(micros),
+        clock_ahead_ms: member.clock_ahead,
         remote: link.map(|link| link.remote.clone()),
         dialled: link.map(|link| link.dialled),
         bytes_in: link.map_or(0, |link| link.traffic.read.load(Ordering::Relaxed)),

@@ -26,6 +26,6 @@ mod disk;
 mod memory;
 
 #[cfg(feature = "disk")]
-pub use disk::{Disk, DiskBuilder, DiskStats};
+pub use disk::{Disk, DiskBuilder, DiskPage, DiskPosition, DiskStats};
 #[cfg(feature = "memory")]
 pub use memory::{Memory, MemoryBuilder, MemoryStats};

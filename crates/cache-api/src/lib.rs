@@ -51,5 +51,5 @@ pub use entry::{
 pub use error::{Error, ErrorKind, Operation};
 pub use fleet::{Fleet, LeaseAnswer, LeaseRequest, LeaseToken, RemovalWatcher};
 pub use key::{Key, MAX_KEY_BYTES};
-pub use time::{Clock, MAX_CLOCK_SKEW, SystemClock, Timestamp};
+pub use time::{Clock, CorrectedClock, MAX_CLOCK_SKEW, SystemClock, Timestamp};
 pub use version::{NodeId, Version, VersionClock};

@@ -1,6 +1,8 @@
 //! Time: milliseconds since the Unix epoch, read from a clock that tests can replace.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How far another machine's clock may be ahead of ours before its entries are ignored.
@@ -39,6 +41,21 @@ impl Timestamp {
     #[must_use]
     pub fn saturating_sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(whole_millis(duration)))
+    }
+
+    /// This time moved by so many milliseconds, back for a negative number, within what can be
+    /// represented.
+    #[must_use]
+    pub const fn shifted(self, millis: i64) -> Self {
+        Self(self.0.saturating_add_signed(millis))
+    }
+
+    /// How many milliseconds this is after `other`; negative before it.
+    #[must_use]
+    pub const fn millis_ahead_of(self, other: Self) -> i64 {
+        let apart = self.0.abs_diff(other.0);
+        let apart = if apart > i64::MAX as u64 { i64::MAX } else { apart as i64 };
+        if self.0 < other.0 { -apart } else { apart }
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
@@ -102,6 +119,52 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that is corrected by a difference which is found out while it runs: where a fleet has
+/// another time than this machine.
+///
+/// Everything of one process that judges or makes entries has to go by the same one.
+#[derive(Debug)]
+pub struct CorrectedClock {
+    machine: Arc<dyn Clock>,
+    correction: AtomicI64,
+}
+
+impl CorrectedClock {
+    /// `machine`, not corrected yet.
+    #[must_use]
+    pub fn new(machine: Arc<dyn Clock>) -> Self {
+        Self { machine, correction: AtomicI64::new(0) }
+    }
+
+    /// What the machine's clock shows.
+    #[must_use]
+    pub fn uncorrected(&self) -> Timestamp {
+        self.machine.now()
+    }
+
+    /// By how many milliseconds the machine's clock is corrected; negative for one that is ahead.
+    #[must_use]
+    pub fn correction(&self) -> i64 {
+        self.correction.load(Ordering::Relaxed)
+    }
+
+    /// Corrects the machine's clock by so many milliseconds from now on. To whoever reads this
+    /// clock it looks as if it had been set.
+    pub fn correct(&self, millis: i64) {
+        self.correction.store(millis, Ordering::Relaxed);
+    }
+}
+
+impl Clock for CorrectedClock {
+    fn now(&self) -> Timestamp {
+        self.machine.now().shifted(self.correction())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.machine.monotonic()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +175,29 @@ mod tests {
         assert_eq!(late.saturating_add(Duration::MAX), late);
         assert_eq!(Timestamp::EPOCH.saturating_sub(Duration::from_secs(1)), Timestamp::EPOCH);
         assert_eq!(Timestamp::EPOCH.saturating_since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn corrected_clock_is_moved_both_ways_and_still_tells_the_machines_time() {
+        #[derive(Debug)]
+        struct Stopped;
+        impl Clock for Stopped {
+            fn now(&self) -> Timestamp {
+                Timestamp(10_000)
+            }
+            fn monotonic(&self) -> Duration {
+                Duration::ZERO
+            }
+        }
+        let clock = CorrectedClock::new(Arc::new(Stopped));
+        for (correction, shown) in [(0, 10_000), (600, 10_600), (-600, 9_400), (-20_000, 0)] {
+            clock.correct(correction);
+            assert_eq!((clock.now().as_millis(), clock.uncorrected().as_millis()), (shown, 10_000));
+        }
+        let (early, late) = (Timestamp(1), Timestamp(u64::MAX));
+        assert_eq!(Timestamp(5).millis_ahead_of(Timestamp(8)), -3);
+        assert_eq!((late.millis_ahead_of(early), early.millis_ahead_of(late)), (i64::MAX, -i64::MAX));
+        assert_eq!(late.shifted(1), late);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::error::BuildError;
 use crate::hosts::{Hosts, PUBLIC_API};
 use crate::invalidation::Webhook;
 use crate::proxy::GitHubCache;
+use crate::public::{PROOF_LIFETIME, REACH};
 use crate::route_table::RouteTable;
 use crate::shared::{Semantics, Shared};
 use crate::stats::Stats;
@@ -38,6 +39,7 @@ pub struct GitHubCacheBuilder {
     system_proxy: bool,
     share_public: Option<bool>,
     max_stale: Duration,
+    public_for: Duration,
     policy: Option<PathBuf>,
     webhook_secret: Option<String>,
     client: Option<String>,
@@ -73,6 +75,7 @@ impl GitHubCacheBuilder {
             system_proxy: true,
             share_public: None,
             max_stale: MAX_STALE,
+            public_for: REACH,
             policy: None,
             webhook_secret: None,
             client: None,
@@ -162,6 +165,15 @@ impl GitHubCacheBuilder {
         self
     }
 
+    /// For how long after GitHub said that a repository is public, what is fetched from it counts as
+    /// public, at most 10 min. Default: 60 s, for which GitHub calls that answer fresh. A repository
+    /// that is made private meanwhile may show what is new in it to others for that long. With zero,
+    /// a request for a proof follows each new answer that is shared.
+    pub fn public_for(mut self, time: Duration) -> Self {
+        self.public_for = time;
+        self
+    }
+
     /// For how long after GitHub confirmed an answer for a token it may still be served to that
     /// token when GitHub gives none. Default: 1 h; zero turns it off.
     pub fn max_stale(mut self, most: Duration) -> Self {
@@ -182,8 +194,8 @@ impl GitHubCacheBuilder {
         self
     }
 
-    /// How many hundredths of each rate limit are kept for requests that say `Priority: u=0`; 100 at
-    /// most. Default: 0.
+    /// How many hundredths of each rate limit are kept for requests that say `Priority: u=0`; 100
+    /// at most. Default: 0.
     pub fn reserve_percent(mut self, percent: u8) -> Self {
         self.reserve = percent.min(100);
         self
@@ -218,6 +230,7 @@ impl GitHubCacheBuilder {
         let semantics = Semantics {
             routes: RouteTable::load(self.policy.as_deref())?,
             max_stale: self.max_stale,
+            public_for: self.public_for.min(PROOF_LIFETIME),
             share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),
             webhook: Webhook::new(self.webhook_secret.as_deref()),
             reserve: self.reserve,

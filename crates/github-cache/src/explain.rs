@@ -203,7 +203,7 @@ pub(crate) async fn explain(
     let directives = CacheControl::of_request(&headers);
     let (rule, class) = shared.routes.classify(&api.url.path);
     let place = shared.store.place(token, kind, api.api.authority(), &api.url, &headers).await;
-    let stored = Stored::at(shared.store.cache(), &place, &headers).await;
+    let stored = Stored::at(&shared.store, &place, &headers).await;
     let question =
         Question { shared, place: &place, rule: &rule, headers: &headers, directives, stored: &stored };
     let now = shared.store.now();
@@ -303,7 +303,7 @@ fn grant_part(stored: &StoredGrant, all: &Stored, now: Timestamp) -> GrantPart {
 }
 
 fn proof_part(proof: Proof, now: Timestamp) -> ProofPart {
-    let age = now.saturating_since(proof.until.wall);
+    let age = now.saturating_since(proof.asked.wall);
     ProofPart { age_seconds: age.as_secs(), good_for_seconds: PROOF_LIFETIME.saturating_sub(age).as_secs() }
 }
 
@@ -360,7 +360,8 @@ impl Question<'_> {
         })
     }
 
-    /// Whether the token's own grant may be served although it is not fresh, as far as its age goes.
+    /// Whether the token's own grant may be served although it is not fresh, as far as its age
+    /// goes.
     fn is_stale_enough(&self, now: Timestamp) -> bool {
         let most = self.shared.max_stale;
         let grant = self.stored.grant.as_ref().filter(|stored| stored.status == Some(200));
@@ -371,7 +372,7 @@ impl Question<'_> {
         let (store, place) = (&self.shared.store, self.place);
         let Some(newest) = self.stored.candidates.first() else { return false };
         let covered = |version| match self.rule.share {
-            Share::Repository => self.stored.proof.is_some_and(|proof| proof.covers(version)),
+            Share::Repository => self.stored.proof.is_some_and(|proof| proof.covers(version, now)),
             Share::Everyone => true,
             Share::None => false,
         };

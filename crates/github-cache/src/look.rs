@@ -11,7 +11,7 @@ use crate::grant::Grant;
 use crate::key::representation_key;
 use crate::public::Proof;
 use crate::representation::Representation;
-use crate::store::Place;
+use crate::store::{Place, Store};
 use crate::write_marks::decode_version;
 
 /// A grant as it is stored.
@@ -38,7 +38,8 @@ pub(crate) struct Stored {
 
 impl Stored {
     /// Looks at everything that is stored for `place`.
-    pub(crate) async fn at(cache: &Cache, place: &Place, request: &HeaderMap) -> Self {
+    pub(crate) async fn at(store: &Store, place: &Place, request: &HeaderMap) -> Self {
+        let cache = store.cache();
         let fits = |without: &[http::HeaderName]| !without.iter().any(|name| request.contains_key(name));
         let (scope_mark, token_mark) = place.marks();
         let mut candidates = match cache.peek_entry(&place.candidates).await.hit() {
@@ -48,7 +49,7 @@ impl Stored {
         candidates.retain(|one| fits(&one.without));
         let grant = grant(cache, &place.grant).await.filter(|stored| fits(&stored.grant.without));
         let proof = match place.scope.is_repository() {
-            true => proof(cache, &place.public_key()).await,
+            true => proof(store, &place.public_key()).await,
             false => None,
         };
         Self {
@@ -93,7 +94,7 @@ async fn floor(cache: &Cache, key: &Key) -> Option<Version> {
     lookup.entry.filter(|_| is_certain).and_then(|mark| decode_version(mark.value()))
 }
 
-async fn proof(cache: &Cache, key: &Key) -> Option<Proof> {
-    let entry = cache.peek_entry(key).await.hit()?;
-    Some(Proof { from: decode_version(entry.value())?, until: entry.version() })
+async fn proof(store: &Store, key: &Key) -> Option<Proof> {
+    let entry = store.cache().peek_entry(key).await.hit()?;
+    Some(Proof { from: decode_version(entry.value())?, asked: entry.version(), reach: store.public.reach })
 }

@@ -6,9 +6,12 @@
 //!
 //! A proof is about a span of time, and it has to cover the moment at which the answer was
 //! validated: a repository that is made private tells nobody, and what is fetched from then on by
-//! those who may see it must not be given away by the proof from before. The span ends with the
-//! request that gave the proof. It begins when the repository was last changed, as its own answer
-//! says (`updated_at`), so that what was fetched before it was made public is not covered either.
+//! those who may see it must not be given away by the proof from before. The span begins when the
+//! repository was last changed, as its own answer says (`updated_at`), so that what was fetched
+//! before it was made public is not covered either. It ends with the request that gave the proof.
+//! What was validated after that counts as public for [`REACH`] after the request, or as set: for
+//! that long GitHub calls the answer fresh. What says otherwise before, a write, a webhook, a
+//! refusal or the repository's own answer, ends the proof at once.
 
 use std::time::Duration;
 
@@ -25,6 +28,9 @@ use crate::write_marks::{Sent, decode_version, encode_version};
 
 /// For how long a proof counts, from the moment that the request which gave it was sent.
 pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
+/// For how long after its request a proof covers what was validated since, unless set: the
+/// `max-age` that GitHub gives the repository's own answer.
+pub(crate) const REACH: Duration = Duration::from_secs(60);
 /// The least time between two requests for a proof of one repository.
 const PROOF_INTERVAL: Duration = Duration::from_millis(250);
 /// How far GitHub's clock may be behind this machine's when a change of a repository is compared
@@ -68,27 +74,43 @@ pub(crate) fn repository_facts(body: &[u8]) -> Option<RepositoryFacts> {
     })
 }
 
-/// A span of time throughout which a repository was public.
+/// That a repository was public, from its last change on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Proof {
     /// The first version that it covers.
     pub(crate) from: Version,
     /// The version of the request that gave it.
-    pub(crate) until: Version,
+    pub(crate) asked: Version,
+    /// For how long after that request it covers what was validated since.
+    pub(crate) reach: Duration,
 }
 
 impl Proof {
     /// The proof by an answer that a repository gave about itself.
-    pub(crate) fn of(updated: Option<Timestamp>, sent: &Sent) -> Self {
+    pub(crate) fn of(updated: Option<Timestamp>, sent: &Sent, reach: Duration) -> Self {
         let from = updated
             .map(|at| Version { wall: at.saturating_add(CLOCK_MARGIN), ..Version::ZERO })
             .map_or(sent.version, |from| from.min(sent.version));
-        Self { from, until: sent.version }
+        Self { from, asked: sent.version, reach }
     }
 
     /// Whether what was validated at this version was public then.
-    pub(crate) fn covers(&self, version: Version) -> bool {
-        self.from <= version && version <= self.until
+    pub(crate) fn includes(&self, version: Version) -> bool {
+        self.from <= version && version <= self.asked
+    }
+
+    /// Whether what was validated at this version counts as public now.
+    pub(crate) fn covers(&self, version: Version, now: Timestamp) -> bool {
+        self.includes(version) || self.asked < version && now <= self.end()
+    }
+
+    /// Whether what was validated at this version would count as public if it were asked again.
+    pub(crate) fn ended_before(&self, version: Version, now: Timestamp) -> bool {
+        version > self.asked && now > self.end()
+    }
+
+    fn end(&self) -> Timestamp {
+        self.asked.wall.saturating_add(self.reach)
     }
 }
 
@@ -131,6 +153,8 @@ struct Demand {
 #[derive(Debug)]
 pub(crate) struct PublicProofs {
     cache: Cache,
+    /// For how long after its request a proof covers what was validated since.
+    pub(crate) reach: Duration,
     standing: quick_cache::sync::Cache<(TokenId, Option<Scope>), Timestamp>,
     /// Repositories that are private, or that somebody was refused something of.
     hidden: quick_cache::sync::Cache<Scope, Timestamp>,
@@ -140,9 +164,10 @@ pub(crate) struct PublicProofs {
 }
 
 impl PublicProofs {
-    pub(crate) fn new(cache: Cache) -> Self {
+    pub(crate) fn new(cache: Cache, reach: Duration) -> Self {
         Self {
             cache,
+            reach,
             standing: quick_cache::sync::Cache::new(MAX_REMEMBERED),
             hidden: quick_cache::sync::Cache::new(MAX_REMEMBERED),
             private: quick_cache::sync::Cache::new(MAX_REMEMBERED),
@@ -211,12 +236,12 @@ impl PublicProofs {
     /// The proof that the repository under this key is public.
     pub(crate) async fn proof(&self, key: &Key) -> Option<Proof> {
         let entry = self.cache.lookup(key).await.hit()?;
-        Some(Proof { from: decode_version(entry.value())?, until: entry.version() })
+        Some(Proof { from: decode_version(entry.value())?, asked: entry.version(), reach: self.reach })
     }
 
     /// Keeps a proof as of the request that gave it.
     pub(crate) async fn prove(&self, key: &Key, proof: Proof, sent: Timestamp) {
-        let entry = Entry::builder(encode_version(proof.from), proof.until, sent).fresh_for(PROOF_LIFETIME);
+        let entry = Entry::builder(encode_version(proof.from), proof.asked, sent).fresh_for(PROOF_LIFETIME);
         if let Ok(entry) = entry.build() {
             let _outcome = self.cache.put_entry(key, entry).await;
         }
@@ -267,17 +292,26 @@ mod tests {
     }
 
     #[test]
-    fn proof_covers_what_was_validated_between_the_last_change_and_its_request() {
+    fn proof_covers_what_was_validated_since_the_last_change_and_later_things_for_its_reach() {
         let at = |seconds: u64| Timestamp::from_millis(1_800_000_000_000 + seconds * 1000);
         let version = |seconds| Version { wall: at(seconds), counter: 1, ..Version::ZERO };
         let sent = Sent { version: version(100), at: at(100) };
-        let proof = Proof::of(Some(at(40)), &sent);
-        for (seconds, covered) in [(39, false), (44, false), (45, true), (100, true), (101, false)] {
-            assert_eq!(proof.covers(version(seconds)), covered, "{seconds}");
+        let of = |updated, seconds| Proof::of(updated, &sent, Duration::from_secs(seconds));
+        let proof = of(Some(at(40)), 60);
+        for (seconds, covered) in [(39, false), (44, false), (45, true), (100, true)] {
+            for now in [100, 160, 700] {
+                assert_eq!(proof.covers(version(seconds), at(now)), covered, "{seconds} at {now}");
+            }
         }
-        assert!(!Proof::of(None, &sent).covers(version(99)), "who does not say it covers nothing before");
-        let ahead = Proof::of(Some(at(500)), &sent);
-        assert!(!ahead.covers(version(99)) && ahead.covers(version(100)));
+        for (now, covered) in [(110, true), (160, true), (161, false)] {
+            assert_eq!(proof.covers(version(110), at(now)), covered, "{now}");
+            assert_eq!(proof.ended_before(version(110), at(now)), !covered, "{now}");
+        }
+        assert!(!of(None, 60).covers(version(99), at(100)), "who does not say it covers nothing before");
+        let ahead = of(Some(at(500)), 60);
+        assert!(!ahead.covers(version(99), at(100)) && ahead.covers(version(100), at(100)));
+        let strict = of(Some(at(40)), 0);
+        assert!(strict.covers(version(100), at(101)) && !strict.covers(version(101), at(101)));
     }
 
     #[test]

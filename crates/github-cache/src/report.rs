@@ -62,8 +62,8 @@ impl SavedReport {
 }
 
 /// What does not work as it should, and why: a line for each tier that is not asked, for a disk
-/// tier that was left out, and for each address of a peer that nobody answers at while no peer is
-/// connected.
+/// tier that was left out, for each address of a peer that nobody answers at while no peer is
+/// connected, for what an anchor could not store, and for clocks that differ.
 pub(crate) fn degraded(cache: &CacheReport) -> Vec<String> {
     let tiers = cache.chain.tiers.iter().filter(|tier| tier.breaker.state != "closed").map(|tier| {
         let cause = tier.breaker.last_cause.as_deref().unwrap_or("no cause is known");
@@ -80,7 +80,33 @@ fn degraded_backends(backends: &BTreeMap<String, Value>) -> impl Iterator<Item =
     });
     let disk = backends.get("disk").and_then(|disk| disk["left_out"].as_str());
     let disk = disk.map(|reason| format!("the disk tier is left out: {reason}"));
-    targets.chain(disk)
+    let all = backends.get("peers");
+    let not_kept = all.and_then(|peers| peers["kept"]["not_kept"].as_u64()).filter(|count| *count > 0);
+    let not_kept = not_kept.map(|count| format!("{count} entries of this anchor are in its memory alone"));
+    targets.chain(disk).chain(not_kept).chain(all.into_iter().flat_map(clocks))
+}
+
+/// From so many milliseconds on, a difference of clocks is named.
+const NAMED_MILLIS: u64 = 5_000;
+
+/// The clocks that differ from the fleet's, of this machine and of members.
+fn clocks(peers: &Value) -> Vec<String> {
+    let side = |millis: i64, ahead, behind| {
+        format!("{} s {}", millis.unsigned_abs() / 1000, if millis > 0 { ahead } else { behind })
+    };
+    if let Some(correction) = peers["clock_correction_ms"].as_i64().filter(|millis| *millis != 0) {
+        let apart = side(correction, "behind", "ahead of");
+        return vec![format!("this machine's clock is {apart} the anchors', and corrected: set it")];
+    }
+    let members = peers["members"].as_array().into_iter().flatten();
+    let apart = members.filter_map(|member| {
+        let ahead = member["clock_ahead_ms"].as_i64()?;
+        (ahead.unsigned_abs() >= NAMED_MILLIS).then(|| {
+            let apart = side(ahead, "ahead", "behind");
+            format!("the clock of peer {} is {apart}: set it", member["name"].as_str().unwrap_or("?"))
+        })
+    });
+    apart.collect()
 }
 
 #[cfg(test)]
@@ -97,6 +123,29 @@ mod tests {
         assert_eq!(SavedReport::default().percent(), 0);
         let spent = SavedReport::of(&stats, &Booked { saved: -3, ..booked });
         assert_eq!(spent.saved, 0);
+    }
+
+    #[test]
+    fn clocks_that_differ_are_degraded() {
+        let degraded = |peers: Value| {
+            let backends = BTreeMap::from([("peers".to_owned(), peers)]);
+            degraded_backends(&backends).collect::<Vec<_>>()
+        };
+        let behind = serde_json::json!({ "connected": 1, "clock_correction_ms": 600_400, "members": [] });
+        assert_eq!(
+            degraded(behind),
+            ["this machine's clock is 600 s behind the anchors', and corrected: set it"]
+        );
+        let ahead = serde_json::json!({ "connected": 1, "clock_correction_ms": -600_400, "members": [] });
+        assert_eq!(
+            degraded(ahead),
+            ["this machine's clock is 600 s ahead of the anchors', and corrected: set it"]
+        );
+        let other = serde_json::json!({ "connected": 3, "clock_correction_ms": 0, "members": [
+            { "name": "one", "clock_ahead_ms": -600_000 }, { "name": "two", "clock_ahead_ms": 4_999 },
+            { "name": "three", "clock_ahead_ms": null },
+        ] });
+        assert_eq!(degraded(other), ["the clock of peer one is 600 s behind: set it"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::build_cache::BuildCache;
 use crate::charge::Charge;
 use crate::client_label::ClientLabel;
 use crate::coalesce::Flights;
+use crate::graphql_answers::Answers;
 use crate::history::History;
 use crate::hosts::Hosts;
 use crate::invalidation::Webhook;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) history: History,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) graphql: Answers,
     /// The label of clients that give none.
     pub(crate) default_client: Option<ClientLabel>,
     pub(crate) budget: Arc<Budget>,
@@ -64,6 +66,8 @@ pub(crate) struct Semantics {
     pub(crate) routes: RouteTable,
     pub(crate) max_stale: Duration,
     pub(crate) share_public: bool,
+    /// For how long after a proof what is fetched counts as public.
+    pub(crate) public_for: Duration,
     pub(crate) webhook: Webhook,
     pub(crate) default_client: Option<ClientLabel>,
     /// In hundredths of a rate limit.
@@ -81,7 +85,7 @@ impl Shared {
         stats: Arc<Stats>,
         build_cache: BuildCache,
     ) -> Self {
-        let store = Store::new(cache, Arc::clone(&stats));
+        let store = Store::new(cache, semantics.public_for, Arc::clone(&stats));
         let budget_share = Arc::new(BudgetShare::new(store.cache().clone()));
         let ledger = Arc::new(Ledger::new(store.now(), semantics.routes.classes().to_vec()));
         Self {
@@ -101,6 +105,7 @@ impl Shared {
             stats,
             history: History::default(),
             ledger,
+            graphql: Answers::new(),
             budget: Arc::new(Budget::new(semantics.reserve)),
             budget_share,
             pace: Pace::new(semantics.pace),

@@ -290,7 +290,7 @@ impl quick_cache::Weighter<[u8; 32], Arc<Loaded>> for ByBytes {
 }
 
 impl Store {
-    pub(crate) fn new(cache: Cache, stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(cache: Cache, public_for: Duration, stats: Arc<Stats>) -> Self {
         let items = usize::try_from(DECODED_BYTES / (2 * DECODED_OVERHEAD)).unwrap_or(usize::MAX);
         Self {
             grants: quick_cache::sync::Cache::with_weighter(items, DECODED_BYTES, ByBytes),
@@ -299,7 +299,7 @@ impl Store {
             revoked: quick_cache::sync::Cache::new(MAX_REVOKED),
             published: quick_cache::sync::Cache::new(MAX_PUBLISHED),
             marks: WriteMarks::new(cache.clone()),
-            public: PublicProofs::new(cache.clone()),
+            public: PublicProofs::new(cache.clone(), public_for),
             cache,
             stats,
         }
@@ -698,7 +698,7 @@ impl Store {
     /// for each representation.
     pub(crate) async fn publish(&self, place: &Place, digest: &[u8; 32], version: Version) {
         if self.published.get(digest).is_some()
-            || !self.public_proof(place).await.is_some_and(|proof| proof.covers(version))
+            || !self.public_proof(place).await.is_some_and(|proof| proof.includes(version))
         {
             return;
         }
@@ -798,7 +798,7 @@ impl Store {
         // It says nothing about any time before it, but that it is worth to ask the repository
         // itself.
         if proves_public(place.kind, &grant.headers) && self.public_proof(place).await.is_none() {
-            self.public.prove(&place.public_key(), Proof::of(None, sent), sent.at).await;
+            self.public.prove(&place.public_key(), Proof::of(None, sent, self.public.reach), sent.at).await;
         }
     }
 
@@ -815,7 +815,7 @@ impl Store {
             self.public.disprove(&key, sent.version).await;
         } else {
             self.public.note_shown(&scope);
-            self.public.prove(&key, Proof::of(facts.updated, sent), sent.at).await;
+            self.public.prove(&key, Proof::of(facts.updated, sent, self.public.reach), sent.at).await;
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) async fn builder(cache: &Cache, config: &Config) -> Result<GitHubCach
     let settings = config.github();
     let mut builder = GitHubCache::builder(cache.clone())
         .install_key(install_key::of(config).await?)
+        .public_for(settings.public_for)
         .max_stale(settings.max_stale)
         .reserve_percent(settings.reserve_percent)
         .pace(settings.pace);

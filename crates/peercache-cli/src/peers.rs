@@ -71,7 +71,7 @@ fn row(member: &Value, all: bool) -> Vec<String> {
     let state = match (text_of(member, "state"), text_of(member, "trouble")) {
         (state, "") => state.to_owned(),
         (state, trouble) => format!("{state} ({trouble})"),
-    };
+    } + &clock(member);
     let micros = member["round_trip_us"].as_u64();
     let id = text_of(member, "name");
     let cells = [
@@ -87,6 +87,18 @@ fn row(member: &Value, all: bool) -> Vec<String> {
     cells.iter().map(|cell| on_one_line(cell)).collect()
 }
 
+/// How far the clock of a member is from this machine's, if that is more than a few seconds.
+fn clock(member: &Value) -> String {
+    const NAMED_MILLIS: u64 = 5_000;
+    match member["clock_ahead_ms"].as_i64() {
+        Some(ahead) if ahead.unsigned_abs() >= NAMED_MILLIS => {
+            let side = if ahead > 0 { "ahead" } else { "behind" };
+            format!(", its clock is {} s {side}", ahead.unsigned_abs() / 1000)
+        }
+        _ => String::new(),
+    }
+}
+
 /// The end of an id: its beginning is the same for all.
 fn short(id: &str) -> String {
     const SHOWN: usize = 8;
@@ -100,14 +112,30 @@ fn short(id: &str) -> String {
 fn own(report: &Value) -> String {
     let count = |name: &str| report[name].as_u64().unwrap_or_default();
     let mut text = format!(
-        "this node is the {} {}\nconnected with {}, {} in the ring, {} held ({})\n",
+        "this node is the {} {}\nconnected with {}, {} in the ring, {} held ({}){}\n",
         text_of(report, "role"),
         text_of(report, "name"),
         counted(count("connected"), "peer"),
         counted(count("anchors"), "anchor"),
         if count("entries") == 1 { "1 entry".to_owned() } else { format!("{} entries", count("entries")) },
         output::bytes(count("bytes")),
+        if report["kept"].is_object() { ", also on disk" } else { "" },
     );
+    let correction = report["clock_correction_ms"].as_i64().unwrap_or_default();
+    if correction != 0 {
+        let side = if correction > 0 { "behind" } else { "ahead of" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "this machine's clock is {} s {side} the anchors', and corrected; set it, by NTP for example",
+            correction.unsigned_abs() / 1000
+        );
+    }
+    let not_kept = report["kept"]["not_kept"].as_u64().unwrap_or_default();
+    if not_kept > 0 {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{not_kept} of what it took could not be stored on disk");
+    }
     if report["writer"] == false {
         text.push_str("it may not write: its secret is read-only\n");
     }
@@ -147,12 +175,13 @@ mod tests {
     fn members_and_addresses_are_tables() {
         let report = json!({
             "name": "12D3KooWself", "role": "anchor", "writer": true, "connected": 1, "anchors": 2, "entries": 1,
-            "bytes": 20480, "addresses": ["/ip4/10.0.0.1/tcp/9100/p2p/12D3KooWself"],
+            "bytes": 20480, "kept": { "loaded": true, "waiting_bytes": 0, "not_kept": 2 },
+            "addresses": ["/ip4/10.0.0.1/tcp/9100/p2p/12D3KooWself"],
             "members": [
                 { "name": "12D3KooWone", "node_name": "runner-7", "role": "leaf", "state": "connected", "round_trip_us": 212,
-                  "bytes_in": 5, "bytes_out": 20480, "remote": "/ip4/10.0.0.2/tcp/50000", "trouble": null },
+                  "bytes_in": 5, "bytes_out": 20480, "clock_ahead_ms": -600_300, "remote": "/ip4/10.0.0.2/tcp/50000", "trouble": null },
                 { "name": "12D3KooWanother", "role": null, "state": "away", "round_trip_us": null,
-                  "bytes_in": 0, "bytes_out": 0, "remote": null, "trouble": "it did not answer" },
+                  "bytes_in": 0, "bytes_out": 0, "remote": null, "clock_ahead_ms": 4_000, "trouble": "it did not answer" },
                 { "name": "12D3KooWa-command", "role": null, "state": "away", "round_trip_us": null,
                   "bytes_in": 0, "bytes_out": 0, "remote": null, "trouble": null },
             ],
@@ -164,12 +193,13 @@ mod tests {
         });
         insta::assert_snapshot!(render(&report, false), @r"
     this node is the anchor 12D3KooWself
-    connected with 1 peer, 2 anchors in the ring, 1 entry held (20 KiB)
+    connected with 1 peer, 2 anchors in the ring, 1 entry held (20 KiB), also on disk
+    2 of what it took could not be stored on disk
     others find it with CACHE_BOOTSTRAP_PEERS=/ip4/10.0.0.1/tcp/9100
     
-    PEER       NAME      ROLE  ROUND TRIP  RECEIVED  SENT    STATE                     WHERE
-    …3KooWone  runner-7  leaf  212 us      5 B       20 KiB  connected                 /ip4/10.0.0.2/tcp/50000
-    …Wanother  -         -     -           0 B       0 B     away (it did not answer)  -
+    PEER       NAME      ROLE  ROUND TRIP  RECEIVED  SENT    STATE                                 WHERE
+    …3KooWone  runner-7  leaf  212 us      5 B       20 KiB  connected, its clock is 600 s behind  /ip4/10.0.0.2/tcp/50000
+    …Wanother  -         -     -           0 B       0 B     away (it did not answer)              -
     1 has left, --all shows them
     
     BOOTSTRAP               STATE
@@ -182,10 +212,11 @@ mod tests {
             !render(&hostile, true).contains(['\u{1b}', '\u{7}']),
             "another member's text moves no cursor"
         );
-        let alone = json!({ "name": "12D3KooWself", "role": "leaf", "writer": false, "members": [] });
+        let alone = json!({ "name": "12D3KooWself", "role": "leaf", "writer": false, "clock_correction_ms": 600_300, "members": [] });
         insta::assert_snapshot!(render(&alone, false), @r"
     this node is the leaf 12D3KooWself
     connected with 0 peers, 0 anchors in the ring, 0 entries held (0 B)
+    this machine's clock is 600 s behind the anchors', and corrected; set it, by NTP for example
     it may not write: its secret is read-only
     
     no other member is connected

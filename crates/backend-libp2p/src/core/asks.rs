@@ -31,7 +31,7 @@ impl Node {
         match purpose {
             Purpose::Lookup(id) => self.question_of_a_lookup_ended(id, req),
             Purpose::Write(id) => self.question_of_a_write_ended(id, req),
-            Purpose::Lease(_) | Purpose::Repair => {}
+            Purpose::Lease(_) | Purpose::Recall(_) | Purpose::Repair => {}
         }
     }
 
@@ -42,7 +42,7 @@ impl Node {
                 Some(Purpose::Lookup(id)) => self.lookup_hit(now, id, peer, envelope, actions),
                 Some(Purpose::Lease(id)) => self.lease_found(now, id, envelope, actions),
                 Some(Purpose::Repair) => self.repair_hit(now, req, envelope, actions),
-                Some(Purpose::Write(_)) | None => {}
+                Some(Purpose::Write(_) | Purpose::Recall(_)) | None => {}
             },
             Message::Miss { req, sure } => match self.answered(now, peer, req) {
                 Some(Purpose::Lookup(id)) => self.lookup_missed(now, id, sure, actions),
@@ -50,7 +50,7 @@ impl Node {
                     self.lease_failed(id, if sure { Failure::Busy } else { Failure::Timeout }, actions);
                 }
                 Some(Purpose::Repair) => self.repair_ended(now, req, true, actions),
-                Some(Purpose::Write(_)) | None => {}
+                Some(Purpose::Write(_) | Purpose::Recall(_)) | None => {}
             },
             Message::Busy { req, retry_ms } => {
                 let Some(purpose) = self.answered(now, peer, req) else { return };
@@ -63,7 +63,7 @@ impl Node {
             Message::PutDone { req, reply } => match self.answered(now, peer, req) {
                 Some(Purpose::Write(id)) => self.write_answered(now, id, reply, actions),
                 Some(Purpose::Repair) => self.repair_ended(now, req, true, actions),
-                Some(Purpose::Lookup(_) | Purpose::Lease(_)) | None => {}
+                Some(Purpose::Lookup(_) | Purpose::Lease(_) | Purpose::Recall(_)) | None => {}
             },
             Message::Granted { req, token, ttl_ms } => {
                 if let Some(Purpose::Lease(id)) = self.answered(now, peer, req) {
@@ -91,6 +91,8 @@ impl Node {
             },
             Purpose::Lease(id) => self.lease_failed(id, why, actions),
             Purpose::Repair => self.repair_ended(now, req, false, actions),
+            // No peer is asked for what is kept outside.
+            Purpose::Recall(_) => {}
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Counters {
     pub lease_waits: u64,
     /// Entries taken over from an earlier owner when they were asked for.
     pub handed_over: u64,
+    /// Entries taken back from what this anchor keeps on disk, or has in its local tiers.
+    pub restored: u64,
     /// Entries that a comparison found missing here.
     pub repaired_here: u64,
     /// Entries that a comparison found missing at another anchor.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use peercache_api::{Timestamp, Version};
 
-use crate::wire::{KeyId, Message, PeerKey};
+use crate::wire::{ClockReading, KeyId, Message, PeerKey};
 
 /// When something happens: time since some fixed moment, for waiting, and the wall clock, for
-/// lifetimes and versions.
+/// lifetimes and versions. Outside of the node that is the machine's clock, within it the corrected
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Now {
     pub(crate) mono: Duration,
@@ -39,6 +40,8 @@ pub(crate) struct Hello {
     pub(crate) addresses: Vec<String>,
     /// Removals since then are to be repeated to it; `None` for a node that holds nothing old.
     pub(crate) removals_since: Option<Timestamp>,
+    /// What its clock shows now.
+    pub(crate) clock: ClockReading,
 }
 
 /// What happened.
@@ -63,6 +66,9 @@ pub(crate) enum Event {
     Lease { op: OpId, key: KeyId, ttl: Duration, wait: Duration, newer_than: Version },
     /// The user's load failed.
     Release { key: KeyId, token: u64 },
+    /// What is kept outside under a key, as [`Action::Recall`] asked, or something newer than was
+    /// to be kept.
+    Recalled { key: KeyId, envelope: Option<Bytes> },
     /// The user no longer waits.
     Cancel { op: OpId },
     /// This node is about to go.
@@ -85,6 +91,11 @@ pub(crate) enum Action {
     Probe { peer: PeerKey, addresses: Vec<String> },
     /// Closes the connection with a peer that breaks the rules.
     Drop { peer: PeerKey, why: &'static str },
+    /// Keeps an entry or a tombstone outside of the memory. Where `is_first`, this node held none
+    /// under that key: what is kept outside may be newer, and is to be reported if it is.
+    Keep { envelope: Bytes, is_first: bool },
+    /// Looks outside for a key, and reports it with [`Event::Recalled`].
+    Recall { key: KeyId },
     /// Something was removed elsewhere: tiers above must forget it. With the tombstone's envelope.
     Removed { key: KeyId, envelope: Bytes },
 }
@@ -129,6 +140,8 @@ pub(crate) struct Settings {
     pub(crate) placement: [u8; 16],
     /// The most bytes that it stores, for others and itself.
     pub(crate) capacity: usize,
+    /// Whether [`Action::Keep`] and [`Action::Recall`] are carried out: of use to an anchor.
+    pub(crate) keeps: bool,
     /// Whether it can tell who may write; not with a read-only secret.
     pub(crate) checks_writers: bool,
     /// For whatever is left to chance.

@@ -9,7 +9,7 @@ use peercache_api::{Version, envelope};
 
 use super::event::{Action, Failure, Now, OpId, Outcome};
 use super::node::Node;
-use super::state::{Ask, Lookup, Origin, Purpose};
+use super::state::{Ask, Lookup, Origin, Parked, Purpose};
 use super::store::Checked;
 use super::timers::Timer;
 use crate::wire::{KeyId, Message, PeerKey};
@@ -43,6 +43,24 @@ impl Node {
     ) {
         self.counters.gets += 1;
         self.hedges = (self.hedges + HEDGE_EARNED).min(HEDGES_SAVED);
+        let parked = Parked::User { op, until: now.mono + deadline };
+        if self.recall(now, key, parked, actions) {
+            self.ops.insert(op, Purpose::Recall(key));
+            return;
+        }
+        self.look_for(now, op, key, deadline, actions);
+    }
+
+    /// Goes on with a lookup once it is known what this node itself holds.
+    pub(super) fn look_for(
+        &mut self,
+        now: Now,
+        op: OpId,
+        key: KeyId,
+        deadline: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        self.ops.remove(&op);
         if let Some(envelope) = self.held(now, key) {
             self.counters.own_hits += 1;
             return actions.push(Action::Done { op, outcome: Outcome::Found(envelope) });
@@ -75,6 +93,20 @@ impl Node {
 
     /// A peer asks.
     pub(super) fn asked(
+        &mut self,
+        now: Now,
+        peer: PeerKey,
+        (req, key, deadline, forwarded): (u64, KeyId, Duration, bool),
+        actions: &mut Vec<Action>,
+    ) {
+        let parked = Parked::Peer { peer, req, until: now.mono + deadline.min(LONGEST), forwarded };
+        if !self.recall(now, key, parked, actions) {
+            self.answer_or_ask(now, peer, (req, key, deadline, forwarded), actions);
+        }
+    }
+
+    /// Goes on with a peer's question once it is known what this node itself holds.
+    pub(super) fn answer_or_ask(
         &mut self,
         now: Now,
         peer: PeerKey,
@@ -264,6 +296,7 @@ impl Node {
 
     /// A peer that is gone waits for nothing.
     pub(super) fn abandon_lookups_of(&mut self, peer: PeerKey, actions: &mut Vec<Action>) {
+        self.abandon_recalls_of(peer, None);
         let theirs: Vec<_> = self.lookups_of.range((peer, 0)..=(peer, u64::MAX)).map(|(_, id)| *id).collect();
         for id in theirs {
             self.take_lookup(id, actions);
@@ -347,7 +380,9 @@ impl Node {
     /// about to push. What it holds of other owners' keys may be older than theirs.
     fn held(&mut self, now: Now, key: KeyId) -> Option<Bytes> {
         let own = !self.is_in_ring() || self.is_owner(key);
-        self.stored(now, key).filter(|_| own).map(|(_, envelope)| envelope)
+        // While this anchor was away, others may have stored or removed what it has kept.
+        let certain = !self.store.is_restored(key) || self.is_settled(now);
+        self.stored(now, key).filter(|_| own && certain).map(|(_, envelope)| envelope)
     }
 
     /// What is in this node's store, or about to be pushed.

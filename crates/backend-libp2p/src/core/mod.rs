@@ -4,6 +4,7 @@
 //! The driver and the simulator call it alike.
 
 mod asks;
+mod clock;
 mod counters;
 mod event;
 mod lease;
@@ -12,6 +13,7 @@ mod node;
 mod offer;
 mod pace;
 mod peers;
+mod recall;
 mod removal;
 mod repair;
 mod report;
@@ -23,6 +25,7 @@ mod timers;
 mod write;
 
 pub use counters::Counters;
+
 pub(crate) use event::{Action, Event, Failure, Hello, Now, OpId, Outcome, Role, Settings};
 pub(crate) use node::Node;
 pub(crate) use report::{MemberState, NodeReport};

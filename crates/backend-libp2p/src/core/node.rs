@@ -10,7 +10,7 @@ use peercache_api::Version;
 use super::counters::Counters;
 use super::event::{Action, Now, OpId, Role, Settings};
 use super::ring::Ring;
-use super::state::{Ask, Hint, Lease, Lookup, Peers, Purpose, Repair, Told, Write};
+use super::state::{Ask, Hint, Lease, Lookup, Parked, Peers, Purpose, Repair, Told, Write};
 use super::store::Store;
 use super::timers::Timers;
 use crate::wire::{AnchorInfo, KeyId, Message, PeerKey};
@@ -21,6 +21,7 @@ pub(crate) struct Node {
     pub(super) role: Role,
     pub(super) placement: [u8; 16],
     pub(super) checks_writers: bool,
+    pub(super) keeps: bool,
     /// It said that it is about to go.
     pub(super) left: bool,
     pub(super) peers: Peers,
@@ -31,6 +32,9 @@ pub(crate) struct Node {
     /// When a message last arrived before the connection was lost.
     pub(super) last_heard: Option<Duration>,
     pub(super) store: Store,
+    /// Who waits for what is kept outside, by key, and how many that are.
+    pub(super) recalls: BTreeMap<KeyId, Vec<Parked>>,
+    pub(super) parked: usize,
     pub(super) asks: BTreeMap<u64, Ask>,
     pub(super) ops: BTreeMap<OpId, Purpose>,
     pub(super) lookups: BTreeMap<u64, Lookup>,
@@ -52,6 +56,12 @@ pub(crate) struct Node {
     /// With whom the latest comparison found nothing missing, and how often the ring had changed by
     /// then.
     pub(super) settled_with: BTreeMap<PeerKey, u64>,
+    /// By how many milliseconds the machine's clock is corrected.
+    pub(super) correction: i64,
+    /// What the machine's clocks showed last.
+    pub(super) machine: Now,
+    /// When a peer's clock was last logged.
+    pub(super) clocks_logged: Option<Duration>,
     pub(super) timers: Timers,
     pub(super) counters: Counters,
     pub(super) number: u64,
@@ -60,12 +70,13 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(settings: Settings, now: Now) -> Self {
-        let Settings { me, role, placement, capacity, checks_writers, seed } = settings;
+        let Settings { me, role, placement, capacity, keeps, checks_writers, seed } = settings;
         let mut node = Self {
             me,
             role,
             placement,
             checks_writers,
+            keeps,
             left: false,
             peers: Peers::default(),
             ring: Ring::new(placement),
@@ -73,6 +84,8 @@ impl Node {
             told: BTreeMap::new(),
             last_heard: None,
             store: Store::new(capacity),
+            recalls: BTreeMap::new(),
+            parked: 0,
             asks: BTreeMap::new(),
             ops: BTreeMap::new(),
             lookups: BTreeMap::new(),
@@ -89,6 +102,9 @@ impl Node {
             lease_waits: BTreeMap::new(),
             repair: Repair::default(),
             settled_with: BTreeMap::new(),
+            correction: 0,
+            machine: now,
+            clocks_logged: None,
             timers: Timers::default(),
             counters: Counters::default(),
             number: 0,

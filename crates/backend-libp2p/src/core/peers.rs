@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use peercache_api::Timestamp;
 
+use super::clock::CLOCK_EVERY;
 use super::event::{Action, Hello, Now, Role};
 use super::node::Node;
 use super::state::{Link, Peer, SMALL_RING};
 use super::timers::Timer;
-use crate::wire::{AnchorInfo, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, Message, PeerKey};
+use crate::wire::{
+    AnchorInfo, ClockReading, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, Message, PeerKey,
+};
 
 /// How long an anchor that was lost stays in the ring: reads pass it over, keys stay where they
 /// are.
@@ -59,9 +62,10 @@ impl Node {
         known.dial_backoff = Duration::ZERO;
         known.addresses = bounded(hello.addresses.clone());
         known.pace.well();
-        let (role, since) = (hello.role, hello.removals_since);
+        let (role, since, clock) = (hello.role, hello.removals_since, hello.clock);
         known.link = Some(Link { hello, since: now.mono, heard: now.mono, pinged: None, leaving: false });
         let (dialable, addresses) = (known.dialable, known.addresses.clone());
+        let now = self.clock_read(now, peer, clock, Duration::ZERO);
         self.timers.set(Timer::Pulse(peer), now.mono + QUIET);
         self.timers.clear(Timer::GiveUp(peer));
         if role == Role::Anchor {
@@ -109,11 +113,13 @@ impl Node {
         link.map(|link| link.heard = now.mono).is_some()
     }
 
-    pub(super) fn pong(&mut self, now: Now, peer: PeerKey, nonce: u64) {
+    pub(super) fn pong(&mut self, now: Now, peer: PeerKey, nonce: u64, clock: ClockReading) {
         let Some(known) = self.peers.known.get_mut(&peer) else { return };
         let Some(link) = &mut known.link else { return };
         if let Some((_, sent)) = link.pinged.take_if(|(pinged, _)| *pinged == nonce) {
-            known.pace.answered(now.mono.saturating_sub(sent));
+            let took = now.mono.saturating_sub(sent);
+            known.pace.answered(took);
+            self.clock_read(now, peer, clock, took);
         }
     }
 
@@ -131,7 +137,10 @@ impl Node {
             self.disconnected(now, peer, actions);
             return;
         }
-        let next = if quiet >= QUIET {
+        // Also a peer that is never quiet tells its time.
+        let read = self.peers.known.get(&peer).and_then(|known| known.clock).map(|clock| clock.read);
+        let old = read.is_none_or(|read| now.mono >= read + CLOCK_EVERY);
+        let next = if quiet >= QUIET || old {
             if let Some(link) = self.peers.known.get_mut(&peer).and_then(|known| known.link.as_mut()) {
                 link.pinged.get_or_insert((nonce, now.mono));
             }
@@ -185,6 +194,7 @@ impl Node {
         let anchor = known.link.as_ref().is_some_and(|link| link.hello.role == Role::Anchor);
         if reached && anchor && !known.dialable {
             known.dialable = true;
+            self.correct_clock();
             self.send(peer, Message::Vouched, actions);
             self.ring_may_have_changed(now);
         } else if !reached && known.link.is_none() {
@@ -343,7 +353,7 @@ impl Node {
         let away = away
             .or(self.last_heard)
             .map_or(Duration::from_secs(3600), |heard| now.mono.saturating_sub(heard));
-        now.wall.saturating_sub(away + 2 * SILENT)
+        self.corrected(now).wall.saturating_sub(away + 2 * SILENT)
     }
 }
 

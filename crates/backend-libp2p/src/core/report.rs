@@ -18,6 +18,8 @@ pub(crate) struct MemberState {
     pub(crate) leaving: bool,
     pub(crate) well: bool,
     pub(crate) round_trip: Option<Duration>,
+    /// By how many milliseconds its machine's clock is ahead of this machine's.
+    pub(crate) clock_ahead: Option<i64>,
     pub(crate) addresses: Vec<String>,
     pub(crate) trouble: Option<&'static str>,
 }
@@ -32,6 +34,8 @@ pub(crate) struct NodeReport {
     pub(crate) records: usize,
     pub(crate) bytes: usize,
     pub(crate) evicted: u64,
+    /// By how many milliseconds this machine's clock is corrected.
+    pub(crate) correction: i64,
     pub(crate) members: Vec<MemberState>,
     pub(crate) counters: Counters,
 }
@@ -46,6 +50,7 @@ impl Node {
             leaving: peer.link.as_ref().is_some_and(|link| link.leaving),
             well: peer.pace.is_well(now.mono),
             round_trip: peer.pace.mean(),
+            clock_ahead: peer.clock.filter(|_| peer.link.is_some()).map(|clock| clock.ahead),
             addresses: peer.addresses.clone(),
             trouble: peer.trouble,
         });
@@ -56,6 +61,7 @@ impl Node {
             records: self.store.len(),
             bytes: self.store.bytes(),
             evicted: self.store.evicted,
+            correction: self.correction,
             members: members.collect(),
             counters: self.counters,
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::event::{Action, Event, Failure, Now, OpId, Outcome};
+use super::event::{Action, Event, Failure, Now, OpId, Outcome, Role};
 use super::node::Node;
 use super::state::Purpose;
 use super::store::Checked;
@@ -13,6 +13,8 @@ impl Node {
     /// Takes note of `event` and adds what is to be done to `actions`. Never blocks; takes
     /// microseconds.
     pub(crate) fn step(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
+        self.notice_jump(now);
+        let now = self.corrected(now);
         match event {
             Event::Connected { peer, hello, dialled } => self.connected(now, peer, hello, dialled, actions),
             Event::Disconnected { peer } => self.disconnected(now, peer, actions),
@@ -29,6 +31,7 @@ impl Node {
                 self.lease(now, op, (key, ttl, wait, newer_than), actions);
             }
             Event::Release { key, token } => self.released(now, None, key, token, actions),
+            Event::Recalled { key, envelope } => self.recalled(now, key, envelope, actions),
             Event::Cancel { op } => self.cancel(op, actions),
             Event::Leave => self.leave(now, actions),
             Event::Tick => {}
@@ -45,6 +48,7 @@ impl Node {
         while let Some(timer) = self.timers.pop(now.mono) {
             match timer {
                 Timer::LookupEnds(id) => self.lookup_ends(now, id, actions),
+                Timer::RecallEnds(key) => self.recalled(now, key, None, actions),
                 Timer::Hedge(id) => self.hedge(now, id, actions),
                 Timer::WriteEnds(id) => self.write_ends(now, id, actions),
                 Timer::LeaseWaitEnds(id) => {
@@ -70,6 +74,7 @@ impl Node {
                 self.asked(now, peer, (req, key, deadline, forwarded), actions);
             }
             Message::Cancel { req } => {
+                self.abandon_recalls_of(peer, Some(req));
                 self.abandon_lookup_of(peer, req, actions);
                 self.cancel_lease_of(now, peer, req, actions);
             }
@@ -95,8 +100,11 @@ impl Node {
             }
             Message::Offer { req, listed } => self.offered(now, peer, (req, listed), actions),
             Message::Wanted { req, keys } => self.wanted(now, peer, req, keys, actions),
-            Message::Ping { nonce } => self.send(peer, Message::Pong { nonce }, actions),
-            Message::Pong { nonce } => self.pong(now, peer, nonce),
+            Message::Ping { nonce } => {
+                let clock = self.own_clock(now);
+                self.send(peer, Message::Pong { nonce, clock }, actions);
+            }
+            Message::Pong { nonce, clock } => self.pong(now, peer, nonce, clock),
             Message::Vouched => self.vouched(now, peer),
             Message::Leaving => self.leaves(now, peer, actions),
         }
@@ -105,6 +113,7 @@ impl Node {
     pub(super) fn cancel(&mut self, op: OpId, actions: &mut Vec<Action>) {
         match self.ops.remove(&op) {
             Some(Purpose::Lookup(id)) => self.abandon_lookup(id, actions),
+            Some(Purpose::Recall(key)) => self.abandon_recall(op, key),
             Some(Purpose::Write(id)) => self.abandon_write(id),
             Some(Purpose::Lease(id)) => {
                 let mut unheard = Vec::new();
@@ -134,7 +143,11 @@ impl Node {
         if entry.tombstone {
             self.learn_removal(now, &entry, None, actions);
         }
+        let is_first = self.store.peek(entry.key, now.wall).is_none();
         let news = self.store.put(entry.clone());
+        if news && self.keeps && self.role == Role::Anchor {
+            actions.push(Action::Keep { envelope: entry.envelope.clone(), is_first });
+        }
         if !entry.tombstone {
             self.lease_fulfilled(now, entry.key, actions);
         }

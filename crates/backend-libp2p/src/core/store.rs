@@ -10,6 +10,8 @@ use crate::wire::KeyId;
 
 /// What a record costs beside its envelope, in bytes: about what the maps need for it.
 const RECORD_BYTES: usize = 256;
+/// The place of the first record, with room before it.
+const FIRST_PLACE: u64 = 1 << 62;
 /// The part of the capacity that tombstones may take before the oldest of them go: one in so many.
 const TOMBSTONE_PART: usize = 4;
 
@@ -23,6 +25,8 @@ pub(super) struct Record {
     pub(super) envelope: Bytes,
     /// Its place in the order of use, or of arrival for a tombstone.
     place: u64,
+    /// Whether it was taken back after a restart, and not stored by this process.
+    restored: bool,
     /// To which of its owners it was offered, by rank, and in which ring.
     offered: (u64, u8),
 }
@@ -73,6 +77,8 @@ pub(super) struct Store {
     /// Tombstones, the oldest first.
     by_arrival: BTreeMap<u64, KeyId>,
     next_place: u64,
+    /// Places of what is taken back: before all others, since it comes the latest first.
+    restored_place: u64,
     value_bytes: usize,
     tombstone_bytes: usize,
     pub(super) evicted: u64,
@@ -85,7 +91,8 @@ impl Store {
             records: BTreeMap::new(),
             by_use: BTreeMap::new(),
             by_arrival: BTreeMap::new(),
-            next_place: 0,
+            next_place: FIRST_PLACE,
+            restored_place: FIRST_PLACE,
             value_bytes: 0,
             tombstone_bytes: 0,
             evicted: 0,
@@ -123,11 +130,32 @@ impl Store {
 
     /// Stores what is newer than what is there. Says whether it did.
     pub(super) fn put(&mut self, entry: Checked) -> bool {
+        let place = self.take_place();
+        self.put_at(place, entry, false)
+    }
+
+    /// As [`Store::put`], for what was stored before a restart: used before everything else.
+    pub(super) fn restore(&mut self, entry: Checked) -> bool {
+        self.restored_place = self.restored_place.saturating_sub(1);
+        self.put_at(self.restored_place, entry, true)
+    }
+
+    /// Whether nothing has to go for it.
+    pub(super) fn has_room(&self, entry: &Checked) -> bool {
+        let size = entry.envelope.len() + RECORD_BYTES;
+        let fits = self.bytes() + size <= self.capacity;
+        fits && (!entry.tombstone || self.tombstone_bytes + size <= self.capacity / TOMBSTONE_PART)
+    }
+
+    pub(super) fn is_restored(&self, key: KeyId) -> bool {
+        self.records.get(&key).is_some_and(|record| record.restored)
+    }
+
+    fn put_at(&mut self, place: u64, entry: Checked, restored: bool) -> bool {
         if self.records.get(&entry.key).is_some_and(|known| known.version >= entry.version) {
             return false;
         }
         self.remove(entry.key);
-        let place = self.take_place();
         let size = entry.envelope.len() + RECORD_BYTES;
         if entry.tombstone {
             self.by_arrival.insert(place, entry.key);
@@ -137,7 +165,8 @@ impl Store {
             self.value_bytes += size;
         }
         let Checked { key, version, tombstone, expires, envelope, .. } = entry;
-        self.records.insert(key, Record { version, tombstone, expires, envelope, place, offered: (0, 0) });
+        let record = Record { version, tombstone, expires, envelope, place, restored, offered: (0, 0) };
+        self.records.insert(key, record);
         self.make_room();
         true
     }

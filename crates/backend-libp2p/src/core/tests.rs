@@ -7,7 +7,10 @@ use peercache_api::{Entry, Key, MAX_CLOCK_SKEW, NodeId, Timestamp, Version, enve
 
 use super::peers::{QUIET, SILENT};
 use super::*;
-use crate::wire::{AnchorInfo, KeyId, Message, PeerKey, PutReply};
+use crate::wire::{AnchorInfo, ClockReading, KeyId, Message, PeerKey, PutReply};
+
+mod clock;
+mod recall;
 
 const WALL: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const ME: PeerKey = PeerKey([9; 32]);
@@ -28,8 +31,16 @@ impl Alone {
     }
 
     fn that_checks(role: Role, checks_writers: bool) -> Self {
+        Self::with(role, checks_writers, false)
+    }
+
+    fn that_keeps() -> Self {
+        Self::with(Role::Anchor, true, true)
+    }
+
+    fn with(role: Role, checks_writers: bool, keeps: bool) -> Self {
         let settings =
-            Settings { me: ME, role, placement: [5; 16], capacity: 1 << 20, checks_writers, seed: 1 };
+            Settings { me: ME, role, placement: [5; 16], capacity: 1 << 20, keeps, checks_writers, seed: 1 };
         Self { node: Node::new(settings, now(Duration::ZERO)), mono: Duration::ZERO, ops: 0 }
     }
 
@@ -40,7 +51,17 @@ impl Alone {
     }
 
     fn connect(&mut self, peer: PeerKey, role: Role, writer: bool, dialled: bool) -> Vec<Action> {
-        let hello = Hello { role, writer, addresses: vec!["/ip4/x".into()], removals_since: None };
+        let clock = ClockReading { machine: now(self.mono).wall, correction: 0 };
+        self.connect_with(peer, (role, writer, dialled), clock)
+    }
+
+    fn connect_with(
+        &mut self,
+        peer: PeerKey,
+        (role, writer, dialled): (Role, bool, bool),
+        clock: ClockReading,
+    ) -> Vec<Action> {
+        let hello = Hello { role, writer, addresses: vec!["/ip4/x".into()], removals_since: None, clock };
         self.step(Event::Connected { peer, hello, dialled })
     }
 
@@ -270,7 +291,8 @@ fn a_quiet_peer_is_asked_for_a_sign_of_life_and_a_silent_one_given_up() {
     leaf.connect(A, Role::Anchor, true, true);
     let pings = leaf.passes(QUIET);
     assert!(matches!(pings[..], [Action::Send { peer: A, message: Message::Ping { .. } }]), "{pings:?}");
-    leaf.hears(A, Message::Pong { nonce: 0 });
+    let clock = ClockReading { machine: now(leaf.mono).wall, correction: 0 };
+    leaf.hears(A, Message::Pong { nonce: 0, clock });
     let end = leaf.passes(SILENT + QUIET);
     assert!(end.iter().any(|action| matches!(action, Action::Drop { peer: A, .. })), "{end:?}");
     assert_eq!(outcome(&leaf.get(&key("k"))), Some(Outcome::Failed(Failure::Unreachable)));

@@ -10,6 +10,8 @@ use crate::wire::{KeyId, PeerKey};
 pub(super) enum Timer {
     /// A lookup has taken as long as it may.
     LookupEnds(u64),
+    /// What is kept outside has not been found in time.
+    RecallEnds(KeyId),
     /// A lookup asks a second peer.
     Hedge(u64),
     /// A write has taken as long as it may.

@@ -11,19 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use peercache_api::{Clock, RemovalWatcher, envelope};
+use peercache_api::{Clock as _, CorrectedClock, RemovalWatcher, Timestamp, envelope};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::bootstrap::BootstrapReport;
 use super::budget::Budget;
 use super::hello::Greeting;
+use super::keeper::Keeper;
 use super::lane::Traffic;
 use super::link::{Link, QueueLimits};
 use super::tally::{Connections, Tally};
 use crate::core::{Action, Event, Hello, Node, NodeReport, Now, OpId, Outcome, Role, Settings};
 use crate::network_key::NetworkKey;
-use crate::wire::{Message, PeerKey};
+use crate::wire::{KeyId, Message, PeerKey};
 
 /// A timer that is due this little earlier than the one that is set is not worth waking for.
 const TIMER_GRAIN: Duration = Duration::from_micros(500);
@@ -62,10 +63,12 @@ pub(crate) struct Engine {
     pub(crate) me: PeerKey,
     pub(crate) setup: Setup,
     pub(crate) tally: Tally,
+    /// Where an anchor keeps what it holds.
+    pub(crate) keeper: Option<Arc<Keeper>>,
     pub(crate) arriving: Arc<Budget>,
     leaving: Arc<Budget>,
     crowded: Arc<AtomicBool>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<CorrectedClock>,
     /// Waiting is measured from here, by tokio's clock, as all waiting in the driver is.
     origin: Instant,
     state: Mutex<State>,
@@ -108,6 +111,8 @@ struct After {
     /// The envelopes of tombstones.
     removed: Vec<Bytes>,
     dropped: u64,
+    kept: Vec<(Bytes, bool)>,
+    recalls: Vec<KeyId>,
 }
 
 impl Engine {
@@ -115,7 +120,8 @@ impl Engine {
         me: PeerKey,
         setup: Setup,
         capacity: usize,
-        clock: Arc<dyn Clock>,
+        keeper: Option<Arc<Keeper>>,
+        clock: Arc<CorrectedClock>,
         commands: mpsc::Sender<Command>,
     ) -> Self {
         let origin = Instant::now();
@@ -124,13 +130,15 @@ impl Engine {
             role: setup.role,
             placement: setup.key.placement(),
             capacity,
+            keeps: keeper.is_some(),
             checks_writers: setup.key.can_write(),
             seed: setup.instance,
         };
-        let node = Node::new(settings, Now { mono: Duration::ZERO, wall: clock.now() });
+        let node = Node::new(settings, Now { mono: Duration::ZERO, wall: clock.uncorrected() });
         Self {
             me,
             tally: Tally::default(),
+            keeper,
             arriving: Arc::new(Budget::new(setup.receive_bytes)),
             leaving: Arc::new(Budget::new(setup.send_bytes)),
             crowded: Arc::default(),
@@ -152,7 +160,16 @@ impl Engine {
     }
 
     pub(crate) fn now(&self) -> Now {
-        Now { mono: self.origin.elapsed(), wall: self.clock.now() }
+        Now { mono: self.origin.elapsed(), wall: self.clock.uncorrected() }
+    }
+
+    /// The time that the network goes by.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) const fn clock(&self) -> &Arc<CorrectedClock> {
+        &self.clock
     }
 
     /// Begins an operation. Its outcome may be there at once.
@@ -213,6 +230,7 @@ impl Engine {
             state.armed = next;
         }
         self.crowded.store(state.ops.len() >= CROWD, Ordering::Relaxed);
+        self.clock.correct(state.node.correction());
         drop(state);
         if sooner {
             self.timer.notify_one();
@@ -224,6 +242,16 @@ impl Engine {
         for command in after.commands {
             if let Err(refused) = self.commands.try_send(command) {
                 self.not_dialled(refused.into_inner());
+            }
+        }
+        if let Some(keeper) = &self.keeper {
+            for (envelope, is_first) in after.kept {
+                keeper.keep(envelope, is_first);
+            }
+            for key in after.recalls {
+                if !keeper.recall(key) {
+                    self.tell(Event::Recalled { key, envelope: None });
+                }
             }
         }
         if !after.removed.is_empty() {
@@ -283,12 +311,17 @@ impl Engine {
     /// What this node says of itself to a peer that is, or is not, on this machine.
     pub(crate) fn greeting(&self, nonce: [u8; 32], nearby: bool) -> Greeting {
         let addresses = self.addresses();
-        let since = self.lock().node.removals_since(self.now());
+        let now = self.now();
+        let (since, clock) = {
+            let state = self.lock();
+            (state.node.removals_since(now), state.node.clock_reading(now.wall))
+        };
         Greeting {
             role: self.setup.role,
             nonce,
             instance: self.setup.instance,
             removals_since: Some(since),
+            clock,
             keys: self.setup.key.ring().map(|key| key.id()).collect(),
             addresses: if nearby { addresses.local } else { addresses.public },
         }
@@ -370,6 +403,17 @@ impl Engine {
     /// Bytes that wait to be sent.
     pub(crate) fn unsent(&self) -> usize {
         self.leaving.used()
+    }
+
+    /// Bytes that an anchor has not stored yet.
+    pub(crate) fn unkept(&self) -> usize {
+        self.keeper.as_ref().map_or(0, |keeper| keeper.unkept())
+    }
+
+    /// Takes back what was stored before this process. Says whether there was room for it.
+    pub(crate) fn restore(&self, envelope: Bytes) -> bool {
+        let mut state = self.lock();
+        state.node.restore(self.now(), envelope, false)
     }
 
     pub(crate) fn is_of_use(&self) -> bool {
@@ -458,6 +502,8 @@ impl State {
                     link.close(why);
                 }
             }
+            Action::Keep { envelope, is_first } => after.kept.push((envelope, is_first)),
+            Action::Recall { key } => after.recalls.push(key),
             Action::Removed { envelope, .. } => after.removed.push(envelope),
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::hello::{Greeting, MAX_HELLO_BYTES, PROOF_BYTES, Party, Refused, Side, Transcript};
 use crate::network_key::NetworkKey;
@@ -41,6 +42,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let hello = mine.encode();
     let length = u16::try_from(hello.len()).map_err(|_| Refused::Malformed)?;
     let framed = [&length.to_be_bytes(), hello.as_slice()].concat();
+    let sent = Instant::now();
     stream.write_all(&framed).await.map_err(unheard)?;
     stream.flush().await.map_err(unheard)?;
 
@@ -52,7 +54,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     }
     let mut answer = vec![0; length];
     stream.read_exact(&mut answer).await.map_err(gone)?;
-    let theirs = Greeting::decode(&answer)?;
+    let mut theirs = Greeting::decode(&answer)?;
+    let received = Instant::now();
 
     let me = Party { peer: meeting.me, hello: &hello };
     let them = Party { peer: meeting.peer, hello: &answer };
@@ -66,6 +69,12 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let mut proof = [0; PROOF_BYTES];
     stream.read_exact(&mut proof).await.map_err(gone)?;
     let writer = transcript.verify(meeting.side, &proof)?;
+    // The listener reads its clock once the dialler's first bytes are there.
+    let on_its_way = match meeting.side {
+        Side::Dialler => received.duration_since(sent) / 2,
+        Side::Listener => Duration::ZERO,
+    };
+    theirs.clock.machine = theirs.clock.machine.saturating_add(on_its_way + received.elapsed());
     Ok((theirs, writer))
 }
 

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq;
 
 use crate::core::{Hello, Role};
 use crate::network_key::{MAX_NETWORK_KEYS, NetworkKey, OneKey};
-use crate::wire::{MAX_ADDRESS_BYTES, MAX_ADDRESSES, PeerKey};
+use crate::wire::{ClockReading, MAX_ADDRESS_BYTES, MAX_ADDRESSES, PeerKey};
 
 /// The version of the protocol that this build speaks. A node refuses another one.
 pub(crate) const PROTOCOL_VERSION: u8 = 1;
@@ -65,6 +65,9 @@ pub(crate) struct Greeting {
     /// Random for each process: distinguishes a restarted node from one that is connected twice.
     pub(crate) instance: u64,
     pub(crate) removals_since: Option<Timestamp>,
+    /// What its clock shows: when it was made, and in what [`greet`](super::greet::greet) gives,
+    /// now.
+    pub(crate) clock: ClockReading,
     /// The ids of its network keys, in its order. At most [`MAX_NETWORK_KEYS`].
     pub(crate) keys: Vec<[u8; 8]>,
     /// At most [`MAX_ADDRESSES`] of [`MAX_ADDRESS_BYTES`].
@@ -80,6 +83,8 @@ impl Greeting {
         bytes.put_slice(&self.nonce);
         bytes.put_u64(self.instance);
         bytes.put_u64(self.removals_since.map_or(0, Timestamp::as_millis));
+        bytes.put_u64(self.clock.machine.as_millis());
+        bytes.put_i64(self.clock.correction);
         let keys = self.keys.iter().take(MAX_NETWORK_KEYS);
         bytes.put_u8(u8::try_from(keys.len()).unwrap_or(0));
         keys.for_each(|id| bytes.put_slice(id));
@@ -106,6 +111,8 @@ impl Greeting {
         rest.try_copy_to_slice(&mut nonce).map_err(short)?;
         let instance = rest.try_get_u64().map_err(short)?;
         let since = rest.try_get_u64().map_err(short)?;
+        let machine = Timestamp::from_millis(rest.try_get_u64().map_err(short)?);
+        let clock = ClockReading { machine, correction: rest.try_get_i64().map_err(short)? };
         let keys = (0..bounded(rest, MAX_NETWORK_KEYS)?).map(|_| {
             let mut id = [0; 8];
             rest.try_copy_to_slice(&mut id).map_err(short)?;
@@ -119,13 +126,20 @@ impl Greeting {
             nonce,
             instance,
             removals_since: (flags & HAS_SINCE != 0).then_some(Timestamp::from_millis(since)),
+            clock,
             keys,
             addresses,
         })
     }
 
     pub(crate) fn into_hello(self, writer: bool) -> Hello {
-        Hello { role: self.role, writer, addresses: self.addresses, removals_since: self.removals_since }
+        Hello {
+            role: self.role,
+            writer,
+            addresses: self.addresses,
+            removals_since: self.removals_since,
+            clock: self.clock,
+        }
     }
 }
 
@@ -246,12 +260,14 @@ mod tests {
         let keys = prop::collection::vec(any::<[u8; 8]>(), 0..=MAX_NETWORK_KEYS);
         let addresses = prop::collection::vec("[ -~]{0,60}", 0..=MAX_ADDRESSES);
         let since = prop::option::of(any::<u64>());
-        (any::<bool>(), any::<[u8; 32]>(), any::<u64>(), since, keys, addresses).prop_map(
-            |(anchor, nonce, instance, since, keys, addresses)| Greeting {
+        let clock = (any::<u64>(), any::<i64>());
+        (any::<bool>(), any::<[u8; 32]>(), any::<u64>(), since, clock, keys, addresses).prop_map(
+            |(anchor, nonce, instance, since, (machine, correction), keys, addresses)| Greeting {
                 role: if anchor { Role::Anchor } else { Role::Leaf },
                 nonce,
                 instance,
                 removals_since: since.map(Timestamp::from_millis),
+                clock: ClockReading { machine: Timestamp::from_millis(machine), correction },
                 keys,
                 addresses,
             },

@@ -64,8 +64,8 @@ impl Rogue {
             send_bytes: 1 << 20,
             receive_bytes: 1 << 20,
         };
-        let engine =
-            Arc::new(Engine::new(me, setup, 1 << 20, Arc::new(SystemClock::new()), mpsc::channel(1).0));
+        let clock = Arc::new(peercache_api::CorrectedClock::new(Arc::new(SystemClock::new())));
+        let engine = Arc::new(Engine::new(me, setup, 1 << 20, None, clock, mpsc::channel(1).0));
         let plan = Plan {
             keypair: identity.keypair().clone(),
             listen: Vec::new(),
@@ -145,7 +145,7 @@ async fn bytes_that_are_no_message_close_the_connection_and_later_kinds_do_not()
     let ping = [&10_u32.to_be_bytes()[..], &[72, 0], &7_u64.to_be_bytes()].concat();
     write(&mut small, &[unknown, ping].concat()).await;
     let mut heard: Vec<u8> = Vec::new();
-    let pong = [&10_u32.to_be_bytes()[..], &[73, 0], &7_u64.to_be_bytes()].concat();
+    let pong = [&26_u32.to_be_bytes()[..], &[73, 0], &7_u64.to_be_bytes()].concat();
     while !heard.windows(pong.len()).any(|window| window == pong) {
         let mut bytes = [0; 4096];
         let read = small.read(&mut bytes).await.unwrap();

@@ -10,7 +10,7 @@ mod tests;
 mod traffic;
 mod world;
 
-pub use scenario::{Fleet, Outcomes, churn, partition, steady};
+pub use scenario::{Fleet, Outcomes, churn, clocks, partition, steady};
 pub use traffic::Traffic;
 
 use std::time::Duration;

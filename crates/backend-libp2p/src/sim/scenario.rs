@@ -134,6 +134,8 @@ struct Run {
     truth: Truth,
     outcomes: Outcomes,
     took: Vec<Duration>,
+    /// How long what is put lives.
+    lifetime: Duration,
     /// What the users choose. Not the network's chance, so that both can be changed alone.
     users: Rng,
 }
@@ -151,7 +153,8 @@ impl Run {
         }
         world.run(GATHERS);
         let (users, outcomes) = (Rng::new(!fleet.seed), Outcomes::default());
-        Self { world, fleet, truth: Truth::default(), outcomes, took: Vec::new(), users }
+        let (truth, took, lifetime) = (Truth::default(), Vec::new(), Duration::from_secs(24 * 3600));
+        Self { world, fleet, truth, outcomes, took, lifetime, users }
     }
 
     fn someone(&mut self) -> usize {
@@ -170,7 +173,7 @@ impl Run {
 
     fn put(&mut self, at: usize, number: usize) {
         let key = Self::key(number);
-        let op = self.world.put(at, &key, Some(&number.to_be_bytes()));
+        let op = self.world.put_for(at, &key, Some(&number.to_be_bytes()), self.lifetime);
         self.truth.note(at, op, KeyId::from(&key), false);
     }
 
@@ -355,6 +358,54 @@ pub fn churn(fleet: Fleet) -> Outcomes {
     }
     run.world.run(HEALS);
     run.read_everything(1);
+    run.end()
+}
+
+/// Clocks are set wrong, by up to 40 minutes either way, and right again: those of a fifth of the
+/// leaves, and of one anchor where there are three or more. Entries live for 20 minutes, so that
+/// whoever goes by a wrong time loses them, or is not believed.
+#[must_use]
+pub fn clocks(fleet: Fleet) -> Outcomes {
+    let weather = Weather {
+        least: Duration::from_millis(1),
+        most: Duration::from_millis(20),
+        loss: 1,
+        skew: Duration::from_secs(2),
+    };
+    let mut run = Run::begin(fleet, weather);
+    run.lifetime = Duration::from_secs(20 * 60);
+    let (mut number, mut wrong) = (0, Vec::new());
+    for _ in 0..6 {
+        for at in wrong.drain(..) {
+            run.world.set_clock(at, 0);
+        }
+        // With three anchors the middle one is right as long as no two change at once: the others
+        // hear of it with the next answer to a ping.
+        run.world.run(Duration::from_secs(5));
+        let leaves = fleet.nodes - fleet.anchors;
+        wrong.extend((0..leaves / 5).map(|_| fleet.anchors + run.users.below(leaves)));
+        if fleet.anchors > 2 {
+            wrong.push(run.users.below(fleet.anchors));
+        }
+        for at in &wrong {
+            let millis = (run.users.below(40 * 60 * 1000) + 1) as i64;
+            run.world.set_clock(*at, if run.users.percent(50) { millis } else { -millis });
+        }
+        // A node notices when it does something next, which is after 2 s at the latest.
+        run.world.run(Duration::from_millis(2_500));
+        for _ in 0..80 {
+            let at = run.someone();
+            run.put(at, number);
+            number += 1;
+            if number > 50 && run.users.percent(20) {
+                let (at, old) = (run.someone(), run.users.below(number - 20));
+                run.remove(at, old);
+            }
+            run.world.run(Duration::from_millis(250));
+        }
+        run.world.run(DEADLINE);
+        run.read_everything(2);
+    }
     run.end()
 }
 

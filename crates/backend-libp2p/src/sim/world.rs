@@ -9,7 +9,7 @@ use peercache_api::{Entry, Key, NodeId, Timestamp, Version, envelope};
 use super::RETRANSMIT;
 use super::traffic::Traffic;
 use crate::core::{Action, Event, Hello, Node, Now, OpId, Outcome, Role, Settings};
-use crate::wire::{KeyId, Message, PeerKey};
+use crate::wire::{ClockReading, KeyId, Message, PeerKey};
 
 /// When every simulation begins.
 const EPOCH: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -70,6 +70,7 @@ enum What {
     Probed { by: usize, of: usize },
     Wake { at: usize, born: u64 },
     Redial { at: usize, born: u64 },
+    Recalled { at: usize, born: u64, key: KeyId, envelope: Option<Bytes> },
 }
 
 struct Slot {
@@ -81,10 +82,13 @@ struct Slot {
     wakes: Option<Duration>,
     /// Which incarnation this is: what was meant for an earlier one is dropped.
     born: u64,
-    ahead: Duration,
+    /// By how many milliseconds its clock is ahead.
+    ahead: i64,
     bootstrap: Vec<usize>,
     ops: u64,
     versions: u32,
+    /// What an anchor keeps; survives its process.
+    disk: BTreeMap<KeyId, (Version, Bytes)>,
 }
 
 /// An operation that has ended: how, and when it began and ended.
@@ -111,6 +115,8 @@ pub(super) struct World {
     done: BTreeMap<(usize, OpId), Done>,
     /// How often users were told of removals.
     pub(super) told: BTreeMap<KeyId, u64>,
+    /// Whether what anchors hold is on disks, which outlive them.
+    pub(super) anchors_keep: bool,
     /// The most that nodes wanted to do at one moment, for the bounds.
     pub(super) busiest: u64,
 }
@@ -132,6 +138,7 @@ impl World {
             began: BTreeMap::new(),
             done: BTreeMap::new(),
             told: BTreeMap::new(),
+            anchors_keep: false,
             busiest: 0,
         }
     }
@@ -139,7 +146,7 @@ impl World {
     /// A new node, which dials these anchors for as long as it lives.
     pub(super) fn add(&mut self, role: Role, bootstrap: Vec<usize>) -> usize {
         let at = self.nodes.len();
-        let ahead = self.rng.between(Duration::ZERO, self.weather.skew);
+        let ahead = self.rng.between(Duration::ZERO, self.weather.skew).as_millis() as i64;
         let slot = Slot {
             node: None,
             role,
@@ -151,6 +158,7 @@ impl World {
             bootstrap,
             ops: 0,
             versions: 0,
+            disk: BTreeMap::new(),
         };
         self.nodes.push(slot);
         self.start(at, true);
@@ -173,11 +181,16 @@ impl World {
             role: slot.role,
             placement: [9; 16],
             capacity: CAPACITY,
+            keeps: self.anchors_keep,
             checks_writers: true,
             seed,
         };
-        let now = Now { mono: self.now, wall: EPOCH.saturating_add(self.now + slot.ahead) };
-        slot.node = Some(Node::new(settings, now));
+        let now = Now { mono: self.now, wall: EPOCH.saturating_add(self.now).shifted(slot.ahead) };
+        let mut node = Node::new(settings, now);
+        for (_, envelope) in slot.disk.values() {
+            node.restore(now, envelope.clone(), false);
+        }
+        slot.node = Some(node);
         (slot.born, slot.wakes) = (born, None);
         slot.links.clear();
         self.later(Duration::ZERO, What::Redial { at, born });
@@ -209,7 +222,28 @@ impl World {
     }
 
     pub(super) fn now_at(&self, at: usize) -> Now {
-        Now { mono: self.now, wall: EPOCH.saturating_add(self.now + self.nodes[at].ahead) }
+        let wall = EPOCH.saturating_add(self.now).shifted(self.nodes[at].ahead);
+        Now { mono: self.now, wall }
+    }
+
+    /// The time that this node goes by: its machine's, as it corrects it.
+    pub(super) fn time_at(&self, at: usize) -> Timestamp {
+        self.now_at(at).wall.shifted(self.correction(at))
+    }
+
+    pub(super) fn correction(&self, at: usize) -> i64 {
+        self.nodes[at].node.as_ref().map_or(0, Node::correction)
+    }
+
+    /// Sets the clock of a node's machine: so many milliseconds ahead of where all began.
+    pub(super) fn set_clock(&mut self, at: usize, ahead: i64) {
+        self.nodes[at].ahead = ahead;
+    }
+
+    /// Has a node dial these anchors, besides those that it found before.
+    #[cfg(test)]
+    pub(super) fn dial_from_now_on(&mut self, at: usize, bootstrap: Vec<usize>) {
+        self.nodes[at].bootstrap = bootstrap;
     }
 
     /// Puts these nodes on the other side. What was connected across is broken from now on.
@@ -233,7 +267,7 @@ impl World {
 
     /// A version as this node would make it now.
     pub(super) fn version(&mut self, at: usize) -> Version {
-        let wall = self.now_at(at).wall;
+        let wall = self.time_at(at);
         let slot = &mut self.nodes[at];
         slot.versions += 1;
         Version { wall, counter: slot.versions, node: NodeId::from_u64(at as u64) }
@@ -241,10 +275,21 @@ impl World {
 
     /// The user of a node stores `value` or, without one, removes what is there.
     pub(super) fn put(&mut self, at: usize, key: &Key, value: Option<&[u8]>) -> (OpId, Version) {
-        let (version, wall) = (self.version(at), self.now_at(at).wall);
+        self.put_for(at, key, value, Duration::from_secs(24 * 3600))
+    }
+
+    /// As [`World::put`], for so long.
+    pub(super) fn put_for(
+        &mut self,
+        at: usize,
+        key: &Key,
+        value: Option<&[u8]>,
+        lifetime: Duration,
+    ) -> (OpId, Version) {
+        let (version, wall) = (self.version(at), self.time_at(at));
         let entry = match value {
             Some(value) => Entry::builder(Bytes::copy_from_slice(value), version, wall)
-                .fresh_for(Duration::from_secs(24 * 3600))
+                .fresh_for(lifetime)
                 .build()
                 .unwrap_or_else(|_| Entry::tombstone(version, wall)),
             None => Entry::tombstone(version, wall),
@@ -328,6 +373,11 @@ impl World {
                     self.step(at, Event::Tick);
                 }
             }
+            What::Recalled { at, born, key, envelope } => {
+                if self.nodes[at].born == born {
+                    self.step(at, Event::Recalled { key, envelope });
+                }
+            }
             What::Redial { at, born } => {
                 if self.nodes[at].born != born || self.nodes[at].node.is_none() {
                     return;
@@ -389,6 +439,7 @@ impl World {
             writer: true,
             addresses: vec![format!("/memory/{at}")],
             removals_since: self.nodes[at].node.as_ref().map(|node| node.removals_since(now)),
+            clock: ClockReading { machine: now.wall, correction: self.correction(at) },
         }
     }
 
@@ -436,7 +487,33 @@ impl World {
                     self.step(at, Event::Disconnected { peer });
                 }
             }
+            Action::Keep { envelope, is_first } => self.keep(at, envelope, is_first),
+            Action::Recall { key } => {
+                let envelope = self.nodes[at].disk.get(&key).map(|(_, envelope)| envelope.clone());
+                let born = self.nodes[at].born;
+                let wait = self.latency();
+                self.later(wait, What::Recalled { at, born, key, envelope });
+            }
             Action::Removed { key, .. } => *self.told.entry(key).or_default() += 1,
+        }
+    }
+
+    /// As a disk does: the newest stays.
+    fn keep(&mut self, at: usize, envelope: Bytes, is_first: bool) {
+        let Ok((key, entry)) = envelope::decode_unkeyed(envelope.clone()) else { return };
+        let (key, version) = (KeyId(key), entry.version());
+        let disk = &mut self.nodes[at].disk;
+        match disk.get(&key) {
+            Some((stored, newer)) if *stored >= version => {
+                if is_first && *stored > version {
+                    let envelope = Some(newer.clone());
+                    let born = self.nodes[at].born;
+                    self.later(Duration::ZERO, What::Recalled { at, born, key, envelope });
+                }
+            }
+            _ => {
+                disk.insert(key, (version, envelope));
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use super::encode::{
     PUT_DONE, RELEASE, REMOVAL, SUMMARY, VERSIONS, VIEW, VOUCHED, WANTED,
 };
 use super::message::{
-    AnchorInfo, BUCKETS, KeyId, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, MAX_LISTED, Message, PeerKey,
-    PutReply,
+    AnchorInfo, BUCKETS, ClockReading, KeyId, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, MAX_LISTED,
+    Message, PeerKey, PutReply,
 };
 
 /// Why bytes are no message.
@@ -76,7 +76,7 @@ impl Message {
                 Self::Wanted { req, keys: (0..count).map(|_| rest.key()).collect::<Result<_, _>>()? }
             }
             PING => Self::Ping { nonce: req },
-            PONG => Self::Pong { nonce: req },
+            PONG => Self::Pong { nonce: req, clock: rest.clock()? },
             VOUCHED => Self::Vouched,
             LEAVING => Self::Leaving,
             _ => return Ok(None),
@@ -90,6 +90,11 @@ struct Reader(Bytes);
 impl Reader {
     fn u8(&mut self) -> Result<u8, WireError> {
         self.0.try_get_u8().map_err(|_| WireError::Short)
+    }
+
+    fn clock(&mut self) -> Result<ClockReading, WireError> {
+        let machine = Timestamp::from_millis(self.u64()?);
+        Ok(ClockReading { machine, correction: self.u64()?.cast_signed() })
     }
 
     fn u16(&mut self) -> Result<u16, WireError> {

@@ -134,7 +134,11 @@ impl Message {
                 keys.iter().for_each(|key| head.put_slice(&key.0));
             }
             Self::Ping { nonce } => start(PING, false, *nonce),
-            Self::Pong { nonce } => start(PONG, false, *nonce),
+            Self::Pong { nonce, clock } => {
+                start(PONG, false, *nonce);
+                head.put_u64(clock.machine.as_millis());
+                head.put_i64(clock.correction);
+            }
             Self::Vouched => start(VOUCHED, false, 0),
             Self::Leaving => start(LEAVING, false, 0),
         }

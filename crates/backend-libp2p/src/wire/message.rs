@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use peercache_api::{Key, Version};
+use peercache_api::{Key, Timestamp, Version};
 
 /// The most anchors in one view, and so in one ring.
 pub(crate) const MAX_ANCHORS: usize = 256;
@@ -51,6 +51,15 @@ pub(crate) struct AnchorInfo {
     pub(crate) peer: PeerKey,
     /// Where it can be dialled, as multiaddr texts; at most 8 of at most 256 bytes.
     pub(crate) addresses: Vec<String>,
+}
+
+/// What a node says of its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClockReading {
+    /// What its machine's clock shows.
+    pub(crate) machine: Timestamp,
+    /// By how many milliseconds it corrects that.
+    pub(crate) correction: i64,
 }
 
 /// What became of a put at the peer that was asked.
@@ -221,6 +230,8 @@ pub(crate) enum Message {
     Pong {
         /// As in the ping.
         nonce: u64,
+        /// What the sender's clock shows.
+        clock: ClockReading,
     },
     /// Tells a leaf that claimed to be an anchor that it could be dialled, and is in the ring.
     Vouched,

@@ -10,7 +10,7 @@ mod encode;
 mod message;
 
 pub(crate) use decode::WireError;
-pub(crate) use message::{AnchorInfo, KeyId, Message, PeerKey, PutReply};
+pub(crate) use message::{AnchorInfo, ClockReading, KeyId, Message, PeerKey, PutReply};
 pub(crate) use message::{BUCKETS, MAX_ADDRESS_BYTES, MAX_ADDRESSES, MAX_ANCHORS, MAX_LISTED};
 
 /// The longest message, in bytes: an envelope and what is said about it.

@@ -85,7 +85,10 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<u64>(), prop::collection::vec(key(), 0..20))
             .prop_map(|(req, keys)| Message::Wanted { req, keys }),
         any::<u64>().prop_map(|nonce| Message::Ping { nonce }),
-        any::<u64>().prop_map(|nonce| Message::Pong { nonce }),
+        (any::<u64>(), any::<u64>(), any::<i64>()).prop_map(|(nonce, machine, correction)| Message::Pong {
+            nonce,
+            clock: ClockReading { machine: Timestamp::from_millis(machine), correction },
+        }),
         Just(Message::Vouched),
         Just(Message::Leaving),
     ]

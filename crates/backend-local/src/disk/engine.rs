@@ -175,6 +175,13 @@ impl Engine {
         }
     }
 
+    /// See [`store::page`].
+    pub(super) fn page(&self, from: (Option<i64>, usize)) -> Result<store::Page, Error> {
+        let now = self.clock.now();
+        self.with_reader(|sql, layout| store::page(sql, layout, from, now))
+            .map_err(|failure| failure.into_error(Operation::Get))
+    }
+
     fn forget(&self, key: &Key, row: store::RowId) {
         match self.with_writer(|sql, layout| store::forget(sql, layout, key, row)) {
             Ok(true) => {

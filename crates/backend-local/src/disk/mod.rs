@@ -114,6 +114,19 @@ impl Disk {
         })
     }
 
+    /// Some of the entries that the directory holds, those that came last first: at most `most`,
+    /// and fewer once they have 4 MiB. `before` is [`DiskPage::next`] of the page before, or
+    /// nothing to begin. Keys are known by their digests. What is written meanwhile may be left
+    /// out. May be cancelled.
+    ///
+    /// # Errors
+    /// When the index cannot be read, or the tier is closed.
+    pub async fn page(&self, before: Option<DiskPosition>, most: usize) -> Result<DiskPage, Error> {
+        let from = (before.map(|position| position.0), most.max(1));
+        let page = self.read(Operation::Get, move |engine| engine.page(from)).await?;
+        Ok(DiskPage { entries: page.entries, next: page.before.map(DiskPosition) })
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -279,6 +292,34 @@ impl DiskBuilder {
             writes: Arc::new(Semaphore::new(1)),
             closed: Arc::new(AtomicBool::new(false)),
         })
+    }
+}
+
+/// Some of the entries of a directory; see [`Disk::page`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DiskPage {
+    /// The entries, tombstones included, and their keys by digest.
+    pub entries: Vec<(Key, Entry)>,
+    /// Where the next page begins; nothing when this was the last one.
+    pub next: Option<DiskPosition>,
+}
+
+/// A place between the entries of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskPosition(i64);
+
+impl DiskPosition {
+    /// As a number, to be kept elsewhere.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0.cast_unsigned()
+    }
+
+    /// The place with this number, as [`DiskPosition::as_u64`] gave it.
+    #[must_use]
+    pub const fn from_u64(number: u64) -> Self {
+        Self(number.cast_signed())
     }
 }
 

@@ -20,6 +20,8 @@ const LOOSE_BATCH: i64 = 64;
 const SWEEP_BATCH: i64 = 128;
 /// Free pages that the index may keep for reuse: 4 MiB.
 const SPARE_PAGES: i64 = 1024;
+/// A page of entries ends once its values have so many bytes.
+const PAGE_BYTES: usize = 4 << 20;
 /// How often a row is read again when its file has been replaced meanwhile.
 const READ_ATTEMPTS: usize = 3;
 
@@ -51,6 +53,14 @@ pub(super) enum Found {
     FileLost(RowId),
     /// Bytes that are not what was written.
     Corrupt(RowId, peercache_api::Error),
+}
+
+/// Some of what the directory holds, and where the rest begins.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) entries: Vec<(Key, Entry)>,
+    /// The row before which the next page begins; nothing when this was the last.
+    pub(super) before: Option<i64>,
 }
 
 /// What a write did.
@@ -150,6 +160,48 @@ pub(super) fn read(sql: &Connection, layout: &Layout, key: &Key, now: Timestamp)
         });
     }
     Ok(lost.map_or(Found::Nothing, Found::FileLost))
+}
+
+/// Entries of rows before the row `before`, the latest rows first: at most `most` rows, and fewer
+/// once they have [`PAGE_BYTES`]. Expired and damaged ones are left out.
+pub(super) fn page(
+    sql: &Connection,
+    layout: &Layout,
+    (before, most): (Option<i64>, usize),
+    now: Timestamp,
+) -> Result<Page, Failure> {
+    let mut statement = sql.prepare_cached(
+        "SELECT id, digest, expires, file, body FROM entry WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
+    )?;
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let mut rows = statement.query([before.unwrap_or(i64::MAX), most])?;
+    let mut page = Page { entries: Vec::new(), before: None };
+    let (mut seen, mut bytes) = (0, 0);
+    while let Some(row) = rows.next()? {
+        seen += 1;
+        page.before = Some(row.get(0)?);
+        let (digest, file): (Digest, Option<i64>) = (row.get(1)?, row.get(3)?);
+        if row.get::<_, i64>(2)? <= millis(now) {
+            continue;
+        }
+        let stored = match (row.get::<_, Option<Vec<u8>>>(4)?, file) {
+            (Some(body), _) => Some(Bytes::from(body)),
+            (None, Some(number)) => layout.read_blob(&digest, number)?,
+            (None, None) => None,
+        };
+        let key = Key::from_digest(digest);
+        // What is damaged is counted and removed when it is asked for.
+        let Some(entry) = stored.and_then(|stored| envelope::decode(&key, stored).ok()) else { continue };
+        bytes += entry.value().len();
+        page.entries.push((key, entry));
+        if bytes >= PAGE_BYTES {
+            return Ok(page);
+        }
+    }
+    if seen < most {
+        page.before = None;
+    }
+    Ok(page)
 }
 
 struct Stored {

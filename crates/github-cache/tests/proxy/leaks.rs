@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use peercache_fakehub::{EtagMode, Outage, Verdict};
+use peercache_github::GitHubCacheBuilder;
 
 use crate::github::{A, B, C, D, GitHub};
 use crate::support::{Origin, Rig, STORED};
@@ -14,7 +16,12 @@ const TARGETS: [&str; 7] =
     ["", "/languages", "/contents/README.md", "/issues/1", "/branches", "/actions/runs", "/releases/latest"];
 
 async fn github(etag: EtagMode, private: bool) -> GitHub {
-    GitHub::with(etag, |hub| hub, |proxy| proxy.share_public(true), private).await
+    github_with(etag, private, Duration::from_secs(60)).await
+}
+
+async fn github_with(etag: EtagMode, private: bool, public_for: Duration) -> GitHub {
+    let proxy = |proxy: GitHubCacheBuilder| proxy.share_public(true).public_for(public_for);
+    GitHub::with(etag, |hub| hub, proxy, private).await
 }
 
 #[tokio::test]
@@ -81,7 +88,7 @@ async fn foreign_token_gets_nothing_of_a_request_that_is_under_way() {
     let github = github(EtagMode::Observed, true).await;
     github.introduce(&[C]).await;
     let path = github.path("/issues/1");
-    github.hub.delay_next(std::time::Duration::from_millis(100), 1);
+    github.hub.delay_next(Duration::from_millis(100), 1);
     let (owner, second, foreign) =
         tokio::join!(github.get(A, &path), github.get(A, &path), github.get(C, &path));
     assert_eq!((owner.status.as_u16(), second.status.as_u16()), (200, 200));
@@ -254,9 +261,11 @@ async fn lost_repository_is_not_served_stale_either() {
     }
 }
 
-/// Requests of four tokens and nobody, in a world in which everything changes.
-async fn walk(etag: EtagMode, seed: u64, outages: bool) -> BTreeMap<&'static str, u64> {
-    let github = github(etag, false).await;
+/// Requests of four tokens and nobody, in a world in which everything changes. What is new in a
+/// repository may be shown to others for `public_for` after it was made private, and no longer.
+async fn walk(etag: EtagMode, seed: u64, outages: bool, public_for: Duration) -> BTreeMap<&'static str, u64> {
+    let github = github_with(etag, false, public_for).await;
+    let mut private_since = None;
     let mut random = seed;
     let mut below = |bound: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -268,8 +277,14 @@ async fn walk(etag: EtagMode, seed: u64, outages: bool) -> BTreeMap<&'static str
     for step in 0..1500 {
         let path = github.path(TARGETS[pick(below(7))]);
         match below(24) {
-            0 => github.hub.set_private(&github.name, true).unwrap(),
-            1 => github.hub.set_private(&github.name, false).unwrap(),
+            0 => {
+                github.hub.set_private(&github.name, true).unwrap();
+                private_since = private_since.or(Some(github.hub.now()));
+            }
+            1 => {
+                github.hub.set_private(&github.name, false).unwrap();
+                private_since = None;
+            }
             2 | 3 => drop(github.hub.touch(&path).unwrap()),
             4 if outages => github.hub.outage(Some(Outage::Status(502))),
             5 | 6 => github.hub.outage(None),
@@ -279,7 +294,7 @@ async fn walk(etag: EtagMode, seed: u64, outages: bool) -> BTreeMap<&'static str
             10 => github.introduce_quietly(tokens[pick(below(5))]).await,
             _ => {}
         }
-        github.rig.clock.advance(std::time::Duration::from_millis(1));
+        github.rig.clock.advance(Duration::from_millis(1));
         let (token, sent_at) = (tokens[pick(below(5))], github.hub.now());
         let got = github.get(token, &path).await;
         let verdict = github.judge(token, &path, &got, sent_at);
@@ -294,6 +309,14 @@ async fn walk(etag: EtagMode, seed: u64, outages: bool) -> BTreeMap<&'static str
                 if matches!(verdict, Verdict::Stale { .. }) { "stale" } else { "access lost" }
             }
             Verdict::Other => "refused",
+            Verdict::Leak if !public_for.is_zero() => {
+                let since = Duration::from_millis(sent_at - private_since.unwrap());
+                assert!(
+                    since <= public_for,
+                    "{token:?} {path} after {step} steps of {seed}: {since:?} {got:?}"
+                );
+                "new in what was public"
+            }
             // What is not there is remembered for five seconds.
             Verdict::WrongError => "wrong error",
             wrong => panic!("{wrong:?} for {token:?} {path} after {step} steps of {seed}: {got:?}"),
@@ -314,10 +337,19 @@ async fn in_a_world_where_everything_changes_nobody_gets_what_was_never_theirs()
         (EtagMode::Observed, 3, false),
         (EtagMode::Opaque, 4, true),
     ] {
-        let seen = walk(etag, seed, outages).await;
+        let seen = walk(etag, seed, outages, Duration::ZERO).await;
         println!("{etag:?} seed {seed}: {seen:?}");
         assert!(seen["shared"] > 0 && seen["current"] > 600, "{seen:?}");
         assert_eq!(seen["across tokens"] > 0, etag == EtagMode::Observed, "{seen:?}");
         assert_eq!(seen["served stale"] > 0, outages, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_new_after_a_repository_was_made_private_is_shown_for_a_minute_at_most() {
+    for seed in 1..4 {
+        let seen = walk(EtagMode::Observed, seed, false, Duration::from_secs(60)).await;
+        println!("seed {seed}: {seen:?}");
+        assert!(seen["shared"] > 0 && seen["current"] > 600, "{seen:?}");
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use peercache::backend::{BackendInfo, Class, async_trait};
 use peercache::{Cache, CacheBackend, Entry, Error, Key, Memory};
 use peercache_fakehub::{EtagMode, TokenKind};
+use peercache_github::GitHubCacheBuilder;
 
 use crate::github::{A, B, C, D, GitHub};
 use crate::support::{HIT, Rig, STORED};
@@ -19,9 +20,10 @@ async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
     let path = github.path("/issues/1");
     let first = github.get(A, &path).await;
     first.expect(200, STORED);
-    // The second token that is answered spends one request on the proof, which is good for all
-    // others.
-    github.get(B, &path).await.expect(200, "peercache; fwd=uri-miss; fwd-status=304");
+    // The second token that asks spends its one request on the proof, which is good for all others.
+    let before = github.hub.summary().requests;
+    github.get(B, &path).await.expect(200, PUBLIC);
+    assert_eq!(github.hub.summary().requests, before + 1);
     github.rig.proxy.settle().await;
     let before = github.hub.summary().requests;
     for token in [C, D] {
@@ -33,12 +35,12 @@ async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
         }
     }
     assert_eq!(github.hub.summary().requests, before);
-    assert_eq!(github.rig.stats().shared, 2);
+    assert_eq!(github.rig.stats().shared, 3);
     let proofs = github.rig.stats().proofs;
-    // What is asked for later is newer than the proof: it is renewed once, by whom it would be
-    // given to.
+    // What is asked for more than a minute later is beyond the proof: it is renewed once, by whom it
+    // would be given to.
     let other = github.path("/contents/README.md");
-    github.rig.pass(2);
+    github.rig.pass(61);
     github.get(A, &other).await.expect(200, STORED);
     github.get(C, &other).await.expect(200, PUBLIC);
     github.get(D, &other).await.expect(200, PUBLIC);
@@ -93,6 +95,31 @@ async fn what_was_fetched_after_a_repository_became_private_is_not_shared_by_the
         assert_eq!((got.status.as_u16(), got.body == secret.body), (404, false), "{token}: {got:?}");
     }
     assert_eq!(github.get(B, &path).await.body, secret.body, "who may see it does");
+}
+
+#[tokio::test]
+async fn what_is_new_after_a_proof_counts_as_public_for_the_time_that_is_set() {
+    for (seconds, told) in [(60, false), (0, false), (60, true)] {
+        let public_for = std::time::Duration::from_secs(seconds);
+        let proxy = |proxy: GitHubCacheBuilder| proxy.share_public(true).public_for(public_for);
+        let github = GitHub::with(EtagMode::Observed, |hub| hub, proxy, false).await;
+        github.introduce(&[A, B, C, D]).await;
+        github.get(A, &github.path("/issues/1")).await;
+        github.prove().await;
+        github.rig.pass(5);
+        github.hub.set_private(&github.name, true).unwrap();
+        let path = github.path("/contents/README.md");
+        github.get(A, &path).await.expect(200, STORED);
+        if told {
+            github.get(A, &github.path("")).await;
+        }
+        let within = github.get(C, &path).await;
+        let shown = seconds > 0 && !told;
+        assert_eq!(within.status.as_u16(), if shown { 200 } else { 404 }, "{seconds} {told}: {within:?}");
+        github.rig.pass(56);
+        assert_eq!(github.get(D, &path).await.status, 404, "{seconds} {told}");
+        assert_eq!(github.get(C, &path).await.status, 404, "an answer that was shared is no grant");
+    }
 }
 
 #[tokio::test]

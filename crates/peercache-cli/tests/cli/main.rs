@@ -3,6 +3,7 @@
 
 mod action;
 mod build_cache;
+mod clocks;
 mod completions;
 mod concurrency;
 mod config;
@@ -18,9 +19,12 @@ mod gh;
 mod http;
 mod keygen;
 mod machine;
+mod monitor;
 #[path = "../shared/part.rs"]
 mod part;
 mod peers;
+mod restart;
+mod rights;
 mod s3;
 mod serve;
 mod stampede;

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use crate::wire::PeerKey;
+use crate::wire::{KeyId, PeerKey};
 
 /// What an operation or a question belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::core) enum Purpose {
     Lookup(u64),
+    /// A look at what is kept outside.
+    Recall(KeyId),
     Write(u64),
     Lease(u64),
     Repair,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::core::clock::PeerClock;
 use crate::core::event::{Hello, Now, Role};
 use crate::core::pace::Pace;
 use crate::wire::{AnchorInfo, MAX_ANCHORS, PeerKey};
@@ -22,6 +23,7 @@ pub(in crate::core) struct Peer {
     /// The anchors that it says it is connected with.
     pub(in crate::core) view: BTreeMap<PeerKey, AnchorInfo>,
     pub(in crate::core) pace: Pace,
+    pub(in crate::core) clock: Option<PeerClock>,
     pub(in crate::core) dial_backoff: Duration,
     pub(in crate::core) dialling: bool,
     /// The latest reason why it was lost or not reached.

@@ -5,6 +5,8 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::*;
 use crate::core::Role;
+use crate::wire::ClockReading;
+use peercache_api::Timestamp;
 
 const DIALLER: PeerKey = PeerKey([1; 32]);
 const LISTENER: PeerKey = PeerKey([2; 32]);
@@ -19,6 +21,7 @@ fn greeting(key: &NetworkKey, nonce: u8) -> Greeting {
         nonce: [nonce; 32],
         instance: 5,
         removals_since: None,
+        clock: ClockReading { machine: Timestamp::from_millis(1_800_000_000_000), correction: 7 },
         keys: key.ring().map(|key| key.id()).collect(),
         addresses: vec!["/ip4/10.0.0.1/tcp/9100".into()],
     }

@@ -115,6 +115,43 @@ async fn cold_start_finds_everything() {
 }
 
 #[tokio::test]
+async fn pages_give_everything_once_and_the_latest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::default());
+    let disk = open_with(dir.path(), 64 * MIB, &clock);
+    assert!(disk.page(None, 10).await.unwrap().entries.is_empty());
+    let written = |n: u64| {
+        Entry::builder(noise(n, 1000 * n as usize), version(n), clock.now())
+            .fresh_for(Duration::from_secs(if n == 7 { 1 } else { 3600 }))
+            .build()
+            .unwrap()
+    };
+    for n in 0..100 {
+        disk.put(&key(n), written(n)).await.unwrap();
+    }
+    disk.put(&key(5), Entry::tombstone(version(500), clock.now())).await.unwrap();
+    disk.put(&key("large"), entry(1, 5 << 20)).await.unwrap();
+    clock.advance(Duration::from_secs(2));
+    let (mut all, mut next, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = disk.page(next, 40).await.unwrap();
+        all.extend(page.entries);
+        pages += 1;
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, 4, "a large value ends a page: 1, 40, 40, 20");
+    assert_eq!(all[0].0, key("large"));
+    assert_eq!(all.len(), 100, "all but the one that is expired");
+    assert!(all.iter().all(|(of, _)| *of != key(7)));
+    let removed = all.iter().find(|(of, _)| *of == key(5)).unwrap();
+    assert!(removed.1.is_tombstone());
+    assert_eq!(all[1].1.value(), written(99).value());
+}
+
+#[tokio::test]
 async fn keys_are_not_on_the_disk_in_clear() {
     let dir = tempfile::tempdir().unwrap();
     let disk = open(dir.path());
