@@ -2,6 +2,8 @@
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "in a test, a failed unwrap is a failed test")]
 
+#[path = "cache/clocks.rs"]
+mod clocks;
 #[cfg(feature = "disk")]
 #[path = "cache/conformance.rs"]
 mod conformance;

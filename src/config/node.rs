@@ -115,7 +115,7 @@ impl Config {
                 let builder = Peers::builder(key).corrected_clock(self.clock.corrected());
                 self.start_guest(builder).await
             }
-            false => self.resident(key).await?.start().await,
+            false => self.resident(key, ring).await?.start().await,
         };
         let peers = started.map_err(|error| self.not_started(&error))?;
         let tier: Arc<dyn CacheBackend> = match ring {
@@ -132,7 +132,7 @@ impl Config {
     }
 
     /// A node with its own port and identity.
-    async fn resident(&self, key: NetworkKey) -> Result<PeersBuilder, ConfigError> {
+    async fn resident(&self, key: NetworkKey, ring: Option<&Ring>) -> Result<PeersBuilder, ConfigError> {
         let settings = &self.values;
         let identity = self.identity(&key).await?;
         let mut builder = Peers::builder(key)
@@ -149,8 +149,10 @@ impl Config {
             .capacity(usize::try_from(settings.peer_bytes.value).unwrap_or(usize::MAX))
             .mdns(settings.mdns.value)
             .corrected_clock(self.clock.corrected());
+        #[cfg(not(feature = "disk"))]
+        let _ = ring;
         #[cfg(feature = "disk")]
-        if let Some(store) = self.anchor_store().await {
+        if let Some(store) = self.anchor_store(ring).await {
             builder = builder.store(store);
         }
         if let Some(address) = settings.listen_addr.value {

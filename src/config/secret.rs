@@ -138,6 +138,14 @@ impl Ring {
     }
 }
 
+#[cfg(all(feature = "libp2p", feature = "disk"))]
+impl Ring {
+    /// Whether one of these secrets sealed what a store holds.
+    pub(super) fn has_sealed(&self, stored: &peercache_api::Entry) -> bool {
+        self.keyring.has_sealed(stored)
+    }
+}
+
 #[cfg(feature = "disk")]
 impl Ring {
     /// Seals `disk`. Another secret in use in the same directory is told and no more: the entries

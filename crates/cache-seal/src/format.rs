@@ -97,6 +97,11 @@ pub(crate) fn seal_with_nonce(
     Ok(Sealing { entry: outer_entry(entry, sealed)?, compressed })
 }
 
+/// Which secret sealed what `outer` holds, by its own word; `None` for what is not sealed.
+pub(crate) fn sealed_by(outer: &Entry) -> Option<KeyId> {
+    Header::read(outer.value()).ok().map(|header| header.key_id)
+}
+
 /// Opens what was found at `place`, where an entry of `key` is expected.
 pub(crate) fn open(keys: &Keys, key: &Key, place: &Place, outer: Entry) -> Result<Entry, Rejection> {
     open_with(keys, place, outer, |envelope| envelope::decode(key, envelope))

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use peercache_api::{Error, ErrorKind, Operation};
+use peercache_api::{Entry, Error, ErrorKind, Operation};
 
+use crate::format;
 use crate::secret::Secret;
 
 /// The most former secrets: each costs one more lookup for every read.
@@ -45,6 +46,14 @@ impl Keyring {
         }
         self.old.push(old);
         Ok(self)
+    }
+
+    /// Whether `stored`, as a store holds it, says that one of these secrets sealed it: then it
+    /// tells nothing to who lacks them, and may be given to others as it is. It is not verified.
+    #[must_use]
+    pub fn has_sealed(&self, stored: &Entry) -> bool {
+        let known = |id| self.current.id() == id || self.old.iter().any(|old| old.id() == id);
+        format::sealed_by(stored).is_some_and(known)
     }
 
     /// The secret that writes.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, CacheBackendExt, Class, Entry, ErrorKind, NodeId, Version};
-use peercache_seal::{Rights, Sealed, Secret};
+use peercache_seal::{Keyring, Rights, Sealed, Secret};
 use peercache_testkit::ManualClock;
 use proptest::prelude::*;
 
@@ -258,6 +258,39 @@ async fn each_form_of_the_secret_has_the_rights_of_the_table() {
         assert_eq!(seen.value() == "other", writes, "{what}");
         let left = writer.get(&key("private")).await.unwrap().unwrap();
         assert_eq!(left.is_tombstone(), writes, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_listing_of_the_store_shows_blinded_names_whoever_lists() {
+    let map = Map::shared();
+    let secret = Secret::generate().unwrap();
+    let writer = seal(&map, &secret);
+    let names = ["repos/acme/hush", "repos/acme/plans"];
+    for (number, name) in (1..).zip(names) {
+        writer.put(&key(name), entry("quiet please", number)).await.unwrap();
+    }
+    let listed = map.dump();
+    let (ours, theirs) = (Keyring::new(secret.clone()), Keyring::new(Secret::generate().unwrap()));
+    assert!(listed.iter().all(|(_, outer)| ours.has_sealed(outer) && !theirs.has_sealed(outer)));
+    assert!(theirs.with_old(secret.public()).unwrap().has_sealed(&listed[0].1), "a former secret");
+    assert!(!ours.has_sealed(&entry("in clear", 1)));
+    assert_eq!(listed.len(), names.len());
+    for (name, outer) in &listed {
+        let digests =
+            names.map(|name| key(name).digest().iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let guessed = names.iter().map(ToString::to_string).chain(digests);
+        assert!(guessed.into_iter().all(|guess| !name.contains(&guess)), "{name}");
+        assert!(!outer.value().windows(5).any(|part| part == b"quiet"));
+    }
+    // With another secret the same names are others: two fleets in one bucket do not meet.
+    let elsewhere = Map::shared();
+    seal(&elsewhere, &Secret::generate().unwrap()).put(&key(names[0]), entry("x", 1)).await.unwrap();
+    assert!(listed.iter().all(|(name, _)| *name != elsewhere.only().0));
+    for form in [secret.read_only(), secret.public()] {
+        let member = seal(&map, &form);
+        assert!(member.remove(&key(names[0]), version(9), NOW).await.is_err());
+        assert_eq!(map.dump().len(), names.len(), "no form but the full one changes what is listed");
     }
 }
 

@@ -24,6 +24,7 @@ mod monitor;
 mod part;
 mod peers;
 mod restart;
+mod rights;
 mod s3;
 mod serve;
 mod stampede;
