@@ -165,10 +165,10 @@ impl GitHubCacheBuilder {
         self
     }
 
-    /// For how long after GitHub said that a repository is public, what is fetched from it counts as
-    /// public, at most 10 min. Default: 60 s, for which GitHub calls that answer fresh. A repository
-    /// that is made private meanwhile may show what is new in it to others for that long. With zero,
-    /// a request for a proof follows each new answer that is shared.
+    /// For how long after GitHub said that a repository is public, what is fetched from it counts
+    /// as public, at most 10 min. Default: 60 s, for which GitHub calls that answer fresh. A
+    /// repository that is made private meanwhile may show what is new in it to others for that
+    /// long. With zero, a request for a proof follows each new answer that is shared.
     pub fn public_for(mut self, time: Duration) -> Self {
         self.public_for = time;
         self

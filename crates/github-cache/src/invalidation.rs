@@ -302,8 +302,8 @@ fn mark_again(shared: &Arc<Shared>, name: RepositoryName, id: Option<u64>, about
     let waiting = Arc::clone(&shared.webhook.again);
     {
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that waits already is marked later than this event. A change of rights invalidates more,
-        // so it does not count as waiting behind another event.
+        // One that waits already is marked later than this event. A change of rights invalidates
+        // more, so it does not count as waiting behind another event.
         if waiting.len() >= MAX_AGAIN || !waiting.insert((name.clone(), about_rights)) {
             return;
         }

@@ -560,8 +560,8 @@ impl GitHubCache {
                     || self.shared.share_public && self.shared.store.public_proof(place).await.is_some())
     }
 
-    /// Whether a token may notice, by the time that its request takes, that others ask about the same
-    /// repository: it may see it anyway, or there is no reason to think that it is private.
+    /// Whether a token may notice, by the time that its request takes, that others ask about the
+    /// same repository: it may see it anyway, or there is no reason to think that it is private.
     fn may_notice(&self, place: &Place) -> bool {
         let store = &self.shared.store;
         store.public.has_seen(&place.token, &place.scope, store.now())
