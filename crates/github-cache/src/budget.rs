@@ -1,8 +1,8 @@
 //! What is left of a rate limit, and who may spend it.
 //!
-//! Nothing is counted here: how much of a limit is used is what GitHub last said about it. A request
-//! that is under way holds a **reservation** besides, which it gives back when its answer begins:
-//! that says how much is used, which is no more than before for a 304.
+//! Nothing is counted here: how much of a limit is used is what GitHub last said about it. A
+//! request that is under way holds a **reservation** besides, which it gives back when its answer
+//! begins: that says how much is used, which is no more than before for a 304.
 //!
 //! GitHub does not say whose limit it is. A limit is told apart by its size and by the second at
 //! which it is reset: tokens of one owner share both. Tokens of different owners may share them by

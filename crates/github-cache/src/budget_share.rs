@@ -1,7 +1,8 @@
-//! What machines tell each other about what is left of a rate limit: one small entry for each limit.
+//! What machines tell each other about what is left of a rate limit: one small entry for each
+//! limit.
 //!
-//! The entry holds how much of the limit GitHub said to be used. It is fresh for a moment, so that a
-//! read goes on to the tiers that machines share, and it is gone when the limit is reset. Nobody
+//! The entry holds how much of the limit GitHub said to be used. It is fresh for a moment, so that
+//! a read goes on to the tiers that machines share, and it is gone when the limit is reset. Nobody
 //! waits for it: what it says is known to the next request.
 
 use std::sync::Arc;

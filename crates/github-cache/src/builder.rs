@@ -194,8 +194,8 @@ impl GitHubCacheBuilder {
         self
     }
 
-    /// How many hundredths of each rate limit are kept for requests that say `Priority: u=0`; 100 at
-    /// most. Default: 0.
+    /// How many hundredths of each rate limit are kept for requests that say `Priority: u=0`; 100
+    /// at most. Default: 0.
     pub fn reserve_percent(mut self, percent: u8) -> Self {
         self.reserve = percent.min(100);
         self

@@ -360,7 +360,8 @@ impl Question<'_> {
         })
     }
 
-    /// Whether the token's own grant may be served although it is not fresh, as far as its age goes.
+    /// Whether the token's own grant may be served although it is not fresh, as far as its age
+    /// goes.
     fn is_stale_enough(&self, now: Timestamp) -> bool {
         let most = self.shared.max_stale;
         let grant = self.stored.grant.as_ref().filter(|stored| stored.status == Some(200));

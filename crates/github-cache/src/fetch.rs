@@ -131,12 +131,7 @@ impl Fetch {
         let (asked, sent) = match self.ask(headers.clone(), guesses).await {
             Ok(answered) => answered,
             Err(error) => {
-                let detail = match error {
-                    UpstreamError::Busy => "upstream-queue-full",
-                    UpstreamError::Timeout => "upstream-timeout",
-                    UpstreamError::NoConnection | UpstreamError::Unreachable => "upstream-unreachable",
-                    UpstreamError::Spent(spent) => spent.reason.detail(),
-                };
+                let detail = error.detail();
                 let result = match self.stale().await {
                     Some(found) => Ok(Fetched::Stale { found, status: None, detail }),
                     None => Err(error),
@@ -679,14 +674,14 @@ impl Client {
 
 /// How the body is coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
+pub(crate) enum Coding {
     Identity,
     Gzip,
     Unknown,
 }
 
 impl Coding {
-    fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
         match (values.next(), values.next()) {
             (None, _) => Self::Identity,
@@ -713,14 +708,14 @@ impl Coding {
 }
 
 /// The body as the client and the store get it.
-struct Source {
+pub(crate) struct Source {
     answer: Answer,
     gunzip: Option<Gunzip>,
     compressed: Bytes,
 }
 
 impl Source {
-    fn new(answer: Answer, coding: Coding) -> Self {
+    pub(crate) fn new(answer: Answer, coding: Coding) -> Self {
         let gunzip = (coding == Coding::Gzip).then(Gunzip::new);
         Self { answer, gunzip, compressed: Bytes::new() }
     }
@@ -738,7 +733,8 @@ impl Source {
         pieces
     }
 
-    async fn next(&mut self) -> Result<Option<Bytes>, NotStored> {
+    /// The next piece, or nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, NotStored> {
         let Some(gunzip) = &mut self.gunzip else {
             return self.answer.chunk().await.map_err(|_| NotStored::Incomplete);
         };

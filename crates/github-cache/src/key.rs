@@ -218,6 +218,24 @@ pub(crate) fn alias_key(authority: &str, id: u64) -> Key {
     fixed_key(["alias/", scope_digest(authority, &Scope::RepositoryId(id)).as_str(), "", ""])
 }
 
+/// Where the answer to a GraphQL query with this body is kept, for this token. `selecting` are the
+/// headers that select it.
+pub(crate) fn graphql_key<'a>(
+    token: &TokenId,
+    authority: &str,
+    selecting: impl Iterator<Item = &'a HeaderName>,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Key {
+    let mut digest = Sha256::new();
+    add(&mut digest, authority.as_bytes());
+    for name in selecting {
+        add_all(&mut digest, headers, name);
+    }
+    add(&mut digest, body);
+    fixed_key(["graphql/", token.as_str(), "/", hex(&digest.finalize()).as_str()])
+}
+
 /// Where it is noted how much of a rate limit is used.
 pub(crate) fn budget_key(authority: &str, resource: &str, limit: u64, reset: u64) -> Key {
     let mut digest = Sha256::new();

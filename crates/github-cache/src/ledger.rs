@@ -2,8 +2,8 @@
 //! for it and what it was charged.
 //!
 //! What is sent and charged is booked when it happens, so a request that goes on after its client
-//! went away is booked, too. A client or token for which there is no room takes the place of the one
-//! that was booked longest ago, whose numbers go to `other`: the sums stay right.
+//! went away is booked, too. A client or token for which there is no room takes the place of the
+//! one that was booked longest ago, whose numbers go to `other`: the sums stay right.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;

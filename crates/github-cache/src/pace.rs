@@ -24,8 +24,8 @@ impl Pace {
         Self { least, turns: Mutex::default() }
     }
 
-    /// Waits for the turn of a request of this token. `false`, at once, if that is later than `most`
-    /// from now. Cancel-safe; a turn that is not taken passes.
+    /// Waits for the turn of a request of this token. `false`, at once, if that is later than
+    /// `most` from now. Cancel-safe; a turn that is not taken passes.
     pub(crate) async fn turn(&self, token: &TokenId, most: Duration) -> bool {
         if self.least.is_zero() {
             return true;

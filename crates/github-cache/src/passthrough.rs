@@ -34,6 +34,8 @@ pub(crate) struct Passing {
     /// Whose limits the answer tells; set for the API.
     pub(crate) token: Option<TokenId>,
     pub(crate) written: Option<Written>,
+    /// The token of a GraphQL request that may change something.
+    pub(crate) mutation: Option<TokenId>,
     /// Whose limit it takes of; set for the API.
     pub(crate) spender: Option<Spender>,
     /// What the client asked for, of the API.
@@ -55,7 +57,7 @@ impl Passing {
         let spender = self.spender.clone();
         let mut reservation = None;
         let sent = send(self.outgoing, &shared, spender.as_ref(), &mut reservation);
-        let answer = if self.written.is_some() {
+        let answer = if self.written.is_some() || self.mutation.is_some() {
             sent.await
         } else {
             // Nothing depends on a read that nobody waits for.
@@ -64,8 +66,14 @@ impl Passing {
                 () = reply.closed() => return,
             }
         };
-        if let Some(written) = &self.written {
-            note(&shared, written, &target, answer.as_ref().map(|a| (a.status(), a.headers()))).await;
+        if may_have_happened(answer.as_ref().map(Answer::status)) {
+            if let Some(written) = &self.written {
+                note(&shared, written, &target, answer.as_ref().ok().map(Answer::headers)).await;
+            }
+            let writer = self.written.as_ref().map(|written| &written.token).or(self.mutation.as_ref());
+            if let Some(token) = writer {
+                shared.graphql.note_write(token);
+            }
         }
         let mut answer = match answer {
             Ok(answer) => answer,
@@ -160,21 +168,18 @@ async fn send(
     shared.upstream.send(outgoing, permit).await
 }
 
-/// Notes a write, before its client hears of it, unless it certainly did not happen: a refusal
-/// (4xx), or no place to send it. After an error of the server or of the network it may have
-/// happened.
-async fn note(
-    shared: &Shared,
-    written: &Written,
-    target: &Uri,
-    answer: Result<(http::StatusCode, &HeaderMap), &UpstreamError>,
-) {
-    let headers = match answer {
-        Ok((status, _)) if status.is_client_error() => return,
-        Ok((_, headers)) => Some(headers),
-        Err(UpstreamError::Busy | UpstreamError::NoConnection | UpstreamError::Spent(_)) => return,
-        Err(_) => None,
-    };
+/// Whether a write may have been done: not after a refusal (4xx), nor without a place to send it.
+/// After an error of the server or of the network it may have been.
+fn may_have_happened(answer: Result<http::StatusCode, &UpstreamError>) -> bool {
+    match answer {
+        Ok(status) => !status.is_client_error(),
+        Err(UpstreamError::Busy | UpstreamError::NoConnection | UpstreamError::Spent(_)) => false,
+        Err(UpstreamError::Timeout | UpstreamError::Unreachable) => true,
+    }
+}
+
+/// Notes a write that may have happened, before its client hears of it.
+async fn note(shared: &Shared, written: &Written, target: &Uri, headers: Option<&HeaderMap>) {
     let mentioned: Vec<String> = [LOCATION, CONTENT_LOCATION]
         .iter()
         .filter_map(|name| headers?.get(name)?.to_str().ok())

@@ -6,8 +6,8 @@ use crate::cache_control::list_items;
 
 const PRIORITY: HeaderName = HeaderName::from_static("priority");
 
-/// Whether a request is of the highest urgency: `Priority: u=0`. The last member of that name counts
-/// (RFC 8941, section 3.2), and what is no number of one digit says nothing.
+/// Whether a request is of the highest urgency: `Priority: u=0`. The last member of that name
+/// counts (RFC 8941, section 3.2), and what is no number of one digit says nothing.
 pub(crate) fn is_urgent(headers: &HeaderMap) -> bool {
     let mut urgent = false;
     for value in headers.get_all(PRIORITY) {

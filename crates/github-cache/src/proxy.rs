@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue,
+    ORIGIN,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
+use http_body_util::{BodyExt, Full, Limited};
 use peercache::chain::{Lease, Leased};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -30,6 +33,8 @@ use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
 use crate::explain::{EXPLAIN, explain, explained};
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
+use crate::graphql::Query;
+use crate::graphql_operation::{self, MAX_BODY_BYTES, Operation, headers_to_send};
 use crate::hosts::{ApiRoute, Route};
 use crate::invalidation::{INVALIDATE, WEBHOOK};
 use crate::ledger::{Call, RouteClass};
@@ -48,7 +53,7 @@ use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::store::{Found, Place, Read, Store};
 use crate::token::{TokenId, TokenKind};
-use crate::upstream::{Lane, Outgoing, Upload, UpstreamError, forwarded};
+use crate::upstream::{Lane, Outgoing, Upload, end_to_end, forwarded};
 use crate::validator::{derive, quoted};
 
 /// The methods that are passed on.
@@ -57,6 +62,9 @@ const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// How often a request waits for those of other tokens: for the answer, and for the proof that it
 /// may have it.
 const MAX_ROUNDS: u32 = 2;
+
+/// Within how long the body of a GraphQL query has to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The headers that let pages of other origins read an answer.
 static CROSS_ORIGIN: [HeaderName; 6] = [
@@ -82,8 +90,9 @@ static CROSS_ORIGIN: [HeaderName; 6] = [
 ///
 /// # What it does not do
 /// - `max-stale` of a request is ignored: stale answers are given by the rules of this cache alone.
-/// - A write that does not pass through here, and a GraphQL mutation, is seen when the lifetime
-///   ends (usually 60 s), unless GitHub delivers events here (`/-/webhook`).
+/// - A write that does not pass through here is seen when the lifetime ends (usually 60 s), unless
+///   GitHub delivers events here (`/-/webhook`). So is what a GraphQL mutation changes of other
+///   answers than those to GraphQL queries of its token.
 #[derive(Clone)]
 pub struct GitHubCache {
     pub(crate) shared: Arc<Shared>,
@@ -245,7 +254,8 @@ impl GitHubCache {
                     path: path.to_owned(),
                 });
                 let outgoing = self.outgoing(Lane::Other, arrival.client, None, parts, *url, body);
-                let passing = Passing { outgoing, status, token: None, written, spender: None, api: None };
+                let (mutation, spender, token, api) = (None, None, None, None);
+                let passing = Passing { outgoing, status, token, written, mutation, spender, api };
                 self.pass(passing).await.map(|response| self.passed(response))
             }
             Route::Api(api) => {
@@ -321,6 +331,9 @@ impl GitHubCache {
         if let Some(urls) = &api.bodies {
             api.knows_rewritten = urls.restore_tags(&mut parts.headers);
         }
+        if api.graphql && parts.method == Method::POST {
+            return self.graphql(parts, body, api, client, token, call).await;
+        }
         let headers = of_client(&parts.headers);
         let directives = CacheControl::of_request(&headers);
         let plan = plan(&parts.method, &headers, !body.is_end_stream(), rule.store, &directives);
@@ -346,10 +359,93 @@ impl GitHubCache {
                 });
                 let spender = (!call.free).then(|| spender(&token, &api, &headers));
                 let outgoing = self.outgoing(Lane::Api, client, Some(call), parts, api.target()?, body);
-                let (token, api) = (Some(token), Some(api));
-                self.pass(Passing { outgoing, status, token, written, spender, api }).await
+                let (token, api, mutation) = (Some(token), Some(api), None);
+                self.pass(Passing { outgoing, status, token, written, mutation, spender, api }).await
             }
         }
+    }
+
+    /// Answers a request to the GraphQL endpoint: a query from the cache or for it, anything else
+    /// by passing it through.
+    async fn graphql<B>(
+        &self,
+        parts: Parts,
+        body: B,
+        api: ApiRoute,
+        client: ClientAddress,
+        token: TokenId,
+        call: Call,
+    ) -> Result<Response<ResponseBody>, Problem>
+    where
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let headers = end_to_end(&parts.headers);
+        let directives = CacheControl::of_request(&headers);
+        // A query is a read, whatever its method.
+        let plan = plan(&Method::GET, &headers, false, true, &directives);
+        let is_small = body.size_hint().upper().is_some_and(|most| most <= MAX_BODY_BYTES as u64);
+        let detail = match plan {
+            Plan::Forward(_, detail) => detail,
+            Plan::Answer { .. } if !is_small => Some("large"),
+            Plan::Answer { .. } if headers.contains_key(CONTENT_ENCODING) => Some("encoding"),
+            Plan::Answer { .. } => None,
+        };
+        if detail.is_some() {
+            return self.pass_graphql(parts, body, api, client, token, call, (detail, true)).await;
+        }
+        let body = whole(body).await?;
+        let sent = match Operation::of(&body) {
+            Operation::Query(sent) => sent,
+            other => {
+                let passed = match other {
+                    Operation::Uncached(detail) => (Some(detail), false),
+                    _ => (None, true),
+                };
+                return self.pass_graphql(parts, Full::new(body), api, client, token, call, passed).await;
+            }
+        };
+        let to_send = headers_to_send(&headers);
+        let query = Query {
+            shared: Arc::clone(&self.shared),
+            key: graphql_operation::key(&token, api.api.authority(), &to_send, &sent),
+            spender: spender(&token, &api, &headers),
+            url: api.target()?,
+            headers: to_send,
+            body: sent,
+            token,
+            client,
+            call,
+            directives,
+        };
+        let mut response = query.answer().await?;
+        rewrite(&api, &mut response);
+        Ok(response)
+    }
+
+    /// Passes a request to the GraphQL endpoint through; `passed` says why, and whether it may
+    /// change something.
+    #[allow(clippy::too_many_arguments, reason = "what is known about one call, each part once")]
+    async fn pass_graphql<B>(
+        &self,
+        parts: Parts,
+        body: B,
+        api: ApiRoute,
+        client: ClientAddress,
+        token: TokenId,
+        call: Call,
+        (detail, mutates): (Option<&'static str>, bool),
+    ) -> Result<Response<ResponseBody>, Problem>
+    where
+        B: Body<Data = Bytes> + Send + Sync + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let status = CacheStatus::forwarded(Forward::Method).detail(detail);
+        let spender = Some(spender(&token, &api, &parts.headers));
+        let outgoing = self.outgoing(Lane::Api, client, Some(call), parts, api.target()?, body);
+        let mutation = mutates.then(|| token.clone());
+        let (token, api, written) = (Some(token), Some(api), None);
+        self.pass(Passing { outgoing, status, token, written, mutation, spender, api }).await
     }
 
     /// Answers from the store, or asks upstream for the store.
@@ -669,7 +765,7 @@ impl GitHubCache {
         };
         let (reply, answer) = oneshot::channel();
         self.shared.tasks.spawn(fetch.run(reply));
-        match answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))? {
+        match answer.await.map_err(|_| Problem::internal())?.map_err(|error| error.into_problem(why))? {
             Fetched::Confirmed(found) => {
                 self.shared.stats.revalidated.add(1);
                 let status = CacheStatus::forwarded(why).status(StatusCode::NOT_MODIFIED);
@@ -712,8 +808,8 @@ impl GitHubCache {
         };
         let status = CacheStatus::forwarded(why);
         let spender = Some(spender(&ask.place.token, &ask.api, &ask.headers));
-        let (token, api) = (Some(ask.place.token), Some(ask.api));
-        self.pass(Passing { outgoing, status, token, written: None, spender, api }).await
+        let (token, api, written, mutation) = (Some(ask.place.token), Some(ask.api), None, None);
+        self.pass(Passing { outgoing, status, token, written, mutation, spender, api }).await
     }
 
     fn outgoing<B>(
@@ -742,7 +838,7 @@ impl GitHubCache {
         let (reply, answer) = oneshot::channel();
         self.shared.tasks.spawn(passing.run(Arc::clone(&self.shared), reply));
         let Passed(mut response) =
-            answer.await.map_err(|_| Problem::internal())?.map_err(|error| problem(error, why))?;
+            answer.await.map_err(|_| Problem::internal())?.map_err(|error| error.into_problem(why))?;
         self.shared.stats.bypass.add(1);
         if let Some(api) = &api {
             rewrite(api, &mut response);
@@ -799,6 +895,22 @@ impl GitHubCache {
     }
 }
 
+/// The whole body of a request whose length is known to be within its bound.
+async fn whole<B>(body: B) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let arriving = Limited::new(body, MAX_BODY_BYTES).collect();
+    match timeout(BODY_WITHIN, Box::pin(arriving)).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(_)) | Err(_) => Err(Problem::bad_request(
+            "peercache: the body of the request did not arrive whole within 30 s; nothing was sent",
+            "incomplete",
+        )),
+    }
+}
+
 /// Whose rate limit a request takes of.
 fn spender(token: &TokenId, api: &ApiRoute, headers: &HeaderMap) -> Spender {
     Spender {
@@ -828,14 +940,5 @@ fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
         urls.mark(headers);
         let body = std::mem::replace(response.body_mut(), ResponseBody::empty());
         *response.body_mut() = body.rewritten(urls.rewriter());
-    }
-}
-
-fn problem(error: UpstreamError, why: Forward) -> Problem {
-    match error {
-        UpstreamError::Busy => Problem::busy(why),
-        UpstreamError::Timeout => Problem::timeout(why),
-        UpstreamError::NoConnection | UpstreamError::Unreachable => Problem::unreachable(why),
-        UpstreamError::Spent(spent) => Problem::spent(why, spent),
     }
 }

@@ -15,7 +15,8 @@ static SENT: [HeaderName; 5] = [ACCEPT, AUTHORIZATION, API_VERSION, REQUESTED_WI
 
 /// GitHub indents JSON for user agents that look like a browser, curl or wget, and the indented
 /// body has another entity tag. The client's own is not sent, as it is not part of the key.
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("peercache/", env!("CARGO_PKG_VERSION")));
+pub(crate) const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("peercache/", env!("CARGO_PKG_VERSION")));
 
 /// A client's headers without those for one connection, with the canonical form of `Accept`.
 /// Everything that is decided about a request of the cache's is decided by these.

@@ -147,8 +147,8 @@ impl RouteTable {
         &self.classes
     }
 
-    /// The rule for a normalised path, in the form by name or by id, and the class that calls for it
-    /// are booked to.
+    /// The rule for a normalised path, in the form by name or by id, and the class that calls for
+    /// it are booked to.
     pub(crate) fn classify(&self, path: &str) -> (Rule, RouteClass) {
         self.find(path).map_or_else(Default::default, |pattern| (pattern.rule, pattern.class))
     }

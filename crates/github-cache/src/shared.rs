@@ -13,6 +13,7 @@ use crate::build_cache::BuildCache;
 use crate::charge::Charge;
 use crate::client_label::ClientLabel;
 use crate::coalesce::Flights;
+use crate::graphql_answers::Answers;
 use crate::history::History;
 use crate::hosts::Hosts;
 use crate::invalidation::Webhook;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
     pub(crate) history: History,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) graphql: Answers,
     /// The label of clients that give none.
     pub(crate) default_client: Option<ClientLabel>,
     pub(crate) budget: Arc<Budget>,
@@ -103,6 +105,7 @@ impl Shared {
             stats,
             history: History::default(),
             ledger,
+            graphql: Answers::new(),
             budget: Arc::new(Budget::new(semantics.reserve)),
             budget_share,
             pace: Pace::new(semantics.pace),

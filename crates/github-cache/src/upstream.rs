@@ -27,7 +27,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::budget::Spent;
 use crate::cache_control::list_items;
-use crate::error::BuildError;
+use crate::cache_status::Forward;
+use crate::error::{BuildError, Problem};
 use crate::ledger::Call;
 use crate::loops::Loops;
 use crate::outage::Outage;
@@ -105,6 +106,28 @@ pub(crate) enum UpstreamError {
     Unreachable,
     /// Nothing of the rate limit is left for it. Nothing was sent.
     Spent(Spent),
+}
+
+impl UpstreamError {
+    /// What `Cache-Status` says about it.
+    pub(crate) const fn detail(self) -> &'static str {
+        match self {
+            Self::Busy => "upstream-queue-full",
+            Self::Timeout => "upstream-timeout",
+            Self::NoConnection | Self::Unreachable => "upstream-unreachable",
+            Self::Spent(spent) => spent.reason.detail(),
+        }
+    }
+
+    /// As an answer to the client.
+    pub(crate) const fn into_problem(self, why: Forward) -> Problem {
+        match self {
+            Self::Busy => Problem::busy(why),
+            Self::Timeout => Problem::timeout(why),
+            Self::NoConnection | Self::Unreachable => Problem::unreachable(why),
+            Self::Spent(spent) => Problem::spent(why, spent),
+        }
+    }
 }
 
 /// Whether a request counts against the API's concurrency or against that of downloads.

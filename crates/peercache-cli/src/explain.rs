@@ -17,8 +17,8 @@ use crate::{ask, entries, output};
 /// The longest token, in bytes: those in the form of a JWT have about 520.
 const MAX_TOKEN_BYTES: u64 = 8 * 1024;
 
-/// Prints a line for each tier and one for the outcome, or what a server says about a URL. A miss is
-/// an answer too: exit code 0.
+/// Prints a line for each tier and one for the outcome, or what a server says about a URL. A miss
+/// is an answer too: exit code 0.
 pub(crate) async fn run(args: ExplainArgs, json: bool) -> Result<Exit, Failure> {
     let ExplainArgs { key, url, token_file, accept, server, socket } = args;
     if let Some(url) = url {

@@ -11,6 +11,7 @@ mod explain;
 mod fleet;
 mod fresh;
 mod github;
+mod graphql;
 mod invalidation;
 mod isolated;
 mod leaks;

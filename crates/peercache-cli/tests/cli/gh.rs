@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use peercache_fakehub::{Corpus, Exchange};
 
@@ -32,6 +33,19 @@ impl Gh {
     }
 
     fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        run(self.command(args), input)
+    }
+
+    /// Lets a command that watches run for a while, then ends it.
+    fn watch(&self, args: &[&str], time: Duration) {
+        let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(time);
+        assert!(child.try_wait().unwrap().is_none(), "{args:?} ended by itself");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(args)
@@ -42,7 +56,7 @@ impl Gh {
             .env("GH_TOKEN", "gho_test_token_of_one_job")
             .env("GH_NO_UPDATE_NOTIFIER", "1")
             .env("NO_COLOR", "1");
-        run(command, input)
+        command
     }
 
     /// `gh api` for one recorded exchange.
@@ -226,7 +240,7 @@ const GRAPHQL: &str = r##"{"method":"POST","url":"https://api.github.com/graphql
 "##;
 
 #[test]
-fn repo_view_and_graphql_are_passed_through() {
+fn repo_view_and_graphql_are_the_same_through_peercache() {
     let Some(program) = gh_program() else { return };
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(GRAPHQL.as_bytes()).unwrap();
@@ -247,8 +261,67 @@ fn repo_view_and_graphql_are_passed_through() {
     assert_same("gh repo view, again", &direct, &both.through.run(&view, b""));
     let log = read_log(&both.log);
     let again: Vec<_> = log[before..].iter().map(|line| line.method.as_str()).collect();
-    assert!(
-        !again.is_empty() && again.iter().all(|method| *method == "POST"),
-        "the readme came from the cache: {again:?}"
-    );
+    // A query is asked again after five seconds.
+    assert!(again.iter().all(|method| *method == "POST"), "the readme came from the cache: {again:?}");
+}
+
+/// A pull request whose check runs on and on, and the run of its workflow.
+const CHECKS: &str = r##"{"method":"POST","url":"https://api.github.com/graphql","request_headers":{},"request_body":{"query":"query PullRequestList { x }"},"status":200,"headers":{"content-type":"application/json; charset=utf-8"},"body":{"data":{"repository":{"pullRequests":{"totalCount":1,"nodes":[{"number":1,"title":"A change","state":"OPEN","url":"https://github.com/octo-peer/hello/pull/1","headRefName":"change","headRepositoryOwner":{"id":"O_1","login":"octo-peer"},"isCrossRepository":false,"isDraft":false,"createdAt":"2026-11-30T12:00:00Z"}],"pageInfo":{"hasNextPage":false,"endCursor":""}}}}}}
+{"method":"POST","url":"https://api.github.com/graphql","request_headers":{},"request_body":{"query":"query PullRequestByNumber { x }"},"status":200,"headers":{"content-type":"application/json; charset=utf-8"},"body":{"data":{"repository":{"pullRequest":{"id":"PR_1","number":1,"headRefName":"change"}}}}}
+{"method":"POST","url":"https://api.github.com/graphql","request_headers":{},"request_body":{"query":"query PullRequestStatusChecks { x }"},"status":200,"headers":{"content-type":"application/json; charset=utf-8"},"body":{"data":{"node":{"statusCheckRollup":{"nodes":[{"commit":{"oid":"0123456789012345678901234567890123456789","statusCheckRollup":{"contexts":{"nodes":[{"__typename":"CheckRun","name":"build","status":"IN_PROGRESS","conclusion":"","startedAt":"2026-11-30T12:00:00Z","completedAt":"0001-01-01T00:00:00Z","detailsUrl":"https://github.com/octo-peer/hello/runs/7","checkSuite":{"workflowRun":{"workflow":{"name":"ci"}}},"isRequired":false}],"pageInfo":{"hasNextPage":false,"endCursor":"x"}}}}}]}}}}}
+{"method":"GET","url":"https://api.github.com/repos/octo-peer/hello/actions/runs/7?exclude_pull_requests=true","request_headers":{},"status":200,"headers":{"content-type":"application/json; charset=utf-8","cache-control":"private, max-age=60, s-maxage=60","etag":"\"recorded\"","vary":"Accept, Authorization, Cookie, X-GitHub-OTP"},"body":{"id":7,"name":"ci","workflow_id":5,"head_branch":"change","head_sha":"0123456789012345678901234567890123456789","event":"push","status":"in_progress","conclusion":null,"jobs_url":"https://api.github.com/repos/octo-peer/hello/actions/runs/7/jobs","created_at":"2026-11-30T12:00:00Z","updated_at":"2026-11-30T12:00:00Z","run_started_at":"2026-11-30T12:00:00Z","url":"https://api.github.com/repos/octo-peer/hello/actions/runs/7","html_url":"https://github.com/octo-peer/hello/actions/runs/7"}}
+{"method":"GET","url":"https://api.github.com/repos/octo-peer/hello/actions/workflows/5","request_headers":{},"status":200,"headers":{"content-type":"application/json; charset=utf-8","cache-control":"private, max-age=60, s-maxage=60","etag":"\"recorded\"","vary":"Accept, Authorization, Cookie, X-GitHub-OTP"},"body":{"id":5,"name":"ci","state":"active"}}
+{"method":"GET","url":"https://api.github.com/repos/octo-peer/hello/actions/runs/7/jobs","request_headers":{},"status":200,"headers":{"content-type":"application/json; charset=utf-8","cache-control":"private, max-age=60, s-maxage=60","etag":"\"recorded\"","vary":"Accept, Authorization, Cookie, X-GitHub-OTP"},"body":{"total_count":1,"jobs":[{"id":9,"status":"in_progress","conclusion":null,"name":"build","started_at":"2026-11-30T12:00:00Z","steps":[]}]}}
+{"method":"GET","url":"https://api.github.com/repos/octo-peer/hello/check-runs/9/annotations","request_headers":{},"status":200,"headers":{"content-type":"application/json; charset=utf-8","cache-control":"private, max-age=60, s-maxage=60","etag":"\"recorded\"","vary":"Accept, Authorization, Cookie, X-GitHub-OTP"},"body":[]}
+"##;
+
+#[test]
+fn pr_list_checks_and_watch_ask_once_in_five_seconds() {
+    let Some(program) = gh_program() else { return };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(CHECKS.as_bytes()).unwrap();
+    let both = both(&program, file.path());
+    let posts = || read_log(&both.log).iter().filter(|line| line.method == "POST").count();
+    let repository = ["-R", "octo-peer/hello"];
+
+    let list = ["pr", "list", repository[0], repository[1]];
+    let direct = both.direct.run(&list, b"");
+    assert!(direct.status.success(), "{}", stderr(&direct));
+    assert!(String::from_utf8_lossy(&direct.stdout).contains("A change"));
+    assert_same("gh pr list", &direct, &both.through.run(&list, b""));
+
+    let checks = ["pr", "checks", "1", repository[0], repository[1]];
+    let direct = both.direct.run(&checks, b"");
+    assert!(String::from_utf8_lossy(&direct.stdout).contains("build"), "{}", stderr(&direct));
+    let (before, start) = (posts(), Instant::now());
+    for _ in 0..20 {
+        assert_same("gh pr checks", &direct, &both.through.run(&checks, b""));
+    }
+    // Two operations each time; every five seconds one of each may be asked again.
+    let most = 2 * (1 + start.elapsed().as_secs() as usize / 5);
+    let asked = posts() - before;
+    assert!(asked <= most, "{asked} of 40 queries were sent in {:?}", start.elapsed());
+
+    let (before, start) = (posts(), Instant::now());
+    let watch = ["pr", "checks", "1", "--watch", "-i", "1", repository[0], repository[1]];
+    both.through.watch(&watch, Duration::from_secs(8));
+    let most = 2 + start.elapsed().as_secs() as usize / 5;
+    let asked = posts() - before;
+    assert!(asked <= most, "{asked} queries were sent in {:?}", start.elapsed());
+}
+
+#[test]
+fn run_watch_is_charged_once_for_each_thing_that_it_watches() {
+    let Some(program) = gh_program() else { return };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(CHECKS.as_bytes()).unwrap();
+    let both = both(&program, file.path());
+    let watch = ["run", "watch", "7", "-i", "1", "-R", "octo-peer/hello"];
+    both.through.watch(&watch, Duration::from_secs(8));
+    let log = read_log(&both.log);
+    let runs: Vec<_> = log.iter().filter(|line| line.url.contains("/actions/runs/7?")).collect();
+    assert!(runs.len() >= 3, "it was watched: {log:?}");
+    assert!(runs[1..].iter().all(|line| line.status == 304 && !line.charged), "{runs:?}");
+    let charged: Vec<_> = log.iter().filter(|line| line.charged).map(|line| &line.url).collect();
+    assert!(charged.len() <= 5, "{charged:?}");
 }
