@@ -43,10 +43,10 @@ pub use peercache_storacha::Storacha;
 /// [`CacheBackend`](crate::CacheBackend) the whole.
 pub mod backend {
     pub use peercache_api::{
-        BackendInfo, CacheBackendExt, Capabilities, Class, EntryBuilder, EntryKind, Fleet, Freshness,
-        LeaseAnswer, LeaseRequest, LeaseToken, MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME, MAX_VALUE_BYTES,
-        Metadata, NodeId, Operation, RemovalWatcher, Scope, SystemClock, Timestamp, Validators, Version,
-        VersionClock, async_trait, envelope,
+        BackendInfo, CacheBackendExt, Capabilities, Class, CorrectedClock, EntryBuilder, EntryKind, Fleet,
+        Freshness, LeaseAnswer, LeaseRequest, LeaseToken, MAX_CLOCK_SKEW, MAX_KEY_BYTES, MAX_LIFETIME,
+        MAX_VALUE_BYTES, Metadata, NodeId, Operation, RemovalWatcher, Scope, SystemClock, Timestamp,
+        Validators, Version, VersionClock, async_trait, envelope,
     };
     pub use peercache_blob::{
         Blob, BlobBackend, BlobBackendBuilder, BlobReport, BlobStoreInfo, Condition, Conditions, Naming,

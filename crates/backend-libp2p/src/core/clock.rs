@@ -15,6 +15,7 @@ use peercache_api::Timestamp;
 
 use super::event::{Now, Role};
 use super::node::Node;
+use super::state::PeerClock;
 use crate::wire::{ClockReading, PeerKey};
 
 /// From so many milliseconds on, a difference is named and corrected for. A handshake takes up to 2
@@ -30,17 +31,6 @@ const SLOWEST: Duration = Duration::from_secs(2);
 pub(super) const CLOCK_EVERY: Duration = Duration::from_secs(30);
 /// Differences of peers' clocks are logged at most so often.
 const LOG_EVERY: Duration = Duration::from_secs(60);
-
-/// What is known of a peer's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::core) struct PeerClock {
-    /// By how many milliseconds its machine's clock is ahead of this machine's.
-    pub(in crate::core) ahead: i64,
-    /// By how much it corrects its own.
-    pub(in crate::core) correction: i64,
-    /// When it was read.
-    pub(in crate::core) read: Duration,
-}
 
 impl Node {
     /// By how many milliseconds this node corrects its machine's clock.

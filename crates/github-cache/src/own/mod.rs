@@ -34,13 +34,14 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint at `path`, which has no leading slash.
+    /// The endpoint at `path`, which has no leading slash. Those below `/-/peercache/` are the names
+    /// of early builds, which monitors still ask for.
     pub(crate) fn of(path: &str) -> Option<Self> {
         Some(match path {
             "-/" | "-" => Self::Page,
-            "-/stats" => Self::Stats,
+            "-/stats" | "-/peercache/stats" => Self::Stats,
             "-/metrics" | "metrics" => Self::Metrics,
-            "-/health/live" => Self::Live,
+            "-/health/live" | "-/peercache/health" => Self::Live,
             "-/health/ready" => Self::Ready,
             _ => return None,
         })

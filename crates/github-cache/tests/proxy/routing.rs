@@ -119,6 +119,8 @@ async fn own_endpoints_tell_how_it_is() {
     let (_, origin, rig) = hub().await;
     rig.get("/x", &[]).await;
     rig.get("/x", &[]).await;
+    let early = rig.get("/-/peercache/health", &[]).await;
+    assert_eq!(early.body, rig.get("/-/health/live", &[]).await.body, "the name of early builds");
     let health = rig.get("/-/health/live", &[]).await;
     health.expect(200, "peercache; detail=local");
     let stats = rig.get("/-/stats", &[]).await;

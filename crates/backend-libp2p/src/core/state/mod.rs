@@ -1,6 +1,7 @@
 //! What a node remembers; what it does with that is in the files beside this folder.
 
 mod asks;
+mod clocks;
 mod leases;
 mod lookups;
 mod offers;
@@ -12,6 +13,7 @@ mod transfer;
 mod writes;
 
 pub(super) use asks::{Ask, Purpose};
+pub(super) use clocks::PeerClock;
 pub(super) use leases::{Lease, Waiter};
 pub(super) use lookups::{Lookup, Origin};
 pub(crate) use peers::SMALL_RING;

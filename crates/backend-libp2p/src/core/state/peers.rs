@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::core::clock::PeerClock;
+use super::clocks::PeerClock;
 use crate::core::event::{Hello, Now, Role};
 use crate::core::pace::Pace;
 use crate::wire::{AnchorInfo, MAX_ANCHORS, PeerKey};
