@@ -12,7 +12,6 @@ use crate::build_cache::BuildCache;
 use crate::client_label::ClientLabel;
 use crate::error::BuildError;
 use crate::hosts::{Hosts, PUBLIC_API};
-use crate::invalidation::Webhook;
 use crate::proxy::GitHubCache;
 use crate::public::{PROOF_LIFETIME, REACH};
 use crate::route_table::RouteTable;
@@ -20,6 +19,7 @@ use crate::shared::{Semantics, Shared};
 use crate::stats::Stats;
 use crate::token::TokenHasher;
 use crate::upstream::{Limits, Upstream};
+use crate::webhook::Webhook;
 
 /// For how long an answer may be served when GitHub gives none.
 const MAX_STALE: Duration = Duration::from_secs(3600);
@@ -165,10 +165,10 @@ impl GitHubCacheBuilder {
         self
     }
 
-    /// For how long after GitHub said that a repository is public, what is fetched from it counts as
-    /// public, at most 10 min. Default: 60 s, for which GitHub calls that answer fresh. A repository
-    /// that is made private meanwhile may show what is new in it to others for that long. With zero,
-    /// a request for a proof follows each new answer that is shared.
+    /// For how long after GitHub said that a repository is public, what is fetched from it counts
+    /// as public, at most 10 min. Default: 60 s, for which GitHub calls that answer fresh. A
+    /// repository that is made private meanwhile may show what is new in it to others for that
+    /// long. With zero, a request for a proof follows each new answer that is shared.
     pub fn public_for(mut self, time: Duration) -> Self {
         self.public_for = time;
         self

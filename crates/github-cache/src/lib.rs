@@ -95,6 +95,7 @@ mod tls;
 mod token;
 mod upstream;
 mod validator;
+mod webhook;
 mod write_marks;
 
 pub use access::AccessRecord;

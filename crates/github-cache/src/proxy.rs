@@ -36,7 +36,7 @@ use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
 use crate::graphql::Query;
 use crate::graphql_operation::{self, MAX_BODY_BYTES, Operation, headers_to_send};
 use crate::hosts::{ApiRoute, Route};
-use crate::invalidation::{INVALIDATE, WEBHOOK};
+use crate::invalidation::{self, INVALIDATE, WEBHOOK};
 use crate::ledger::{Call, RouteClass};
 use crate::own::{Endpoint, json_answer};
 use crate::passthrough::{Passed, Passing, Written};
@@ -150,6 +150,16 @@ impl GitHubCache {
         }
     }
 
+    /// Makes everything of a repository, `OWNER/REPO`, be asked for again before it is served, for
+    /// every token and on every machine that shares the store. Nothing is removed: what did not
+    /// change is confirmed free of charge.
+    ///
+    /// Returns `false`, and does nothing, for what is no name of a repository. Completes when the
+    /// local tiers have it; cancelled, it may have happened or not.
+    pub async fn invalidate_repository(&self, name: &str) -> bool {
+        invalidation::invalidate_repository(&self.shared, name).await
+    }
+
     /// Waits until every request that was sent upstream has ended, also those whose client went
     /// away.
     pub async fn settle(&self) {
@@ -231,11 +241,11 @@ impl GitHubCache {
                 }
                 None if path == WEBHOOK => {
                     self.shared.stats.local.add(1);
-                    self.deliver(&parts, body).await
+                    invalidation::deliver(&self.shared, &parts, body).await
                 }
                 None if path == INVALIDATE => {
                     self.shared.stats.local.add(1);
-                    self.invalidate_by_hand(&parts, &arrival).await
+                    invalidation::invalidate_by_hand(&self.shared, &parts, &arrival).await
                 }
                 None if path == EXPLAIN => {
                     self.shared.stats.local.add(1);
@@ -560,8 +570,8 @@ impl GitHubCache {
                     || self.shared.share_public && self.shared.store.public_proof(place).await.is_some())
     }
 
-    /// Whether a token may notice, by the time that its request takes, that others ask about the same
-    /// repository: it may see it anyway, or there is no reason to think that it is private.
+    /// Whether a token may notice, by the time that its request takes, that others ask about the
+    /// same repository: it may see it anyway, or there is no reason to think that it is private.
     fn may_notice(&self, place: &Place) -> bool {
         let store = &self.shared.store;
         store.public.has_seen(&place.token, &place.scope, store.now())

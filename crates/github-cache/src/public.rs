@@ -222,8 +222,8 @@ impl PublicProofs {
         self.private.insert(scope.clone(), sent);
     }
 
-    /// Whether a repository said within [`PROOF_LIFETIME`] that it is private. A refusal of something
-    /// in it says less: a file may be missing.
+    /// Whether a repository said within [`PROOF_LIFETIME`] that it is private. A refusal of
+    /// something in it says less: a file may be missing.
     pub(crate) fn is_private(&self, scope: &Scope, now: Timestamp) -> bool {
         self.private.get(scope).is_some_and(|at| at > now || now.saturating_since(at) < PROOF_LIFETIME)
     }

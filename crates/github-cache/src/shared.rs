@@ -16,7 +16,6 @@ use crate::coalesce::Flights;
 use crate::graphql_answers::Answers;
 use crate::history::History;
 use crate::hosts::Hosts;
-use crate::invalidation::Webhook;
 use crate::ledger::Ledger;
 use crate::limits::RateLimits;
 use crate::pace::Pace;
@@ -27,6 +26,7 @@ use crate::store::Store;
 use crate::token::TokenHasher;
 use crate::upstream::{Upstream, UpstreamError};
 use crate::validator::SelfCheck;
+use crate::webhook::Webhook;
 
 /// The state of a proxy. Requests run in tasks of their own, which hold it.
 pub(crate) struct Shared {
