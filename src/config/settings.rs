@@ -459,8 +459,8 @@ macro_rules! settings {
         unset: "`true` where the upstream is api.github.com",
     }
 
-    /// For how long after GitHub said that a repository is public, what is fetched from it counts as
-    /// public, in whole seconds.
+    /// For how long after GitHub said that a repository is public, what is fetched from it counts
+    /// as public, in whole seconds.
     GithubPublicFor github_public_for: Seconds = "60" {
         kind: Seconds { what: "a time", least: 0, most: 600 },
         variables: ["CACHE_GITHUB_PUBLIC_FOR"],

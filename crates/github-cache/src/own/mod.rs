@@ -34,8 +34,8 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    /// The endpoint at `path`, which has no leading slash. Those below `/-/peercache/` are the names
-    /// of early builds, which monitors still ask for.
+    /// The endpoint at `path`, which has no leading slash. Those below `/-/peercache/` are the
+    /// names of early builds, which monitors still ask for.
     pub(crate) fn of(path: &str) -> Option<Self> {
         Some(match path {
             "-/" | "-" => Self::Page,

@@ -37,8 +37,8 @@ async fn tokens_in_good_standing_share_answers_about_a_public_repository() {
     assert_eq!(github.hub.summary().requests, before);
     assert_eq!(github.rig.stats().shared, 3);
     let proofs = github.rig.stats().proofs;
-    // What is asked for more than a minute later is beyond the proof: it is renewed once, by whom it
-    // would be given to.
+    // What is asked for more than a minute later is beyond the proof: it is renewed once, by whom
+    // it would be given to.
     let other = github.path("/contents/README.md");
     github.rig.pass(61);
     github.get(A, &other).await.expect(200, STORED);
