@@ -81,8 +81,10 @@ impl Node {
     /// Compares what the machine's clock shows with the time that has really passed. One that was
     /// set is further from the others' by that much.
     pub(super) fn notice_jump(&mut self, machine: Now) {
-        let passed = machine.mono.saturating_sub(self.machine.mono);
-        let jump = machine.wall.millis_ahead_of(self.machine.wall.saturating_add(passed));
+        let at = self.passed.unwrap_or(machine.mono);
+        let before = self.machine_passed.replace(at).unwrap_or(at);
+        let expected = self.machine.wall.saturating_add(at.saturating_sub(before));
+        let jump = machine.wall.millis_ahead_of(expected);
         self.machine = machine;
         if jump.unsigned_abs() < NAMED_MILLIS.unsigned_abs() {
             return;

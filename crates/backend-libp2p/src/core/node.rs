@@ -58,6 +58,10 @@ pub(crate) struct Node {
     pub(super) settled_with: BTreeMap<PeerKey, u64>,
     /// By how many milliseconds the machine's clock is corrected.
     pub(super) correction: i64,
+    /// The time that has really passed by the clock that gives the wall time, where that is not
+    /// what waiting is measured by; and what it was in the last step.
+    pub(crate) passed: Option<Duration>,
+    pub(super) machine_passed: Option<Duration>,
     /// What the machine's clocks showed last.
     pub(super) machine: Now,
     /// When a peer's clock was last logged.
@@ -103,6 +107,8 @@ impl Node {
             repair: Repair::default(),
             settled_with: BTreeMap::new(),
             correction: 0,
+            passed: None,
+            machine_passed: None,
             machine: now,
             clocks_logged: None,
             timers: Timers::default(),

@@ -156,7 +156,9 @@ impl Engine {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.node.passed = Some(self.clock.monotonic());
+        state
     }
 
     pub(crate) fn now(&self) -> Now {
