@@ -109,6 +109,7 @@ fn every_setting_can_stand_there() {
     upstream = https://api.github.com (default)
     server_url = not set (default)
     github_share_public = not set (default)
+    github_public_for = 60 (default)
     github_max_stale = 3600 (default)
     github_policy = not set (default)
     github_reserve = 0 (default)

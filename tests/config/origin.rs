@@ -27,7 +27,7 @@ struct Row {
     shown: [&'static str; 4],
 }
 
-const ROWS: [Row; 53] = [
+const ROWS: [Row; 54] = [
     Row {
         name: "backend",
         code: |builder| builder.backend([BackendName::Disk, BackendName::Memory]),
@@ -439,6 +439,14 @@ const ROWS: [Row; 53] = [
         environment: "true",
         file: "false",
         shown: ["false", "true", "false", "not set"],
+    },
+    Row {
+        name: "github_public_for",
+        code: |builder| builder.github_public_for(Duration::from_secs(0)),
+        variables: &["CACHE_GITHUB_PUBLIC_FOR"],
+        environment: "5",
+        file: "600",
+        shown: ["0", "5", "600", "60"],
     },
     Row {
         name: "github_max_stale",
