@@ -81,8 +81,8 @@ impl FakeHubBuilder {
         self
     }
 
-    /// Counts and charges as ever, but refuses nobody when a limit is reached: for runs whose
-    /// answers must not depend on how many there were.
+    /// Counts and charges as ever, but refuses nobody when a limit is reached, and says that one
+    /// request is left: for runs whose answers must not depend on how many there were.
     pub fn unlimited(mut self, unlimited: bool) -> Self {
         self.unlimited = unlimited;
         self

@@ -155,7 +155,7 @@ impl Limits {
         Ok(Self { by_token, windows: Mutex::default(), enforced: true, clock })
     }
 
-    /// Counts as before, and refuses nobody.
+    /// Counts as before, and refuses nobody: of each limit one is always left.
     pub(crate) fn unlimited(self) -> Self {
         Self { enforced: false, ..self }
     }
@@ -219,7 +219,9 @@ impl Limits {
             *window = fresh;
         }
         change(window, limit);
-        Usage { resource, limit, used: window.used, reset: window.reset }
+        // Who goes on answering does not say that nothing is left.
+        let used = if self.enforced { window.used } else { window.used.min(limit.saturating_sub(1)) };
+        Usage { resource, limit, used, reset: window.reset }
     }
 
     /// The body of `GET /rate_limit`.
@@ -275,13 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_everything_is_counted_and_nobody_refused() {
-        let (limits, _) = limits(&[("t", "b", Some(1))]).unwrap();
+    fn without_limits_nobody_is_refused_and_one_is_always_left() {
+        let (limits, _) = limits(&[("t", "b", Some(3))]).unwrap();
         let limits = limits.unlimited();
         let bucket = limits.by_token["t"].clone();
-        limits.take(&bucket, Resource::Core).unwrap();
-        let over = limits.take(&bucket, Resource::Core).unwrap();
-        assert_eq!((over.used, over.remaining()), (2, 0));
+        for used in [1, 2, 2, 2] {
+            let taken = limits.take(&bucket, Resource::Core).unwrap();
+            assert_eq!((taken.used, taken.remaining()), (used, 3 - used));
+        }
     }
 
     #[test]

@@ -69,6 +69,8 @@ async fn lost_access_ends_a_grant_and_trouble_does_not() {
     let a = ("authorization", "token a");
     let insist = ("cache-control", "no-cache");
     for (code, kept) in [(500, true), (429, true), (404, false), (401, false), (403, false), (301, false)] {
+        // A token that asked too much pauses for a minute.
+        rig.pass(61);
         set(200);
         rig.get("/repos/o/p", &[a, insist]).await;
         rig.get("/repos/o/p", &[a]).await.expect(200, HIT);
