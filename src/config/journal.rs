@@ -1,6 +1,6 @@
 //! Where a cache keeps what waits for shared tiers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::backend_name::BackendName;
 use super::configuration::Config;
@@ -28,6 +28,9 @@ impl Config {
             .filter(|_| shared && !self.values.read_only.value && !self.look_only && !self.alone)
         {
             None => builder,
+            // A process that goes on does without, as it does without a disk tier: one that ends
+            // would lose what it was told to store.
+            Some(dir) if !self.one_shot && !is_usable(&dir) => builder,
             Some(dir) => match ring {
                 Some(ring) => ring.journal(builder, dir),
                 None => builder.journal(dir),
@@ -40,6 +43,26 @@ impl Config {
             self.backends().contains(&BackendName::Disk) || self.values.dir.origin != Origin::Default;
         self.values.dir.value.as_ref().filter(|_| chosen).map(|dir| dir.join(DIR))
     }
+}
+
+/// Whether files can be made in `dir`, which is made if need be. Says so where they cannot.
+fn is_usable(dir: &Path) -> bool {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let probe = dir.join(format!("probe-{}", std::process::id()));
+    let tried = builder.create(dir).and_then(|()| std::fs::write(&probe, "")).and_then(|()| {
+        // It is of no use to anybody; what opens the journal next finds out if it cannot be removed.
+        std::fs::remove_file(&probe)
+    });
+    if let Err(error) = &tried {
+        tracing::warn!(
+            "the journal is left out, so writes that wait for a shared tier end with this process: {}: {error}",
+            dir.display()
+        );
+    }
+    tried.is_ok()
 }
 
 #[cfg(test)]
@@ -99,6 +122,17 @@ mod tests {
 
     fn memory_alone() -> ConfigBuilder {
         ConfigBuilder::new("peercache").backend(["memory".parse().unwrap()])
+    }
+
+    #[tokio::test]
+    async fn directory_that_cannot_be_used_leaves_the_journal_out_of_a_process_that_goes_on() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for dir in [file.clone(), file.join("below")] {
+            let config = memory_alone().dir(&dir);
+            assert_eq!(journal(config, true, home.path()).await, None, "{}", dir.display());
+        }
     }
 
     #[tokio::test]

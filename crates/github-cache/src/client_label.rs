@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::header::{AUTHORIZATION, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderName};
 
 use crate::error::Problem;
@@ -14,6 +15,8 @@ pub(crate) const CLIENT: HeaderName = HeaderName::from_static("x-peercache-clien
 pub(crate) const MAX_LABEL_BYTES: usize = 100;
 /// The label of what is not told apart any more.
 pub(crate) const OTHER: &str = "other";
+/// The least that is taken for a credential or a part of one, in bytes.
+const MIN_TOKEN_BYTES: usize = 12;
 /// What a token of GitHub's begins with: a label is shown to people, so none may be in it.
 const TOKEN_PREFIXES: [&str; 6] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"];
 
@@ -61,6 +64,7 @@ impl ClientLabel {
         let mut values = headers.get_all(CLIENT).iter();
         let Some(value) = values.next() else { return Ok(None) };
         let text = value.to_str().ok().map(str::trim).filter(|text| is_label(text));
+        let text = text.filter(|text| !shows_a_credential(text, headers));
         match (text, values.next()) {
             (Some(text), None) => Ok(Some(Self::new(text))),
             _ => Err(Problem::bad_request(
@@ -94,6 +98,19 @@ impl ClientLabel {
             Self::Other => OTHER,
         }
     }
+}
+
+/// Whether a label has the request's own credential in it, of whatever form that is, or a large
+/// part of it.
+fn shows_a_credential(label: &str, headers: &HeaderMap) -> bool {
+    let credentials = [AUTHORIZATION, PROXY_AUTHORIZATION];
+    let mut values =
+        credentials.iter().flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
+    values.any(|value| {
+        let token = value.trim().rsplit(' ').next().unwrap_or_default();
+        token.len() >= MIN_TOKEN_BYTES && label.contains(token)
+            || label.len() >= MIN_TOKEN_BYTES && token.contains(label)
+    })
 }
 
 fn is_allowed(c: char) -> bool {
@@ -137,5 +154,22 @@ mod tests {
         assert_eq!(clean("  "), None);
         assert_eq!(clean("github_pat_x"), None);
         assert_eq!(clean(&"\u{1f680}".repeat(500)).map(|label| label.len()), Some(MAX_LABEL_BYTES));
+    }
+
+    #[test]
+    fn label_with_the_credential_of_its_request_is_refused() {
+        let given = |label: &'static str, credential: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CLIENT, HeaderValue::from_static(label));
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(credential));
+            ClientLabel::of_request(&headers).is_ok()
+        };
+        for label in ["opaque-credential-1", "job opaque-credential-1", "que-credential-1"] {
+            assert!(!given(label, "Bearer opaque-credential-1"), "{label}");
+            assert!(!given(label, "opaque-credential-1"), "{label}");
+        }
+        for label in ["build", "opaque", "opaque-credential-2"] {
+            assert!(given(label, "Bearer opaque-credential-1"), "{label}");
+        }
     }
 }

@@ -283,6 +283,11 @@ async fn invalidate_repositories(args: &InvalidateArgs, json: bool) -> Result<Ex
         let (asked, answer) = ask::post(&args.server, &path).await?;
         match answer {
             Ok(()) => by = Some(asked),
+            Err(ask::Unanswered::Nobody) if args.server.url.is_some() || args.server.socket.is_some() => {
+                return Err(Failure::failed(format!(
+                    "no server answers at {asked}; nothing was invalidated"
+                )));
+            }
             Err(ask::Unanswered::Nobody) => break,
             Err(ask::Unanswered::Other(what)) if what.contains("400") => return Err(wrong(name)),
             Err(ask::Unanswered::Other(what)) => {
@@ -302,6 +307,10 @@ async fn invalidate_repositories(args: &InvalidateArgs, json: bool) -> Result<Ex
             }
         }
         close(&cache).await?;
+        tracing::warn!(
+            "no server runs at the usual place: it is noted in the store, where a server on another machine \
+             reads it when its own copy expires"
+        );
     }
     if json {
         output::json(&json!({ "invalidated": args.github, "server": by }))?;

@@ -24,7 +24,9 @@ pub(crate) async fn of(config: &Config) -> Result<[u8; BYTES], Failure> {
     }
 }
 
-/// The key in `dir`, made on first use; without a directory a random one for this process.
+/// The key in `dir`, made on first use; without a directory a random one for this process. So it is
+/// where the directory cannot be used: what is cached for tokens then ends with this process, as
+/// the disk tier does, and nothing else.
 ///
 /// Every process on one directory gets the same key, also when several start at once: each writes a
 /// file of its own, and giving it the final name succeeds for exactly one.
@@ -32,18 +34,17 @@ fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure> {
     let fresh = random()?;
     let Some(dir) = dir else { return Ok(fresh) };
     let path = dir.join(FILE);
-    let failed =
-        |error: io::Error| Failure::failed(format!("cannot keep a key in {}: {error}", path.display()));
-    if !path.try_exists().map_err(failed)? {
-        // Readable to this user only, which is how the library makes it.
-        let mut draft = tempfile::Builder::new().prefix(FILE).tempfile_in(dir).map_err(failed)?;
-        draft.write_all(&fresh).map_err(failed)?;
-        match draft.persist_noclobber(&path) {
-            Err(lost) if lost.error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(lost.error)),
-            _ => {}
+    let stored = match kept(dir, &path, &fresh) {
+        Ok(stored) => stored,
+        Err(error) => {
+            tracing::warn!(
+                "no key for token names can be kept in {}: {error}; answers that are cached for tokens are \
+                 fetched anew after a restart",
+                path.display()
+            );
+            return Ok(fresh);
         }
-    }
-    let stored = fs::read(&path).map_err(failed)?;
+    };
     stored.try_into().map_err(|stored: Vec<u8>| {
         Failure::config(format!(
             "{} holds {} bytes, not {BYTES}; delete it, and what is cached for tokens is fetched anew",
@@ -51,6 +52,20 @@ fn load_or_create(dir: Option<&Path>) -> Result<[u8; BYTES], Failure> {
             stored.len()
         ))
     })
+}
+
+/// What is in `path`: `fresh`, if there was nothing.
+fn kept(dir: &Path, path: &Path, fresh: &[u8]) -> io::Result<Vec<u8>> {
+    if !path.try_exists()? {
+        // Readable to this user only, which is how the library makes it.
+        let mut draft = tempfile::Builder::new().prefix(FILE).tempfile_in(dir)?;
+        draft.write_all(fresh)?;
+        match draft.persist_noclobber(path) {
+            Err(lost) if lost.error.kind() != io::ErrorKind::AlreadyExists => return Err(lost.error),
+            _ => {}
+        }
+    }
+    fs::read(path)
 }
 
 fn random() -> Result<[u8; BYTES], Failure> {
@@ -77,6 +92,17 @@ mod tests {
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_gives_a_key_for_this_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for unusable in [&file, &file.join("below"), &dir.path().join("absent")] {
+            let keys = [(); 2].map(|()| load_or_create(Some(unusable)).unwrap());
+            assert_ne!(keys[0], keys[1], "{}", unusable.display());
+        }
     }
 
     #[test]
