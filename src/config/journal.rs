@@ -53,7 +53,7 @@ fn is_usable(dir: &Path) -> bool {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     let probe = dir.join(format!("probe-{}", std::process::id()));
     let tried = builder.create(dir).and_then(|()| std::fs::write(&probe, "")).and_then(|()| {
-        // It is of no use to anybody; what opens the journal next finds out if it cannot be removed.
+        // Of no use to anybody. What opens the journal next finds out if it cannot be removed.
         std::fs::remove_file(&probe)
     });
     if let Err(error) = &tried {
