@@ -28,6 +28,7 @@ use ipfs_api_prelude::{ApiRequest, Backend, TryFromUri as _};
 use peercache_api::Error;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::endpoint::{Authorization, Endpoint};
@@ -138,10 +139,10 @@ pub(crate) fn open(
 ) -> Result<Arc<dyn Node>, Error> {
     if keep_alive || endpoint.is_tls() || authorization.is_some() {
         let backend = keep_alive::KeepAlive::new(endpoint, authorization)?;
-        return Ok(Arc::new(Rpc { backend, deadline }));
+        return Ok(Arc::new(Rpc { backend, deadline, linking: Mutex::new(()) }));
     }
     let backend = ipfs_api_backend_hyper::IpfsClient::build_with_base_uri(endpoint.base().clone());
-    Ok(Arc::new(Rpc { backend: PerCall(backend), deadline }))
+    Ok(Arc::new(Rpc { backend: PerCall(backend), deadline, linking: Mutex::new(()) }))
 }
 
 /// The named client, which has no `Debug` of its own.
@@ -208,6 +209,11 @@ wire!(PerCall, this => this.0);
 struct Rpc<W> {
     backend: W,
     deadline: Duration,
+    /// Held while a file is linked. Of two changes that end at the same moment the node may keep
+    /// the older tree and answer both, and loses the other one when it is killed before its next
+    /// change (`Republisher.Update` in boxo's `mfs/repub.go`). Removals are not acknowledged and do
+    /// not wait for it.
+    linking: Mutex<()>,
 }
 
 impl<W: Wire> Rpc<W> {
@@ -376,6 +382,7 @@ impl<W: Wire> Node for Rpc<W> {
         let from = format!("/ipfs/{cid}");
         let request =
             || requests::FilesCp { from: &from, to: path, parents: true, offline: true, marker: MARKER };
+        let _alone = self.linking.lock().await;
         self.write(request, None).await.map(drop)
     }
 
