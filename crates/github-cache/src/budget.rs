@@ -206,8 +206,8 @@ impl Budget {
         state.tokens.get(&(spender.token.clone(), spender.resource)).filter(|id| !is_reset(id, now)).cloned()
     }
 
-    /// Another machine was told that so much of a limit is used.
-    pub(crate) fn heard(&self, id: &WindowId, used: u64) {
+    /// GitHub said to another machine that so much of a limit is used.
+    pub(crate) fn observed_elsewhere(&self, id: &WindowId, used: u64) {
         let mut state = self.lock();
         state.clock += 1;
         let at = state.clock;
@@ -315,6 +315,11 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    /// Whose request it is for.
+    pub(crate) const fn token(&self) -> &TokenId {
+        &self.spender.token
+    }
+
     /// Its answer began: what that says is known before the reservation is given back. Gives the
     /// limit that the answer is about, and how much of it is used.
     pub(crate) fn answered(
@@ -349,7 +354,7 @@ mod tests {
         Spender { token, authority: "api.github.com".into(), resource: Resource::Core, urgent }
     }
 
-    fn told(limit: u64, used: u64, reset: u64) -> HeaderMap {
+    fn headers_with(limit: u64, used: u64, reset: u64) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert("x-ratelimit-limit", HeaderValue::from(limit));
         headers.insert("x-ratelimit-remaining", HeaderValue::from(limit - used));
@@ -361,7 +366,7 @@ mod tests {
     /// A request and its answer.
     fn ask(budget: &Arc<Budget>, token: &str, used: u64) {
         let reservation = budget.reserve(&spender(token, true), NOW).unwrap();
-        reservation.answered(&told(100, used, RESET), true, NOW);
+        reservation.answered(&headers_with(100, used, RESET), true, NOW);
     }
 
     fn refused(budget: &Arc<Budget>, token: &str, urgent: bool) -> Option<SpentReason> {
@@ -393,7 +398,7 @@ mod tests {
         assert_eq!(under_way.len(), 10, "no more than what is left above the reserve");
         // A 304 says that nothing more was used; a reservation that is dropped says nothing.
         let mut under_way = under_way.into_iter();
-        under_way.next().unwrap().answered(&told(100, 80, RESET), false, NOW);
+        under_way.next().unwrap().answered(&headers_with(100, 80, RESET), false, NOW);
         drop(under_way.next());
         let more: Vec<_> =
             (0..20).map_while(|_| budget.reserve(&spender("token a", false), NOW).ok()).collect();
@@ -406,7 +411,7 @@ mod tests {
         let under_way: Vec<_> =
             (0..30).map(|_| budget.reserve(&spender("token a", false), NOW).unwrap()).collect();
         let mut under_way = under_way.into_iter();
-        under_way.next().unwrap().answered(&told(100, 60, RESET), true, NOW);
+        under_way.next().unwrap().answered(&headers_with(100, 60, RESET), true, NOW);
         let more: Vec<_> =
             (0..90).map_while(|_| budget.reserve(&spender("token a", false), NOW).ok()).collect();
         assert_eq!(more.len(), 11, "40 are left, and 29 are under way");
@@ -422,7 +427,7 @@ mod tests {
         assert_eq!(refused(&budget, "token a", false), Some(SpentReason::Quota));
         let later = NOW.saturating_add(Duration::from_secs(3600));
         let reservation = budget.reserve(&spender("token a", false), later).unwrap();
-        reservation.answered(&told(100, 1, RESET + 3600), true, later);
+        reservation.answered(&headers_with(100, 1, RESET + 3600), true, later);
         assert!(budget.reserve(&spender("token a", false), later).is_ok());
     }
 
@@ -438,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn token_that_is_told_less_than_was_known_has_a_limit_of_its_own() {
+    fn token_with_less_used_than_was_known_has_a_limit_of_its_own() {
         let budget = Arc::new(Budget::new(0));
         ask(&budget, "token a", 100);
         ask(&budget, "token b", 3);
@@ -460,7 +465,7 @@ mod tests {
         let slow = budget.reserve(&spender("token b", false), NOW).unwrap();
         ask(&budget, "token a", 3);
         ask(&budget, "token a", 4);
-        slow.answered(&told(100, 2, RESET), true, NOW);
+        slow.answered(&headers_with(100, 2, RESET), true, NOW);
         ask(&budget, "token a", 100);
         assert_eq!(refused(&budget, "token b", false), Some(SpentReason::Quota));
     }
@@ -485,10 +490,14 @@ mod tests {
             budget.pause(&one.token, Duration::from_secs(1), NOW);
             let reservation = budget.reserve(&one, NOW);
             if let Ok(reservation) = reservation {
-                reservation.answered(&told(100 + n as u64, 1, RESET), true, NOW);
+                reservation.answered(&headers_with(100 + n as u64, 1, RESET), true, NOW);
             }
             let urgent = Spender { urgent: true, ..one };
-            budget.reserve(&urgent, NOW).unwrap().answered(&told(100 + n as u64, 1, RESET), true, NOW);
+            budget.reserve(&urgent, NOW).unwrap().answered(
+                &headers_with(100 + n as u64, 1, RESET),
+                true,
+                NOW,
+            );
         }
         let state = budget.lock();
         assert!(state.windows.len() <= MAX_REMEMBERED && state.tokens.len() <= MAX_REMEMBERED);

@@ -18,12 +18,12 @@ use crate::key::budget_key;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A limit of which at least this part was used since is written before its time.
 const PART: u64 = 50;
-/// How many limits are remembered with what was told about them.
+/// How many limits are remembered with what was exchanged about them.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// When a limit was last read and written, and what was written.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct Exchange {
     read: Option<Timestamp>,
     written: Option<(Timestamp, u64)>,
 }
@@ -32,7 +32,7 @@ struct Told {
 #[derive(Debug)]
 pub(crate) struct BudgetShare {
     cache: Cache,
-    told: quick_cache::sync::Cache<WindowId, Told>,
+    exchanges: quick_cache::sync::Cache<WindowId, Exchange>,
 }
 
 fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
@@ -41,17 +41,17 @@ fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
 
 impl BudgetShare {
     pub(crate) fn new(cache: Cache) -> Self {
-        Self { cache, told: quick_cache::sync::Cache::new(MAX_REMEMBERED) }
+        Self { cache, exchanges: quick_cache::sync::Cache::new(MAX_REMEMBERED) }
     }
 
     /// The limit of a spender, if it is time to ask what others know of it.
     pub(crate) fn to_read(&self, budget: &Budget, spender: &Spender, now: Timestamp) -> Option<WindowId> {
         let id = budget.window(spender, now).filter(|id| id.alone.is_none())?;
-        let told = self.told.get(&id).unwrap_or_default();
-        if !is_due(told.read, now) {
+        let last = self.exchanges.get(&id).unwrap_or_default();
+        if !is_due(last.read, now) {
             return None;
         }
-        self.told.insert(id.clone(), Told { read: Some(now), ..told });
+        self.exchanges.insert(id.clone(), Exchange { read: Some(now), ..last });
         Some(id)
     }
 
@@ -60,18 +60,18 @@ impl BudgetShare {
         let entry = self.cache.lookup(&key(id)).await.entry;
         let used = entry.and_then(|entry| entry.value().as_ref().try_into().ok()).map(u64::from_be_bytes);
         if let Some(used) = used {
-            budget.heard(id, used);
+            budget.observed_elsewhere(id, used);
         }
     }
 
-    /// Whether others are to be told that so much of a limit is used.
+    /// Whether it is time to let others know how much of a limit is used.
     pub(crate) fn is_to_write(&self, id: &WindowId, used: u64, now: Timestamp) -> bool {
-        let told = self.told.get(id).unwrap_or_default();
-        let (last, known) = told.written.map_or((None, 0), |(at, used)| (Some(at), used));
+        let last = self.exchanges.get(id).unwrap_or_default();
+        let (written, known) = last.written.map_or((None, 0), |(at, used)| (Some(at), used));
         let much = used.saturating_sub(known) >= (id.limit / PART).max(1);
-        let due = id.alone.is_none() && used > known && (much || is_due(last, now));
+        let due = id.alone.is_none() && used > known && (much || is_due(written, now));
         if due {
-            self.told.insert(id.clone(), Told { written: Some((now, used)), ..told });
+            self.exchanges.insert(id.clone(), Exchange { written: Some((now, used)), ..last });
         }
         due
     }

@@ -29,11 +29,15 @@ use crate::quota::Resource;
 use crate::request_headers::of_client;
 use crate::route_table::{Lifetime, Rule, Share};
 use crate::shared::Shared;
-use crate::store::{Place, Store};
+use crate::sharing::{Proven, fresh_enough, may_share, proven};
+use crate::store::Place;
+use crate::target_bytes::encoded;
 use crate::token::TokenKind;
 
 /// Where it is asked for, without the slash at the start.
 pub(crate) const EXPLAIN: &str = "-/explain";
+/// What is said to be sent where nothing is.
+const NOTHING: &str = "nothing";
 
 /// What would happen with a request now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -153,6 +157,8 @@ pub(crate) fn explained(parts: &Parts, arrival: &Arrival) -> Result<Parts, Probl
     let url = query.split('&').find_map(|one| one.strip_prefix("url=")).and_then(decoded).ok_or_else(bad)?;
     let is_absolute = url.starts_with("http://") || url.starts_with("https://");
     let url = if is_absolute || url.starts_with('/') { url } else { format!("/{url}") };
+    // As with a request that names it.
+    let url = encoded(&url);
     // Without a host it is for the API that base URLs stand for.
     let request = Request::builder().uri(url).version(Version::HTTP_10).body(()).map_err(|_| bad())?;
     let mut asked = request.into_parts().0;
@@ -221,15 +227,14 @@ pub(crate) async fn explain(
         resource: Resource::of(&api.url.path),
         urgent: is_urgent(&headers),
     };
-    let sends_something = !matches!(verdict, Verdict::Hit | Verdict::Shared | Verdict::Coalesced);
-    let spent = shared.budget.refusal(&spender, now).filter(|_| sends_something);
+    let spent = shared.budget.refusal(&spender, now).filter(|_| sends != NOTHING);
     let (verdict, why, sends) = match spent {
         None => (verdict, why, sends),
         Some(spent) => {
             let may_be_stale = !question.directives.insists() && question.is_stale_enough(now);
             let instead = if may_be_stale { Verdict::Stale } else { Verdict::Refused };
             let why = format!("{why}; and nothing is sent: {}", spent.reason.detail());
-            (instead, why, "nothing".to_owned())
+            (instead, why, NOTHING.to_owned())
         }
     };
     let budget = shared.budget.known(&spender, now).map(|(quota, in_flight)| BudgetPart {
@@ -303,7 +308,7 @@ fn grant_part(stored: &StoredGrant, all: &Stored, now: Timestamp) -> GrantPart {
 }
 
 fn proof_part(proof: Proof, now: Timestamp) -> ProofPart {
-    let age = now.saturating_since(proof.asked.wall);
+    let age = proof.age(now);
     ProofPart { age_seconds: age.as_secs(), good_for_seconds: PROOF_LIFETIME.saturating_sub(age).as_secs() }
 }
 
@@ -328,13 +333,22 @@ impl Question<'_> {
     }
 
     fn decide(&self, now: Timestamp, may_know: bool) -> (Verdict, String, String) {
-        let nothing = || "nothing".to_owned();
+        let nothing = || NOTHING.to_owned();
         if let Some(why) = self.fresh(now) {
             return (Verdict::Hit, why, nothing());
         }
-        if self.is_shared(now) {
-            let why = "another token's answer is fresh, and the repository is proven public".to_owned();
-            return (Verdict::Shared, why, nothing());
+        match self.sharing(now) {
+            Proven::Given(_) => {
+                let why = "another token's answer is fresh, and the repository is proven public".to_owned();
+                return (Verdict::Shared, why, nothing());
+            }
+            // Who may not know what others asked for is given the answer of who asks alone.
+            Proven::Ask if may_know && !self.directives.only_if_cached => {
+                let why = "another token's answer is fresh; whether the repository is public is asked first";
+                let sends = "a request for the repository itself, and this one if that is not public";
+                return (Verdict::Shared, why.to_owned(), sends.to_owned());
+            }
+            Proven::Ask | Proven::Withheld => {}
         }
         if self.shared.flights.is_under_way(&self.place.grant) && !self.directives.insists() {
             let why = "the same request of this token is under way".to_owned();
@@ -368,24 +382,20 @@ impl Question<'_> {
         grant.is_some_and(|stored| stored.grant.freshness.age(now) <= most)
     }
 
-    fn is_shared(&self, now: Timestamp) -> bool {
-        let (store, place) = (&self.shared.store, self.place);
-        let Some(newest) = self.stored.candidates.first() else { return false };
-        let covered = |version| match self.rule.share {
-            Share::Repository => self.stored.proof.is_some_and(|proof| proof.covers(version, now)),
-            Share::Everyone => true,
-            Share::None => false,
-        };
-        self.shared.share_public
-            && Store::is_shared(place, self.rule)
-            && newest.shareable
-            && store.public.is_in_good_standing(&place.token, now)
-            && newest.validations.iter().any(|one| {
-                one.kind == place.kind
-                    && self.stored.believes(one.version)
-                    && one.freshness.satisfies(&self.directives, now)
-                    && covered(one.version)
-            })
+    /// Whether another token's answer is given, as the proxy decides it.
+    fn sharing(&self, now: Timestamp) -> Proven {
+        let Some(newest) = self.stored.candidates.first() else { return Proven::Withheld };
+        if !may_share(self.shared, self.place, self.rule, &self.stored.candidates) {
+            return Proven::Withheld;
+        }
+        let believes = |version| self.stored.believes(version);
+        let fresh = fresh_enough(newest, self.place, &self.directives, believes, now);
+        match self.rule.share {
+            Share::Repository => proven(self.shared, self.place, self.stored.proof, &fresh, now),
+            Share::Everyone | Share::None => {
+                fresh.first().map_or(Proven::Withheld, |one| Proven::Given(**one))
+            }
+        }
     }
 
     /// Why the token's own grant does not answer it.
@@ -461,6 +471,10 @@ mod tests {
         assert_eq!(
             url("url=https%3A%2F%2Fapi.github.com%2Fmeta"),
             Some("https://api.github.com/meta".to_owned())
+        );
+        assert_eq!(
+            url("url=search/repositories?q=stars:%3E1000"),
+            Some("/search/repositories?q=stars:%3E1000".to_owned())
         );
         for wrong in ["", "url=", "url=%2", "url=%zz", "url=%ff", "url=%20x"] {
             assert_eq!(url(wrong), None, "{wrong}");

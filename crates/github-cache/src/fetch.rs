@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::accept::DEFAULT;
 use crate::body::{PIPE_BYTES, PipeWriter, ResponseBody, pipe};
-use crate::budget::{Reservation, Spender, SpentReason};
+use crate::budget::{Reservation, Spender};
 use crate::cache_control::list_items;
 use crate::candidates::Candidate;
 use crate::charge::Charge;
@@ -367,7 +367,7 @@ impl Fetch {
         let charge = self.call.answered(status, headers, refusal);
         self.charge = Some(charge);
         if let Some(reservation) = self.reservation.take() {
-            self.shared.settle_spending(&self.spender, reservation, headers, charge, refusal);
+            self.shared.settle_spending(reservation, headers, charge, refusal);
         }
     }
 
@@ -390,13 +390,7 @@ impl Fetch {
             self.settle(status, &headers, refusal);
         }
         self.note(refusal, &sent, keep.is_ok()).await;
-        let detail = match refusal {
-            Some(Refusal::Trouble) => Some("upstream-error"),
-            Some(Refusal::PrimaryLimit) => Some(SpentReason::Quota.detail()),
-            Some(Refusal::SecondaryLimit) => Some(SpentReason::Pause.detail()),
-            _ => None,
-        };
-        if let Some(detail) = detail
+        if let Some(detail) = refusal.and_then(Refusal::stale_detail)
             && let Some(found) = self.stale().await
         {
             let _client_gone = reply.send(Ok(Fetched::Stale { found, status: Some(status), detail }));

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::body::{PIPE_BYTES, ResponseBody, pipe};
-use crate::budget::{Reservation, Spender, SpentReason};
+use crate::budget::{Reservation, Spender};
 use crate::cache_control::CacheControl;
 use crate::cache_status::{CacheStatus, Forward};
 use crate::charge::Charge;
@@ -223,9 +223,9 @@ impl Query {
             }
         };
         let charge = self.call.answered(status, &headers, refusal);
-        shared.settle_spending(&self.spender, reservation, &headers, charge, refusal);
+        shared.settle_spending(reservation, &headers, charge, refusal);
         shared.rate_limits.note(&self.token, &headers);
-        if let Some(detail) = instead(refusal)
+        if let Some(detail) = refusal.and_then(Refusal::stale_detail)
             && let Some(answered) = self.stale()
         {
             let _client_gone = reply.send(Ok(Outcome::Stale { answered, status: Some(status), detail }));
@@ -286,16 +286,6 @@ impl Query {
 
 fn freshness(answered: &Answered) -> Freshness {
     Freshness { validated: answered.at, initial_age: std::time::Duration::ZERO, lifetime: FRESH_FOR }
-}
-
-/// Why the latest answer is served instead of this one.
-const fn instead(refusal: Option<Refusal>) -> Option<&'static str> {
-    match refusal {
-        Some(Refusal::Trouble) => Some("upstream-error"),
-        Some(Refusal::PrimaryLimit) => Some(SpentReason::Quota.detail()),
-        Some(Refusal::SecondaryLimit) => Some(SpentReason::Pause.detail()),
-        _ => None,
-    }
 }
 
 /// Whether an answer is kept: it has data and no errors. What is cut off is no JSON.

@@ -49,7 +49,7 @@ impl Stored {
         candidates.retain(|one| fits(&one.without));
         let grant = grant(cache, &place.grant).await.filter(|stored| fits(&stored.grant.without));
         let proof = match place.scope.is_repository() {
-            true => proof(store, &place.public_key()).await,
+            true => cache.peek_entry(&place.public_key()).await.hit(),
             false => None,
         };
         Self {
@@ -57,7 +57,7 @@ impl Stored {
             scope_floor: floor(cache, scope_mark).await.filter(|_| place.is_settled()),
             token_floor: floor(cache, token_mark).await,
             candidates,
-            proof,
+            proof: proof.and_then(|entry| store.public.read(&entry)),
         }
     }
 
@@ -92,9 +92,4 @@ async fn floor(cache: &Cache, key: &Key) -> Option<Version> {
         }
     };
     lookup.entry.filter(|_| is_certain).and_then(|mark| decode_version(mark.value()))
-}
-
-async fn proof(store: &Store, key: &Key) -> Option<Proof> {
-    let entry = store.cache().peek_entry(key).await.hit()?;
-    Some(Proof { from: decode_version(entry.value())?, asked: entry.version(), reach: store.public.reach })
 }

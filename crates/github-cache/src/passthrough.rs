@@ -54,9 +54,8 @@ impl Passing {
     ) {
         let target = self.outgoing.url.clone();
         let call = self.outgoing.call.clone();
-        let spender = self.spender.clone();
         let mut reservation = None;
-        let sent = send(self.outgoing, &shared, spender.as_ref(), &mut reservation);
+        let sent = send(self.outgoing, &shared, self.spender.as_ref(), &mut reservation);
         let answer = if self.written.is_some() || self.mutation.is_some() {
             sent.await
         } else {
@@ -90,8 +89,8 @@ impl Passing {
             if charge == Charge::Uncounted {
                 call.unserved();
             }
-            if let Some((spender, reservation)) = spender.as_ref().zip(reservation) {
-                shared.settle_spending(spender, reservation, headers, charge, refusal);
+            if let Some(reservation) = reservation {
+                shared.settle_spending(reservation, headers, charge, refusal);
             }
         }
         if let Some(token) = &self.token {

@@ -2,19 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS,
     ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue,
-    ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, AGE, ALLOW, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, ORIGIN,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use http_body_util::{BodyExt, Full, Limited};
 use peercache::chain::{Lease, Leased};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -33,8 +30,6 @@ use crate::conditional::{has_it_already, is_conditional, reduce_to_304};
 use crate::error::Problem;
 use crate::explain::{EXPLAIN, explain, explained};
 use crate::fetch::{Fetch, Fetched, RepositoryRequest, prove};
-use crate::graphql::Query;
-use crate::graphql_operation::{self, MAX_BODY_BYTES, Operation, headers_to_send};
 use crate::hosts::{ApiRoute, Route};
 use crate::invalidation::{self, INVALIDATE, WEBHOOK};
 use crate::ledger::{Call, RouteClass};
@@ -42,7 +37,6 @@ use crate::own::{Endpoint, json_answer};
 use crate::passthrough::{Passed, Passing, Written};
 use crate::policy::{Plan, plan};
 use crate::priority::is_urgent;
-use crate::public::Proof;
 use crate::quota::Resource;
 use crate::report::{SavedReport, StatsReport, degraded};
 use crate::request_headers::{of_client, to_send};
@@ -51,9 +45,10 @@ use crate::route_table::{Rule, Share};
 use crate::scope::Scope;
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
-use crate::store::{Found, Place, Read, Store};
+use crate::sharing::{Proven, fresh_enough, may_notice, may_share, proven};
+use crate::store::{Found, Place, Read};
 use crate::token::{TokenId, TokenKind};
-use crate::upstream::{Lane, Outgoing, Upload, end_to_end, forwarded};
+use crate::upstream::{Lane, Outgoing, Upload, forwarded};
 use crate::validator::{derive, quoted};
 
 /// The methods that are passed on.
@@ -62,9 +57,6 @@ const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// How often a request waits for those of other tokens: for the answer, and for the proof that it
 /// may have it.
 const MAX_ROUNDS: u32 = 2;
-
-/// Within how long the body of a GraphQL query has to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// The headers that let pages of other origins read an answer.
 static CROSS_ORIGIN: [HeaderName; 6] = [
@@ -210,6 +202,14 @@ struct Ask {
     rule: Rule,
 }
 
+/// A call to the API, as far as it is known before its request is read.
+pub(crate) struct Incoming {
+    pub(crate) api: ApiRoute,
+    pub(crate) client: ClientAddress,
+    pub(crate) token: TokenId,
+    pub(crate) call: Call,
+}
+
 impl GitHubCache {
     async fn answer<B>(&self, mut parts: Parts, body: B) -> Result<Response<ResponseBody>, Problem>
     where
@@ -292,7 +292,8 @@ impl GitHubCache {
         let authorized = parts.headers.contains_key(AUTHORIZATION);
         let call = self.call(label, authorized.then(|| ShortId::of(&token)), class, &api);
         call.asked();
-        let result = self.api_call(parts, body, api, client, token, rule, call.clone()).await;
+        let incoming = Incoming { api, client, token, call: call.clone() };
+        let result = self.api_call(parts, body, incoming, rule).await;
         if result.is_err() {
             call.unserved();
         }
@@ -317,16 +318,12 @@ impl GitHubCache {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what is known about one call, each part once")]
     async fn api_call<B>(
         &self,
         mut parts: Parts,
         body: B,
-        mut api: ApiRoute,
-        client: ClientAddress,
-        token: TokenId,
+        mut incoming: Incoming,
         rule: Rule,
-        call: Call,
     ) -> Result<Response<ResponseBody>, Problem>
     where
         B: Body<Data = Bytes> + Send + Sync + 'static,
@@ -338,12 +335,13 @@ impl GitHubCache {
                 "bad-authorization",
             ));
         }
-        if let Some(urls) = &api.bodies {
-            api.knows_rewritten = urls.restore_tags(&mut parts.headers);
+        if let Some(urls) = &incoming.api.bodies {
+            incoming.api.knows_rewritten = urls.restore_tags(&mut parts.headers);
         }
-        if api.graphql && parts.method == Method::POST {
-            return self.graphql(parts, body, api, client, token, call).await;
+        if incoming.api.graphql && parts.method == Method::POST {
+            return self.graphql(parts, body, incoming).await;
         }
+        let Incoming { api, client, token, call } = incoming;
         let headers = of_client(&parts.headers);
         let directives = CacheControl::of_request(&headers);
         let plan = plan(&parts.method, &headers, !body.is_end_stream(), rule.store, &directives);
@@ -373,89 +371,6 @@ impl GitHubCache {
                 self.pass(Passing { outgoing, status, token, written, mutation, spender, api }).await
             }
         }
-    }
-
-    /// Answers a request to the GraphQL endpoint: a query from the cache or for it, anything else
-    /// by passing it through.
-    async fn graphql<B>(
-        &self,
-        parts: Parts,
-        body: B,
-        api: ApiRoute,
-        client: ClientAddress,
-        token: TokenId,
-        call: Call,
-    ) -> Result<Response<ResponseBody>, Problem>
-    where
-        B: Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let headers = end_to_end(&parts.headers);
-        let directives = CacheControl::of_request(&headers);
-        // A query is a read, whatever its method.
-        let plan = plan(&Method::GET, &headers, false, true, &directives);
-        let is_small = body.size_hint().upper().is_some_and(|most| most <= MAX_BODY_BYTES as u64);
-        let detail = match plan {
-            Plan::Forward(_, detail) => detail,
-            Plan::Answer { .. } if !is_small => Some("large"),
-            Plan::Answer { .. } if headers.contains_key(CONTENT_ENCODING) => Some("encoding"),
-            Plan::Answer { .. } => None,
-        };
-        if detail.is_some() {
-            return self.pass_graphql(parts, body, api, client, token, call, (detail, true)).await;
-        }
-        let body = whole(body).await?;
-        let sent = match Operation::of(&body) {
-            Operation::Query(sent) => sent,
-            other => {
-                let passed = match other {
-                    Operation::Uncached(detail) => (Some(detail), false),
-                    _ => (None, true),
-                };
-                return self.pass_graphql(parts, Full::new(body), api, client, token, call, passed).await;
-            }
-        };
-        let to_send = headers_to_send(&headers);
-        let query = Query {
-            shared: Arc::clone(&self.shared),
-            key: graphql_operation::key(&token, api.api.authority(), &to_send, &sent),
-            spender: spender(&token, &api, &headers),
-            url: api.target()?,
-            headers: to_send,
-            body: sent,
-            token,
-            client,
-            call,
-            directives,
-        };
-        let mut response = query.answer().await?;
-        rewrite(&api, &mut response);
-        Ok(response)
-    }
-
-    /// Passes a request to the GraphQL endpoint through; `passed` says why, and whether it may
-    /// change something.
-    #[allow(clippy::too_many_arguments, reason = "what is known about one call, each part once")]
-    async fn pass_graphql<B>(
-        &self,
-        parts: Parts,
-        body: B,
-        api: ApiRoute,
-        client: ClientAddress,
-        token: TokenId,
-        call: Call,
-        (detail, mutates): (Option<&'static str>, bool),
-    ) -> Result<Response<ResponseBody>, Problem>
-    where
-        B: Body<Data = Bytes> + Send + Sync + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let status = CacheStatus::forwarded(Forward::Method).detail(detail);
-        let spender = Some(spender(&token, &api, &parts.headers));
-        let outgoing = self.outgoing(Lane::Api, client, Some(call), parts, api.target()?, body);
-        let mutation = mutates.then(|| token.clone());
-        let (token, api, written) = (Some(token), Some(api), None);
-        self.pass(Passing { outgoing, status, token, written, mutation, spender, api }).await
     }
 
     /// Answers from the store, or asks upstream for the store.
@@ -540,7 +455,7 @@ impl GitHubCache {
                 Some(variant) => break (variant, read, candidates),
                 // What is known now may be confirmed at once. What may be shared soon is waited for
                 // again.
-                None if rounds > 0 || !self.may_share(&ask, &rule, &candidates) => {
+                None if rounds > 0 || !may_share(&self.shared, &ask.place, &rule, &candidates) => {
                     break (None, read, candidates);
                 }
                 None => rounds += 1,
@@ -566,27 +481,8 @@ impl GitHubCache {
     async fn may_wait(&self, place: &Place, rule: &Rule) -> bool {
         rule.share == Share::Everyone
             || place.scope.is_repository()
-                && (self.may_notice(place)
+                && (may_notice(&self.shared, place)
                     || self.shared.share_public && self.shared.store.public_proof(place).await.is_some())
-    }
-
-    /// Whether a token may notice, by the time that its request takes, that others ask about the
-    /// same repository: it may see it anyway, or there is no reason to think that it is private.
-    fn may_notice(&self, place: &Place) -> bool {
-        let store = &self.shared.store;
-        store.public.has_seen(&place.token, &place.scope, store.now())
-            || !store.public.may_be_hidden(&place.scope, store.now())
-    }
-
-    /// Whether an answer may be shared with this token, if it is proven public.
-    fn may_share(&self, ask: &Ask, rule: &Rule, candidates: &[Candidate]) -> bool {
-        let store = &self.shared.store;
-        self.shared.share_public
-            && Store::is_shared(&ask.place, rule)
-            && candidates.first().is_some_and(|newest| {
-                newest.shareable && newest.validations.iter().any(|one| one.kind == ask.place.kind)
-            })
-            && store.public.is_in_good_standing(&ask.place.token, store.now())
     }
 
     /// Answers a token that has no grant with what another token had validated, where everybody may
@@ -602,15 +498,10 @@ impl GitHubCache {
         let place = &ask.place;
         let now = store.now();
         let newest = candidates.first()?;
-        if !self.may_share(ask, rule, candidates) {
+        if !may_share(&self.shared, place, rule, candidates) {
             return None;
         }
-        let fresh: Vec<&Validation> = newest
-            .validations
-            .iter()
-            .filter(|one| one.kind == place.kind && read.believes(one.version))
-            .filter(|one| one.freshness.satisfies(&ask.directives, now))
-            .collect();
+        let fresh = fresh_enough(newest, place, &ask.directives, |version| read.believes(version), now);
         let validation = match rule.share {
             Share::Repository => self.proven(ask, rule, &fresh).await?,
             Share::Everyone | Share::None => **fresh.first()?,
@@ -632,28 +523,11 @@ impl GitHubCache {
     /// the token's own.
     async fn proven(&self, ask: &Ask, rule: &Rule, fresh: &[&Validation]) -> Option<Validation> {
         let (store, place) = (&self.shared.store, &ask.place);
-        let covered = |proof: Proof| {
-            let now = store.now();
-            fresh.iter().find(|one| proof.covers(one.version, now)).map(|one| **one)
-        };
-        let proof = store.public_proof(place).await;
-        if let Some(validation) = proof.and_then(covered) {
-            return Some(validation);
-        }
-        let may_help = match proof {
-            // Whether others ask is no secret where everybody may have it.
-            Some(proof) => {
-                let now = store.now();
-                fresh.iter().any(|one| proof.ended_before(one.version, now))
-            }
-            // Who is refused may notice that others ask.
-            None => {
-                let is_private = store.public.is_private(&place.scope, store.now());
-                !fresh.is_empty() && !is_private && self.may_notice(place)
-            }
-        };
-        if !may_help || ask.directives.only_if_cached {
-            return None;
+        let verdict = |proof| proven(&self.shared, place, proof, fresh, store.now());
+        match verdict(store.public_proof(place).await) {
+            Proven::Given(validation) => return Some(validation),
+            Proven::Ask if !ask.directives.only_if_cached => {}
+            Proven::Ask | Proven::Withheld => return None,
         }
         let repository = self.repository(ask, rule)?;
         match self.shared.proof_flights.join(&place.public_key()) {
@@ -669,7 +543,10 @@ impl GitHubCache {
                     timeout(self.shared.upstream.limits().coalesce, follower.landing()).await;
             }
         }
-        covered(store.public_proof(place).await?)
+        match verdict(store.public_proof(place).await) {
+            Proven::Given(validation) => Some(validation),
+            Proven::Ask | Proven::Withheld => None,
+        }
     }
 
     /// The request for the repository itself, where its answers may be shared.
@@ -822,7 +699,7 @@ impl GitHubCache {
         self.pass(Passing { outgoing, status, token, written, mutation, spender, api }).await
     }
 
-    fn outgoing<B>(
+    pub(crate) fn outgoing<B>(
         &self,
         lane: Lane,
         client: ClientAddress,
@@ -841,7 +718,7 @@ impl GitHubCache {
 
     /// Passes a request through, in a task of its own: a write must be noted whatever its client
     /// does.
-    async fn pass(&self, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
+    pub(crate) async fn pass(&self, passing: Passing) -> Result<Response<ResponseBody>, Problem> {
         let status = passing.status.clone();
         let api = passing.api.clone();
         let why = status.forward.unwrap_or(Forward::Bypass);
@@ -905,24 +782,8 @@ impl GitHubCache {
     }
 }
 
-/// The whole body of a request whose length is known to be within its bound.
-async fn whole<B>(body: B) -> Result<Bytes, Problem>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let arriving = Limited::new(body, MAX_BODY_BYTES).collect();
-    match timeout(BODY_WITHIN, Box::pin(arriving)).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) | Err(_) => Err(Problem::bad_request(
-            "peercache: the body of the request did not arrive whole within 30 s; nothing was sent",
-            "incomplete",
-        )),
-    }
-}
-
 /// Whose rate limit a request takes of.
-fn spender(token: &TokenId, api: &ApiRoute, headers: &HeaderMap) -> Spender {
+pub(crate) fn spender(token: &TokenId, api: &ApiRoute, headers: &HeaderMap) -> Spender {
     Spender {
         token: token.clone(),
         authority: api.api.authority().into(),
@@ -933,7 +794,7 @@ fn spender(token: &TokenId, api: &ApiRoute, headers: &HeaderMap) -> Spender {
 
 /// Leads a client that uses a base URL back to it, and gives pages of other origins no right to
 /// read what GitHub lets every page read.
-fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
+pub(crate) fn rewrite(api: &ApiRoute, response: &mut Response<ResponseBody>) {
     let Some(to) = &api.base else { return };
     let status = response.status();
     let headers = response.headers_mut();

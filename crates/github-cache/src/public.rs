@@ -78,22 +78,14 @@ pub(crate) fn repository_facts(body: &[u8]) -> Option<RepositoryFacts> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Proof {
     /// The first version that it covers.
-    pub(crate) from: Version,
+    from: Version,
     /// The version of the request that gave it.
-    pub(crate) asked: Version,
+    asked: Version,
     /// For how long after that request it covers what was validated since.
-    pub(crate) reach: Duration,
+    reach: Duration,
 }
 
 impl Proof {
-    /// The proof by an answer that a repository gave about itself.
-    pub(crate) fn of(updated: Option<Timestamp>, sent: &Sent, reach: Duration) -> Self {
-        let from = updated
-            .map(|at| Version { wall: at.saturating_add(CLOCK_MARGIN), ..Version::ZERO })
-            .map_or(sent.version, |from| from.min(sent.version));
-        Self { from, asked: sent.version, reach }
-    }
-
     /// Whether what was validated at this version was public then.
     pub(crate) fn includes(&self, version: Version) -> bool {
         self.from <= version && version <= self.asked
@@ -109,9 +101,21 @@ impl Proof {
         version > self.asked && now > self.end()
     }
 
+    /// How long ago it was asked for.
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        now.saturating_since(self.asked.wall)
+    }
+
     fn end(&self) -> Timestamp {
         self.asked.wall.saturating_add(self.reach)
     }
+}
+
+/// The first version that the answer of a repository which was last changed at `updated` covers.
+fn covered_from(updated: Option<Timestamp>, sent: &Sent) -> Version {
+    updated
+        .map(|at| Version { wall: at.saturating_add(CLOCK_MARGIN), ..Version::ZERO })
+        .map_or(sent.version, |from| from.min(sent.version))
 }
 
 /// Whether an answer without credentials says that everybody may have it.
@@ -154,7 +158,7 @@ struct Demand {
 pub(crate) struct PublicProofs {
     cache: Cache,
     /// For how long after its request a proof covers what was validated since.
-    pub(crate) reach: Duration,
+    reach: Duration,
     standing: quick_cache::sync::Cache<(TokenId, Option<Scope>), Timestamp>,
     /// Repositories that are private, or that somebody was refused something of.
     hidden: quick_cache::sync::Cache<Scope, Timestamp>,
@@ -235,13 +239,19 @@ impl PublicProofs {
 
     /// The proof that the repository under this key is public.
     pub(crate) async fn proof(&self, key: &Key) -> Option<Proof> {
-        let entry = self.cache.lookup(key).await.hit()?;
+        self.read(&self.cache.lookup(key).await.hit()?)
+    }
+
+    /// The proof that an entry holds.
+    pub(crate) fn read(&self, entry: &Entry) -> Option<Proof> {
         Some(Proof { from: decode_version(entry.value())?, asked: entry.version(), reach: self.reach })
     }
 
-    /// Keeps a proof as of the request that gave it.
-    pub(crate) async fn prove(&self, key: &Key, proof: Proof, sent: Timestamp) {
-        let entry = Entry::builder(encode_version(proof.from), proof.asked, sent).fresh_for(PROOF_LIFETIME);
+    /// Keeps the proof by the answer to this request, of a repository that was last changed at
+    /// `updated`.
+    pub(crate) async fn prove(&self, key: &Key, updated: Option<Timestamp>, sent: &Sent) {
+        let from = encode_version(covered_from(updated, sent));
+        let entry = Entry::builder(from, sent.version, sent.at).fresh_for(PROOF_LIFETIME);
         if let Ok(entry) = entry.build() {
             let _outcome = self.cache.put_entry(key, entry).await;
         }
@@ -296,7 +306,11 @@ mod tests {
         let at = |seconds: u64| Timestamp::from_millis(1_800_000_000_000 + seconds * 1000);
         let version = |seconds| Version { wall: at(seconds), counter: 1, ..Version::ZERO };
         let sent = Sent { version: version(100), at: at(100) };
-        let of = |updated, seconds| Proof::of(updated, &sent, Duration::from_secs(seconds));
+        let of = |updated, seconds| Proof {
+            from: covered_from(updated, &sent),
+            asked: sent.version,
+            reach: Duration::from_secs(seconds),
+        };
         let proof = of(Some(at(40)), 60);
         for (seconds, covered) in [(39, false), (44, false), (45, true), (100, true)] {
             for now in [100, 160, 700] {

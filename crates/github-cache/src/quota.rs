@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn resources_are_told_by_path() {
+    fn resource_is_known_by_path() {
         for (path, resource) in [
             ("/graphql", Resource::Graphql),
             ("/search/code", Resource::CodeSearch),

@@ -6,6 +6,8 @@ use http::StatusCode;
 use http::header::{HeaderMap, RETRY_AFTER};
 use peercache::backend::Timestamp;
 
+use crate::budget::SpentReason;
+
 /// The most bytes of a refusal's body that are read for its message.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
@@ -22,6 +24,19 @@ pub(crate) enum Refusal {
     BadToken,
     /// The server failed.
     Trouble,
+}
+
+impl Refusal {
+    /// What `Cache-Status` says where an answer that is known is served instead of this refusal;
+    /// `None` where none is.
+    pub(crate) const fn stale_detail(self) -> Option<&'static str> {
+        match self {
+            Self::Trouble => Some("upstream-error"),
+            Self::PrimaryLimit => Some(SpentReason::Quota.detail()),
+            Self::SecondaryLimit => Some(SpentReason::Pause.detail()),
+            Self::Revoked | Self::BadToken => None,
+        }
+    }
 }
 
 /// Whether the message has to be read to tell a limit from a lost right.

@@ -130,11 +130,9 @@ impl Shared {
         Ok(reservation)
     }
 
-    /// Takes note of what the answer to a request of this spender says, and gives back what was
-    /// reserved for it.
+    /// Takes note of what the answer to a request says, and gives back what was reserved for it.
     pub(crate) fn settle_spending(
         &self,
-        spender: &Spender,
         reservation: Reservation,
         headers: &HeaderMap,
         charge: Charge,
@@ -143,7 +141,7 @@ impl Shared {
         let now = self.store.now();
         if refusal == Some(Refusal::SecondaryLimit) {
             let wait = pause(headers, now).unwrap_or(SECONDARY_PAUSE);
-            self.budget.pause(&spender.token, wait, now);
+            self.budget.pause(reservation.token(), wait, now);
         }
         let Some((id, used)) = reservation.answered(headers, charge == Charge::Charged, now) else { return };
         if self.budget_share.is_to_write(&id, used, now) {

@@ -798,7 +798,7 @@ impl Store {
         // It says nothing about any time before it, but that it is worth to ask the repository
         // itself.
         if proves_public(place.kind, &grant.headers) && self.public_proof(place).await.is_none() {
-            self.public.prove(&place.public_key(), Proof::of(None, sent, self.public.reach), sent.at).await;
+            self.public.prove(&place.public_key(), None, sent).await;
         }
     }
 
@@ -815,7 +815,7 @@ impl Store {
             self.public.disprove(&key, sent.version).await;
         } else {
             self.public.note_shown(&scope);
-            self.public.prove(&key, Proof::of(facts.updated, sent, self.public.reach), sent.at).await;
+            self.public.prove(&key, facts.updated, sent).await;
         }
     }
 

@@ -308,8 +308,8 @@ async fn invalidate_repositories(args: &InvalidateArgs, json: bool) -> Result<Ex
         }
         close(&cache).await?;
         tracing::warn!(
-            "no server runs at the usual place: it is noted in the store, where a server on another machine \
-             reads it when its own copy expires"
+            "no server runs at the usual place, so it is noted in the store alone: one that runs elsewhere may \
+             serve what it has until that is no longer fresh"
         );
     }
     if json {

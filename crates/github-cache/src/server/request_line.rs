@@ -8,6 +8,8 @@
 //! length is not stated in the plainest way ends the search for the rest of the connection: bytes
 //! are then passed on unchanged, and the library alone decides what they are.
 
+use crate::target_bytes::{is_refused, percent};
+
 /// The longest header line that is looked at; none that states a length is longer.
 const MAX_LINE_BYTES: usize = 128;
 
@@ -179,16 +181,6 @@ impl RequestLines {
 
 fn is_plain_number(text: &str) -> bool {
     !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Whether a URI parser refuses this byte, and a server that is asked directly does not.
-const fn is_refused(byte: u8) -> bool {
-    matches!(byte, b'<' | b'>' | b'"' | b'`' | 0x80..)
-}
-
-fn percent(byte: u8) -> [u8; 3] {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    [b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 #[cfg(test)]

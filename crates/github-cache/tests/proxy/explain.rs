@@ -48,6 +48,9 @@ async fn verdict_is_what_the_next_request_does() {
     github.rig.pass(61);
     let (verdict, done) = explained_and_done(&github, A, &path).await;
     assert_eq!((verdict.as_str(), done.contains("fwd-status=304")), ("revalidated", true), "{done}");
+    // What the first token got is beyond the proof, so another one is asked for.
+    let (verdict, done) = explained_and_done(&github, C, &path).await;
+    assert_eq!((verdict.as_str(), done.contains("detail=public")), ("shared", true), "{done}");
     github.rig.send("POST", &github.path("/issues"), &[("authorization", "token ghs_a")], "{}").await;
     let (verdict, _) = explained_and_done(&github, A, "/rate_limit").await;
     assert_eq!(verdict, "bypass");
