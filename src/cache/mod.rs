@@ -210,8 +210,7 @@ impl Cache {
 
     /// As [`Cache::lookup`], for a program that only looks: a hit is promoted to no faster tier.
     pub async fn peek_entry(&self, key: &Key) -> Lookup {
-        // No tier has room for a value of this size.
-        self.inner.entries.lookup_with(key, LookupOptions::new().part_of(u64::MAX)).await
+        self.inner.entries.lookup_with(key, LookupOptions::new().look_only()).await
     }
 
     /// Says tier by tier what a read of `key` would do now and why. Reads every tier, counts and

@@ -113,6 +113,8 @@ pub struct LookupOptions {
     /// The bytes of the whole value that the entry is a part of: a hit is promoted only to tiers
     /// that have room for all of it. Default: 0, the entry stands for itself.
     pub part_of: u64,
+    /// The caller only looks: a hit is promoted to no tier. Default: `false`.
+    pub look_only: bool,
 }
 
 impl LookupOptions {
@@ -133,6 +135,13 @@ impl LookupOptions {
     #[must_use]
     pub const fn part_of(mut self, bytes: u64) -> Self {
         self.part_of = bytes;
+        self
+    }
+
+    /// A hit is promoted to no tier.
+    #[must_use]
+    pub const fn look_only(mut self) -> Self {
+        self.look_only = true;
         self
     }
 }

@@ -183,6 +183,17 @@ impl Run {
         self.truth.note(at, op, KeyId::from(&key), true);
     }
 
+    /// Somebody writes the next key; one time in five somebody removes an old one, too.
+    fn put_and_maybe_remove(&mut self, number: &mut usize) {
+        let at = self.someone();
+        self.put(at, *number);
+        *number += 1;
+        if *number > 50 && self.users.percent(20) {
+            let (at, old) = (self.someone(), self.users.below(*number - 20));
+            self.remove(at, old);
+        }
+    }
+
     /// Reads all of these and judges what is found.
     fn read(&mut self, reads: Vec<(usize, KeyId)>) {
         let mut asked = Vec::new();
@@ -342,13 +353,7 @@ pub fn churn(fleet: Fleet) -> Outcomes {
             down.push(at);
         }
         for _ in 0..4 {
-            let at = run.someone();
-            run.put(at, number);
-            number += 1;
-            if number > 50 && run.users.percent(20) {
-                let (at, old) = (run.someone(), run.users.below(number - 20));
-                run.remove(at, old);
-            }
+            run.put_and_maybe_remove(&mut number);
             run.world.run(Duration::from_millis(250));
         }
         run.truth.settle(&mut run.world);
@@ -394,13 +399,7 @@ pub fn clocks(fleet: Fleet) -> Outcomes {
         // A node notices when it does something next, which is after 2 s at the latest.
         run.world.run(Duration::from_millis(2_500));
         for _ in 0..80 {
-            let at = run.someone();
-            run.put(at, number);
-            number += 1;
-            if number > 50 && run.users.percent(20) {
-                let (at, old) = (run.someone(), run.users.below(number - 20));
-                run.remove(at, old);
-            }
+            run.put_and_maybe_remove(&mut number);
             run.world.run(Duration::from_millis(250));
         }
         run.world.run(DEADLINE);

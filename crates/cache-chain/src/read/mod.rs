@@ -148,7 +148,7 @@ impl Reader {
     async fn scan<'a>(&'a self, key: &'a Key, options: LookupOptions) -> Scan<'a> {
         let slots = &self.sources.slots;
         let mut scan = Scan::new(&self.sources, key);
-        scan.part_of = options.part_of;
+        scan.options = options;
         let mut budget = Budget::new(slots, &*self.sources.clock, self.budget, options.extra_time);
         let mut index = 0;
         while index < slots.len() && scan.found.is_none() {
@@ -207,11 +207,14 @@ impl Reader {
     /// is too old, which missed a newer write of it, or which have no room for the whole that it is
     /// a part of.
     async fn promote(&self, index: usize, key: &Key, entry: &Entry, scan: &Scan<'_>) {
+        if scan.options.look_only {
+            return;
+        }
         let age = entry.age(self.sources.clock.now());
         for (above, slot) in self.sources.slots[..index].iter().enumerate() {
             let tier = &slot.tier;
             if tier.writes()
-                && tier.info().capabilities.has_room_for(scan.part_of)
+                && tier.info().capabilities.has_room_for(scan.options.part_of)
                 && !scan.unknown.contains(&above)
                 && tier.breaker.allow()
                 && tier.max_ttl.is_none_or(|cap| age < cap)

@@ -8,7 +8,7 @@ use peercache_api::{
 
 use super::budget::Budget;
 use crate::invalidation::{Invalidation, Verdict};
-use crate::outcome::{Skip, TierTrace};
+use crate::outcome::{LookupOptions, Skip, TierTrace};
 use crate::tier::{Call, CancelGuard, PartlyAnswered};
 use crate::write::slot::Slot;
 
@@ -39,8 +39,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) trace: Vec<TierTrace>,
     /// The greatest version of a tag that removed an entry.
     pub(crate) tagged: Option<Version>,
-    /// The bytes of the whole value that the entry is a part of, or 0.
-    pub(crate) part_of: u64,
+    /// How it differs from the usual read.
+    pub(crate) options: LookupOptions,
 }
 
 impl<'a> Scan<'a> {
@@ -60,7 +60,7 @@ impl<'a> Scan<'a> {
             unknown: Vec::new(),
             trace: Vec::new(),
             tagged: None,
-            part_of: 0,
+            options: LookupOptions::default(),
         };
         scan.apply_known_removal();
         scan

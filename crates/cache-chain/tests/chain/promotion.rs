@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peercache_api::{Bytes, Entry, ErrorKind};
-use peercache_chain::Outcome;
+use peercache_chain::{LookupOptions, Outcome};
 use tokio::time::Instant;
 
 use crate::support::{DURABLE, Mood, SHARED, VOLATILE, World, assert_adds_up, key, text};
@@ -28,6 +28,17 @@ async fn a_hit_below_is_read_once_and_fills_the_tiers_above_with_the_same_bytes(
     assert_eq!((report.promotions.stored, report.promotions.errors, report.promotions.dropped), (2, 0, 0));
     assert_eq!([0, 1, 2].map(|tier| report.tiers[tier].stored), [1, 1, 0]);
     assert_adds_up(&report);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lookup_that_only_looks_fills_no_tier_whatever_its_capacity() {
+    let world = World::default();
+    let ([memory, disk, shared], chain) = world.usual();
+    shared.plant(&key("k"), world.entry(0, "value"));
+    assert!(chain.lookup_with(&key("k"), LookupOptions::new().look_only()).await.is_hit());
+    chain.settle().await;
+    assert!(memory.held(&key("k")).is_none() && disk.held(&key("k")).is_none());
+    assert_eq!(chain.report().promotions.stored, 0);
 }
 
 #[tokio::test(start_paused = true)]
