@@ -49,7 +49,9 @@ fn cache(world: &World, dir: &Path, ring: Option<&Keyring>, far: Option<&Arc<Mem
         Some(far) => Arc::new(Far(BackendInfo::new("far", Capabilities::shared()), Arc::clone(far))),
         None => Arc::new(Broken::shared("far")),
     };
-    let limits = WriteBehind { flush_deadline: Duration::from_millis(20), ..WriteBehind::default() };
+    // A tier that is away uses all of it; one that answers never does.
+    let flush_deadline = far.map_or(Duration::from_millis(20), |_| Duration::from_secs(60));
+    let limits = WriteBehind { flush_deadline, ..WriteBehind::default() };
     let builder = world.builder().tier(world.memory()).tier(far).write_behind(limits);
     let builder = match ring {
         Some(ring) => builder.sealed_journal(dir, ring),

@@ -70,6 +70,18 @@ async fn what_cannot_be_written_before_closing_is_delivered_by_the_next_process(
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn closing_waits_until_the_end_of_each_write_is_in_the_journal() {
+    let world = World::default();
+    for round in 0..300 {
+        let dir = tempfile::tempdir().unwrap();
+        let chain = chain(&world, dir.path(), &world.tier("shared", SHARED));
+        assert!(chain.write(&name(0), world.entry(0, "value")).await.is_queued());
+        chain.close().await.unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "round {round}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_delivered_leaves_nothing_behind() {
     let (world, dir) = (World::default(), tempfile::tempdir().unwrap());

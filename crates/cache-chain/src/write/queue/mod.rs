@@ -339,9 +339,15 @@ impl WriteQueue {
         self.until(|state| state.workers == usize::from(state.pausing)).await;
     }
 
-    /// Waits until nothing is left to write.
+    /// Waits until nothing is left to write. A write that the tier has is still at work until its
+    /// end is in the journal: a queue closed before that would have the next process write it once
+    /// more.
     pub(crate) async fn drained(&self) {
-        self.until(|state| state.backlog.is_empty() || state.phase == Phase::Closed).await;
+        self.until(|state| {
+            let at_rest = state.workers == usize::from(state.pausing);
+            state.phase == Phase::Closed || (state.backlog.is_empty() && at_rest)
+        })
+        .await;
     }
 
     async fn until(&self, done: impl Fn(&State) -> bool) {
