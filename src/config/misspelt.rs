@@ -4,8 +4,9 @@ use super::name::Name;
 use super::source::Sources;
 use super::spelling::nearest;
 
-/// Names that other parts of this project read.
-const OTHERS: [&str; 1] = ["CACHE_CONFIG"];
+/// Names that other parts of this project read: of the file, and of what `peercache serve` takes
+/// from the environment alone.
+const OTHERS: [&str; 3] = ["CACHE_CONFIG", "CACHE_CLIENT_TOKEN", "CACHE_WEBHOOK_SECRET"];
 
 /// A warning for each variable that is nearly the name of a setting, or one with `PEERCACHE_` for
 /// `CACHE_`. Variables that merely begin with `CACHE_` are other programs'.

@@ -207,7 +207,8 @@ pub(crate) async fn look(args: &ServerArgs) -> Result<(String, Result<Value, Una
     Ok((place.shown(), answer))
 }
 
-async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
+/// The body, unless it is longer than any that is expected.
+pub(crate) async fn bounded(mut response: reqwest::Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
         if body.len() + chunk.len() > MAX_ANSWER_BYTES {

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::exit::{Exit, Failure};
 use crate::output;
 
-const CERTIFICATE: &str = "ca.pem";
+pub(crate) const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

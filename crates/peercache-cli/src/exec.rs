@@ -25,7 +25,7 @@ use crate::plain::error_line;
 /// For how long the authority of one command is valid: longer than any job runs.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Where systems keep the certificates that they trust.
-const SYSTEM_BUNDLES: [&str; 5] = [
+pub(crate) const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",

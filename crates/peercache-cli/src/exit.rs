@@ -1,5 +1,6 @@
 //! Exit codes, and how a failure is told.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::process::ExitCode;
 
@@ -74,12 +75,17 @@ impl From<peercache::ConfigError> for Failure {
     }
 }
 
-/// Help and version go to standard output with code 0; a wrong argument is code 2.
-pub(crate) fn from_clap(error: &clap::Error) -> ExitCode {
+/// Help and version go to standard output with code 0; a wrong argument is code 2. `arguments` are
+/// those that could not be parsed: with `--json` among them, the error is JSON like every other.
+pub(crate) fn from_clap(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
     if !error.use_stderr() {
         // If standard output is gone there is nobody left to tell.
         let _ = error.print();
         return ExitCode::SUCCESS;
+    }
+    // What stands behind `--` is another command's.
+    if arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json") {
+        return Failure::config(without_usage(&error.render().to_string())).report(true);
     }
     let text = match stderr().is_terminal() {
         true => error.render().ansi().to_string(),
@@ -87,4 +93,25 @@ pub(crate) fn from_clap(error: &clap::Error) -> ExitCode {
     };
     let _ = stderr().lock().write_all(redacted(&text).as_bytes());
     ExitCode::from(2)
+}
+
+/// What is wrong and what is meant, on one line, of an error that clap wrote for a terminal.
+fn without_usage(text: &str) -> String {
+    let is_usage = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<_> = lines.take_while(|line| !is_usage(line)).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_of_the_command_line_is_one_line_without_the_usage() {
+        let text = "error: unexpected argument '--frob' found\n\n  tip: a similar argument exists: '--form'\n\n\
+                    Usage: peercache get [OPTIONS] <KEY>\n\nFor more information, try '--help'.\n";
+        let line = "unexpected argument '--frob' found tip: a similar argument exists: '--form'";
+        assert_eq!(without_usage(text), line);
+    }
 }

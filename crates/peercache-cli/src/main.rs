@@ -38,7 +38,7 @@ use crate::exit::{Exit, Failure};
 fn main() -> std::process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return exit::from_clap(&error),
+        Err(error) => return exit::from_clap(&error, std::env::args_os().skip(1)),
     };
     logging::start(cli.verbose, cli.json);
     // reqwest takes the process's provider. This is the first to install one, so it cannot fail.

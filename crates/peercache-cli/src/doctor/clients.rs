@@ -1,49 +1,55 @@
 //! The programs that should ask the cache: what they are told, and whether that leads anywhere.
 
 use std::env;
-use std::net::{TcpStream, ToSocketAddrs as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use peercache::Config;
+use serde_json::Value;
 
 use super::finding::Finding;
+use crate::args::ServerArgs;
+use crate::ask::{self, Unanswered};
 
-/// How long a local server may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long what a client is pointed at may take to answer.
+const WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) fn check(config: &Config, server_runs: bool, findings: &mut Vec<Finding>) {
+pub(super) async fn check(config: &Config, server_runs: bool, findings: &mut Vec<Finding>) {
     // Where no server runs, that is what has to be mended first.
-    gh(config.server().socket.as_deref().filter(|_| server_runs), findings);
-    api_url(findings);
+    gh(config.server().socket.as_deref().filter(|_| server_runs), findings).await;
+    api_url(findings).await;
     proxies(server_runs, findings);
     authorities(findings);
 }
 
 /// The socket of GitHub's command line.
-fn gh(socket: Option<&Path>, findings: &mut Vec<Finding>) {
-    let told = gh_socket();
-    match (told, socket) {
-        (Some(told), _) if UnixStream::connect(&told).is_err() => findings.push(
-            Finding::failed(
-                "gh",
-                format!("gh sends every request to {}, and nothing listens there", told.display()),
-                "start `peercache serve --socket` with that path, or take the setting back",
-            )
-            .by("gh config set http_unix_socket ''"),
-        ),
-        (Some(told), _) => findings.push(Finding::ok("gh", format!("it asks by {}", told.display()))),
-        (None, Some(socket)) if is_installed("gh") => findings.push(
-            Finding::warning(
-                "gh",
-                format!("gh does not ask by {}, it goes to GitHub directly", socket.display()),
-                "tell it the socket",
-            )
-            .by(format!("gh config set http_unix_socket {}", socket.display())),
-        ),
-        (None, _) => {}
-    }
+async fn gh(socket: Option<&Path>, findings: &mut Vec<Finding>) {
+    let Some(told) = gh_socket() else {
+        if let Some(socket) = socket.filter(|_| is_installed("gh")) {
+            findings.push(
+                Finding::warning(
+                    "gh",
+                    format!("gh does not ask by {}, it goes to GitHub directly", socket.display()),
+                    "tell it the socket",
+                )
+                .by(format!("gh config set http_unix_socket {}", socket.display())),
+            );
+        }
+        return;
+    };
+    let place = told.display().to_string();
+    let remedy = "start `peercache serve --socket` with that path, or take the setting back";
+    let broken = |found: String| Finding::failed("gh", found, remedy).by("gh config set http_unix_socket ''");
+    findings.push(match ask::look(&ServerArgs { url: None, socket: Some(told) }).await {
+        Ok((_, Ok(_))) => Finding::ok("gh", format!("it asks the peercache at {place}")),
+        Ok((_, Err(Unanswered::Nobody))) => {
+            broken(format!("gh sends every request to {place}, and nothing listens there"))
+        }
+        Ok((_, Err(Unanswered::Other(what)))) => {
+            broken(format!("gh sends every request to {place}, and that is no peercache")).because(what)
+        }
+        Err(failure) => broken(failure.to_string()),
+    });
 }
 
 /// The socket in gh's configuration.
@@ -64,7 +70,7 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// The base URL that actions and libraries take from the environment.
-fn api_url(findings: &mut Vec<Finding>) {
+async fn api_url(findings: &mut Vec<Finding>) {
     let Some(url) = env::var("GITHUB_API_URL").ok().filter(|url| !url.trim().is_empty()) else { return };
     let Ok(parsed) = reqwest::Url::parse(&url) else {
         findings.push(Finding::failed(
@@ -74,27 +80,60 @@ fn api_url(findings: &mut Vec<Finding>) {
         ));
         return;
     };
-    let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    if host == "api.github.com" {
+    if parsed.host_str() == Some("api.github.com") {
         findings.push(Finding::ok(
             "GITHUB_API_URL",
             "it names GitHub itself: who follows it does not use the cache",
         ));
         return;
     }
-    let port = parsed.port_or_known_default().unwrap_or(80);
-    let reached = (host.as_str(), port)
-        .to_socket_addrs()
-        .map(|mut found| found.any(|address| TcpStream::connect_timeout(&address, CONNECT).is_ok()));
-    findings.push(match reached {
-        Ok(true) => Finding::ok("GITHUB_API_URL", format!("something listens at {url}")),
-        _ => Finding::failed(
+    let base = url.trim_end_matches('/');
+    findings.push(match what_answers(base).await {
+        Some(Answers::Peercache) => Finding::ok("GITHUB_API_URL", format!("a peercache answers at {url}")),
+        Some(Answers::Api) => Finding::ok(
             "GITHUB_API_URL",
-            format!("nothing listens at {url}, so every request of actions and libraries fails"),
+            format!("{url} is an API itself: who follows it does not use the cache"),
+        ),
+        Some(Answers::Other) => Finding::failed(
+            "GITHUB_API_URL",
+            format!("what answers at {url} is neither a peercache nor an API of GitHub's"),
+            "correct the variable, or take it back",
+        )
+        .by("unset GITHUB_API_URL"),
+        None => Finding::failed(
+            "GITHUB_API_URL",
+            format!("nothing answers at {url}, so every request of actions and libraries fails"),
             "start `peercache serve` there, or take the variable back",
         )
         .by("unset GITHUB_API_URL"),
     });
+}
+
+/// What a base URL leads to.
+enum Answers {
+    Peercache,
+    Api,
+    Other,
+}
+
+async fn what_answers(base: &str) -> Option<Answers> {
+    // It trusts what the system trusts: the server may be one of an enterprise.
+    let client = reqwest::Client::builder().timeout(WITHIN).build().ok()?;
+    let get = async |path: &str| {
+        let response = client.get(format!("{base}{path}")).send().await.ok()?;
+        let status = response.status().as_u16();
+        let body = ask::bounded(response).await.unwrap_or_default();
+        Some((status, serde_json::from_slice::<Value>(&body).unwrap_or_default()))
+    };
+    let (_, stats) = get("/-/stats").await?;
+    if stats.pointer("/cache/tiers").is_some() {
+        return Some(Answers::Peercache);
+    }
+    let (status, limits) = get("/rate_limit").await?;
+    // Whom it refuses, and who has no limits, gets an object with a message.
+    let is_api = limits.get("resources").is_some()
+        || (matches!(status, 401 | 403 | 404 | 429) && limits["message"].is_string());
+    Some(if is_api { Answers::Api } else { Answers::Other })
 }
 
 /// Proxies that clients use on their way to a server of this machine.

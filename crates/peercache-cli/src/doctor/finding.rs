@@ -34,12 +34,16 @@ pub(super) struct Finding {
     /// The same as a line for a shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) command: Option<String>,
+    /// Whether nothing came back from another machine: if that is so of every one that was tried,
+    /// this machine's network is the fault.
+    #[serde(skip)]
+    pub(super) outside: bool,
 }
 
 impl Finding {
     fn new(check: impl Into<String>, status: Status, found: impl Into<String>) -> Self {
         let (check, found) = (check.into(), found.into());
-        Self { check, status, found, cause: None, remedy: None, command: None }
+        Self { check, status, found, cause: None, remedy: None, command: None, outside: false }
     }
 
     pub(super) fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
@@ -73,6 +77,11 @@ impl Finding {
     /// The line for a shell that does what the remedy says.
     pub(super) fn by(self, command: impl Into<String>) -> Self {
         Self { command: Some(command.into()), ..self }
+    }
+
+    /// Says that another machine was asked, from which nothing came back.
+    pub(super) fn outside(self, outside: bool) -> Self {
+        Self { outside, ..self }
     }
 
     /// Takes credentials out of every text.

@@ -13,6 +13,7 @@ mod origin;
 mod server;
 mod settings;
 mod tiers;
+mod trust;
 
 use peercache::Config;
 use peercache::config::BackendName;
@@ -56,8 +57,10 @@ async fn examine() -> Result<Vec<Finding>, Failure> {
             tiers::check(&config, name, &mut findings).await;
         }
     }
-    clients::check(&config, server.is_some(), &mut findings);
+    clients::check(&config, server.is_some(), &mut findings).await;
+    trust::check(&config, &mut findings).await;
     origin::check(&config, &mut findings).await;
+    network::merge(&mut findings);
     Ok(findings)
 }
 

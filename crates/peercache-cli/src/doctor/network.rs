@@ -140,10 +140,11 @@ async fn unreachable(address: &str, trouble: Option<&str>, container: &Container
         }
         Ok(Err(error)) => return failed(error.to_string(), "correct CACHE_BOOTSTRAP_PEERS"),
         Err(_) => {
-            return failed(
+            let finding = failed(
                 format!("the name {host} is not resolved within {} s", RESOLVE.as_secs()),
                 "look at the name server of this machine (/etc/resolv.conf), or use an address",
             );
+            return finding.outside(true);
         }
     };
     let mut last = None;
@@ -179,14 +180,37 @@ async fn unreachable(address: &str, trouble: Option<&str>, container: &Container
             format!("nothing listens on port {port}"),
             "start `peercache serve` there with CACHE_LISTEN_PORT set to that port, or correct the port",
         ),
-        Some(error) => {
-            failed(error.to_string(), "look at the routes between the two, or correct the address")
-        }
+        Some(error) => failed(error.to_string(), "look at the routes between the two, or correct the address")
+            .outside(!target.ip().is_loopback()),
         None => failed(
             format!("no answer within {} s", CONNECT.as_secs()),
             "open that port in the firewall between the two, or publish it from its container (`docker run -p`)",
-        ),
+        )
+        .outside(!target.ip().is_loopback()),
     }
+}
+
+/// Puts one finding about this machine's network in the place of those that are consequences of
+/// it: two checks or more asked other machines, and nothing came back from any.
+pub(super) fn merge(findings: &mut Vec<Finding>) {
+    let silent: Vec<_> = findings.iter().filter(|finding| finding.outside).cloned().collect();
+    let mut checks: Vec<_> = silent.iter().map(|finding| finding.check.as_str()).collect();
+    checks.dedup();
+    if checks.len() < 2 {
+        return;
+    }
+    let tried = silent.iter().map(|finding| finding.found.as_str()).collect::<Vec<_>>().join("; ");
+    let place = findings.iter().position(|finding| finding.outside).unwrap_or_default();
+    findings.retain(|finding| !finding.outside);
+    findings.insert(
+        place,
+        Finding::failed(
+            "network",
+            "no other machine that was asked answers",
+            "connect this machine or container to a network, and let its firewall pass what goes out",
+        )
+        .because(tried),
+    );
 }
 
 #[cfg(test)]
@@ -200,5 +224,25 @@ mod tests {
         assert_eq!(parts("/dns4/host/tcp/9100/p2p/12D3"), Some(("host".to_owned(), 9100, true)));
         assert_eq!(parts("/ip6/::1/tcp/1"), Some(("::1".to_owned(), 1, false)));
         assert_eq!(parts("/dnsaddr/peers.example.org"), None);
+    }
+
+    fn silent(check: &str) -> Finding {
+        Finding::failed(check, format!("{check} is silent"), "look").outside(true)
+    }
+
+    #[test]
+    fn silence_of_several_checks_is_one_finding_about_the_network() {
+        let mut findings = vec![Finding::ok("disk", ""), silent("peers"), silent("peers"), silent("origin")];
+        merge(&mut findings);
+        let checks: Vec<_> = findings.iter().map(|finding| finding.check.as_str()).collect();
+        assert_eq!(checks, ["disk", "network"]);
+        assert_eq!(findings[1].cause.as_deref(), Some("peers is silent; peers is silent; origin is silent"));
+    }
+
+    #[test]
+    fn silence_of_one_check_stays_its_own_finding() {
+        let mut findings = vec![silent("peers"), silent("peers"), Finding::ok("origin", "it answers")];
+        merge(&mut findings);
+        assert_eq!(findings.len(), 3);
     }
 }

@@ -32,33 +32,47 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
     let message = body["message"].as_str().unwrap_or_default().to_owned();
     findings.push(match status {
         200 => quota(&upstream, &body),
+        // Enterprise servers without limits say so, and only they.
+        404 if message.contains("Rate limiting is not enabled") => {
+            Finding::ok(CHECK, format!("{upstream} answers; it has no limit on requests"))
+        }
         401 => Finding::failed(
             CHECK,
             format!("{upstream} refuses the token in {}", response.token.unwrap_or("the request")),
             "give a token that is valid, or none",
         ),
-        // Enterprise servers without limits say so.
-        404 => Finding::ok(CHECK, format!("{upstream} answers; it has no limit on requests")),
+        404 => no_api(&upstream, "it answers 404 where the API says what is left of its limits"),
         403 | 429 => {
             Finding::failed(CHECK, format!("{upstream} refuses requests: {message}"), "wait, and make fewer")
         }
+        502 | 504 if message.contains("certificate") => Finding::failed(
+            CHECK,
+            format!("{upstream} shows a certificate that this machine does not trust"),
+            "let SSL_CERT_FILE name a file with the authority that signed it, or add that authority to the \
+             certificates of the system",
+        )
+        .because(message),
         502 | 504 => Finding::failed(
             CHECK,
             format!("{upstream} cannot be reached"),
             "look at the network and the proxy settings of this machine, or correct CACHE_UPSTREAM",
         )
-        .because(message),
+        .because(message)
+        .outside(is_elsewhere(&upstream)),
         other => {
             Finding::failed(CHECK, format!("{upstream} answers {other}: {message}"), "correct CACHE_UPSTREAM")
         }
     });
-    if let Some(skew) = response.date.and_then(skew) {
-        findings.push(Finding::failed(
+    // Without a date there is nothing to compare with, so the check is left out.
+    let Some(apart) = response.date.and_then(apart) else { return };
+    findings.push(match apart > SKEW {
+        true => Finding::failed(
             "clock",
-            format!("this machine's clock differs by {} s from the origin's", skew.as_secs()),
+            format!("this machine's clock differs by {} s from the origin's", apart.as_secs()),
             "set the clock, and keep it by NTP: entries expire early or late, and peers distrust each other's",
-        ));
-    }
+        ),
+        false => Finding::ok("clock", format!("it is within {} s of the origin's", apart.as_secs())),
+    });
 }
 
 struct Answer {
@@ -90,7 +104,8 @@ async fn ask(upstream: &str) -> Result<(Answer, Value), Finding> {
             CHECK,
             format!("{upstream} does not answer within {} s", WITHIN.as_secs()),
             "look at the network and the proxy settings of this machine",
-        ));
+        )
+        .outside(is_elsewhere(upstream)));
     };
     let date = response.headers().get("date").and_then(|date| date.to_str().ok());
     let answer = Answer {
@@ -117,7 +132,7 @@ fn token(upstream: &str) -> Option<(&'static str, String)> {
 fn quota(upstream: &str, body: &Value) -> Finding {
     let core = &body["resources"]["core"];
     let (Some(left), Some(limit)) = (core["remaining"].as_u64(), core["limit"].as_u64()) else {
-        return Finding::ok(CHECK, format!("{upstream} answers"));
+        return no_api(upstream, "it answers 200 and nothing of what is left of its limits");
     };
     let spent = |name: &str| {
         let bucket = &body["resources"][name];
@@ -137,15 +152,31 @@ fn quota(upstream: &str, body: &Value) -> Finding {
     }
 }
 
+/// Something answers, and not with what GitHub's API says at that place.
+fn no_api(upstream: &str, why: &str) -> Finding {
+    Finding::failed(
+        CHECK,
+        format!("what answers at {upstream} is no API of GitHub's"),
+        "let CACHE_UPSTREAM name the base URL of one, such as https://api.github.com or https://HOST/api/v3",
+    )
+    .because(why)
+}
+
+/// Whether the host of `url` is not this machine by its address.
+fn is_elsewhere(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    host != "localhost" && !host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 fn at(reset: u64) -> String {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(reset));
     time.map(httpdate::fmt_http_date).unwrap_or_default()
 }
 
-/// How far the clocks are apart, if that matters.
-fn skew(theirs: SystemTime) -> Option<Duration> {
+/// How far the clocks are apart.
+fn apart(theirs: SystemTime) -> Option<Duration> {
     let since_epoch = Duration::from_millis(SystemClock::new().now().as_millis());
     let now = SystemTime::UNIX_EPOCH.checked_add(since_epoch)?;
-    let apart = now.duration_since(theirs).or_else(|_| theirs.duration_since(now)).ok()?;
-    (apart > SKEW).then_some(apart)
+    now.duration_since(theirs).or_else(|_| theirs.duration_since(now)).ok()
 }

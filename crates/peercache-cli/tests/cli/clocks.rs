@@ -9,7 +9,7 @@ use crate::machine::{Machine, NOWHERE, peers_of, text, until};
 use crate::support::{Server, part, peercache, run, stderr};
 
 /// The library that moves the clock of a process.
-fn faketime() -> Option<PathBuf> {
+pub(crate) fn faketime() -> Option<PathBuf> {
     let of_the_system = || {
         let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
         let files = folders.iter().map(|folder| Path::new(folder).join("faketime/libfaketime.so.1"));
