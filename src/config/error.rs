@@ -202,6 +202,8 @@ fn without_user(word: &str) -> String {
         None => (String::new(), word),
     };
     match rest.rsplit_once('@') {
+        // What a remedy shows the form with is no credential.
+        Some(("USER:PASSWORD" | ":PASSWORD", _)) => word.to_owned(),
         Some((user, host)) if !scheme.is_empty() || user.contains(':') => format!("{scheme}…@{host}"),
         _ => word.to_owned(),
     }
@@ -266,6 +268,8 @@ mod tests {
             ("http://user:w/rd@s3.example.net", "http://…@s3.example.net"),
             ("user:word@team-cache", "…@team-cache"),
             ("me@example.net", "me@example.net"),
+            ("redis://USER:PASSWORD@HOST", "redis://USER:PASSWORD@HOST"),
+            ("redis://USER:PASSWORd@HOST", "redis://…@HOST"),
             ("pc-secret-1-KioqKioqKioqKioq", "pc-secret-…"),
             ("pc-secret-", "pc-secret-"),
             ("x-access-token:ghs_abcdefghij.klmno_p-q.rs=", "x-access-token:ghs_…"),

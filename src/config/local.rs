@@ -90,11 +90,15 @@ impl Config {
 
 #[cfg(feature = "disk")]
 fn unusable(dir: &Path, error: &peercache_api::Error) -> ConfigError {
+    // Who is kept out by the mode of the directory is told how to change it.
+    let help = error.help().filter(|_| error.kind() == peercache_api::ErrorKind::Denied);
     ConfigError::at(
         "CACHE_DIR",
         format!("CACHE_DIR={:?}", dir.display().to_string()),
         without_help(error),
-        "set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk",
+        help.unwrap_or(
+            "set CACHE_DIR to a directory that this user can write, or CACHE_BACKEND=memory to do without a disk",
+        ),
     )
     .with_source(error.clone())
 }

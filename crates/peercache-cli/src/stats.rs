@@ -57,15 +57,24 @@ fn summary(stats: &Value) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "degraded: {}", on_one_line(line));
     }
-    let _ = writeln!(
-        text,
-        "not sent {}, confirmed by a 304 {}, fetched {}, passed through {}, failed {}",
-        count("fresh") + count("shared") + count("coalesced"),
-        count("revalidated"),
-        count("miss"),
-        count("bypass"),
-        count("error"),
-    );
+    let classes = [
+        ("not sent", count("fresh") + count("shared") + count("coalesced")),
+        ("confirmed by a 304", count("revalidated")),
+        ("stale", count("stale")),
+        ("fetched", count("miss")),
+        ("passed through", count("bypass")),
+        ("failed", count("error")),
+    ];
+    let all: u64 = classes.iter().map(|(_, count)| count).sum();
+    let parts: Vec<_> = classes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let asked = stats["saved"]["asked"].as_u64().unwrap_or_default();
+    // Downloads, requests for other hosts and those that the server refused cost nothing, and are
+    // no part of what was asked of the API.
+    let beside = match all.checked_sub(asked) {
+        Some(1..) => format!(", {} of them no calls to the API", all - asked),
+        _ => String::new(),
+    };
+    let _ = writeln!(text, "requests {all}{beside}: {}", parts.join(", "));
     let tier = |tier: &Value| {
         let number =
             |name: &str| tier[name].as_u64().map_or_else(|| "-".to_owned(), |count| count.to_string());
@@ -175,7 +184,7 @@ mod tests {
         insta::assert_snapshot!(summary(&stats), @r"
         saved 80 of 100 (80 %) since 2026-11-30T12:00:00Z
         degraded: s3 is not asked (breaker open): no route
-        not sent 65, confirmed by a 304 15, fetched 18, passed through 2, failed 0
+        requests 100: not sent 65, confirmed by a 304 15, stale 0, fetched 18, passed through 2, failed 0
 
         TIER    HITS  MISSES  ERRORS  BREAKER
         memory  60    40      0       closed

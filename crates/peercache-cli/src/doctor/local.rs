@@ -25,22 +25,12 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
         Ok(tiers::Worked { read_only: false }) => {
             findings.push(Finding::ok("disk", "a value was stored, found by another opening, and removed"));
         }
-        Err(tiers::Broken::Mistake(error)) => {
-            findings.push(settings::mistake(&error));
-            return;
-        }
-        Err(tiers::Broken::Failed { found, remedy }) => {
-            let room = config.dir().and_then(room);
-            let full = room.is_some_and(|room| room.free < LEAST_ROOM || room.files_free == Some(0));
-            findings.push(match full {
-                true => Finding::failed(
-                    "disk",
-                    "the file system of CACHE_DIR is full",
-                    "make room there, or set CACHE_DIR to a directory on another file system",
-                )
-                .because(found),
-                false => Finding::failed("disk", found, remedy),
-            });
+        Err(broken) => {
+            let finding = match broken {
+                tiers::Broken::Mistake(error) => settings::mistake(&error),
+                tiers::Broken::Failed { found, remedy } => Finding::failed("disk", found, remedy),
+            };
+            findings.push(if config.dir().is_some_and(is_full) { full(finding) } else { finding });
             return;
         }
     }
@@ -66,7 +56,23 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
+fn is_full(dir: &Path) -> bool {
+    room(dir).is_some_and(|room| room.has_blocks && (room.free < LEAST_ROOM || room.files_free == Some(0)))
+}
+
+/// The finding of a tier that fails on a file system without room.
+fn full(finding: Finding) -> Finding {
+    Finding::failed(
+        "disk",
+        "the file system of CACHE_DIR is full",
+        "make room there, or set CACHE_DIR to a directory on another file system",
+    )
+    .because(finding.found)
+}
+
 struct Room {
+    /// Whether it holds files at all: `/proc` does not.
+    has_blocks: bool,
     free: u64,
     /// Files that can still be made, where the file system counts them.
     files_free: Option<u64>,
@@ -92,6 +98,7 @@ fn room(dir: &Path) -> Option<Room> {
     // The type is a number of 32 bits in a field whose sign differs between machines.
     let kind = (found.f_type as u64) & 0xffff_ffff;
     Some(Room {
+        has_blocks: found.f_blocks > 0,
         free: found.f_bavail.saturating_mul(unit),
         files_free: (found.f_files > 0).then_some(found.f_ffree),
         network: NETWORK.iter().find(|(known, _)| *known == kind).map(|(_, name)| *name),

@@ -1,6 +1,7 @@
 //! The origin: whether it can be reached, what is left of the quota, and whether the clocks agree.
 
 use std::env;
+use std::error::Error as StdError;
 use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt as _, Empty};
@@ -30,6 +31,10 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
     };
     let status = response.status.as_u16();
     let message = body["message"].as_str().unwrap_or_default().to_owned();
+    let distrusted = match status {
+        502 | 504 => distrust(&upstream).await,
+        _ => None,
+    };
     findings.push(match status {
         200 => quota(&upstream, &body),
         // Enterprise servers without limits say so, and only they.
@@ -45,13 +50,13 @@ pub(super) async fn check(config: &Config, findings: &mut Vec<Finding>) {
         403 | 429 => {
             Finding::failed(CHECK, format!("{upstream} refuses requests: {message}"), "wait, and make fewer")
         }
-        502 | 504 if message.contains("certificate") => Finding::failed(
+        502 | 504 if distrusted.is_some() => Finding::failed(
             CHECK,
             format!("{upstream} shows a certificate that this machine does not trust"),
             "let SSL_CERT_FILE name a file with the authority that signed it, or add that authority to the \
              certificates of the system",
         )
-        .because(message),
+        .because(distrusted.unwrap_or_default()),
         502 | 504 => Finding::failed(
             CHECK,
             format!("{upstream} cannot be reached"),
@@ -150,6 +155,22 @@ fn quota(upstream: &str, body: &Value) -> Finding {
         }),
         None => Finding::ok(CHECK, format!("{upstream} answers; {left} of {limit} requests are left")),
     }
+}
+
+/// Why the certificate of `upstream` is refused, if that is why nothing comes back.
+async fn distrust(upstream: &str) -> Option<String> {
+    let client = reqwest::Client::builder().timeout(WITHIN).build().ok()?;
+    let error = client.get(format!("{upstream}/rate_limit")).send().await.err()?;
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(at) = cause {
+        if let Some(rustls::Error::InvalidCertificate(why)) = at.downcast_ref() {
+            return Some(format!("{why:?}"));
+        }
+        // The source of such an error is that of the one within, which is passed over.
+        let within = at.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = within.map(|within| within as &(dyn StdError + 'static)).or_else(|| at.source());
+    }
+    None
 }
 
 /// Something answers, and not with what GitHub's API says at that place.

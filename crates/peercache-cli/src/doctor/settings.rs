@@ -37,7 +37,10 @@ pub(super) async fn check(findings: &mut Vec<Finding>) -> Option<Config> {
     for warning in config.warnings() {
         findings.push(Finding::warning("settings", warning.clone(), "change or remove that setting"));
     }
-    findings.push(Finding::ok("secret", described(value("secret"))));
+    findings.push(match config.keyring().is_ok_and(|ring| ring.is_some()) {
+        true => Finding::ok("secret", described(value("secret"))),
+        false => Finding::skipped("secret", "none is set"),
+    });
     if config.is_untrusted() {
         let why =
             "an event that an outsider can cause started this job, so nothing that outlives it is written";

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::finding::Finding;
 use crate::ca;
 
-const CHECK: &str = "certificates";
+pub(super) const CHECK: &str = "certificates";
 /// The host whose TLS a forward proxy of this project ends.
 const API: &str = "api.github.com";
 /// How long a connection through the proxy may take.

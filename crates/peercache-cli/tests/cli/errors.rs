@@ -65,6 +65,21 @@ fn errors_are_json_on_request() {
 }
 
 #[test]
+fn errors_of_the_command_line_are_json_on_request() {
+    for args in [&["--json", "get"][..], &["get", "k", "--frob", "--json"], &["--json", "no-such-command"]] {
+        let output = with(&[], args);
+        assert_eq!(output.status.code(), Some(2));
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        let message = error["error"].as_str().unwrap();
+        assert!(!message.contains("Usage:") && !message.starts_with("error:"), "{message}");
+        assert_eq!(error["exit_code"], 2);
+    }
+    // What stands behind `--` is another command's.
+    let output = with(&[], &["get", "--", "--json", "another"]);
+    assert!(stderr(&output).starts_with("error: "), "{}", stderr(&output));
+}
+
+#[test]
 fn a_wrong_argument_is_code_2_and_help_is_code_0() {
     assert_eq!(with(&[], &["get"]).status.code(), Some(2));
     assert_eq!(with(&[], &["no-such-command"]).status.code(), Some(2));

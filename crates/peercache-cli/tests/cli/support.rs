@@ -57,7 +57,8 @@ impl Server {
         let url = loop {
             let line = lines.next().expect("the server ended before it listened").unwrap();
             printed.push(line.clone());
-            if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")) {
+            let is_url = |word: &&str| word.starts_with("http://") || word.starts_with("https://");
+            if let Some(url) = line.split_whitespace().find(is_url) {
                 break url.to_owned();
             }
         };

@@ -33,8 +33,8 @@ pub(super) const FAULTS: &[Fault<()>] = &[
         name: "a directory that everybody can write",
         check: "disk",
         status: Fails,
-        found: "cache",
-        remedy: "chmod",
+        found: "the cache directory is writable by others",
+        remedy: "run `chmod go-w ",
         plant: |machine, ()| {
             machine.file("open/file", "", 0o600);
             chmod(&machine.path("open"), 0o777);

@@ -41,6 +41,7 @@ fn each_check_has_a_fault_that_it_names() {
         planted(peers::FAULTS),
         planted(network::FAULTS),
         planted(stores::S3),
+        planted(stores::MOTO),
         planted(stores::REDIS),
         planted(stores::REDIS_OPEN),
         planted(stores::IPFS),

@@ -28,8 +28,7 @@ impl Enterprise {
         let made = run(in_dir(&["ca", "--name", "127.0.0.1"]), b"");
         assert!(made.status.success(), "{}", stderr(&made));
         let api = origin(4999);
-        let server =
-            Server::start(in_dir(&["serve", "--json", "--listen-tls", "127.0.0.1:0", "--upstream", &api]));
+        let server = Server::start(in_dir(&["serve", "--listen-tls", "127.0.0.1:0", "--upstream", &api]));
         let url = server.url.clone();
         Self { dir, _origin: server, url }
     }

@@ -1,7 +1,7 @@
 //! Shared stores that do not work, each on a real server.
 
 use peercache_testkit::servers::{
-    Answer, FaultProxy, Kubo, KuboOptions, Mode, RedisServer, SeaweedFs, StorachaService, StorachaSpace,
+    Answer, FaultProxy, Kubo, KuboOptions, Mode, Moto, RedisServer, SeaweedFs, StorachaService, StorachaSpace,
 };
 use tokio::runtime::Runtime;
 
@@ -82,17 +82,6 @@ pub(super) const S3: &[Fault<Bucket>] = &[
         mend: Hand(|_, bucket| bucket.proxy.set(Mode::Pass)),
     },
     Fault {
-        name: "a bucket that there is not",
-        check: "s3",
-        status: Fails,
-        found: "the bucket does not exist",
-        remedy: "create it, or correct AWS_S3_BUCKET",
-        plant: |machine, _| machine.set("AWS_S3_BUCKET", "nobody-made-this"),
-        mend: Hand(|_, bucket| {
-            bucket.runtime.block_on(bucket.server.make_bucket("nobody-made-this")).unwrap();
-        }),
-    },
-    Fault {
         name: "a wrong secret key",
         check: "s3",
         status: Fails,
@@ -157,6 +146,34 @@ pub(super) const S3: &[Fault<Bucket>] = &[
 fn buckets_that_do_not_work_are_named_and_mended() {
     let Some(mut bucket) = Bucket::new() else { return };
     plant_each(&mut bucket, Bucket::machine, S3);
+}
+
+/// moto, which makes no bucket by itself as SeaweedFS does for who may.
+pub(super) const MOTO: &[Fault<Moto>] = &[Fault {
+    name: "a bucket that there is not",
+    check: "s3",
+    status: Fails,
+    found: "the bucket does not exist",
+    remedy: "create it, or correct AWS_S3_BUCKET",
+    plant: |machine, _| machine.set("AWS_S3_BUCKET", "nobody-made-this"),
+    mend: Hand(|machine, moto| machine.set("AWS_S3_BUCKET", moto.bucket())),
+}];
+
+#[test]
+fn bucket_that_there_is_not_is_named_and_mended() {
+    let runtime = Runtime::new().unwrap();
+    let Some(mut moto) = runtime.block_on(Moto::start()).unwrap() else { return };
+    let machine = |moto: &mut Moto| {
+        Machine::with(&[
+            ("CACHE_SECRET", SECRET),
+            ("CACHE_BACKEND", "memory,disk,s3"),
+            ("AWS_S3_BUCKET", moto.bucket()),
+            ("AWS_ENDPOINT_URL_S3", &moto.endpoint()),
+            ("AWS_ACCESS_KEY_ID", moto.credentials().id),
+            ("AWS_SECRET_ACCESS_KEY", moto.credentials().secret),
+        ])
+    };
+    plant_each(&mut moto, machine, MOTO);
 }
 
 /// A Redis server.
