@@ -44,7 +44,7 @@ pub(crate) const STANDING_LIFETIME: Duration = Duration::from_secs(3600);
 /// How many tokens, pairs of token and scope, and repositories are remembered.
 const MAX_REMEMBERED: usize = 20_000;
 /// How many tokens have to be answered about a repository before a request is spent on a proof.
-const TOKENS_BEFORE_PROOF: usize = 2;
+const TOKENS_BEFORE_PROOF: usize = 3;
 
 /// What a repository says about itself.
 #[derive(Debug, Deserialize)]
