@@ -191,6 +191,20 @@ impl Chain {
         }
     }
 
+    /// Takes over the writes that other processes have left in the journal since they ended, and
+    /// begins to deliver them, as building the chain does. Does nothing without a journal. For a
+    /// process that runs long beside others that do not.
+    ///
+    /// Takes effect even if the returned future is dropped.
+    pub async fn replay_journal(&self) {
+        let Some(journal) = self.journal.clone() else { return };
+        let slots = Arc::clone(&self.slots);
+        let replayed = tokio::task::spawn_blocking(move || replay::replay(&journal, queues(&slots))).await;
+        if let Err(error) = replayed {
+            tracing::warn!(%error, "the journal is not replayed");
+        }
+    }
+
     /// The counters so far.
     #[must_use]
     pub fn report(&self) -> Report {

@@ -70,6 +70,37 @@ async fn what_cannot_be_written_before_closing_is_delivered_by_the_next_process(
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+#[tokio::test]
+async fn what_a_process_leaves_is_delivered_by_one_that_runs_already() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    let server = chain(&world, dir.path(), &shared);
+    let away = world.tier("shared", SHARED);
+    away.writes(Mood::Fail(ErrorKind::Unavailable));
+    let command = chain(&world, dir.path(), &away);
+    assert!(command.write(&name(0), world.entry(0, "value")).await.is_queued());
+    server.replay_journal().await;
+    assert_eq!(behind(&server).replayed, 0, "its process runs");
+    command.close().await.unwrap();
+
+    server.replay_journal().await;
+    server.settle().await;
+    assert_eq!((behind(&server).replayed, behind(&server).delivered), (1, 1));
+    assert_eq!(shared.held(&name(0)).unwrap().value(), "value");
+    server.close().await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    let last = chain(&world, dir.path(), &world.tier("shared", SHARED));
+    let another = world.tier("shared", SHARED);
+    another.writes(Mood::Fail(ErrorKind::Unavailable));
+    let command = chain(&world, dir.path(), &another);
+    assert!(command.write(&name(1), world.entry(0, "value")).await.is_queued());
+    last.close().await.unwrap();
+    command.close().await.unwrap();
+    last.replay_journal().await;
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "one that is closed takes nothing over");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn closing_waits_until_the_end_of_each_write_is_in_the_journal() {
     let world = World::default();

@@ -306,6 +306,11 @@ impl WriteQueue {
         }
     }
 
+    /// Whether it takes anything in. Once it does not, it never does again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state().phase == Phase::Open
+    }
+
     /// Ends it: what still waits is left to the journal, or counted as dropped where there is none.
     /// Blocks for file operations when there is a journal.
     pub(crate) fn finish(&self) {
