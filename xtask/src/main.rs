@@ -2,6 +2,7 @@
 
 mod bench;
 mod book;
+mod browser;
 mod check;
 mod dist;
 mod engine;
@@ -14,6 +15,7 @@ mod integrity;
 mod kubo;
 #[cfg(test)]
 mod missing;
+mod npm_packages;
 mod parts;
 mod python;
 mod redis;

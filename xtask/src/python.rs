@@ -55,6 +55,14 @@ pub(crate) const PYGITHUB_VERSION: &str = "2.10.0";
 /// [`MOTO_REQUIREMENTS`] from `PyGithub==2.10.0`.
 const PYGITHUB_REQUIREMENTS: &str = "xtask/pygithub-requirements.txt";
 
+/// The version of check-jsonschema in [`SCHEMAS_REQUIREMENTS`].
+pub(crate) const SCHEMAS_VERSION: &str = "0.39.0";
+/// What judges the files for deployment and the metrics, each with the digests of its files: made
+/// as [`MOTO_REQUIREMENTS`] from `check-jsonschema==0.39.0`, which brings the schemas of GitHub and
+/// of compose files, `kubernetes-validate==1.37.0`, which brings those of Kubernetes, and
+/// `prometheus-client==0.26.0`, whose parser reads OpenMetrics.
+const SCHEMAS_REQUIREMENTS: &str = "xtask/schemas-requirements.txt";
+
 /// The version of libp2p in [`LIBP2P_WHEELS`].
 pub(crate) const LIBP2P_VERSION: &str = "0.8.1";
 /// What the original peer cache imports, and all that it needs, each with the digests of its files:
@@ -97,6 +105,11 @@ pub(crate) fn install_pygithub(dir: &Path) -> Result<(), Failure> {
     install_wheels(PYGITHUB_REQUIREMENTS, dir)
 }
 
+/// Installs the schemas and the parser of metrics; `dir` belongs in `PYTHONPATH`.
+pub(crate) fn install_schemas(dir: &Path) -> Result<(), Failure> {
+    install_wheels(SCHEMAS_REQUIREMENTS, dir)
+}
+
 /// Installs libp2p and what else the original peer cache imports; `dir` belongs in `PYTHONPATH`.
 pub(crate) fn install_libp2p(dir: &Path) -> Result<(), Failure> {
     install_wheels(LIBP2P_WHEELS, dir)?;
@@ -132,10 +145,12 @@ mod tests {
 
     #[test]
     fn the_requirements_pin_every_package_with_digests() {
-        let [moto, libp2p] = [("moto", MOTO_VERSION), ("libp2p", LIBP2P_VERSION)]
-            .map(|(name, version)| format!("{name}=={version} \\"));
+        let tools =
+            [("moto", MOTO_VERSION), ("libp2p", LIBP2P_VERSION), ("check-jsonschema", SCHEMAS_VERSION)];
+        let [moto, libp2p, schemas] = tools.map(|(name, version)| format!("{name}=={version} \\"));
         for (file, first, least) in [
             (MOTO_REQUIREMENTS, &*moto, 10),
+            (SCHEMAS_REQUIREMENTS, &schemas, 15),
             (LIBP2P_WHEELS, &libp2p, 50),
             (LIBP2P_SOURCES, "varint==1.0.2 \\", 3),
         ] {

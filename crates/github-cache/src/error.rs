@@ -44,8 +44,17 @@ impl Problem {
     pub(crate) const fn no_such_endpoint() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
-            "peercache: no such endpoint; there are /-/ (the status page), /-/stats, /-/metrics, \
+            "peercache: no such endpoint; there are /-/ (the status page), /-/events, /-/stats, /-/metrics, \
              /-/health/live, /-/health/ready, /-/explain?url=URL and /-/cache/KEY",
+            "local",
+        )
+    }
+
+    /// 503: as many status pages are live as may be.
+    pub(crate) const fn too_many_pages() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "peercache: 16 status pages are kept up to date already; close one, or load the page again",
             "local",
         )
     }

@@ -773,7 +773,8 @@ impl GitHubCache {
         let endpoint = Endpoint::of(path).ok_or(Problem::no_such_endpoint())?;
         // Counted first: a report would else count the request for it as one for the API.
         self.shared.stats.local.add(1);
-        let mut response = endpoint.answer(|| self.stats())?;
+        let (shared, cache) = (&self.shared, self.clone());
+        let mut response = endpoint.answer(&shared.live, parts.extensions.get(), move || cache.stats())?;
         CacheStatus::local("local").append_to(response.headers_mut());
         if parts.method == Method::HEAD {
             *response.body_mut() = ResponseBody::empty();

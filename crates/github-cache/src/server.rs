@@ -36,6 +36,7 @@ use crate::arrival::{Arrival, Entrance};
 use crate::ca::CertificateAuthority;
 use crate::error::ServeError;
 use crate::forward_proxy::{Connected, ForwardProxy, Refusal, read_connect, tunnel};
+use crate::own::Stopping;
 use crate::proxy::GitHubCache;
 use crate::rate::MinimumRate;
 pub(crate) use crate::server::rewound::Rewound;
@@ -530,10 +531,12 @@ where
 {
     let proxy = shared.proxy.clone();
     let access = shared.access.clone();
+    let stopping = Stopping(shared.stop.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (proxy, access) = (proxy.clone(), access.clone());
         let client = arrival.peer;
         request.extensions_mut().insert(arrival.clone());
+        request.extensions_mut().insert(stopping.clone());
         // Boxed, so that the connection can be taken apart when it has ended.
         Box::pin(async move {
             let Some(AccessLog(log)) = access else {

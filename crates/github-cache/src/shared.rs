@@ -19,6 +19,7 @@ use crate::history::History;
 use crate::hosts::Hosts;
 use crate::ledger::Ledger;
 use crate::limits::RateLimits;
+use crate::own::LivePages;
 use crate::pace::Pace;
 use crate::refusal::{Refusal, pause};
 use crate::route_table::RouteTable;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) stats: Arc<Stats>,
     pub(crate) history: History,
+    pub(crate) live: LivePages,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) graphql: Answers,
     /// The label of clients that give none.
@@ -106,6 +108,7 @@ impl Shared {
             tasks: TaskTracker::new(),
             stats,
             history: History::default(),
+            live: LivePages::default(),
             ledger,
             graphql: Answers::new(),
             budget: Arc::new(Budget::new(semantics.reserve)),

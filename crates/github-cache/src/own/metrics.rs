@@ -32,6 +32,7 @@ impl Collector for Metrics {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let mut families = Families(encoder);
         self.requests(&mut families)?;
+        self.clients(&mut families)?;
         self.cache(&mut families)?;
         self.tiers(&mut families)
     }
@@ -81,6 +82,18 @@ impl Metrics {
             "Writes by clients that removed stored responses",
             proxy.invalidations,
         )
+    }
+
+    /// The ledger by client, which has at most 257 rows.
+    fn clients(&self, families: &mut Families<'_>) -> fmt::Result {
+        let rows = self.0.ledger.clients.iter().flat_map(|row| {
+            let booked = &row.booked;
+            [("asked", booked.asked), ("sent", booked.sent), ("charged", booked.charged)].map(
+                |(count, number)| (vec![("client", row.client.as_str()), ("count", count)], number as f64),
+            )
+        });
+        let help = "Calls of each client: asked, sent upstream for them, and charged";
+        families.rows("client_calls", help, MetricType::Counter, None, &rows.collect::<Vec<_>>())
     }
 
     fn cache(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! The proxy's own endpoints: what an operator and a monitor look at. They only look.
 
+mod live;
 mod metrics;
 mod page;
 
@@ -15,6 +16,8 @@ use crate::body::ResponseBody;
 use crate::error::Problem;
 use crate::report::StatsReport;
 
+pub(crate) use self::live::{LivePages, Stopping};
+
 const JSON: &str = "application/json; charset=utf-8";
 
 /// An endpoint of the proxy's own; `Problem::no_such_endpoint` lists them for people.
@@ -22,6 +25,8 @@ const JSON: &str = "application/json; charset=utf-8";
 pub(crate) enum Endpoint {
     /// The status page.
     Page,
+    /// What changes in the status page, again and again.
+    Events,
     /// The report as JSON.
     Stats,
     /// The report as metrics.
@@ -39,6 +44,7 @@ impl Endpoint {
     pub(crate) fn of(path: &str) -> Option<Self> {
         Some(match path {
             "-/" | "-" => Self::Page,
+            "-/events" => Self::Events,
             "-/stats" | "-/peercache/stats" => Self::Stats,
             "-/metrics" | "metrics" => Self::Metrics,
             "-/health/live" | "-/peercache/health" => Self::Live,
@@ -47,12 +53,15 @@ impl Endpoint {
         })
     }
 
-    /// Its answer; `report` is asked for where it is needed.
+    /// Its answer; `report` is asked for where it is needed, and again for each event.
     pub(crate) fn answer(
         self,
-        report: impl FnOnce() -> StatsReport,
+        live: &LivePages,
+        stop: Option<&Stopping>,
+        report: impl Fn() -> StatsReport + Send + 'static,
     ) -> Result<Response<ResponseBody>, Problem> {
         let (media, text) = match self {
+            Self::Events => return live.open(stop, report),
             Self::Page => (page::MEDIA, page::render(&report()).map_err(|_| Problem::internal())?),
             Self::Stats => (JSON, serde_json::to_string(&report()).map_err(|_| Problem::internal())?),
             Self::Metrics => (metrics::MEDIA, metrics::render(report()).map_err(|_| Problem::internal())?),

@@ -1,18 +1,44 @@
 "use strict";
-// The server renders the page; what changes is fetched and put in place of what is there.
-const refresh = async () => {
-  const state = document.getElementById("state");
-  if (!document.hidden) {
-    try {
-      const answer = await fetch(location.href, { cache: "no-store" });
-      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-      document.querySelector("main").replaceChildren(...fresh.querySelector("main").childNodes);
-      state.textContent = "live";
-    } catch (error) {
-      state.textContent = `not updated: ${error.message}`;
-    }
+// The server renders the page, and sends what is in `main` again whenever it has changed.
+const state = document.getElementById("state");
+const place = new URL(location.pathname.endsWith("/") ? "events" : "-/events", location.href);
+let events = null;
+
+const put = (html) => {
+  const main = document.querySelector("main");
+  const fresh = new DOMParser().parseFromString(html, "text/html").body;
+  if (fresh.children.length !== main.children.length) {
+    main.replaceChildren(...fresh.childNodes);
+    return;
   }
-  setTimeout(refresh, 2000);
+  // What is the same stays, with its focus and as far as it was scrolled.
+  [...main.children].forEach((old, index) => {
+    if (old.outerHTML !== fresh.children[0].outerHTML) old.replaceWith(fresh.children[0]);
+    else fresh.children[0].remove();
+  });
 };
-setTimeout(refresh, 2000);
+
+const watch = () => {
+  if (document.hidden || events) return;
+  events = new EventSource(place);
+  events.addEventListener("main", (event) => {
+    put(JSON.parse(event.data));
+    state.textContent = "live";
+  });
+  events.addEventListener("error", () => {
+    state.textContent = "not updated: the server does not answer";
+    if (events.readyState !== EventSource.CLOSED) return;
+    events = null;
+    setTimeout(watch, 5000);
+  });
+};
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden && events) {
+    events.close();
+    events = null;
+    state.textContent = "not updated while it is hidden";
+  }
+  watch();
+});
+watch();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::history::Sample;
+use crate::ledger::Booked;
 use crate::report::StatsReport;
 
 pub(super) const MEDIA: &str = "text/html; charset=utf-8";
@@ -17,6 +18,8 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 /// The most peers that are drawn; all are in the report.
 const MAX_PEERS: usize = 24;
+/// The most clients, and the most routes, that are listed; all are in the report.
+const MAX_ROWS: usize = 20;
 
 /// What the page may load: itself, and its own style and script by their digests.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
@@ -32,7 +35,6 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// The page of this report.
 pub(super) fn render(report: &StatsReport) -> Result<String, fmt::Error> {
     let mut page = String::with_capacity(16 * 1024);
-    let saved = report.saved;
     write!(
         page,
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -40,27 +42,85 @@ pub(super) fn render(report: &StatsReport) -> Result<String, fmt::Error> {
          <title>peercache: saved {} %</title><link rel=\"icon\" href=\"data:,\">\
          <style>{STYLE}</style></head><body><header><h1>peercache</h1>\
          <p class=\"quiet\" id=\"state\">as of this request</p></header><main>",
-        saved.percent()
+        report.saved.percent()
     )?;
+    page.push_str(&main(report)?);
+    write!(page, "</main><script>{SCRIPT}</script></body></html>")?;
+    Ok(page)
+}
+
+/// What changes: everything in `main`.
+pub(super) fn main(report: &StatsReport) -> Result<String, fmt::Error> {
+    let mut page = String::with_capacity(8 * 1024);
+    let saved = report.saved;
     write!(
         page,
         "<p class=\"saved\">saved {} of {} ({} %)</p>\
-         <p class=\"quiet\">requests that no rate limit was charged for, since the server started; \
-         {} were not sent at all</p>",
+         <p class=\"quiet\">calls that no rate limit was charged for, since {}; {} were not sent at all</p>",
         saved.saved,
         saved.asked,
         saved.percent(),
+        Escaped(&report.since),
         saved.not_sent
     )?;
     state(&mut page, &report.degraded)?;
     chart(&mut page, &report.history)?;
     requests(&mut page, report)?;
+    let clients = report.ledger.clients.iter().map(|row| (row.client.as_str(), row.booked));
+    ledger(&mut page, ["Clients", "client", "Who spent it, the dearest first"], clients)?;
+    let mut routes: Vec<_> =
+        report.ledger.routes.iter().map(|row| (row.route.as_str(), row.booked)).collect();
+    routes.sort_by_key(|(_, booked)| std::cmp::Reverse(booked.asked));
+    ledger(&mut page, ["Routes", "route", "What was asked, most often first"], routes.into_iter())?;
     tiers(&mut page, report)?;
     if let Some(peers) = report.cache.backends.get("peers") {
         draw_peers(&mut page, peers)?;
     }
-    write!(page, "</main><script>{SCRIPT}</script></body></html>")?;
     Ok(page)
+}
+
+/// A heading, and a table that is wider than a small screen: it is moved by itself, also by
+/// keyboard.
+fn begin_table(page: &mut String, heading: &str, caption: &str) -> fmt::Result {
+    write!(
+        page,
+        "<h2>{heading}</h2><div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"{heading}\"><table>\
+         <caption>{caption}</caption><thead><tr>"
+    )
+}
+
+/// What was booked to each of the rows, if there is one.
+fn ledger<'r>(
+    page: &mut String,
+    [heading, column, caption]: [&str; 3],
+    rows: impl ExactSizeIterator<Item = (&'r str, Booked)>,
+) -> fmt::Result {
+    let more = rows.len().saturating_sub(MAX_ROWS);
+    if rows.len() == 0 {
+        return Ok(());
+    }
+    begin_table(page, heading, caption)?;
+    write!(
+        page,
+        "<th scope=\"col\">{column}</th><th scope=\"col\">asked</th><th scope=\"col\">sent</th>\
+         <th scope=\"col\">charged</th><th scope=\"col\">saved</th></tr></thead><tbody>"
+    )?;
+    for (name, booked) in rows.take(MAX_ROWS) {
+        write!(
+            page,
+            "<tr><th scope=\"row\" class=\"text\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            Escaped(name),
+            booked.asked,
+            booked.sent,
+            booked.charged,
+            booked.saved
+        )?;
+    }
+    page.write_str("</tbody></table></div>")?;
+    if more > 0 {
+        write!(page, "<p class=\"quiet\">{more} more are in the report, /-/stats</p>")?;
+    }
+    Ok(())
 }
 
 fn state(page: &mut String, degraded: &[String]) -> fmt::Result {
@@ -120,9 +180,9 @@ fn requests(page: &mut String, report: &StatsReport) -> fmt::Result {
         ("bypass", "passed through", proxy.bypass),
         ("error", "refused by the proxy", proxy.error),
     ];
+    begin_table(page, "Requests", "How requests were answered")?;
     page.write_str(
-        "<h2>Requests</h2><div class=\"wide\"><table><caption>How requests were answered</caption><thead><tr>\
-         <th scope=\"col\">result</th><th scope=\"col\">requests</th><th scope=\"col\" class=\"text\">what it means</th>\
+        "<th scope=\"col\">result</th><th scope=\"col\">requests</th><th scope=\"col\" class=\"text\">what it means</th>\
          </tr></thead><tbody>",
     )?;
     for (name, meaning, count) in rows {
@@ -135,9 +195,9 @@ fn requests(page: &mut String, report: &StatsReport) -> fmt::Result {
 }
 
 fn tiers(page: &mut String, report: &StatsReport) -> fmt::Result {
+    begin_table(page, "Tiers", "In the order in which they are asked")?;
     page.write_str(
-        "<h2>Tiers</h2><div class=\"wide\"><table><caption>In the order in which they are asked</caption><thead><tr>\
-         <th scope=\"col\">tier</th><th scope=\"col\">hits</th><th scope=\"col\">misses</th>\
+        "<th scope=\"col\">tier</th><th scope=\"col\">hits</th><th scope=\"col\">misses</th>\
          <th scope=\"col\">errors</th><th scope=\"col\">get p50</th><th scope=\"col\">get p99</th>\
          <th scope=\"col\">waiting</th><th scope=\"col\" class=\"text\">state</th></tr></thead><tbody>",
     )?;

@@ -21,6 +21,7 @@ mod http;
 mod keygen;
 mod machine;
 mod monitor;
+mod page;
 #[path = "../shared/part.rs"]
 mod part;
 mod peers;
