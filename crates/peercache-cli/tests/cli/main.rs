@@ -28,6 +28,7 @@ mod peers;
 mod restart;
 mod rights;
 mod s3;
+mod schemas;
 mod serve;
 mod stampede;
 mod support;

@@ -8,9 +8,11 @@
 
 mod command;
 mod cut_off;
+mod doctor;
 mod engine;
 mod fixtures;
 mod fleet;
+mod image;
 mod job;
 mod lan;
 mod layouts;
