@@ -143,16 +143,6 @@ print(yaml.safe_dump(pod))
     let file = scratch.path().join("pod.yaml");
     std::fs::write(&file, &pod.stdout).unwrap();
     is_of_kubernetes(&packages, &file).unwrap();
-    let mut shown = 0;
-    for (name, block) in blocks() {
-        if block.contains("apiVersion:") {
-            let file = scratch.path().join(format!("{name}.yaml"));
-            std::fs::write(&file, block).unwrap();
-            is_of_kubernetes(&packages, &file).unwrap_or_else(|why| panic!("{name}: {why}"));
-            shown += 1;
-        }
-    }
-    eprintln!("{shown} resources of the pages are well-formed");
 
     // A schema that takes everything would have said the same.
     let text = std::fs::read_to_string(folder.join("daemonset.yaml")).unwrap();

@@ -64,7 +64,7 @@ fn image_runs_as_its_user_is_healthy_and_ends_in_order() {
             state => Err(state),
         }
     });
-    let users = engine.docker(&["top", "alone", "-eo", "uid,args"]);
+    let users = engine.docker(&["top", "alone", "-eo", "pid,uid,args"]);
     assert!(users.contains("65532 /peercache serve"), "{users}");
     // A file of the volume, whose folder is this user's.
     run(engine.client(&["exec", "-i", "alone", "/peercache", "put", "key"]), b"value").ok("put");
