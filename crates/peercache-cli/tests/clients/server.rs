@@ -46,13 +46,11 @@ impl Drop for Server {
 
 /// A part that the test needs, from its variable or the search path.
 pub(crate) fn part(variable: &str, program: Option<&str>, name: &str) -> Option<PathBuf> {
-    let on_path = || {
+    let on_path = |program: &str| {
         let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path)
-            .map(|dir| dir.join(program?))
-            .find_map(|file| file.is_file().then_some(file))
+        std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
     };
-    let found = std::env::var_os(variable).map(PathBuf::from).or_else(|| program.and_then(|_| on_path()));
+    let found = std::env::var_os(variable).map(PathBuf::from).or_else(|| program.and_then(on_path));
     if found.is_none() {
         crate::part::missing(&format!("{variable} is not set"), &format!("run `cargo xtask prepare {name}`"));
     }
