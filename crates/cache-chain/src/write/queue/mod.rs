@@ -347,10 +347,14 @@ impl WriteQueue {
     /// Waits until nothing is left to write. A write that the tier has is still at work until its
     /// end is in the journal: a queue closed before that would have the next process write it once
     /// more.
+    ///
+    /// What the journal has is left to it as soon as the tier turns out to be unhealthy: each
+    /// command that ends while a tier is away would otherwise wait for as long as it may.
     pub(crate) async fn drained(&self) {
         self.until(|state| {
             let at_rest = state.workers == usize::from(state.pausing);
-            state.phase == Phase::Closed || (state.backlog.is_empty() && at_rest)
+            let is_left = || self.journal.is_some() && at_rest && !self.tier.breaker.allow();
+            state.phase == Phase::Closed || (state.backlog.is_empty() && at_rest) || is_left()
         })
         .await;
     }
