@@ -12,11 +12,13 @@ mod fetch;
 mod fuzz;
 mod ghproxy;
 mod go;
+mod go_github;
 mod integrity;
 mod kubo;
 #[cfg(test)]
 mod missing;
 mod npm_packages;
+mod octokit;
 mod parts;
 mod python;
 mod redis;
