@@ -72,8 +72,8 @@ pub(crate) fn print(rows: &[(String, Tally)]) -> bool {
     right(ours) && right(direct)
 }
 
-/// Prints the whole sweep: for each point and contender the charged calls saved and the requests not
-/// sent, in percent, and the leaks.
+/// Prints the whole sweep: for each point and contender the charged calls saved and the requests
+/// not sent, in percent, and the leaks.
 pub(crate) fn print_sweep(points: &[(String, Vec<(String, Tally)>)]) {
     println!("\n## The sweep: charged calls saved % / requests not sent % / leaks\n");
     let names: Vec<&String> = points.first().map_or(Vec::new(), |(_, rows)| {
