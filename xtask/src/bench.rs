@@ -21,7 +21,7 @@ const PARTS: [(&str, &[Part]); 7] = [
     (GITHUB.0, &[Part::Nginx, Part::Ghproxy, Part::Corpus]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
-    ("redis", &[Part::Redis, Part::Seaweedfs, Part::Kubo]),
+    ("redis", &[Part::Redis, Part::Seaweedfs, Part::Kubo, Part::Storacha]),
     ("s3", &[Part::Seaweedfs]),
     ("storacha", &[Part::Storacha]),
 ];

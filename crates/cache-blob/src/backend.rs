@@ -323,8 +323,10 @@ impl<S: BlobStore> BlobBackend<S> {
     /// it.
     pub fn decode(&self, key: &Key, blob: Blob) -> Result<Option<Entry>, Error> {
         let now = self.clock.now();
-        let (content, revision) = blob.into_parts();
-        let bytes = match content {
+        // Where the store compares versions itself, a write never asks for a revision that a lookup
+        // has seen.
+        let revision = if self.remembers_revisions() { blob.revision() } else { None };
+        let bytes = match blob.into_content() {
             Ok(bytes) => bytes,
             Err(length) => {
                 self.note_corrupt(key, Known::unreadable(revision));
