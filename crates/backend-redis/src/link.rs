@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
@@ -41,8 +41,8 @@ enum Connection {
 impl Connection {
     async fn run(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            // As `query_async` does it, without a future on the heap.
-            Self::Single(connection) => connection.send_packed_command(command).await?.extract_error(),
+            // As `query_async` does it, without its conversion.
+            Self::Single(connection) => connection.req_packed_command(command).await?.extract_error(),
             Self::Cluster(connection) => command.query_async(connection).await,
         }
     }

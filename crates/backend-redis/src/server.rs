@@ -180,7 +180,8 @@ impl BlobStore for Server {
         };
         let answer = match written {
             Ok(true) => Ok(Value::Int(1)),
-            Ok(false) => self.run(&self.put, name, bytes.len(), arguments).await,
+            // On the heap, so that what a usual write needs stays small.
+            Ok(false) => Box::pin(self.run(&self.put, name, bytes.len(), arguments)).await,
             Err(error) => Err(error),
         };
         if answer.is_ok() {
