@@ -322,6 +322,12 @@ impl Cache {
         self.chain().settle().await;
     }
 
+    /// Takes over the writes that other processes have left in the journal; see
+    /// [`Chain::replay_journal`].
+    pub async fn replay_journal(&self) {
+        self.chain().replay_journal().await;
+    }
+
     /// Ends the refreshes in the background, writes out what is pending, and closes every tier.
     /// From then on reads are misses, writes are stored nowhere, and nothing is refreshed.
     ///

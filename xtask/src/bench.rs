@@ -13,12 +13,14 @@ use crate::tools::Tools;
 const ORIGINAL: (&str, &str) = ("original", "PEERCACHE_BENCH_ORIGINAL");
 /// What a checkout of the original has.
 const ORIGINAL_CACHE: &str = "ipfs_accelerate_py/github_cli/cache.py";
-/// The bench that runs the command itself, and the variable that tells it where that is.
-const GITHUB: (&str, &str) = ("github", "PEERCACHE_BENCH_PEERCACHE");
+/// The benches that run the command itself, and the variable that tells them where that is.
+const OF_COMMAND: [&str; 2] = ["github", "proxy"];
+const COMMAND: &str = "PEERCACHE_BENCH_PEERCACHE";
 /// What benches need; those that are not here need nothing.
-const PARTS: [(&str, &[Part]); 7] = [
+const PARTS: [(&str, &[Part]); 8] = [
     (ORIGINAL.0, &[Part::PyLibp2p]),
-    (GITHUB.0, &[Part::Nginx, Part::Ghproxy, Part::Corpus]),
+    ("github", &[Part::Nginx, Part::Ghproxy, Part::Corpus]),
+    ("proxy", &[Part::Nginx, Part::Ghproxy]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
     ("redis", &[Part::Redis, Part::Seaweedfs, Part::Kubo, Part::Storacha]),
@@ -40,8 +42,8 @@ pub(crate) fn bench(
     let mut run = Run::cargo("look above for what the bench said")
         .args(["bench", "--locked", "--all-features", "--profile", "release", "--bench", name])
         .args(owners.iter().flat_map(|package| ["--package", *package]));
-    if name == GITHUB.0 && std::env::var_os(GITHUB.1).is_none() {
-        run = run.env(GITHUB.1, command()?);
+    if OF_COMMAND.contains(&name) && std::env::var_os(COMMAND).is_none() {
+        run = run.env(COMMAND, command()?);
     }
     if let Some(checkout) = original {
         run = run.env(ORIGINAL.1, checkout);
@@ -82,7 +84,7 @@ fn command() -> Result<PathBuf, Failure> {
     }
     Err(Failure::new(
         format!("the command was built, and {} does not exist", file.display()),
-        format!("name the command with {}", GITHUB.1),
+        format!("name the command with {COMMAND}"),
     ))
 }
 

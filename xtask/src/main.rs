@@ -10,10 +10,12 @@ mod fetch;
 mod fuzz;
 mod ghproxy;
 mod go;
+mod go_github;
 mod integrity;
 mod kubo;
 #[cfg(test)]
 mod missing;
+mod octokit;
 mod parts;
 mod python;
 mod redis;

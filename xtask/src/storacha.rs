@@ -14,14 +14,20 @@ const FILES: [&str; 3] = ["package.json", "package-lock.json", "server.mjs"];
 
 /// Installs it into `dir`. Nothing of the packages is run.
 pub(crate) fn install(dir: &Path) -> Result<(), Failure> {
+    install_locked("storacha", &FILES, dir)
+}
+
+/// Copies these `files` of a folder of `xtask` into `dir`, and installs what its lock file says.
+/// Nothing of the packages is run.
+pub(crate) fn install_locked(folder: &str, files: &[&str], dir: &Path) -> Result<(), Failure> {
     if run::on_path("node").is_none() {
         return Err(Failure::new(
             "Node.js is not installed",
             "install Node.js 20 or later (https://nodejs.org)",
         ));
     }
-    for file in FILES {
-        let from = checkout().join("xtask").join("storacha").join(file);
+    for file in files {
+        let from = checkout().join("xtask").join(folder).join(file);
         fs::copy(&from, dir.join(file)).map_err(|error| {
             Failure::new(
                 format!("{} cannot be copied: {error}", from.display()),

@@ -10,7 +10,7 @@ use peercache_api::CacheBackend as _;
 use peercache_ipfs::Ipfs;
 use peercache_seal::{Sealed, Secret};
 use peercache_testkit::servers::{Kubo, KuboOptions};
-use support::{FOR_EVER, Writer, add, builder, files_of, key, noise, rpc, until, value};
+use support::{FOR_EVER, Writer, add, builder, files_of, key, noise, rpc, until, until_or, value};
 
 /// A swarm key of this test's own.
 fn swarm() -> [u8; 32] {
@@ -48,12 +48,22 @@ async fn root(node: &Kubo) -> String {
     stat["Hash"].as_str().unwrap_or_default().to_owned()
 }
 
-async fn equal(nodes: &[&Kubo]) -> bool {
+/// Waits until the roots of the nodes are equal. Says what the tiers did if they never are.
+async fn until_equal(nodes: &[&Kubo], tiers: &[&Arc<Ipfs>]) {
     let mut roots = Vec::new();
-    for node in nodes {
-        roots.push(root(node).await);
+    let equal = until_or(async || {
+        // Asking for a root costs the node something.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        roots.clear();
+        for node in nodes {
+            roots.push(root(node).await);
+        }
+        roots.iter().all(|one| *one == roots[0])
+    });
+    if !equal.await {
+        let reports: Vec<_> = tiers.iter().map(|tier| tier.report()).collect();
+        panic!("the roots differ: {roots:?}: {reports:#?}");
     }
-    roots.iter().all(|one| *one == roots[0])
 }
 
 /// Waits until each of the tiers hears the others, so that a test measures what it says.
@@ -106,7 +116,7 @@ async fn put_overwrite_and_removal_reach_the_other_node() {
     one.put(&key("large"), writer.entry(large.clone())).await.unwrap();
     until("a value of several blocks", async || value(&two, &key("large")).await.as_ref() == Some(&large))
         .await;
-    until("equal roots", async || equal(&[&a, &b]).await).await;
+    until_equal(&[&a, &b], &[&one, &two]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -132,7 +142,7 @@ async fn node_that_missed_updates_is_equal_soon_and_one_that_is_lost_holds_nobod
     one.put(&key("hello 0"), writer.tombstone()).await.unwrap();
     b.restart().await.unwrap();
     let began = Instant::now();
-    until("equal roots", async || equal(&[&a, &b, &c]).await).await;
+    until_equal(&[&a, &b, &c], &[&one, &two, &three]).await;
     let took = began.elapsed();
     println!("250 missed updates: equal after {took:?}, {:?}", two.report().sync);
     assert_eq!(value(&two, &key("missed 249")).await, Some(noise(249, 2048)));
@@ -155,7 +165,7 @@ async fn node_that_missed_updates_is_equal_soon_and_one_that_is_lost_holds_nobod
         let answer = tokio::time::timeout(FOR_EVER, rpc(node, "files/stat?arg=/")).await.unwrap();
         assert!(answer.contains("Hash"), "{answer}");
     }
-    until("equal roots of those that are left", async || equal(&[&b, &c]).await).await;
+    until_equal(&[&b, &c], &[&two, &three]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

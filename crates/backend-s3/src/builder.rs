@@ -156,7 +156,6 @@ impl S3Builder {
         if self.request_timeout.is_zero() {
             return Err(mistake("the request timeout is zero; the least is 1 ms"));
         }
-        let http = connect::http_client()?;
         let variable = |name: &str| std::env::var(name).ok();
         let given = self.endpoint.clone().filter(|url| !url.is_empty());
         let endpoint = given.map(|url| (ENDPOINT, url)).or_else(|| endpoint_of(variable));
@@ -164,6 +163,7 @@ impl S3Builder {
             check_endpoint(variable, url)?;
         }
         let endpoint = endpoint.map(|(_, url)| url);
+        let http = connect::http_client(endpoint.as_deref())?;
         let region = match self.region.as_deref().map(str::trim).filter(|region| !region.is_empty()) {
             Some(region) => Region::new(region.to_owned()),
             None => connect::region(&http, self.profile.as_deref(), endpoint.is_some()).await?,

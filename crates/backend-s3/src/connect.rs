@@ -17,6 +17,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Connector, HttpClientError};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use base64::Engine as _;
+use peercache_api::util::environment_spares_proxy;
 use peercache_api::{Error, ErrorKind, Operation};
 
 use crate::credentials::{Origin, flaw_of_key};
@@ -30,17 +31,22 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One client for the store and for whoever gives credentials: TLS by `ring`, certificates of the
 /// system or else Mozilla's, proxies from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`, and
-/// connections that are kept.
-pub(crate) fn http_client() -> Result<SharedHttpClient, Error> {
+/// connections that are kept. With `endpoint` as the store's own, what `NO_PROXY` says of that goes
+/// for all.
+pub(crate) fn http_client(endpoint: Option<&str>) -> Result<SharedHttpClient, Error> {
     let context = tls_context().map_err(|error| {
         Error::new(ErrorKind::Config, Operation::Open, "TLS could not be set up")
             .with_backend("s3")
             .with_source(error)
     })?;
+    let is_spared = endpoint.and_then(|url| url.parse::<http::Uri>().ok()).is_some_and(|url| {
+        let usual = if url.scheme() == Some(&http::uri::Scheme::HTTPS) { 443 } else { 80 };
+        url.host().is_some_and(|host| environment_spares_proxy(host, url.port_u16().unwrap_or(usual)))
+    });
     let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
     let mut builder = Connector::builder()
         .connector_settings(settings)
-        .proxy_config(ProxyConfig::from_env())
+        .proxy_config(if is_spared { ProxyConfig::disabled() } else { ProxyConfig::from_env() })
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .tls_provider(Provider::Rustls(CryptoMode::Ring));
     builder.set_tls_context(context);
@@ -153,16 +159,17 @@ impl Origin for Chain {
 
 /// Refuses keys that cannot be right: set and empty, which is what a secret looks like that a job
 /// does not get, unless another source is set as well; or with a character that no request can
-/// carry, such as the line break of a file. `variable` reads the environment.
+/// carry. White space around a key, such as the line break of a file, is not part of it.
+/// `variable` reads the environment.
 pub(crate) fn check_keys(variable: impl Fn(&str) -> Option<String>) -> Result<(), Error> {
     for name in KEYS {
         if let Some(value) = variable(name).filter(|value| !value.trim().is_empty())
-            && let Some(flaw) = flaw_of_key(&value)
+            && let Some(flaw) = flaw_of_key(value.trim())
         {
             return Err(Error::new(ErrorKind::Config, Operation::Open, format!("a credential {flaw}"))
                 .with_backend("s3")
                 .with_context("variable", name)
-                .with_help("set it to the key alone: no quotes, no spaces, no line break at its end"));
+                .with_help("set it to the key alone: no quotes, and no spaces or line breaks in it"));
         }
     }
     const OTHERS: [&str; 4] = [
@@ -225,14 +232,16 @@ mod tests {
             })
         };
         for name in KEYS {
-            for value in ["hush\r", "hush\n", " hush", "hush\u{a0}", "\"hush\"", "'hush'", "hü"] {
+            for value in ["hu\rsh", "hu\nsh", "hu sh", "hu\u{a0}sh", "\"hush\"", "'hush'", "hü"] {
                 let error = with(name, value).unwrap_err();
                 assert_eq!(error.context("variable"), Some(name), "{value:?}");
                 assert!(!error.to_string().contains("hush"), "{error}");
             }
-            assert!(with(name, "aws+/secret=").is_ok());
+            for value in ["aws+/secret=", " aws+/secret=", "aws+/secret=\r", "aws+/secret=\n"] {
+                assert!(with(name, value).is_ok(), "{value:?}");
+            }
         }
-        insta::assert_snapshot!(with("AWS_ACCESS_KEY_ID", "hush\r").unwrap_err(), @"s3: open failed (configuration): a credential has a line break or another control character in it [variable=AWS_ACCESS_KEY_ID]; set it to the key alone: no quotes, no spaces, no line break at its end");
+        insta::assert_snapshot!(with("AWS_ACCESS_KEY_ID", "hu\rsh").unwrap_err(), @"s3: open failed (configuration): a credential has a line break or another control character in it [variable=AWS_ACCESS_KEY_ID]; set it to the key alone: no quotes, and no spaces or line breaks in it");
     }
 
     #[test]

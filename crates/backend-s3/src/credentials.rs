@@ -203,8 +203,17 @@ pub(crate) fn flaw_of_key(key: &str) -> Option<&'static str> {
     None
 }
 
-/// Refuses credentials that no request can carry: the SDK panics over them.
+/// Takes the white space around keys away, as a file's line break. Refuses credentials that no
+/// request can carry: the SDK panics over them.
 fn checked(credentials: Credentials) -> Result<Credentials, Failure> {
+    let mut trimmed = Credentials::builder()
+        .access_key_id(credentials.access_key_id().trim())
+        .secret_access_key(credentials.secret_access_key().trim())
+        .provider_name("peercache");
+    trimmed.set_session_token(credentials.session_token().map(|token| token.trim().to_owned()));
+    trimmed.set_expiry(credentials.expiry());
+    trimmed.set_account_id(credentials.account_id().cloned());
+    let credentials = trimmed.build();
     let parts = [
         ("access key id", Some(credentials.access_key_id())),
         ("secret access key", Some(credentials.secret_access_key())),
@@ -316,9 +325,11 @@ mod tests {
             checked(Credentials::new(id, "secret", Some(token.to_owned()), None, "test"))
         };
         assert!(with("AK", "token").is_ok());
-        let failure = with("hush\r", "token").unwrap_err();
+        let trimmed = with("AK\r\n", " token\n").unwrap();
+        assert_eq!((trimmed.access_key_id(), trimmed.session_token()), ("AK", Some("token")));
+        let failure = with("hu\rsh", "token").unwrap_err();
         assert_eq!(&*failure.text, "the access key id has a line break or another control character in it");
-        assert!(matches!(with("AK", "hush\n").unwrap_err().what, What::Invalid));
+        assert!(matches!(with("AK", "hu\nsh").unwrap_err().what, What::Invalid));
     }
 
     #[tokio::test]

@@ -19,6 +19,31 @@ pub fn hex(bytes: &[u8]) -> String {
     String::from_utf8(digits).unwrap_or_default()
 }
 
+/// Whether a value of `NO_PROXY` spares this host in one of the two forms that HTTP libraries pass
+/// over, as curl and Go do: `*` for every host, an address as well, and `host:port` for the host
+/// and those below it at one port. The other forms are left to the library.
+#[must_use]
+pub fn no_proxy_spares(no_proxy: &str, host: &str, port: u16) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    no_proxy.split(',').map(str::trim).any(|entry| {
+        let Some((name, of_port)) = entry.rsplit_once(':') else { return entry == "*" };
+        let name = name.trim_start_matches('[').trim_end_matches(']').trim_start_matches('.');
+        let (from, is_at_port) = (host.len().wrapping_sub(name.len()), of_port.parse() == Ok(port));
+        is_at_port
+            && !name.is_empty()
+            && host.get(from..).is_some_and(|end| end.eq_ignore_ascii_case(name))
+            && (from == 0 || host.as_bytes().get(from - 1) == Some(&b'.'))
+    })
+}
+
+/// [`no_proxy_spares`] with the value that the environment has.
+#[must_use]
+pub fn environment_spares_proxy(host: &str, port: u16) -> bool {
+    ["NO_PROXY", "no_proxy"]
+        .into_iter()
+        .any(|name| std::env::var(name).is_ok_and(|list| no_proxy_spares(&list, host, port)))
+}
+
 /// A counter that only grows and orders nothing.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -150,6 +175,28 @@ mod tests {
     #[test]
     fn hex_digits_are_lower_case_and_two_for_each_byte() {
         assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000fa5ff");
+    }
+
+    #[test]
+    fn no_proxy_knows_stars_and_ports() {
+        for (list, spared) in [
+            ("*", true),
+            ("localhost, *", true),
+            ("10.0.0.1:9000", true),
+            ("10.0.0.1:9001", false),
+            ("10.0.0.1", false),
+            ("110.0.0.1:9000", false),
+            (":9000", false),
+            ("", false),
+        ] {
+            assert_eq!(no_proxy_spares(list, "10.0.0.1", 9000), spared, "{list}");
+        }
+        for list in ["minio.local:80", ".local:80", "local:80", "MINIO.local:80"] {
+            assert!(no_proxy_spares(list, "minio.local", 80), "{list}");
+            assert!(!no_proxy_spares(list, "minio.local", 443), "{list}");
+        }
+        assert!(!no_proxy_spares("cal:80", "minio.local", 80));
+        assert!(no_proxy_spares("[::1]:80", "[::1]", 80));
     }
 
     /// The first numbers of the sequence of seed 0, as the authors' reference prints them.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use peercache::Cache;
 
+use crate::areas::Areas;
 use crate::body_rewrite::RewriteBodies;
 use crate::build_cache::BuildCache;
 use crate::client_label::ClientLabel;
@@ -227,8 +228,11 @@ impl GitHubCacheBuilder {
         let hosts =
             Hosts::new(&self.upstreams, self.routes, self.names, &self.trusted)?.rewrite_bodies(self.bodies);
         let hasher = TokenHasher::new(self.install_key.ok_or(BuildError::NoInstallKey)?);
+        let areas =
+            Areas::built_in().map_err(|problem| BuildError::Policy { path: "areas.toml".into(), problem })?;
         let semantics = Semantics {
             routes: RouteTable::load(self.policy.as_deref())?,
+            areas: Arc::new(areas),
             max_stale: self.max_stale,
             public_for: self.public_for.min(PROOF_LIFETIME),
             share_public: self.share_public.unwrap_or_else(|| hosts.is_public_api()),

@@ -547,12 +547,12 @@ impl Fetch {
     }
 }
 
-/// Asks for a repository with this token, for the store. What comes of it is noted where answers
-/// are stored.
+/// Asks for the repository of what is `asked_for` with its token, for the store. What comes of it is
+/// noted where answers are stored.
 pub(crate) async fn prove(
     shared: &Arc<Shared>,
     repository: &RepositoryRequest,
-    place: &Place,
+    asked_for: &Place,
     authorization: Option<&HeaderValue>,
     client: ClientAddress,
     call: &Call,
@@ -561,8 +561,8 @@ pub(crate) async fn prove(
     headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
     let headers = of_client(&headers);
     let store = &shared.store;
-    let place =
-        store.place(place.token.clone(), place.kind, place.authority(), &repository.path, &headers).await;
+    let Place { token, kind, scope, .. } = asked_for;
+    let place = store.place(token.clone(), *kind, asked_for.authority(), &repository.path, &headers).await;
     let read = store.read(&place, &headers).await;
     let candidates = store.candidates(&place, &headers).await;
     shared.stats.proofs.add(1);
@@ -597,6 +597,7 @@ pub(crate) async fn prove(
     // Nobody reads the answer; it is stored all the same.
     let (reply, _) = oneshot::channel();
     fetch.run(reply).await;
+    store.public.note_attempt(scope, store.public_proof(asked_for).await.is_some());
 }
 
 /// An answer that goes into the store if it arrives whole.

@@ -186,9 +186,10 @@ pub(crate) fn candidates_key(variant: &Variant) -> Key {
     fixed_key(["var/", variant.0.as_str(), "", ""])
 }
 
-/// Where it is noted since when grants in this scope have to be revalidated.
-pub(crate) fn scope_mark_key(authority: &str, scope: &Scope) -> Key {
-    fixed_key(["mark/scope/", scope_digest(authority, scope).as_str(), "", ""])
+/// Where it is noted since when grants in this area of a scope have to be revalidated. Only
+/// repositories have areas; it is empty elsewhere.
+pub(crate) fn scope_mark_key(authority: &str, scope: &Scope, area: &str) -> Key {
+    fixed_key(["mark/scope/", scope_digest(authority, scope).as_str(), "/", area])
 }
 
 /// Where it is noted since when everything of this token outside of repositories has to be

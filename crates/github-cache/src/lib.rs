@@ -31,6 +31,7 @@
 
 mod accept;
 mod access;
+mod areas;
 mod arrival;
 mod body;
 mod body_rewrite;
@@ -72,6 +73,7 @@ mod own;
 mod pace;
 mod pages;
 mod passthrough;
+mod path_pattern;
 mod policy;
 mod priority;
 mod proxy;

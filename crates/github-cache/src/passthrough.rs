@@ -184,6 +184,7 @@ async fn note(shared: &Shared, written: &Written, target: &Uri, headers: Option<
         .filter_map(|name| headers?.get(name)?.to_str().ok())
         .filter_map(|url| written.api.path_of(target, url))
         .collect();
-    let paths = std::iter::once(written.path.as_str()).chain(mentioned.iter().map(String::as_str));
-    shared.store.invalidate(&written.token, written.api.authority(), paths).await;
+    let mentioned = mentioned.iter().map(String::as_str);
+    let (token, authority) = (&written.token, written.api.authority());
+    shared.store.invalidate(token, authority, &written.path, mentioned).await;
 }

@@ -33,6 +33,9 @@ pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(600);
 pub(crate) const REACH: Duration = Duration::from_secs(60);
 /// The least time between two requests for a proof of one repository.
 const PROOF_INTERVAL: Duration = Duration::from_millis(250);
+/// The least time after a request that gave no proof. It is four times as long after each further
+/// one, up to [`PROOF_LIFETIME`].
+const FAILED_PROOF_INTERVAL: Duration = Duration::from_secs(5);
 /// How far GitHub's clock may be behind this machine's when a change of a repository is compared
 /// with a request.
 const CLOCK_MARGIN: Duration = Duration::from_secs(5);
@@ -41,7 +44,7 @@ pub(crate) const STANDING_LIFETIME: Duration = Duration::from_secs(3600);
 /// How many tokens, pairs of token and scope, and repositories are remembered.
 const MAX_REMEMBERED: usize = 20_000;
 /// How many tokens have to be answered about a repository before a request is spent on a proof.
-const TOKENS_BEFORE_PROOF: usize = 2;
+const TOKENS_BEFORE_PROOF: usize = 3;
 
 /// What a repository says about itself.
 #[derive(Debug, Deserialize)]
@@ -150,6 +153,20 @@ fn contains(body: &[u8], wanted: &[u8]) -> bool {
 struct Demand {
     tokens: Vec<TokenId>,
     attempted: Option<Timestamp>,
+    /// How many requests in a row gave no proof.
+    failed: u32,
+}
+
+impl Demand {
+    /// How long to wait after the latest request for a proof.
+    fn interval(&self) -> Duration {
+        match self.failed.checked_sub(1) {
+            None => PROOF_INTERVAL,
+            Some(more) => {
+                FAILED_PROOF_INTERVAL.saturating_mul(4_u32.saturating_pow(more)).min(PROOF_LIFETIME)
+            }
+        }
+    }
 }
 
 /// What is known about repositories and tokens. The proofs are in the cache, the rest is this
@@ -263,8 +280,8 @@ impl PublicProofs {
     }
 
     /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given
-    /// something: several tokens were, or others wait for it, and no proof was attempted within
-    /// [`PROOF_INTERVAL`].
+    /// something: several tokens were, or others wait for it, and none was sent just now, or in vain
+    /// a while ago. What comes of it is noted with [`Self::note_attempt`].
     pub(crate) fn is_proof_due(
         &self,
         token: &TokenId,
@@ -278,13 +295,20 @@ impl PublicProofs {
         }
         let wanted = is_awaited || demand.tokens.len() >= TOKENS_BEFORE_PROOF;
         let recent =
-            demand.attempted.is_some_and(|at| at <= now && now.saturating_since(at) < PROOF_INTERVAL);
+            demand.attempted.is_some_and(|at| at <= now && now.saturating_since(at) < demand.interval());
         let due = wanted && !recent;
         if due {
             demand.attempted = Some(now);
         }
         self.demand.insert(scope.clone(), demand);
         due
+    }
+
+    /// Notes whether a request for a proof gave one.
+    pub(crate) fn note_attempt(&self, scope: &Scope, proven: bool) {
+        let mut demand = self.demand.get(scope).unwrap_or_default();
+        demand.failed = if proven { 0 } else { demand.failed.saturating_add(1) };
+        self.demand.insert(scope.clone(), demand);
     }
 }
 
@@ -326,6 +350,19 @@ mod tests {
         assert!(!ahead.covers(version(99), at(100)) && ahead.covers(version(100), at(100)));
         let strict = of(Some(at(40)), 0);
         assert!(strict.covers(version(100), at(101)) && !strict.covers(version(101), at(101)));
+    }
+
+    #[test]
+    fn proof_that_fails_is_tried_again_ever_later() {
+        let mut demand = Demand::default();
+        let mut waits = Vec::new();
+        for failed in 0..6 {
+            demand.failed = failed;
+            waits.push(demand.interval().as_millis());
+        }
+        assert_eq!(waits, [250, 5_000, 20_000, 80_000, 320_000, 600_000]);
+        demand.failed = u32::MAX;
+        assert_eq!(demand.interval(), PROOF_LIFETIME);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::client_label::OTHER;
 use crate::error::BuildError;
 use crate::ledger::RouteClass;
+use crate::path_pattern::{PathPattern, segments};
 
 /// The rules of this build.
 const BUILT_IN: &str = include_str!("routes.toml");
@@ -85,18 +86,9 @@ struct Entry {
     store: Option<bool>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Segment {
-    Literal(String),
-    Any,
-    Sha,
-}
-
 #[derive(Debug)]
 struct Pattern {
-    segments: Vec<Segment>,
-    /// Whether more segments may follow.
-    open: bool,
+    path: PathPattern,
     rule: Rule,
     /// As the file has it.
     text: Arc<str>,
@@ -154,29 +146,8 @@ impl RouteTable {
     }
 
     fn find(&self, path: &str) -> Option<&Pattern> {
-        let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-        // What is said about `/repos/{owner}/{repo}` holds for `/repositories/{id}`.
-        if segments.first() == Some(&"repositories") && segments.len() >= 2 {
-            segments.splice(0..2, ["repos", "id", "id"]);
-        }
-        self.patterns.iter().find(|pattern| pattern.matches(&segments))
-    }
-}
-
-impl Pattern {
-    fn matches(&self, path: &[&str]) -> bool {
-        let long_enough = path.len() == self.segments.len() || self.open && path.len() > self.segments.len();
-        long_enough && self.segments.iter().zip(path).all(|(segment, text)| segment.matches(text))
-    }
-}
-
-impl Segment {
-    fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::Literal(literal) => literal == text,
-            Self::Any => true,
-            Self::Sha => text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        }
+        let segments = segments(path);
+        self.patterns.iter().find(|pattern| pattern.path.matches(&segments))
     }
 }
 
@@ -195,30 +166,11 @@ fn parse(text: &str) -> Result<Vec<Pattern>, String> {
             return Err("negative is more than 3600 seconds".to_owned());
         }
         for path in &entry.paths {
-            patterns.push(pattern(path, rule)?);
+            let text: Arc<str> = path.as_str().into();
+            patterns.push(Pattern { path: PathPattern::parse(path)?, rule, text, class: 0 });
         }
     }
     Ok(patterns)
-}
-
-fn pattern(text: &str, rule: Rule) -> Result<Pattern, String> {
-    let Some(rest) = text.strip_prefix('/') else {
-        return Err(format!("the path {text:?} does not begin with a slash"));
-    };
-    let (rest, open) = match rest.strip_suffix("**") {
-        Some(rest) => (rest.trim_end_matches('/'), true),
-        None => (rest, false),
-    };
-    let segments = rest
-        .split('/')
-        .filter(|segment| !segment.is_empty())
-        .map(|segment| match segment {
-            "{sha}" => Segment::Sha,
-            name if name.starts_with('{') && name.ends_with('}') => Segment::Any,
-            literal => Segment::Literal(literal.to_owned()),
-        })
-        .collect();
-    Ok(Pattern { segments, open, rule, text: text.into(), class: 0 })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use peercache::Cache;
 use tokio_util::task::TaskTracker;
 
+use crate::areas::Areas;
 use crate::budget::{Budget, Reservation, SECONDARY_PAUSE, Spender};
 use crate::budget_share::BudgetShare;
 use crate::build_cache::BuildCache;
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
 /// What a builder decides about the semantics.
 pub(crate) struct Semantics {
     pub(crate) routes: RouteTable,
+    pub(crate) areas: Arc<Areas>,
     pub(crate) max_stale: Duration,
     pub(crate) share_public: bool,
     /// For how long after a proof what is fetched counts as public.
@@ -85,7 +87,7 @@ impl Shared {
         stats: Arc<Stats>,
         build_cache: BuildCache,
     ) -> Self {
-        let store = Store::new(cache, semantics.public_for, Arc::clone(&stats));
+        let store = Store::new(cache, semantics.areas, semantics.public_for, Arc::clone(&stats));
         let budget_share = Arc::new(BudgetShare::new(store.cache().clone()));
         let ledger = Arc::new(Ledger::new(store.now(), semantics.routes.classes().to_vec()));
         Self {

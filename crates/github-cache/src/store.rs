@@ -13,6 +13,7 @@ use peercache::chain::{Leased, WritePolicy};
 use peercache::{Cache, Entry, Key, PutOutcome};
 use tokio::time::timeout;
 
+use crate::areas::Areas;
 use crate::cache_control::CacheControl;
 use crate::candidates::{self, Candidate, Validation, common_headers};
 use crate::freshness::Freshness;
@@ -269,6 +270,7 @@ pub(crate) struct Store {
     /// Representations that were stored as public.
     published: quick_cache::sync::Cache<[u8; 32], ()>,
     marks: WriteMarks,
+    areas: Arc<Areas>,
     pub(crate) public: PublicProofs,
     stats: Arc<Stats>,
 }
@@ -290,7 +292,7 @@ impl quick_cache::Weighter<[u8; 32], Arc<Loaded>> for ByBytes {
 }
 
 impl Store {
-    pub(crate) fn new(cache: Cache, public_for: Duration, stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(cache: Cache, areas: Arc<Areas>, public_for: Duration, stats: Arc<Stats>) -> Self {
         let items = usize::try_from(DECODED_BYTES / (2 * DECODED_OVERHEAD)).unwrap_or(usize::MAX);
         Self {
             grants: quick_cache::sync::Cache::with_weighter(items, DECODED_BYTES, ByBytes),
@@ -299,6 +301,7 @@ impl Store {
             revoked: quick_cache::sync::Cache::new(MAX_REVOKED),
             published: quick_cache::sync::Cache::new(MAX_PUBLISHED),
             marks: WriteMarks::new(cache.clone()),
+            areas,
             public: PublicProofs::new(cache.clone(), public_for),
             cache,
             stats,
@@ -341,7 +344,7 @@ impl Store {
         Place {
             grant: grant_key(&token, &variant),
             candidates: candidates_key(&variant),
-            scope_mark: scope_mark_key(authority, &scope),
+            scope_mark: scope_mark_key(authority, &scope, self.area(&scope, &url.path)),
             authority: authority.into(),
             token_mark,
             path: url.path.clone(),
@@ -351,6 +354,11 @@ impl Store {
             scope,
             settled,
         }
+    }
+
+    /// The area of a repository that a path belongs to.
+    fn area(&self, scope: &Scope, path: &str) -> &str {
+        if scope.is_repository() { self.areas.of_read(path) } else { "" }
     }
 
     async fn name_of(&self, authority: &str, id: u64) -> Option<Arc<str>> {
@@ -549,20 +557,28 @@ impl Store {
         self.marks.begin(&place.token_mark).await;
     }
 
-    /// Notes a successful write by `token` to `paths`, for every token of the fleet: what is stored
-    /// of their repositories, or below their first two segments, has to be revalidated. For the
-    /// token that wrote, so has everything outside of repositories: it lists what was written under
-    /// names that only GitHub knows.
+    /// Notes a successful write by `token` to the path `written`, for every token of the fleet: what
+    /// is stored of the areas of its repository that it changes, or below the first two segments of
+    /// a path outside of repositories, has to be revalidated. So has what it `mentions` as made by
+    /// it. For the token that wrote, so has everything outside of repositories: it lists what was
+    /// written under names that only GitHub knows.
     pub(crate) async fn invalidate<'a>(
         &self,
         token: &TokenId,
         authority: &str,
-        paths: impl Iterator<Item = &'a str>,
+        written: &str,
+        mentioned: impl Iterator<Item = &'a str>,
     ) {
         let mut keys = vec![token_outside_mark_key(token)];
-        // At most three targets, each with a bounded number of scopes.
-        for path in paths {
-            self.add_marks_of(authority, path, &mut keys).await;
+        let scope = Scope::of(written);
+        self.add_marks_of(authority, written, &self.areas.of_write(written), &mut keys).await;
+        // At most two of them, each with a bounded number of scopes.
+        for path in mentioned {
+            let all: Vec<&str> = match Scope::of(path) == scope {
+                true => vec![self.area(&scope, path)],
+                false => self.areas.all().collect(),
+            };
+            self.add_marks_of(authority, path, &all, &mut keys).await;
         }
         self.marks.write(&keys).await;
         self.stats.invalidations.add(1);
@@ -578,12 +594,15 @@ impl Store {
         id: Option<u64>,
         about_rights: bool,
     ) {
-        let mut keys: Vec<Key> =
-            id.map(|id| scope_mark_key(authority, &Scope::RepositoryId(id))).into_iter().collect();
+        let all: Vec<&str> = self.areas.all().collect();
+        let mut keys = Vec::new();
+        if let Some(id) = id {
+            add_marks(authority, &Scope::RepositoryId(id), &all, &mut keys);
+        }
         if about_rights {
-            self.add_marks_of(authority, &format!("/repos/{name}"), &mut keys).await;
+            self.add_marks_of(authority, &format!("/repos/{name}"), &all, &mut keys).await;
         } else {
-            keys.push(scope_mark_key(authority, &Scope::Repository(name.to_owned())));
+            add_marks(authority, &Scope::Repository(name.to_owned()), &all, &mut keys);
         }
         self.marks.write(&keys).await;
         self.stats.invalidations.add(1);
@@ -628,26 +647,21 @@ impl Store {
         true
     }
 
-    async fn add_marks_of(&self, authority: &str, path: &str, keys: &mut Vec<Key>) {
+    async fn add_marks_of(&self, authority: &str, path: &str, areas: &[&str], keys: &mut Vec<Key>) {
         let scope = Scope::of(path);
-        self.add_marks_of_scope(authority, &scope, keys).await;
+        add_marks(authority, &scope, areas, keys);
+        if let Scope::RepositoryId(id) = &scope
+            && let Some(name) = self.name_of(authority, *id).await
+        {
+            add_marks(authority, &Scope::Repository(name.to_string()), areas, keys);
+        }
         let root = is_repository_root(path) || path.ends_with("/transfer");
         if let (Scope::Repository(name), true) = (&scope, root) {
             self.public.disprove(&public_key(authority, &scope), self.cache.next_version()).await;
             let owner = name.split('/').next().unwrap_or_default();
             for part in ["orgs", "users"] {
-                let scope = Scope::Other(format!("{part}/{owner}"));
-                keys.push(scope_mark_key(authority, &scope));
+                add_marks(authority, &Scope::Other(format!("{part}/{owner}")), areas, keys);
             }
-        }
-    }
-
-    async fn add_marks_of_scope(&self, authority: &str, scope: &Scope, keys: &mut Vec<Key>) {
-        keys.push(scope_mark_key(authority, scope));
-        if let Scope::RepositoryId(id) = scope
-            && let Some(name) = self.name_of(authority, *id).await
-        {
-            keys.push(scope_mark_key(authority, &Scope::Repository(name.to_string())));
         }
     }
 
@@ -895,6 +909,14 @@ impl Store {
             Share::Repository => place.scope.is_repository(),
             Share::Everyone => true,
         }
+    }
+}
+
+/// Adds the marks of these areas of a scope; outside of repositories there is one.
+fn add_marks(authority: &str, scope: &Scope, areas: &[&str], keys: &mut Vec<Key>) {
+    match scope.is_repository() {
+        true => keys.extend(areas.iter().map(|area| scope_mark_key(authority, scope, area))),
+        false => keys.push(scope_mark_key(authority, scope, "")),
     }
 }
 

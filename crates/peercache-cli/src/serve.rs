@@ -1,5 +1,6 @@
 //! `peercache serve`: the proxy as a process.
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use peercache::config::COMMAND;
-use peercache::{Config, Peers};
+use peercache::{Cache, Config, Peers};
 use peercache_github::{AccessRecord, RewriteBodies, Server, TlsIdentity};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,8 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 const CLIENT_TOKEN: &str = "CACHE_CLIENT_TOKEN";
 /// The variable that holds the secret of webhooks, for the same reason.
 const WEBHOOK_SECRET: &str = "CACHE_WEBHOOK_SECRET";
+/// How often the server looks whether a command has left writes in the journal.
+const REPLAY_EVERY: Duration = Duration::from_secs(30);
 /// The shortest client token.
 const MIN_TOKEN_BYTES: usize = 16;
 /// The most records of an access log that wait to be written; further ones are left out and
@@ -183,7 +186,10 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
         server.listen_unix(path, args.socket_mode).map_err(Failure::config)?;
     }
     announce(cache.peers(), &urls, socket.as_deref(), json)?;
-    let drained = server.serve(stop).await.map_err(Failure::failed)?;
+    let drained = tokio::select! {
+        drained = server.serve(stop) => drained.map_err(Failure::failed)?,
+        never = keep_replaying(&cache) => match never {},
+    };
     cache
         .close()
         .await
@@ -310,6 +316,14 @@ fn announce(
         output::line(format_args!("peercache listening on unix:{}", socket.display()))?;
     }
     Ok(())
+}
+
+/// Delivers what commands on this machine have left in the journal, for as long as it is polled.
+async fn keep_replaying(cache: &Cache) -> Infallible {
+    loop {
+        tokio::time::sleep(REPLAY_EVERY).await;
+        cache.replay_journal().await;
+    }
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()> + Send, Failure> {

@@ -108,6 +108,12 @@ pub(crate) trait Node: fmt::Debug + Send + Sync {
     /// Links a block that the node has under a path, atomically, if that is free:
     /// [`Trouble::Exists`] otherwise. Makes the folders above it.
     async fn link(&self, cid: &str, path: &str) -> Result<(), Trouble>;
+    /// As [`Node::link`], but a node that is killed before the next [`Node::flush`] may lose it.
+    /// Many times as fast: the node writes the folders above it once for all links. It refuses
+    /// after 256 of them.
+    async fn link_unflushed(&self, cid: &str, path: &str) -> Result<(), Trouble>;
+    /// Makes everything that was linked below a folder survive the end of the node.
+    async fn flush(&self, folder: &str) -> Result<(), Trouble>;
     /// The files of a folder in no order; `None`: there is no such folder.
     async fn list(&self, folder: &str) -> Result<Option<Vec<Listed>>, Trouble>;
     /// Removes a file; one that is not there is no error.
@@ -139,10 +145,10 @@ pub(crate) fn open(
 ) -> Result<Arc<dyn Node>, Error> {
     if keep_alive || endpoint.is_tls() || authorization.is_some() {
         let backend = keep_alive::KeepAlive::new(endpoint, authorization)?;
-        return Ok(Arc::new(Rpc { backend, deadline, linking: Mutex::new(()) }));
+        return Ok(Arc::new(Rpc { backend, deadline, flushing: Mutex::new(()) }));
     }
     let backend = ipfs_api_backend_hyper::IpfsClient::build_with_base_uri(endpoint.base().clone());
-    Ok(Arc::new(Rpc { backend: PerCall(backend), deadline, linking: Mutex::new(()) }))
+    Ok(Arc::new(Rpc { backend: PerCall(backend), deadline, flushing: Mutex::new(()) }))
 }
 
 /// The named client, which has no `Debug` of its own.
@@ -209,11 +215,11 @@ wire!(PerCall, this => this.0);
 struct Rpc<W> {
     backend: W,
     deadline: Duration,
-    /// Held while a file is linked. Of two changes that end at the same moment the node may keep
+    /// Held while links are flushed. Of two changes that end at the same moment the node may keep
     /// the older tree and answer both, and loses the other one when it is killed before its next
     /// change (`Republisher.Update` in boxo's `mfs/repub.go`). Removals are not acknowledged and do
     /// not wait for it.
-    linking: Mutex<()>,
+    flushing: Mutex<()>,
 }
 
 impl<W: Wire> Rpc<W> {
@@ -247,6 +253,13 @@ impl<W: Wire> Rpc<W> {
         request: impl Fn() -> R + Send + Sync,
     ) -> Result<T, Trouble> {
         json(&self.call(request, None, self.deadline).await?)
+    }
+
+    async fn copy(&self, cid: &str, path: &str, flush: bool) -> Result<(), Trouble> {
+        let from = format!("/ipfs/{cid}");
+        let (parents, offline) = (true, true);
+        let request = || requests::FilesCp { from: &from, to: path, parents, offline, flush, marker: MARKER };
+        self.write(request, None).await.map(drop)
     }
 
     /// As [`Rpc::call`], for what changes something: tells a node that is away from one whose
@@ -379,11 +392,17 @@ impl<W: Wire> Node for Rpc<W> {
     }
 
     async fn link(&self, cid: &str, path: &str) -> Result<(), Trouble> {
-        let from = format!("/ipfs/{cid}");
-        let request =
-            || requests::FilesCp { from: &from, to: path, parents: true, offline: true, marker: MARKER };
-        let _alone = self.linking.lock().await;
-        self.write(request, None).await.map(drop)
+        let _alone = self.flushing.lock().await;
+        self.copy(cid, path, true).await
+    }
+
+    async fn link_unflushed(&self, cid: &str, path: &str) -> Result<(), Trouble> {
+        self.copy(cid, path, false).await
+    }
+
+    async fn flush(&self, folder: &str) -> Result<(), Trouble> {
+        let _alone = self.flushing.lock().await;
+        self.write(|| requests::FilesFlush { arg: folder, marker: MARKER }, None).await.map(drop)
     }
 
     async fn list(&self, folder: &str) -> Result<Option<Vec<Listed>>, Trouble> {

@@ -50,6 +50,11 @@ requests! {
         to: &'a str,
         parents: bool,
         offline: bool,
+        flush: bool,
+    }
+    /// Writes what was changed below a folder to the repository.
+    FilesFlush "/files/flush" {
+        arg: &'a str,
     }
     /// Lists a folder with the CID and size of each file.
     FilesLs "/files/ls" {

@@ -22,6 +22,9 @@ const FETCH: Duration = Duration::from_secs(5);
 
 /// How often a link is made again that another one raced in making a folder.
 const LINKS: usize = 4;
+/// The most links that are not flushed, beside those under way: the node refuses 256, and several
+/// processes may use it.
+const MAX_UNFLUSHED: usize = 32;
 
 /// How taking over a link ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,10 @@ pub(super) async fn adopt(shared: &Shared, link: &Link) -> Adopted {
         add(&shared.counters.refused, 1);
         return Adopted::Settled;
     };
-    match take(shared, link, &name, &key).await {
+    shared.adopting.fetch_add(1, Ordering::AcqRel);
+    let taken = take(shared, link, &name, &key).await;
+    let flushed = end(shared).await;
+    match taken.and(flushed) {
         Ok(()) => Adopted::Settled,
         Err(trouble) => {
             add(&shared.counters.failed, 1);
@@ -58,6 +64,22 @@ pub(super) async fn adopt(shared: &Shared, link: &Link) -> Adopted {
             Adopted::Failed
         }
     }
+}
+
+/// The last one under way flushes what all have linked, and so does whoever finds that it is much.
+async fn end(shared: &Shared) -> Result<(), Trouble> {
+    let is_last = shared.adopting.fetch_sub(1, Ordering::AcqRel) == 1;
+    let linked = shared.unflushed.load(Ordering::Acquire);
+    if linked == 0 || !is_last && linked < MAX_UNFLUSHED {
+        return Ok(());
+    }
+    // Those that others count from here on are flushed by the next one.
+    let linked = shared.unflushed.swap(0, Ordering::AcqRel);
+    let flushed = shared.store.node.flush(&shared.store.layout.root()).await;
+    if flushed.is_err() {
+        shared.unflushed.fetch_add(linked, Ordering::AcqRel);
+    }
+    flushed
 }
 
 async fn take(shared: &Shared, link: &Link, name: &Name, key: &str) -> Result<(), Trouble> {
@@ -88,17 +110,25 @@ async fn take(shared: &Shared, link: &Link, name: &Name, key: &str) -> Result<()
         return Ok(());
     }
     let path = format!("{}/{}", place.folder, link.path.rsplit('/').next().unwrap_or_default());
-    let mut linked = store.node.link(&link.cid, &path).await;
+    let mut linked = store.node.link_unflushed(&link.cid, &path).await;
     for _ in 0..LINKS {
         if !matches!(linked, Err(Trouble::FolderRaced)) {
             break;
         }
-        linked = store.node.link(&link.cid, &path).await;
+        linked = store.node.link_unflushed(&link.cid, &path).await;
     }
+    shared.unflushed.fetch_add(1, Ordering::AcqRel);
     match linked {
         Ok(()) => add(&shared.counters.adopted, 1),
-        // Removed at once by whoever wrote a newer one.
-        Err(Trouble::Exists | Trouble::NoSuchFile) => add(&shared.counters.late, 1),
+        Err(Trouble::Exists) => add(&shared.counters.late, 1),
+        // Removed at once by whoever wrote a newer one; or the folder was raced, and it is not here.
+        Err(Trouble::NoSuchFile) => {
+            let newest = store.writes(&place).await?.newest(now).map(|(newest, _)| newest);
+            if newest.is_none_or(|newest| newest < write) {
+                return Err(Trouble::NoSuchFile);
+            }
+            add(&shared.counters.late, 1);
+        }
         Err(trouble) => return Err(trouble),
     }
     store.note_written(block.len() as u64);

@@ -34,6 +34,10 @@ pub(super) struct Shared {
     pub(super) asking: AtomicU32,
     /// That somebody asks for our root.
     pub(super) asked: Notify,
+    /// Entries that are being taken over.
+    pub(super) adopting: AtomicUsize,
+    /// Links that the node has not written to its repository.
+    pub(super) unflushed: AtomicUsize,
 }
 
 impl Shared {
@@ -51,6 +55,8 @@ impl Shared {
             error: Mutex::new(None),
             asking: AtomicU32::new(ASKING),
             asked: Notify::new(),
+            adopting: AtomicUsize::new(0),
+            unflushed: AtomicUsize::new(0),
         }
     }
 

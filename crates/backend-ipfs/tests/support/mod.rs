@@ -112,13 +112,18 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 }
 
 /// Waits until `done` holds.
-pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, done: impl AsyncFnMut() -> bool) {
+    assert!(until_or(done).await, "this never came: {what}");
+}
+
+/// Waits until `done` holds. Gives whether it ever did.
+pub(crate) async fn until_or(mut done: impl AsyncFnMut() -> bool) -> bool {
     let waiting = async {
         while !done().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    assert!(tokio::time::timeout(FOR_EVER, waiting).await.is_ok(), "this never came: {what}");
+    tokio::time::timeout(FOR_EVER, waiting).await.is_ok()
 }
 
 /// What is read under a key, if it is a value.

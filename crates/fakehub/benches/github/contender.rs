@@ -22,6 +22,23 @@ pub(crate) const RIVAL: &str = "github-api-proxy";
 const START_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
+/// The core that servers are to run on, where a bench sets one. Needs `taskset`.
+static CORE: std::sync::OnceLock<u16> = std::sync::OnceLock::new();
+
+/// Has every server that is started from here on run on this core alone.
+#[allow(dead_code, reason = "only the bench of the hit path shares a core")]
+pub(crate) fn run_servers_on(core: u16) {
+    // The first caller decides; there is one.
+    let _set_before = CORE.set(core);
+}
+
+fn command_of(program: &std::path::Path) -> Command {
+    let Some(core) = CORE.get() else { return Command::new(program) };
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string()]).arg(program);
+    command
+}
+
 /// Why nothing can be measured.
 #[derive(Debug)]
 pub(crate) struct Failure(pub(crate) String);
@@ -159,12 +176,12 @@ impl Contender {
             Self::Nginx { program, token_in_key } => {
                 let file = dir.path().join("nginx.conf");
                 std::fs::write(&file, nginx_conf(dir, address, origin, *token_in_key))?;
-                let mut command = Command::new(program);
+                let mut command = command_of(program);
                 command.arg("-p").arg(dir.path()).arg("-c").arg(&file).args(["-e", "stderr"]);
                 command
             }
             Self::Ghproxy(program) => {
-                let mut command = Command::new(program);
+                let mut command = command_of(program);
                 command
                     .args(["--upstream", upstream, "--port", &address.port().to_string()])
                     .args(["--metrics-port", &free_address()?.port().to_string()])
@@ -174,7 +191,7 @@ impl Contender {
                 command
             }
             Self::GithubApiProxy(program) => {
-                let mut command = Command::new(program);
+                let mut command = command_of(program);
                 command.args(["--url", &format!("{upstream}/"), "--listen", &listen, "--cache-memory"]);
                 command.args(["--log-level", "error"]);
                 command
@@ -218,7 +235,7 @@ http {{
 }
 
 async fn peercache(program: &PathBuf, upstream: &str, dir: TempDir) -> std::io::Result<Running> {
-    let mut command = Command::new(program);
+    let mut command = command_of(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CACHE_") {
             command.env_remove(name);

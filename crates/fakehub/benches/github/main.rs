@@ -43,7 +43,7 @@ struct Args {
     /// Only the first point, and the manifest
     #[arg(long)]
     quick: bool,
-    /// What reached the origin by route, too
+    /// What reached the origin by route, too, and how our answers came about
     #[arg(long)]
     routes: bool,
     /// What cargo adds
@@ -95,6 +95,7 @@ async fn measure(args: &Args) -> Result<bool, Failure> {
         right &= table::print(&rows);
         if args.routes {
             table::print_routes(&rows);
+            table::print_outcomes(&rows);
         }
     }
     if args.only.as_deref().is_none_or(|only| "manifest".contains(only)) {

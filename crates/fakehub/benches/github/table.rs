@@ -89,6 +89,15 @@ pub(crate) fn print_routes(rows: &[(String, Tally)]) {
     }
 }
 
+/// Prints how our answers came about, by route.
+pub(crate) fn print_outcomes(rows: &[(String, Tally)]) {
+    let Some((_, ours)) = rows.iter().find(|(name, _)| name == OURS) else { return };
+    println!("\n{OURS}, by route");
+    for ((route, outcome), count) in &ours.outcomes {
+        println!("{route:<44} {count:>5}  {outcome}");
+    }
+}
+
 const fn met(is: bool) -> &'static str {
     if is { "met" } else { "NOT met" }
 }

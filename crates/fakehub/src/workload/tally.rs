@@ -98,6 +98,8 @@ pub struct Tally {
     pub foreign_leaks: u64,
     /// Requests with a job's token that reached the origin, by route.
     pub routes: BTreeMap<String, RouteCount>,
+    /// What the jobs' answers say about how they came about (`Cache-Status`), by route.
+    pub outcomes: BTreeMap<(String, String), u64>,
     /// Answers that their token should never have got, and those got longer after access was lost
     /// than [`Rule::bound`] allows.
     pub leaks: u64,
@@ -132,6 +134,10 @@ impl Tally {
         } else {
             self.requests += 1;
             self.took.push(answered.took);
+            if let Some(status) = &answered.cache_status {
+                let route = route_of(answered.step.method, &answered.step.target);
+                *self.outcomes.entry((route, outcome(status))).or_default() += 1;
+            }
         }
         let leaks = self.leaks;
         let bound = Rule::of(&answered.step.target).bound();
@@ -223,6 +229,13 @@ impl Tally {
     }
 }
 
+/// What the last member of a `Cache-Status` says, without the number of seconds and the cache's name.
+fn outcome(cache_status: &str) -> String {
+    let last = cache_status.rsplit(", ").next().unwrap_or(cache_status);
+    let parts = last.split("; ").skip(1).filter(|part| !part.starts_with("ttl="));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
 /// The route of a request: its path without owner, repository, numbers and hashes.
 fn route_of(method: &str, url: &str) -> String {
     let path = url.split('?').next().unwrap_or(url);
@@ -249,6 +262,17 @@ fn share(part: u64, whole: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outcomes_have_no_lifetimes() {
+        for (status, text) in [
+            ("peercache; hit; ttl=57; detail=public", "hit; detail=public"),
+            ("other; hit, peercache; fwd=stale; fwd-status=304", "fwd=stale; fwd-status=304"),
+            ("peercache", ""),
+        ] {
+            assert_eq!(outcome(status), text);
+        }
+    }
 
     #[test]
     fn routes_have_no_names_numbers_and_hashes() {

@@ -24,4 +24,5 @@ mod shared;
 mod side_channels;
 mod stale;
 mod support;
+mod write_pairs;
 mod writes;

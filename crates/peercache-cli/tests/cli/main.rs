@@ -14,6 +14,7 @@ mod entries;
 mod errors;
 mod exec;
 mod explain;
+mod files;
 mod flood;
 mod gh;
 mod http;

@@ -10,10 +10,13 @@ use super::WriteQueue;
 use super::worker::pump;
 use crate::write::journal::{Journal, Orphan};
 
-/// Lets `queues` take over what is in `journal`. A segment with writes for a tier that has none of
-/// them is left to a process that has it, until all of it is too old.
+/// Lets `queues` take over what is in `journal`, unless they are closed. A segment with writes for
+/// a tier that has none of them is left to a process that has it, until all of it is too old.
 pub(crate) fn replay<'a>(journal: &Journal, queues: impl Iterator<Item = &'a Arc<WriteQueue>>) {
     let queues: HashMap<_, _> = queues.map(|queue| (queue.name(), queue)).collect();
+    if queues.values().any(|queue| !queue.is_open()) {
+        return;
+    }
     let orphans = match journal.orphans() {
         Ok(orphans) => orphans,
         Err(error) => return tracing::warn!(%error, "the journal is not replayed"),
@@ -27,6 +30,10 @@ pub(crate) fn replay<'a>(journal: &Journal, queues: impl Iterator<Item = &'a Arc
             if let Some(queue) = queues.get(tier.as_str()) {
                 queue.replay(key, entry.clone(), *queued);
             }
+        }
+        if queues.values().any(|queue| !queue.is_open()) {
+            // It was closed meanwhile, and has perhaps refused some of them: all stay for the next.
+            return;
         }
         if let Err(error) = orphan.remove() {
             // It is replayed once more by the next process, which changes nothing.
