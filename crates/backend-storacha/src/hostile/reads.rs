@@ -440,7 +440,7 @@ async fn tier_that_has_read(world: &World) -> (Storacha, Front, Front) {
 async fn value_seen_before_is_fetched_while_the_service_is_asked() {
     let Some(world) = World::start().await else { return };
     let (tier, front, node) = tier_that_has_read(&world).await;
-    let (asked, hears) = std::sync::mpsc::channel();
+    let (asked, hears) = std::sync::mpsc::sync_channel(64);
     let (asked, hears) = (Mutex::new(asked), Mutex::new(hears));
     let bytes = envelope::encode(&world.key, &world.entry).to_vec();
     node.set(Some(Arc::new(move |_, _| {
