@@ -167,9 +167,9 @@ fn main() {
     runtime.block_on(async {
         let Some(server) = RedisServer::start().await.unwrap() else { return };
         let client = redis::Client::open(server.url()).unwrap();
-        // As it comes, but for its half second: it has the tier's deadline, which costs a timer here
-        // as there. With a later one the tier's timer would be the next one of the runtime again and
-        // again, and wake its driver for each call.
+        // As it comes, but for its half second: it has the tier's deadline, which costs a timer
+        // here as there. With a later one the tier's timer would be the next one of the runtime
+        // again and again, and wake its driver for each call.
         let timeout = Some(Redis::DEFAULT_REQUEST_TIMEOUT);
         let config = AsyncConnectionConfig::new().set_response_timeout(timeout);
         let direct = client.get_multiplexed_async_connection_with_config(&config).await;

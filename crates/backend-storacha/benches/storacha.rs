@@ -1,12 +1,12 @@
 //! The Storacha tier beside the official JavaScript client, on the same upload service, in turns:
 //! how many requests a put and a get make, and how long they take. Each keeps its own time.
 //!
-//! Both sides do the same for the same result. The client's lookups have a nonce, as ours do: without
-//! one, two that are made within a second are one invocation to the service, which answers the
-//! second with the old receipt, runs nothing, and hides what was written in between. The last row is
-//! the client without a nonce, beside nothing: a tier must not answer so. The client verifies no
-//! receipt and ours verifies each. Ours fetches the bytes that it expects while it asks which
-//! write is the newest; the client's interface gives the address after that answer only.
+//! Both sides do the same for the same result. The client's lookups have a nonce, as ours do:
+//! without one, two that are made within a second are one invocation to the service, which answers
+//! the second with the old receipt, runs nothing, and hides what was written in between. The last
+//! row is the client without a nonce, beside nothing: a tier must not answer so. The client
+//! verifies no receipt and ours verifies each. Ours fetches the bytes that it expects while it asks
+//! which write is the newest; the client's interface gives the address after that answer only.
 //!
 //! `--quick` makes fewer rounds.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says where")]
