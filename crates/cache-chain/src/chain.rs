@@ -285,12 +285,13 @@ impl CacheBackend for Chain {
     /// the journal; closes every tier, each within its deadline for writes, whatever the others
     /// answer; then gives the first error.
     async fn close(&self) -> Result<(), Error> {
-        self.slots.iter().for_each(|slot| slot.tier.breaker.stop());
         self.reader.settle().await;
         // Local writes, and so quick; a disk that hangs is not waited for.
         let _settled = timeout(Duration::from_secs(1), self.invalidation.settle()).await;
         let waiting = queues(&self.slots).cloned().collect();
         let flushed = replay::finish(waiting, self.journal.as_ref()).await;
+        // Not before: what is written goes by them, and one that is stopped is closed.
+        self.slots.iter().for_each(|slot| slot.tier.breaker.stop());
         let closed = join_all(self.slots.iter().map(|slot| slot.tier.close())).await;
         closed.into_iter().chain([flushed]).collect()
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peercache_api::{CacheBackend, ErrorKind};
-use peercache_chain::{Chain, Journal, Outcome, QueueReport, TierOptions, WriteBehind};
+use peercache_chain::{Chain, Journal, Outcome, QueueReport, TierOptions, WriteBehind, WritePolicy};
 
 use crate::support::{Mood, SHARED, Scripted, VOLATILE, World, assert_adds_up, key, text};
 
@@ -68,6 +68,38 @@ async fn what_cannot_be_written_before_closing_is_delivered_by_the_next_process(
     assert_eq!(shared.held(&name(1)).unwrap().value(), "value");
     third.close().await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_leaves_what_an_unhealthy_tier_does_not_take_to_the_journal_at_once() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    let chain = chain(&world, dir.path(), &shared);
+    for n in 0..40 {
+        assert!(chain.write(&name(n), world.entry(0, "value")).await.is_queued());
+    }
+    let began = tokio::time::Instant::now();
+    chain.close().await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "before the deadline: {:?}", began.elapsed());
+    assert_eq!((behind(&chain).journalled, behind(&chain).dropped.total()), (40, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_tier_whose_breaker_opens_meanwhile() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    let chain = chain(&world, dir.path(), &shared);
+    // More than are tried at once, so that the last one is still waiting when the breaker opens.
+    for n in 0..40 {
+        assert!(chain.write(&name(n), world.entry(0, "value")).await.is_queued());
+    }
+    let began = tokio::time::Instant::now();
+    let outcome = chain.write_with(&name(99), world.entry(0, "value"), WritePolicy::All).await;
+    assert!(outcome.is_queued(), "{outcome:?}");
+    assert_eq!(chain.report().tiers[1].breaker.state, "open");
+    assert!(began.elapsed() < Duration::from_secs(5), "before the deadline: {:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -241,6 +241,11 @@ impl Backlog {
         keys.iter().filter_map(|key| self.remove(key)).collect()
     }
 
+    /// Lets everybody go who waits for an answer; the writes stay.
+    pub(super) fn dismiss(&mut self) {
+        self.slots.values_mut().for_each(|slot| slot.waiting.clear());
+    }
+
     /// Takes out everything.
     pub(super) fn drain(&mut self) -> Vec<Removed> {
         let keys: Vec<_> = self.slots.keys().cloned().collect();

@@ -27,6 +27,9 @@ use self::retry_budget::RetryBudget;
 use crate::tier::Tier;
 use crate::write::journal::Journal;
 
+/// So many failures in a row of a queue that is being emptied say that its tier is away.
+const FAILURES: u32 = 3;
+
 /// The queue of one tier.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
@@ -42,6 +45,8 @@ pub(crate) struct WriteQueue {
     stats: QueueStats,
     /// Notified whenever a worker pauses or ends.
     rest: Notify,
+    /// Ends the pause of the worker that waits for the tier.
+    hurry: Notify,
 }
 
 #[derive(Debug)]
@@ -124,8 +129,9 @@ impl WriteQueue {
             jitter: SplitMix64::new(seed),
             phase: Phase::Open,
         };
-        let (state, stats, rest) = (Mutex::new(state), QueueStats::default(), Notify::new());
-        Self { tier, name, limits, clock, journal, state, stats, rest }
+        let (state, stats) = (Mutex::new(state), QueueStats::default());
+        let (rest, hurry) = (Notify::new(), Notify::new());
+        Self { tier, name, limits, clock, journal, state, stats, rest, hurry }
     }
 
     /// The tier's name in the journal.
@@ -302,7 +308,10 @@ impl WriteQueue {
         let mut state = self.state();
         if state.phase == Phase::Open {
             state.phase = Phase::Flushing;
-            state.resume = None;
+            (state.resume, state.failures) = (None, 0);
+            if state.pausing {
+                self.hurry.notify_one();
+            }
         }
     }
 
@@ -348,13 +357,14 @@ impl WriteQueue {
     /// end is in the journal: a queue closed before that would have the next process write it once
     /// more.
     ///
-    /// What the journal has is left to it as soon as the tier turns out to be unhealthy: each
-    /// command that ends while a tier is away would otherwise wait for as long as it may.
+    /// What the journal has is left to it as soon as the tier turns out to be away: each command
+    /// that ends meanwhile would otherwise wait for as long as it may.
     pub(crate) async fn drained(&self) {
         self.until(|state| {
             let at_rest = state.workers == usize::from(state.pausing);
-            let is_left = || self.journal.is_some() && at_rest && !self.tier.breaker.allow();
-            state.phase == Phase::Closed || (state.backlog.is_empty() && at_rest) || is_left()
+            let is_away = || state.failures >= FAILURES || !self.tier.breaker.allow();
+            let is_done = state.backlog.is_empty() || (self.journal.is_some() && is_away());
+            state.phase == Phase::Closed || (at_rest && is_done)
         })
         .await;
     }

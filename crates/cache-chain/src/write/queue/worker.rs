@@ -70,7 +70,8 @@ async fn work(mut seat: Seat) {
             Step::End => return,
             Step::Pause(pause) => {
                 queue.rest.notify_waiters();
-                tokio::time::sleep(pause).await;
+                // Until its end, or until the queue is to be emptied.
+                let _ended = tokio::time::timeout(pause, queue.hurry.notified()).await;
                 seat.pausing = false;
                 let (now, wall) = (queue.clock.monotonic(), queue.clock.now());
                 let old = {
@@ -131,6 +132,8 @@ fn next(queue: &WriteQueue, seat: &mut Seat) -> Step {
 /// How long no attempt may be made.
 fn pause(state: &mut State, queue: &WriteQueue) -> Option<Duration> {
     if !queue.tier.breaker.allow() {
+        // As for those who come now: no caller waits for a tier whose breaker is open.
+        state.backlog.dismiss();
         return Some(LOOK);
     }
     let now = Instant::now();
