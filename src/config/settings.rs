@@ -494,7 +494,7 @@ macro_rules! settings {
     }
 
     /// The least time between two requests to GitHub of one token, those with `Priority: u=0` left
-    /// out.
+    /// out. With one, a token that meets a secondary limit also pauses.
     GithubPace github_pace: Whole = "0" {
         kind: Whole { what: "a time in milliseconds", unit: "milliseconds", most: 10_000 },
         variables: ["CACHE_GITHUB_PACE"],

@@ -23,7 +23,7 @@ const PARTS: [(&str, &[Part]); 8] = [
     ("proxy", &[Part::Nginx, Part::Ghproxy]),
     ("ipfs", &[Part::Kubo]),
     ("peers", &[Part::Redis]),
-    ("redis", &[Part::Redis, Part::Seaweedfs, Part::Kubo]),
+    ("redis", &[Part::Redis, Part::Seaweedfs, Part::Kubo, Part::Storacha]),
     ("s3", &[Part::Seaweedfs]),
     ("storacha", &[Part::Storacha]),
 ];

@@ -1,5 +1,5 @@
-//! go-github, the client of GitHub's API in Go, in a program of ours that does what programs do with
-//! it: `xtask/go-github`.
+//! go-github, the client of GitHub's API in Go, in a program of ours that does what programs do
+//! with it: `xtask/go-github`.
 
 use std::path::Path;
 

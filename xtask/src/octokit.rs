@@ -1,5 +1,5 @@
-//! `@octokit/rest` and `@actions/github` for the tests: npm packages at the versions of the lock file
-//! in `xtask/octokit`.
+//! `@octokit/rest` and `@actions/github` for the tests: npm packages at the versions of the lock
+//! file in `xtask/octokit`.
 
 use std::path::Path;
 

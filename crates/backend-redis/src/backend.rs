@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use peercache_api::{
     BackendInfo, CacheBackend, Clock, Entry, Error, ErrorKind, Fleet, Key, Operation, SystemClock,
 };
@@ -13,13 +14,10 @@ use peercache_blob::BlobBackend;
 
 use crate::fleet::Coordination;
 use crate::keys::Keys;
-use crate::link::{Link, Listener};
+use crate::link::{Link, Listener, MAX_CALLS};
 use crate::report::RedisReport;
 use crate::server::Server;
 use crate::url::Address;
-
-/// How many calls run at once over the one connection.
-const MAX_CONCURRENT: usize = 256;
 
 /// Redis or Valkey as a tier: one server, a cluster, or a primary that Sentinel watches.
 ///
@@ -118,7 +116,7 @@ impl RedisBuilder {
         let link = Link::new(address, self.root_certificate, vec![keys.removals(), keys.leases()]);
         let blobs = BlobBackend::builder(Server::new(Arc::clone(&link), keys, id))
             .request_timeout(self.request_timeout)
-            .max_concurrent(MAX_CONCURRENT)
+            .max_concurrent(MAX_CALLS)
             .read_only(self.read_only)
             .clock(Arc::clone(&self.clock))
             .build()?;
@@ -199,12 +197,27 @@ impl CacheBackend for Redis {
         self.fleet.blobs.info()
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
-        self.fleet.blobs.get(key).await
+    // Written out, so that the future of the inner tier is not put into another one on the heap.
+    fn get<'this, 'key, 'call>(&'this self, key: &'key Key) -> BoxFuture<'call, Result<Option<Entry>, Error>>
+    where
+        'this: 'call,
+        'key: 'call,
+        Self: 'call,
+    {
+        self.fleet.blobs.get(key)
     }
 
-    async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
-        self.fleet.blobs.put(key, entry).await
+    fn put<'this, 'key, 'call>(
+        &'this self,
+        key: &'key Key,
+        entry: Entry,
+    ) -> BoxFuture<'call, Result<(), Error>>
+    where
+        'this: 'call,
+        'key: 'call,
+        Self: 'call,
+    {
+        self.fleet.blobs.put(key, entry)
     }
 
     async fn probe(&self) -> Result<(), Error> {

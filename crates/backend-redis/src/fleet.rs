@@ -220,7 +220,7 @@ impl Fleet for Coordination {
         let until = Instant::now() + request.wait;
         let name = self.blobs.blob_name(key);
         let token = new_token()?;
-        let waiter = self.wait_for(self.server().keys.blob(&name));
+        let waiter = self.wait_for(self.server().keys.blob(&name).to_string());
         loop {
             // Made before asking, so that what ends in between is not missed.
             let ended = waiter.notify.notified();

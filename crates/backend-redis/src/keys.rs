@@ -1,6 +1,10 @@
 //! The names of keys and channels on the server.
 
+use std::fmt;
+use std::io::Write as _;
+
 use peercache_api::{Error, ErrorKind, Operation};
+use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 128;
@@ -33,17 +37,13 @@ impl Keys {
     }
 
     /// The key of the blob called `name`.
-    pub(crate) fn blob(&self, name: &str) -> String {
-        self.key(name, "")
-    }
-
-    fn key(&self, name: &str, end: &str) -> String {
-        [self.prefix.as_str(), ":{", name, "}", end].concat()
+    pub(crate) fn blob<'a>(&'a self, name: &'a str) -> BlobKey<'a> {
+        BlobKey { prefix: &self.prefix, name, end: "" }
     }
 
     /// The key of its lease.
-    pub(crate) fn lease(&self, name: &str) -> String {
-        self.key(name, ":lease")
+    pub(crate) fn lease<'a>(&'a self, name: &'a str) -> BlobKey<'a> {
+        BlobKey { end: ":lease", ..self.blob(name) }
     }
 
     /// The channel of removals.
@@ -57,6 +57,38 @@ impl Keys {
     }
 }
 
+/// A key, which becomes an argument of a command without a string of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlobKey<'a> {
+    prefix: &'a str,
+    name: &'a str,
+    end: &'static str,
+}
+
+impl BlobKey<'_> {
+    fn parts(&self) -> [&str; 5] {
+        [self.prefix, ":{", self.name, "}", self.end]
+    }
+}
+
+impl fmt::Display for BlobKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts().iter().try_for_each(|part| f.write_str(part))
+    }
+}
+
+impl ToRedisArgs for BlobKey<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut argument = out.writer_for_next_arg();
+        for part in self.parts() {
+            // Arguments are written into memory, which cannot fail.
+            let _written = argument.write_all(part.as_bytes());
+        }
+    }
+}
+
+impl ToSingleRedisArg for BlobKey<'_> {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,8 +96,12 @@ mod tests {
     #[test]
     fn keys_of_one_blob_share_a_slot_and_begin_with_the_prefix() {
         let keys = Keys::new("team:ci:").unwrap();
-        assert_eq!(keys.blob("ab12"), "team:ci:{ab12}");
-        assert_eq!(keys.lease("ab12"), "team:ci:{ab12}:lease");
+        for (key, text) in
+            [(keys.blob("ab12"), "team:ci:{ab12}"), (keys.lease("ab12"), "team:ci:{ab12}:lease")]
+        {
+            assert_eq!(key.to_string(), text);
+            assert_eq!(key.to_redis_args(), [text.as_bytes()], "one argument");
+        }
         assert_eq!(
             (keys.removals(), keys.leases()),
             ("team:ci:removed".into(), "team:ci:lease-ended".into())

@@ -40,7 +40,11 @@ impl KnownKeys {
 
 /// A part of a blob's name that tells it from others: 64 bits of a digest. Zero stands for none.
 fn short(name: &str) -> Option<u64> {
-    name.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).filter(|short| *short != 0)
+    let digits = name.as_bytes().first_chunk::<16>()?;
+    // The value of a hexadecimal digit, and something for any other byte: names are digests.
+    let value = |digit: u8| u64::from(digit & 15) + 9 * u64::from(digit >> 6);
+    let short = digits.iter().fold(0_u64, |short, digit| (short << 4).wrapping_add(value(*digit)));
+    (short != 0).then_some(short)
 }
 
 /// A set that forgets: each member has one place, which others may take.

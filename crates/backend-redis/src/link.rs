@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 use crate::url::{Address, Node, Servers};
 
+/// How many calls run at once over the one connection.
+pub(crate) const MAX_CALLS: usize = 256;
 /// The longest that making a connection may take, name lookup and login included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a connection that could not be made, the next attempt waits this long, then twice as long.
@@ -39,7 +41,8 @@ enum Connection {
 impl Connection {
     async fn run(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            Self::Single(connection) => command.query_async(connection).await,
+            // As `query_async` does it, without its conversion.
+            Self::Single(connection) => connection.req_packed_command(command).await?.extract_error(),
             Self::Cluster(connection) => command.query_async(connection).await,
         }
     }
@@ -182,15 +185,23 @@ impl Link {
     /// over a new one: every command of ours may be repeated. `probe`: do not wait until the next
     /// attempt to connect is due.
     pub(crate) async fn call(self: &Arc<Self>, command: &Cmd, probe: bool) -> Result<Value, RedisError> {
-        let (number, connection) = self.connection(probe).await?;
+        // What is rare is on the heap, so that every call is small.
+        // A statement of its own: the lock is not held while anything is waited for.
+        let usable = self.usable(&mut self.state());
+        let (number, connection) = match usable {
+            Some(usable) => usable,
+            None => Box::pin(self.connection(probe)).await?,
+        };
         match self.ask(number, connection, command).await {
-            Err(error) if error.is_connection_dropped() => {
-                add_one(&self.counters.retries);
-                let (number, connection) = self.connection(true).await?;
-                self.ask(number, connection, command).await
-            }
+            Err(error) if error.is_connection_dropped() => Box::pin(self.call_again(command)).await,
             answer => answer,
         }
+    }
+
+    async fn call_again(self: &Arc<Self>, command: &Cmd) -> Result<Value, RedisError> {
+        add_one(&self.counters.retries);
+        let (number, connection) = self.connection(true).await?;
+        self.ask(number, connection, command).await
     }
 
     async fn ask(
@@ -242,19 +253,24 @@ impl Link {
         }
     }
 
+    /// The connection, if there is one that answers. One that is stalled is let go.
+    fn usable(&self, state: &mut State) -> Option<(u64, Connection)> {
+        if state.current.is_some() && self.is_stalled() {
+            add_one(&self.counters.stalled);
+            state.current = None;
+            self.unanswered.store(0, Ordering::Relaxed);
+            self.subscribed.store(false, Ordering::Release);
+        }
+        state.current.clone()
+    }
+
     /// The connection, made if need be.
     async fn connection(self: &Arc<Self>, now: bool) -> Result<(u64, Connection), RedisError> {
         loop {
             let attempt = {
                 let mut state = self.state();
-                if state.current.is_some() && self.is_stalled() {
-                    add_one(&self.counters.stalled);
-                    state.current = None;
-                    self.unanswered.store(0, Ordering::Relaxed);
-                    self.subscribed.store(false, Ordering::Release);
-                }
-                if let Some((number, connection)) = &state.current {
-                    return Ok((*number, connection.clone()));
+                if let Some(usable) = self.usable(&mut state) {
+                    return Ok(usable);
                 }
                 if let Some(attempt) = &state.attempt {
                     attempt.clone()
@@ -387,6 +403,8 @@ impl Link {
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
                 // Our callers have deadlines, and a stalled connection is replaced.
                 .set_response_timeout(None)
+                // Each call that runs has room: with less, calls wait for each other to be sent.
+                .set_pipeline_buffer_size(MAX_CALLS)
                 .set_push_sender(pushed.clone())
         };
         match &self.address.servers {

@@ -99,7 +99,7 @@ impl Server {
     }
 
     /// Stores a value where nothing is. Whether it was stored.
-    async fn write_new(&self, name: &str, bytes: &Bytes, ttl: &str) -> Result<bool, RedisError> {
+    async fn write_new(&self, name: &str, bytes: &Bytes, ttl: u64) -> Result<bool, RedisError> {
         let mut command = Cmd::with_capacity(ARGUMENTS, ROOM + bytes.len());
         command.arg("SET").arg(self.keys.blob(name)).arg(&bytes[..]).arg("NX").arg("PX").arg(ttl);
         Ok(self.link.call(&command, false).await? == Value::Okay)
@@ -118,10 +118,7 @@ pub(crate) fn blob_of(value: Value, operation: Operation) -> Result<Option<Blob>
         Value::BulkString(bytes) if bytes.len() > Blob::MAX_BYTES => {
             Ok(Some(Blob::too_large(bytes.len() as u64).with_revision(Some(revision(&bytes)))))
         }
-        Value::BulkString(bytes) => {
-            let revision = revision(&bytes);
-            Ok(Some(Blob::new(bytes).with_revision(Some(revision))))
-        }
+        Value::BulkString(bytes) => Ok(Some(Blob::new(bytes).with_derived_revision(revision))),
         _ => Err(Server::unexpected(operation)),
     }
 }
@@ -159,7 +156,8 @@ impl BlobStore for Server {
         ttl: Option<Duration>,
     ) -> Result<Written, Error> {
         // The backend always gives one, since the store declares that it honours it.
-        let ttl = ttl.unwrap_or(peercache_api::MAX_LIFETIME).as_millis().max(1).to_string();
+        let ttl = ttl.unwrap_or(peercache_api::MAX_LIFETIME).as_millis().max(1);
+        let ttl = u64::try_from(ttl).unwrap_or(u64::MAX);
         let (how, argument): (&str, Vec<u8>) = match &condition {
             Condition::Always => ("always", Vec::new()),
             Condition::IfAbsent => ("absent", Vec::new()),
@@ -168,7 +166,7 @@ impl BlobStore for Server {
             _ => return Ok(Written::Unsupported),
         };
         let arguments = |command: &mut Cmd| {
-            command.arg(&bytes[..]).arg(&ttl).arg(how).arg(&argument);
+            command.arg(&bytes[..]).arg(ttl).arg(how).arg(&argument);
             command.arg(self.keys.removals()).arg(self.keys.leases()).arg(&self.id[..]);
         };
         // The usual write follows a miss. Where nothing is, there are no versions to compare: the
@@ -176,13 +174,14 @@ impl BlobStore for Server {
         // the script, which publishes it, and so does a value with which a lease ends.
         let is_value = bytes.get(KIND) == Some(&VALUE);
         let written = if how == "newer" && is_value && self.known.is_new(name) {
-            self.write_new(name, &bytes, &ttl).await
+            self.write_new(name, &bytes, ttl).await
         } else {
             Ok(false)
         };
         let answer = match written {
             Ok(true) => Ok(Value::Int(1)),
-            Ok(false) => self.run(&self.put, name, bytes.len(), arguments).await,
+            // On the heap, so that what a usual write needs stays small.
+            Ok(false) => Box::pin(self.run(&self.put, name, bytes.len(), arguments)).await,
             Err(error) => Err(error),
         };
         if answer.is_ok() {

@@ -1,7 +1,8 @@
 // The official client, doing what the tier does: stores bytes and notes them under a root, and finds them
-// again. One command a line on standard input (`put I`, `first I`, `again I`), one line with the
+// again. One command a line on standard input (`put I`, `first I`, `again I`, `replay I`), one line with the
 // milliseconds and the requests on standard output.
 import readline from 'node:readline'
+import { randomUUID } from 'node:crypto'
 let requests = 0
 const plain = globalThis.fetch
 globalThis.fetch = (...args) => { requests += 1; return plain(...args) }
@@ -49,8 +50,11 @@ const locate = async digest => {
   return Delegation.view({ root: accepted.out.ok.site, blocks }).capabilities[0].nb.location[0]
 }
 const locations = new Map()
-const get = async index => {
-  const { shards } = await client.capability.upload.get(await root(index))
+// Without a nonce of its own an invocation that is made twice within a second is the same one, and the
+// service answers it with the receipt of the first time: it verifies nothing, looks nothing up, and what
+// was written in between is not seen. `replay` does that; the tier never does.
+const get = async (index, nonce) => {
+  const { shards } = await client.capability.upload.get(await root(index), { nonce })
   const shard = shards[0]
   if (!locations.has(`${shard}`)) locations.set(`${shard}`, await locate(shard.multihash))
   const bytes = new Uint8Array(await (await fetch(locations.get(`${shard}`))).arrayBuffer())
@@ -73,6 +77,6 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
   requests = 0
   const began = performance.now()
   if (what === 'put') await put(Number(index))
-  else await get(Number(index))
+  else await get(Number(index), what === 'replay' ? undefined : randomUUID())
   console.log(`${performance.now() - began} ${requests}`)
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, maybe_done};
 use ipld_core::cid::Cid;
 use ipld_core::ipld::Ipld;
 use peercache_api::{Class, Clock, Entry, Error, ErrorKind, Freshness, Key, Operation, Timestamp, envelope};
@@ -118,21 +120,67 @@ impl Store {
         error
     }
 
+    /// The bytes of the newest write that was seen before are fetched while the service is asked
+    /// which write is the newest: usually it still is, and then the two take the time of one.
     pub(crate) async fn read(&self, key: &Key) -> Result<Option<Entry>, Error> {
         let fail = |error| self.fail(error, Operation::Get);
-        let writes = self.writes(key).await.map_err(fail)?;
-        let found = self.newest(key, &writes).await.map_err(fail)?;
+        let expected = self.expected(key);
+        let fetch = expected
+            .as_ref()
+            .map(|(digest, known)| self.client.fetch(&known.url, *digest, envelope::MAX_ENVELOPE_BYTES));
+        let mut fetched = pin!(maybe_done(async {
+            match fetch {
+                Some(fetch) => Some(fetch.await),
+                None => None,
+            }
+        }));
+        let find = async {
+            let writes = self.writes(key).await?;
+            self.newest(key, &writes).await
+        };
+        let found = {
+            let mut find = pin!(find);
+            poll_fn(|context| {
+                let found = find.as_mut().poll(context);
+                if found.is_pending() {
+                    // Its end is no news. It is polled to the end of the search all the same: it
+                    // has a place for a request that the search may wait for.
+                    let _ended = fetched.as_mut().poll(context);
+                }
+                found
+            })
+            .await
+            .map_err(fail)?
+        };
         if let Some((digest, _)) = &found {
             self.latest.insert(*key.digest(), *digest);
         }
         let entry = match found {
             None => None,
             Some((_, Some(entry))) => Some(entry),
-            Some((digest, None)) => Some(self.entry(key, digest).await.map_err(fail)?),
+            Some((digest, None)) => {
+                let fetched = match &expected {
+                    Some((expected, _)) if *expected == digest => {
+                        fetched.as_mut().await;
+                        fetched.take_output().flatten()
+                    }
+                    _ => None,
+                };
+                Some(self.entry(key, digest, fetched).await.map_err(fail)?)
+            }
         };
         let entry = entry.filter(|entry| entry.freshness(self.clock.now()) != Freshness::Expired);
         count(if entry.is_some() { &self.counters.hits } else { &self.counters.misses });
         Ok(entry)
+    }
+
+    /// The newest write of a key that was seen, if it has a value that can still be used.
+    fn expected(&self, key: &Key) -> Option<([u8; 32], Known)> {
+        let digest = self.latest.get(key.digest())?;
+        let known = self.known.get(&digest)?;
+        let of_use =
+            !known.head.is_tombstone() && known.head.freshness(self.clock.now()) != Freshness::Expired;
+        of_use.then_some((digest, known))
     }
 
     /// The writes of a key among which the newest is. A root that lists the newest write which was
@@ -205,7 +253,7 @@ impl Store {
             if let Some(known) = self.known.get(digest) {
                 return Ok((*digest, known.head, None));
             }
-            let entry = self.entry(key, *digest).await?;
+            let entry = self.entry(key, *digest, None).await?;
             Ok((*digest, head_of(&entry), Some(entry)))
         }));
         let now = self.clock.now();
@@ -247,17 +295,27 @@ impl Store {
         })
     }
 
-    /// The write with this digest.
-    async fn entry(&self, key: &Key, digest: [u8; 32]) -> Result<Entry, RequestError> {
+    /// The write with this digest. `fetched`: what a request for its bytes ended with, where one
+    /// was made.
+    async fn entry(
+        &self,
+        key: &Key,
+        digest: [u8; 32],
+        fetched: Option<Result<Bytes, RequestError>>,
+    ) -> Result<Entry, RequestError> {
         let known = self.known.get(&digest);
-        let url = match &known {
+        let mut url = match &known {
             Some(known) => known.url.clone(),
             None => self.client.locate(digest).await?,
         };
-        let bytes: Bytes = match self.client.fetch(&url, digest, envelope::MAX_ENVELOPE_BYTES).await {
+        let fetched = match fetched {
+            Some(fetched) => fetched,
+            None => self.client.fetch(&url, digest, envelope::MAX_ENVELOPE_BYTES).await,
+        };
+        let bytes: Bytes = match fetched {
             // The storage node may have changed since.
             Err(RequestError::StorageNode(_)) if known.is_some() => {
-                let url = self.client.locate(digest).await?;
+                url = self.client.locate(digest).await?;
                 self.client.fetch(&url, digest, envelope::MAX_ENVELOPE_BYTES).await?
             }
             other => other?,

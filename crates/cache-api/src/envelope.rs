@@ -51,9 +51,14 @@ const TAGS: i64 = 3;
 /// [`Entry::value`] that is the whole envelope, and the value need not be copied.
 #[must_use]
 pub fn encode_head(key: &Key, entry: &Entry) -> Bytes {
+    head_with_room(key, entry, 0).freeze()
+}
+
+/// The head, and room for `more` bytes behind it.
+fn head_with_room(key: &Key, entry: &Entry, more: usize) -> BytesMut {
     let meta = entry.metadata();
     let optional = optional_section(meta);
-    let mut head = BytesMut::with_capacity(HEADER_BYTES + optional.len());
+    let mut head = BytesMut::with_capacity(HEADER_BYTES + optional.len() + more);
     head.put_slice(&MAGIC);
     head.put_u8(FORMAT_VERSION);
     head.put_u8(match meta.kind {
@@ -78,15 +83,13 @@ pub fn encode_head(key: &Key, entry: &Entry) -> Bytes {
     let checksum = checksum(&head, &optional, entry.value());
     head.put_u64(checksum);
     head.put_slice(&optional);
-    head.freeze()
+    head
 }
 
 /// The whole envelope of `entry` under `key`. Copies the value once.
 #[must_use]
 pub fn encode(key: &Key, entry: &Entry) -> Bytes {
-    let head = encode_head(key, entry);
-    let mut envelope = BytesMut::with_capacity(head.len() + entry.value().len());
-    envelope.put_slice(&head);
+    let mut envelope = head_with_room(key, entry, entry.value().len());
     envelope.put_slice(entry.value());
     envelope.freeze()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -323,8 +324,10 @@ impl<S: BlobStore> BlobBackend<S> {
     /// it.
     pub fn decode(&self, key: &Key, blob: Blob) -> Result<Option<Entry>, Error> {
         let now = self.clock.now();
-        let (content, revision) = blob.into_parts();
-        let bytes = match content {
+        // Where the store compares versions itself, a write never asks for a revision that a lookup
+        // has seen.
+        let revision = if self.remembers_revisions() { blob.revision() } else { None };
+        let bytes = match blob.into_content() {
             Ok(bytes) => bytes,
             Err(length) => {
                 self.note_corrupt(key, Known::unreadable(revision));
@@ -387,15 +390,17 @@ impl<S: BlobStore> CacheBackend for BlobBackend<S> {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Entry>, Error> {
-        self.run(Operation::Get, self.read(key)).await
+        // Pinned here: moving it into `run` and on would copy it each time.
+        let call = pin!(self.read(key));
+        self.run(Operation::Get, call).await
     }
 
     async fn put(&self, key: &Key, entry: Entry) -> Result<(), Error> {
-        let call = async {
+        let call = pin!(async {
             self.refuse_read_only()?;
             self.refuse_too_large(&entry)?;
             self.write(key, &entry).await
-        };
+        });
         self.run(Operation::Put, call).await
     }
 

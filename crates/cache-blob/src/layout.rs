@@ -57,7 +57,8 @@ impl Layout {
             Naming::Folders => {
                 format!("{}{}/{}/{}", self.prefix, &digits[..2], &digits[2..4], &digits[4..])
             }
-            _ => format!("{}{digits}", self.prefix),
+            _ if self.prefix.is_empty() => digits,
+            _ => [self.prefix.as_str(), &digits].concat(),
         }
     }
 

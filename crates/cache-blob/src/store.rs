@@ -165,11 +165,28 @@ impl Revision {
 }
 
 /// A blob as it was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Blob {
     content: Content,
-    revision: Option<Revision>,
+    revision: RevisionOf,
 }
+
+/// Where the revision of a blob comes from.
+#[derive(Clone, Debug)]
+enum RevisionOf {
+    /// The store named it, or has none.
+    Store(Option<Revision>),
+    /// It follows from the bytes.
+    Bytes(fn(&[u8]) -> Revision),
+}
+
+impl PartialEq for Blob {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content && self.revision() == other.revision()
+    }
+}
+
+impl Eq for Blob {}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Content {
@@ -183,36 +200,46 @@ impl Blob {
 
     /// A blob that was read whole.
     pub fn new(bytes: impl Into<Bytes>) -> Self {
-        Self { content: Content::Bytes(bytes.into()), revision: None }
+        Self { content: Content::Bytes(bytes.into()), revision: RevisionOf::Store(None) }
     }
 
     /// A blob of this many bytes, more than [`Blob::MAX_BYTES`], which was not read for that
     /// reason.
     #[must_use]
     pub fn too_large(bytes: u64) -> Self {
-        Self { content: Content::TooLarge(bytes), revision: None }
+        Self { content: Content::TooLarge(bytes), revision: RevisionOf::Store(None) }
     }
 
     /// The same in this revision.
     #[must_use]
     pub fn with_revision(self, revision: Option<Revision>) -> Self {
-        Self { revision, ..self }
+        Self { revision: RevisionOf::Store(revision), ..self }
+    }
+
+    /// The same in the revision that `derive` computes from its bytes. It is computed when it is
+    /// needed, which a lookup does not.
+    #[must_use]
+    pub fn with_derived_revision(self, derive: fn(&[u8]) -> Revision) -> Self {
+        Self { revision: RevisionOf::Bytes(derive), ..self }
     }
 
     /// The revision, where the store names one.
     #[must_use]
-    pub fn revision(&self) -> Option<&Revision> {
-        self.revision.as_ref()
+    pub fn revision(&self) -> Option<Revision> {
+        match (&self.revision, &self.content) {
+            (RevisionOf::Store(revision), _) => revision.clone(),
+            (RevisionOf::Bytes(derive), Content::Bytes(bytes)) => Some(derive(bytes)),
+            (RevisionOf::Bytes(_), Content::TooLarge(_)) => None,
+        }
     }
 
     /// The bytes; or the length of a blob that is too long to be an entry.
-    pub(crate) fn into_parts(self) -> (Result<Bytes, u64>, Option<Revision>) {
-        let content = match self.content {
+    pub(crate) fn into_content(self) -> Result<Bytes, u64> {
+        match self.content {
             Content::Bytes(bytes) if bytes.len() <= Self::MAX_BYTES => Ok(bytes),
             Content::Bytes(bytes) => Err(bytes.len() as u64),
             Content::TooLarge(bytes) => Err(bytes),
-        };
-        (content, self.revision)
+        }
     }
 }
 

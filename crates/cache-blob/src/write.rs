@@ -42,17 +42,27 @@ struct Write<'a> {
 impl<S: BlobStore> BlobBackend<S> {
     /// Writes `entry` unless what is there is newer.
     pub(crate) async fn write(&self, key: &Key, entry: &Entry) -> Result<(), Error> {
-        let now = self.clock.now();
-        let write = |body| Write {
+        if self.store.info().conditions == Conditions::Versions {
+            let now = self.clock.now();
+            return self.write_if_newer(self.prepared(key, entry, now), now).await;
+        }
+        // On the heap, as what is rare below: it is several times as large as what remains.
+        Box::pin(self.write_in_turn(key, entry)).await
+    }
+
+    fn prepared<'a>(&self, key: &'a Key, entry: &'a Entry, now: Timestamp) -> Write<'a> {
+        Write {
             key,
             entry,
             name: self.layout.name(key),
-            body,
+            body: envelope::encode(key, entry),
             ttl: self.store.info().native_ttl.then(|| time_to_live(entry, now)),
-        };
-        if self.store.info().conditions == Conditions::Versions {
-            return self.write_if_newer(write(envelope::encode(key, entry)), now).await;
         }
+    }
+
+    /// On a store that does not compare versions: what is there has to be known.
+    async fn write_in_turn(&self, key: &Key, entry: &Entry) -> Result<(), Error> {
+        let now = self.clock.now();
         let _turn = self.turns.wait(key).await;
         let known = self.cache.get(key);
         // Without conditions a blob can go back to an older write, so what is remembered proves
@@ -60,7 +70,7 @@ impl<S: BlobStore> BlobBackend<S> {
         if self.loses(known.as_ref(), entry) && self.conditional.get() != Finding::No {
             return Ok(());
         }
-        let write = write(envelope::encode(key, entry));
+        let write = self.prepared(key, entry, now);
         if self.finds_conditions().await? {
             self.write_if_unchanged(&write, known).await
         } else {
@@ -89,9 +99,14 @@ impl<S: BlobStore> BlobBackend<S> {
                 Written::Unsupported => {}
             }
         }
+        Box::pin(self.write_compared(&write)).await
+    }
+
+    /// On a store that compares versions, where its comparison has to be verified.
+    async fn write_compared(&self, write: &Write<'_>) -> Result<(), Error> {
         let _turn = self.turns.wait(write.key).await;
-        let known = self.look(&write).await?;
-        let written = self.write_if_unchanged(&write, known).await;
+        let known = self.look(write).await?;
+        let written = self.write_if_unchanged(write, known).await;
         if written.is_ok() {
             self.cache.forget(write.key);
         }
@@ -179,8 +194,8 @@ impl<S: BlobStore> BlobBackend<S> {
             self.cache.forget(write.key);
             return Ok(None);
         };
-        let (content, revision) = blob.into_parts();
-        let known = match content.map(|bytes| envelope::decode(write.key, bytes)) {
+        let revision = blob.revision();
+        let known = match blob.into_content().map(|bytes| envelope::decode(write.key, bytes)) {
             Ok(Ok(held)) => Known::holding(&held, revision),
             Ok(Err(_)) | Err(_) => Known::unreadable(revision),
         };

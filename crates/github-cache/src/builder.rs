@@ -202,7 +202,8 @@ impl GitHubCacheBuilder {
         self
     }
 
-    /// The least time between two requests upstream of one token, urgent ones left out. Default:
+    /// The least time between two requests upstream of one token, urgent ones left out. With one, a
+    /// token that meets a secondary limit also pauses: for `Retry-After`, or a minute. Default:
     /// zero, none.
     pub fn pace(mut self, least: Duration) -> Self {
         self.pace = least;

@@ -390,7 +390,7 @@ impl Fetch {
             self.settle(status, &headers, refusal);
         }
         self.note(refusal, &sent, keep.is_ok()).await;
-        if let Some(detail) = refusal.and_then(Refusal::stale_detail)
+        if let Some(detail) = self.shared.stale_detail(refusal)
             && let Some(found) = self.stale().await
         {
             let _client_gone = reply.send(Ok(Fetched::Stale { found, status: Some(status), detail }));

@@ -25,7 +25,7 @@ use crate::fetch::{Client, Coding, Source};
 use crate::freshness::Freshness;
 use crate::graphql_answers::{Answered, FRESH_FOR, MAX_ANSWER_BYTES};
 use crate::ledger::Call;
-use crate::refusal::{MAX_MESSAGE_BYTES, Refusal, classify};
+use crate::refusal::{MAX_MESSAGE_BYTES, classify};
 use crate::shared::Shared;
 use crate::shares::ClientAddress;
 use crate::token::TokenId;
@@ -225,7 +225,7 @@ impl Query {
         let charge = self.call.answered(status, &headers, refusal);
         shared.settle_spending(reservation, &headers, charge, refusal);
         shared.rate_limits.note(&self.token, &headers);
-        if let Some(detail) = refusal.and_then(Refusal::stale_detail)
+        if let Some(detail) = shared.stale_detail(refusal)
             && let Some(answered) = self.stale()
         {
             let _client_gone = reply.send(Ok(Outcome::Stale { answered, status: Some(status), detail }));

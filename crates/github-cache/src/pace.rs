@@ -24,10 +24,14 @@ impl Pace {
         Self { least, turns: Mutex::default() }
     }
 
+    pub(crate) const fn is_set(&self) -> bool {
+        !self.least.is_zero()
+    }
+
     /// Waits for the turn of a request of this token. `false`, at once, if that is later than
     /// `most` from now. Cancel-safe; a turn that is not taken passes.
     pub(crate) async fn turn(&self, token: &TokenId, most: Duration) -> bool {
-        if self.least.is_zero() {
+        if !self.is_set() {
             return true;
         }
         let now = Instant::now();

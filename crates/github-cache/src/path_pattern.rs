@@ -1,7 +1,7 @@
 //! Patterns of paths, as the tables of routes and of areas have them.
 
-/// A path with placeholders: `{x}` is one segment, `{sha}` one of 40 hexadecimal digits, and `**` at
-/// the end everything that follows, nothing included.
+/// A path with placeholders: `{x}` is one segment, `{sha}` one of 40 hexadecimal digits, and `**`
+/// at the end everything that follows, nothing included.
 #[derive(Debug)]
 pub(crate) struct PathPattern {
     segments: Vec<Segment>,

@@ -280,8 +280,8 @@ impl PublicProofs {
     }
 
     /// Whether it is time to spend a request on a proof for `scope`, of which `token` was given
-    /// something: several tokens were, or others wait for it, and none was sent just now, or in vain
-    /// a while ago. What comes of it is noted with [`Self::note_attempt`].
+    /// something: several tokens were, or others wait for it, and none was sent just now, or in
+    /// vain a while ago. What comes of it is noted with [`Self::note_attempt`].
     pub(crate) fn is_proof_due(
         &self,
         token: &TokenId,

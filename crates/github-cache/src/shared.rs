@@ -135,6 +135,14 @@ impl Shared {
         Ok(reservation)
     }
 
+    /// What `Cache-Status` says where an answer that is known is served instead of a refusal;
+    /// `None` where none is. A secondary limit is the client's to wait out, unless it has left the
+    /// pace to this proxy.
+    pub(crate) fn stale_detail(&self, refusal: Option<Refusal>) -> Option<&'static str> {
+        let is_ours = |refusal: &Refusal| *refusal != Refusal::SecondaryLimit || self.pace.is_set();
+        refusal.filter(is_ours).and_then(Refusal::stale_detail)
+    }
+
     /// Takes note of what the answer to a request says, and gives back what was reserved for it.
     pub(crate) fn settle_spending(
         &self,
@@ -144,7 +152,7 @@ impl Shared {
         refusal: Option<Refusal>,
     ) {
         let now = self.store.now();
-        if refusal == Some(Refusal::SecondaryLimit) {
+        if refusal == Some(Refusal::SecondaryLimit) && self.pace.is_set() {
             let wait = pause(headers, now).unwrap_or(SECONDARY_PAUSE);
             self.budget.pause(reservation.token(), wait, now);
         }

@@ -121,7 +121,8 @@ async fn take(shared: &Shared, link: &Link, name: &Name, key: &str) -> Result<()
     match linked {
         Ok(()) => add(&shared.counters.adopted, 1),
         Err(Trouble::Exists) => add(&shared.counters.late, 1),
-        // Removed at once by whoever wrote a newer one; or the folder was raced, and it is not here.
+        // Removed at once by whoever wrote a newer one; or the folder was raced, and it is not
+        // here.
         Err(Trouble::NoSuchFile) => {
             let newest = store.writes(&place).await?.newest(now).map(|(newest, _)| newest);
             if newest.is_none_or(|newest| newest < write) {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipld_core::cid::Cid;
 use ipld_core::ipld::Ipld;
-use peercache_api::{CacheBackend as _, ErrorKind, Key, envelope};
+use peercache_api::{CacheBackend as _, Clock as _, Entry, ErrorKind, Key, SystemClock, envelope};
 use sha2::{Digest as _, Sha256};
 
 use super::forge::{Signed, at, report, reworked, set};
 use super::front::{Asked, Front, Lie, Told};
-use super::{NODE, World, looked_up, messages, open, receipts, refused, stranger};
+use super::{FOR_EVER, NODE, World, looked_up, messages, open, receipts, refused, stranger};
 use crate::client::multihash;
 use crate::layout::shard;
 use crate::ucan::car::{Car, DAG_CBOR, cid_of};
@@ -419,4 +419,75 @@ async fn entries_of_another_key_are_refused() {
         }],
     )
     .await;
+}
+
+/// A tier that has seen the true value at a storage node of the test's own, and the two servers.
+async fn tier_that_has_read(world: &World) -> (Storacha, Front, Front) {
+    let (front, node) = (world.front().await, Front::start(world.service.address()).await);
+    let bytes = envelope::encode(&world.key, &world.entry).to_vec();
+    node.set(Some(Arc::new(move |_, _| Told::body(bytes.clone()))));
+    let case = trusted("at the node", located(world, format!("{}{NODE}bytes", node.url())));
+    front.set(Some(honest_or(world, &case, Some(Arc::clone(&case.lie)))));
+    let tier = open(world.trusting_tier(&front));
+    assert_eq!(tier.get(&world.key).await.unwrap().as_ref(), Some(&world.entry));
+    assert!(node.take_asked().iter().any(|asked| asked.path.starts_with(NODE)), "read elsewhere");
+    front.set(Some(honest_or(world, &case, None)));
+    (tier, front, node)
+}
+
+/// The service does not answer before the storage node has been asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn value_seen_before_is_fetched_while_the_service_is_asked() {
+    let Some(world) = World::start().await else { return };
+    let (tier, front, node) = tier_that_has_read(&world).await;
+    let (asked, hears) = std::sync::mpsc::sync_channel(64);
+    let (asked, hears) = (Mutex::new(asked), Mutex::new(hears));
+    let bytes = envelope::encode(&world.key, &world.entry).to_vec();
+    node.set(Some(Arc::new(move |_, _| {
+        asked.lock().unwrap().send(()).unwrap();
+        Told::body(bytes.clone())
+    })));
+    let honest = honest_or(&world, &trusted("nothing", Arc::new(|_, truth| truth)), None);
+    front.set(Some(Arc::new(move |asked: &Asked, truth: Told| {
+        if asked.method == "POST" {
+            let wait = || hears.lock().unwrap().recv_timeout(FOR_EVER / 2);
+            tokio::task::block_in_place(wait).expect("the storage node is not asked meanwhile");
+        }
+        honest(asked, truth)
+    })));
+    let before = tier.report().counts;
+    assert_eq!(tier.get(&world.key).await.unwrap().as_ref(), Some(&world.entry));
+    let after = tier.report().counts;
+    assert_eq!((after.messages - before.messages, after.requests - before.requests), (1, 1));
+}
+
+/// The storage node never answers for the older write, which nobody waits for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn value_that_another_replaced_is_read_anew_and_the_old_one_is_not_waited_for() {
+    let Some(world) = World::start().await else { return };
+    let (tier, _front, node) = tier_that_has_read(&world).await;
+    let newer = world.newer("newer");
+    let other = open(Storacha::builder(world.token(world.service.url(), world.service.did().to_owned())));
+    other.put(&world.key, newer.clone()).await.unwrap();
+    node.set(Some(Arc::new(|_, _| Told::Silence)));
+    assert_eq!(tier.get(&world.key).await.unwrap(), Some(newer));
+    assert_eq!(node.take_asked().len(), 1, "the older one was asked for");
+    let tombstone = Entry::tombstone(world.versions.next(SystemClock::new().now()), SystemClock::new().now());
+    other.put(&world.key, tombstone.clone()).await.unwrap();
+    for _ in 0..2 {
+        let found = tier.get(&world.key).await.unwrap();
+        assert_eq!(found.map(|entry| entry.version()), Some(tombstone.version()));
+    }
+}
+
+/// The node that had the bytes is away; another one has them by now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn value_whose_storage_node_is_away_is_located_again() {
+    let Some(world) = World::start().await else { return };
+    let (tier, _front, node) = tier_that_has_read(&world).await;
+    node.set(Some(Arc::new(|_, _| Told::status(404))));
+    assert_eq!(tier.get(&world.key).await.unwrap().as_ref(), Some(&world.entry));
+    node.take_asked();
+    assert_eq!(tier.get(&world.key).await.unwrap().as_ref(), Some(&world.entry));
+    assert!(node.take_asked().is_empty(), "its new address is remembered");
 }

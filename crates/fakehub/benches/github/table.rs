@@ -72,6 +72,25 @@ pub(crate) fn print(rows: &[(String, Tally)]) -> bool {
     right(ours) && right(direct)
 }
 
+/// Prints the whole sweep: for each point and contender the charged calls saved and the requests
+/// not sent, in percent, and the leaks.
+pub(crate) fn print_sweep(points: &[(String, Vec<(String, Tally)>)]) {
+    println!("\n## The sweep: charged calls saved % / requests not sent % / leaks\n");
+    let names: Vec<&String> = points.first().map_or(Vec::new(), |(_, rows)| {
+        rows.iter().map(|(name, _)| name).filter(|name| *name != DIRECT).collect()
+    });
+    let head = names.iter().fold(String::new(), |line, name| format!("{line} {name:>22}"));
+    println!("{:<34}{head}", "");
+    for (point, rows) in points {
+        let direct = rows.iter().find(|(name, _)| name == DIRECT).map(|(_, tally)| tally);
+        let cells = rows.iter().filter(|(name, _)| name != DIRECT).map(|(_, tally)| {
+            let saved = direct.map_or(0.0, |direct| 100.0 * tally.charged_saved(direct));
+            format!("{saved:.1} / {:.1} / {}", 100.0 * tally.not_sent(), tally.leaks)
+        });
+        println!("{point:<34}{}", cells.fold(String::new(), |line, cell| format!("{line} {cell:>22}")));
+    }
+}
+
 /// Prints what reached the origin by route: requests, and of those the charged ones.
 pub(crate) fn print_routes(rows: &[(String, Tally)]) {
     let routes: BTreeSet<&String> = rows.iter().flat_map(|(_, tally)| tally.routes.keys()).collect();

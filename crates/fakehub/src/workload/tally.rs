@@ -229,7 +229,7 @@ impl Tally {
     }
 }
 
-/// What the last member of a `Cache-Status` says, without the number of seconds and the cache's name.
+/// What the last member of a `Cache-Status` says, without the lifetime and the cache's name.
 fn outcome(cache_status: &str) -> String {
     let last = cache_status.rsplit(", ").next().unwrap_or(cache_status);
     let parts = last.split("; ").skip(1).filter(|part| !part.starts_with("ttl="));

@@ -15,7 +15,6 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
-use peercache_api::util::environment_spares_proxy;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -96,12 +95,7 @@ impl Service<Uri> for Connector {
 
 impl Parts {
     fn intercept(&self, url: &Uri) -> Option<Intercept> {
-        let proxies = self.proxies.as_ref()?;
-        let usual = if url.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
-        if environment_spares_proxy(url.host()?, url.port_u16().unwrap_or(usual)) {
-            return None;
-        }
-        proxies.intercept(url)
+        self.proxies.as_ref()?.intercept(url)
     }
 
     async fn connect(&self, url: &Uri) -> Result<UpstreamStream, BoxError> {

@@ -178,14 +178,14 @@ async fn machines_tell_each_other_what_is_left() {
 }
 
 #[tokio::test]
-async fn secondary_limit_makes_its_token_pause() {
+async fn secondary_limit_makes_a_token_with_a_pace_pause() {
     let mut limits = SecondaryLimits::documented();
     limits.points_per_minute = 10;
     limits.retry_after = Some(90);
     let github = GitHub::with(
         EtagMode::Observed,
         |hub| hub.secondary(limits),
-        |proxy| proxy.share_public(false),
+        |proxy| proxy.share_public(false).pace(Duration::from_millis(1)),
         false,
     )
     .await;

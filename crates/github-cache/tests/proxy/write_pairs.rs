@@ -24,13 +24,13 @@ const CHANGED: [(&str, &[&str]); 30] = [
     ),
     ("DELETE /repos/o/r/git/refs/heads/gone", &["git/ref/heads/gone", "branches/gone"]),
     (
-        "PUT /repos/o/r/contents/docs/a.md",
+        "PUT /repos/o/r/contents/guide/a.md",
         &[
-            "contents/docs/a.md",
-            "contents/docs",
+            "contents/guide/a.md",
+            "contents/guide",
             "contents/",
-            "contents/docs/a.md?ref=main",
-            "commits?path=docs/a.md",
+            "contents/guide/a.md?ref=main",
+            "commits?path=guide/a.md",
             "git/trees/main",
             "readme",
             "pulls/7/files",
@@ -120,7 +120,7 @@ const CHANGED: [(&str, &[&str]); 30] = [
         &["releases", "releases/latest", "releases/tags/v1", "tags", "git/ref/tags/v1"],
     ),
     ("PATCH /repos/o/r/releases/3", &["releases/latest", "releases/tags/v1", "releases/3"]),
-    ("DELETE /repos/o/r", &["", "issues", "contents/docs/a.md", "pulls/7", "releases", "labels"]),
+    ("DELETE /repos/o/r", &["", "issues", "contents/guide/a.md", "pulls/7", "releases", "labels"]),
     (
         "PATCH /repos/o/r/issues/7",
         &["issues/7", "issues/7/events", "issues/7/timeline", "issues/7/labels", "milestones", "pulls/7", ""],
