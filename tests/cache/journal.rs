@@ -45,12 +45,12 @@ impl CacheBackend for Far {
 
 /// A cache whose shared tier is away, or is `far`.
 fn cache(world: &World, dir: &Path, ring: Option<&Keyring>, far: Option<&Arc<Memory>>) -> Cache {
+    // A tier that is away uses all of it; one that answers never does.
+    let flush_deadline = far.map_or(Duration::from_millis(20), |_| Duration::from_secs(60));
     let far: Arc<dyn CacheBackend> = match far {
         Some(far) => Arc::new(Far(BackendInfo::new("far", Capabilities::shared()), Arc::clone(far))),
         None => Arc::new(Broken::shared("far")),
     };
-    // A tier that is away uses all of it; one that answers never does.
-    let flush_deadline = far.map_or(Duration::from_millis(20), |_| Duration::from_secs(60));
     let limits = WriteBehind { flush_deadline, ..WriteBehind::default() };
     let builder = world.builder().tier(world.memory()).tier(far).write_behind(limits);
     let builder = match ring {

@@ -547,8 +547,8 @@ impl Fetch {
     }
 }
 
-/// Asks for the repository of what is `asked_for` with its token, for the store. What comes of it is
-/// noted where answers are stored.
+/// Asks for the repository of what is `asked_for` with its token, for the store. What comes of it
+/// is noted where answers are stored.
 pub(crate) async fn prove(
     shared: &Arc<Shared>,
     repository: &RepositoryRequest,

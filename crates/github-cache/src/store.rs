@@ -557,11 +557,11 @@ impl Store {
         self.marks.begin(&place.token_mark).await;
     }
 
-    /// Notes a successful write by `token` to the path `written`, for every token of the fleet: what
-    /// is stored of the areas of its repository that it changes, or below the first two segments of
-    /// a path outside of repositories, has to be revalidated. So has what it `mentions` as made by
-    /// it. For the token that wrote, so has everything outside of repositories: it lists what was
-    /// written under names that only GitHub knows.
+    /// Notes a successful write by `token` to the path `written`, for every token of the fleet:
+    /// what is stored of the areas of its repository that it changes, or below the first two
+    /// segments of a path outside of repositories, has to be revalidated. So has what it `mentions`
+    /// as made by it. For the token that wrote, so has everything outside of repositories: it lists
+    /// what was written under names that only GitHub knows.
     pub(crate) async fn invalidate<'a>(
         &self,
         token: &TokenId,

@@ -1,5 +1,6 @@
 //! Clients of the API: a job of each, twice. Both see the same world as without a cache, follow
-//! pages through the base URL, see their own writes, and what did not change is not asked for again.
+//! pages through the base URL, see their own writes, and what did not change is not asked for
+//! again.
 
 use std::path::Path;
 use std::process::Command;
