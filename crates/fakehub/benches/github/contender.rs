@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -234,7 +234,7 @@ http {{
     )
 }
 
-async fn peercache(program: &PathBuf, upstream: &str, dir: TempDir) -> std::io::Result<Running> {
+async fn peercache(program: &Path, upstream: &str, dir: TempDir) -> std::io::Result<Running> {
     let mut command = command_of(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CACHE_") {
