@@ -346,9 +346,16 @@ impl Cache {
         for ((tier, after), before) in given_up().zip(before) {
             if after > before {
                 let what = format!("{} writes that waited for the tier {tier} were given up", after - before);
+                let report = self.chain().report();
+                let failed = report.tiers.into_iter().find(|of| of.name == tier);
+                let cause = failed.and_then(|of| of.last_error).unwrap_or_default();
                 return Err(Error::new(ErrorKind::Unavailable, Operation::Close, what)
                     .with_backend(tier)
-                    .with_help("give the cache a journal, which keeps them for the next process"));
+                    .with_context("cause", cause)
+                    .with_help(
+                        "a journal would keep them for the next process: set CACHE_DIR, or call \
+                         CacheBuilder::journal",
+                    ));
             }
         }
         Ok(())

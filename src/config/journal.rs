@@ -28,9 +28,9 @@ impl Config {
             .filter(|_| shared && !self.values.read_only.value && !self.look_only && !self.alone)
         {
             None => builder,
-            // A process that goes on does without, as it does without a disk tier: one that ends
-            // would lose what it was told to store.
-            Some(dir) if !self.one_shot && !is_usable(&dir) => builder,
+            // A cache does without, as it does without a disk tier. A process that ends before a
+            // shared tier has a write says so.
+            Some(dir) if !is_usable(&dir) => builder,
             Some(dir) => match ring {
                 Some(ring) => ring.journal(builder, dir),
                 None => builder.journal(dir),
@@ -125,13 +125,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn directory_that_cannot_be_used_leaves_the_journal_out_of_a_process_that_goes_on() {
+    async fn directory_that_cannot_be_used_leaves_the_journal_out() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");
         std::fs::write(&file, "").unwrap();
         for dir in [file.clone(), file.join("below")] {
             let config = memory_alone().dir(&dir);
             assert_eq!(journal(config, true, home.path()).await, None, "{}", dir.display());
+            // A command that reads a shared tier needs no directory either.
+            let once = memory_alone().dir(&dir).without_file().read_vars(|_| None).unwrap().one_shot();
+            let far = Far(BackendInfo::new("far", Capabilities::shared()));
+            let builder = once.journal_for(Cache::builder().tier(Arc::new(far)), true, None);
+            assert!(builder.build().unwrap().report().chain.journal.is_none());
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn read(path: &Path) -> Result<(String, Option<String>), Unfit> {
                 "let this user read it: mount the secret with mode 0444, or with this user as its owner"
                     .to_owned()
             }
-            _ => "name a file that holds the secret as `peercache keygen` printed it".to_owned(),
+            _ => "name a file that holds this value and nothing else".to_owned(),
         },
     };
     // Before it is opened: opening a pipe waits for a writer.
@@ -60,7 +60,7 @@ pub(super) fn read(path: &Path) -> Result<(String, Option<String>), Unfit> {
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(unread)?;
     let unfit = |problem: &str| Unfit {
         problem: problem.to_owned(),
-        remedy: "write the secret into it as `peercache keygen` printed it, and nothing else".to_owned(),
+        remedy: "write the value into it on one line, as it was printed, and nothing else".to_owned(),
     };
     let text = String::from_utf8(bytes).map_err(|_| unfit("the file is not UTF-8"))?;
     let text = text.trim();

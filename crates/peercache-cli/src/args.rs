@@ -122,8 +122,8 @@ pub(crate) struct PutArgs {
     #[arg(default_value = "-")]
     pub(crate) file: PathBuf,
 
-    /// Seconds that the value is fresh [default: CACHE_DEFAULT_TTL]
-    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    /// Seconds that the value is fresh, 1 to 2592000 (30 days) [default: CACHE_DEFAULT_TTL]
+    #[arg(long, value_name = "SECONDS", value_parser = parse_ttl)]
     pub(crate) ttl: Option<Duration>,
 
     /// The media type of the value
@@ -296,6 +296,13 @@ fn keys() -> PossibleValuesParser {
 
 pub(crate) fn parse_seconds(text: &str) -> Result<Duration, String> {
     text.parse().map(Duration::from_secs).map_err(|_| "give whole seconds".to_owned())
+}
+
+/// As [`parse_seconds`], within what an entry can have.
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let most = peercache::backend::MAX_LIFETIME.as_secs();
+    let in_range = |ttl: &Duration| (1..=most).contains(&ttl.as_secs());
+    parse_seconds(text).ok().filter(in_range).ok_or_else(|| format!("give whole seconds, 1 to {most}"))
 }
 
 pub(crate) fn parse_mode(text: &str) -> Result<u32, String> {

@@ -35,8 +35,9 @@ pub(crate) const SYSTEM_BUNDLES: [&str; 5] = [
 
 #[derive(Args, Debug)]
 pub(crate) struct ExecArgs {
-    /// The API to cache; repeatable, base URLs stand for the first
-    #[arg(long, value_name = "URL", default_value = "https://api.github.com")]
+    /// The API to cache; repeatable, base URLs stand for the first [default: CACHE_UPSTREAM, else
+    /// https://api.github.com]
+    #[arg(long, value_name = "URL")]
     upstream: Vec<String>,
 
     /// Send requests for another host of GitHub's to this URL instead of https://HOST; repeatable
@@ -57,7 +58,9 @@ pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
     let config = Config::from_env("peercache")?;
     let cache = config.open().await?;
     let mut builder = github::builder(&cache, &config).await?;
-    for url in &args.upstream {
+    let usual = [config.server().upstream.clone()];
+    let upstream = if args.upstream.is_empty() { usual.as_slice() } else { args.upstream.as_slice() };
+    for url in upstream {
         builder = builder.upstream(url);
     }
     for route in &args.route {
@@ -70,7 +73,7 @@ pub(crate) async fn run(args: ExecArgs, json: bool) -> Result<Exit, Failure> {
     let proxy = builder.rewrite_bodies(RewriteBodies::Auto).build().map_err(Failure::config)?;
 
     // The key of this authority is never written anywhere, and ends with this process.
-    let hosts: Vec<String> = args.upstream.iter().filter_map(|url| host_of(url)).collect();
+    let hosts: Vec<String> = upstream.iter().filter_map(|url| host_of(url)).collect();
     let authority = CertificateAuthority::generate(&hosts, AUTHORITY_LIFETIME).map_err(Failure::failed)?;
     let authority = Arc::new(authority);
     let dir = tempfile::Builder::new()

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use peercache::config::COMMAND;
 use peercache::{Cache, Config, Peers};
-use peercache_github::{AccessRecord, RewriteBodies, Server, TlsIdentity};
+use peercache_github::{AccessRecord, CertificateAuthority, RewriteBodies, Server, TlsIdentity};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -123,7 +123,7 @@ pub(crate) async fn run(args: ServeArgs, json: bool) -> Result<Exit, Failure> {
     let stop = stop_signal()?;
     let config = Config::from_env(COMMAND)?;
     let token = client_token(args.client_token.as_deref())?;
-    let authority = ca::load(&ca::dir_of(args.ca.clone(), config.dir()).unwrap_or_default())?.map(Arc::new);
+    let authority = authority(&args, &config)?.map(Arc::new);
     let cache = config.open().await?;
     let settings = config.server();
     let socket = args.socket.clone().or_else(|| settings.socket.clone());
@@ -241,7 +241,7 @@ fn secret(argument: Option<&str>, option: &str, variable: &str) -> Result<Option
 
 fn tls_identity(
     args: &ServeArgs,
-    authority: Option<Arc<peercache_github::CertificateAuthority>>,
+    authority: Option<Arc<CertificateAuthority>>,
 ) -> Result<TlsIdentity, Failure> {
     let read = |path: &Path| {
         std::fs::read_to_string(path)
@@ -316,6 +316,20 @@ fn announce(
         output::line(format_args!("peercache listening on unix:{}", socket.display()))?;
     }
     Ok(())
+}
+
+/// The authority of `peercache ca`, if there is one. One that nobody asked for is left out where it
+/// cannot be read, as everything else in such a directory is.
+fn authority(args: &ServeArgs, config: &Config) -> Result<Option<CertificateAuthority>, Failure> {
+    let loaded = ca::load(&ca::dir_of(args.ca.clone(), config.dir()).unwrap_or_default());
+    let is_wanted = args.ca.is_some() || args.forward_proxy || !args.listen_tls.is_empty();
+    match loaded {
+        Err(failure) if !is_wanted => {
+            tracing::warn!("the authority of `peercache ca` is left out: {failure}");
+            Ok(None)
+        }
+        loaded => loaded,
+    }
 }
 
 /// Delivers what commands on this machine have left in the journal, for as long as it is polled.

@@ -87,6 +87,16 @@ fn second_job_is_served_from_the_first(command: &[&str]) {
 }
 
 #[test]
+fn upstream_of_the_settings_is_the_upstream_of_the_command() {
+    let (scratch, origin) = (tempfile::tempdir().unwrap(), Origin::start());
+    let mut command = peercache(&["exec", "--", "sh", "-c", "curl -sS $GITHUB_API_URL/repos/o/r"]);
+    command.env("CACHE_DIR", scratch.path()).env("CACHE_UPSTREAM", &origin.url);
+    let ended = run(command, b"");
+    assert!(ended.status.success(), "{}", stderr(&ended));
+    assert_eq!(origin.count(), 1);
+}
+
+#[test]
 fn curl_through_exec_is_answered_from_the_cache() {
     if part("PEERCACHE_TEST_CURL", || on_path("curl"), "install curl").is_some() {
         second_job_is_served_from_the_first(&[

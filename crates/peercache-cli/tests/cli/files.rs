@@ -6,8 +6,10 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use peercache_testkit::servers::RedisServer;
+
 use crate::part::missing;
-use crate::support::{peercache, run, run_in, stderr};
+use crate::support::{Server, get, peercache, run, run_in, stderr};
 
 /// Some user who is not root and owns nothing.
 const USER: &str = "12345";
@@ -232,4 +234,48 @@ fn shared_tier_that_does_not_answer_in_time_is_no_silent_miss() {
     let got = run(command, b"");
     assert_eq!(got.status.code(), Some(1), "{}", stderr(&got));
     assert!(stderr(&got).contains("redis"), "{}", stderr(&got));
+}
+
+#[tokio::test]
+async fn unusable_directory_stops_no_command_over_a_shared_tier() {
+    let Some(redis) = RedisServer::start().await.unwrap() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let command = |args: &[&str], input: &[u8]| {
+        let mut command = peercache(args);
+        command.env("CACHE_DIR", &file).env("CACHE_BACKEND", "memory,disk,redis");
+        command.env("REDIS_URL", redis.url()).env("CACHE_SECRET", "fleeting-walnut-harbor-42-quiet");
+        run(command, input)
+    };
+    let put = command(&["put", "k"], b"v");
+    assert!(put.status.success(), "{}", stderr(&put));
+    let got = command(&["get", "k"], b"");
+    assert_eq!((got.status.code(), got.stdout.as_slice()), (Some(0), &b"v"[..]), "{}", stderr(&got));
+    assert!(stderr(&got).contains("left out"), "{}", stderr(&got));
+}
+
+/// In a directory of another user, whose authority this one may not read.
+#[test]
+fn server_without_tls_starts_although_the_authority_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    // A folder in its place cannot be read by root either.
+    fs::create_dir_all(dir.path().join("ca/ca.pem")).unwrap();
+    let server = Server::serve(dir.path(), "http://127.0.0.1:9", &[]);
+    assert_eq!(get(&format!("{}/-/health/live", server.url), &[]).0, 200);
+    let mut wanted = peercache(&["serve", "--listen", "127.0.0.1:0", "--forward-proxy"]);
+    wanted.env("CACHE_DIR", dir.path());
+    let ended = run(wanted, b"");
+    assert_eq!(ended.status.code(), Some(2), "{}", stderr(&ended));
+}
+
+#[test]
+fn lifetime_that_no_entry_can_have_is_named_with_its_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    for ttl in ["0", "2592001", "1m", "-1"] {
+        let put = run_in(dir.path(), &["put", "k", &format!("--ttl={ttl}")], b"v");
+        assert_eq!(put.status.code(), Some(2), "{ttl}");
+        assert!(stderr(&put).contains("1 to 2592000"), "{ttl}: {}", stderr(&put));
+    }
+    assert!(run_in(dir.path(), &["put", "k", "--ttl=2592000"], b"v").status.success());
 }
