@@ -63,7 +63,8 @@ impl SavedReport {
 
 /// What does not work as it should, and why: a line for each tier that is not asked, for a disk
 /// tier that was left out, for each address of a peer that nobody answers at while no peer is
-/// connected, for what an anchor could not store, and for clocks that differ.
+/// connected, for IPFS nodes that do not share, for what an anchor could not store, and for clocks
+/// that differ.
 pub(crate) fn degraded(cache: &CacheReport) -> Vec<String> {
     let tiers = cache.chain.tiers.iter().filter(|tier| tier.breaker.state != "closed").map(|tier| {
         let cause = tier.breaker.last_cause.as_deref().unwrap_or("no cause is known");
@@ -83,7 +84,9 @@ fn degraded_backends(backends: &BTreeMap<String, Value>) -> impl Iterator<Item =
     let all = backends.get("peers");
     let not_kept = all.and_then(|peers| peers["kept"]["not_kept"].as_u64()).filter(|count| *count > 0);
     let not_kept = not_kept.map(|count| format!("{count} entries of this anchor are in its memory alone"));
-    targets.chain(disk).chain(not_kept).chain(all.into_iter().flat_map(clocks))
+    let unshared = backends.get("ipfs").and_then(|ipfs| ipfs["sync_error"].as_str());
+    let unshared = unshared.map(|reason| format!("IPFS nodes do not share: {reason}"));
+    targets.chain(disk).chain(unshared).chain(not_kept).chain(all.into_iter().flat_map(clocks))
 }
 
 /// From so many milliseconds on, a difference of clocks is named.
@@ -152,6 +155,7 @@ mod tests {
     fn peers_that_are_alone_and_a_disk_that_was_left_out_are_degraded() {
         let backends = serde_json::json!({
             "disk": { "left_out": "the disk is full" },
+            "ipfs": { "sync_error": "the node runs without pubsub" },
             "peers": { "connected": 0, "bootstrap": [
                 { "address": "/dns4/a/tcp/1", "trouble": "no such host" },
                 { "address": "/dns4/b/tcp/1", "trouble": null },
@@ -162,6 +166,7 @@ mod tests {
             "no peer at /dns4/a/tcp/1: no such host",
             "no peer at /dns4/b/tcp/1: being dialled",
             "the disk tier is left out: the disk is full",
+            "IPFS nodes do not share: the node runs without pubsub",
         ];
         assert_eq!(degraded_backends(&backends).collect::<Vec<_>>(), expected);
         assert_eq!(degraded_backends(&BTreeMap::new()).count(), 0);

@@ -78,6 +78,8 @@ impl Shared {
 
     /// Notes that it works.
     pub(super) fn works(&self) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.error.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("sharing with other IPFS nodes works again");
+        }
     }
 }

@@ -59,6 +59,7 @@ pub(super) async fn exercise(config: &Config, name: BackendName) -> Result<Worke
     // Why it was not stored says more than that it waits in vain.
     stored?;
     closed?;
+    sharing(&written, name)?;
 
     let read = alone.open().await?;
     let lookup = read.lookup(&key).await;
@@ -81,6 +82,19 @@ pub(super) async fn exercise(config: &Config, name: BackendName) -> Result<Worke
             remedy: format!("leave `{name}` out of CACHE_BACKEND until its store keeps what it is given"),
         })),
     }
+}
+
+/// Whether nodes that share what they hold do.
+fn sharing(cache: &Cache, name: BackendName) -> Result<(), Broken> {
+    let report = cache.report();
+    let trouble = report.backends.get(name.as_str()).and_then(|backend| backend["sync_error"].as_str());
+    let Some(trouble) = trouble else { return Ok(()) };
+    let usual = "look at the node's log, or unset IPFS_SYNC";
+    let (found, remedy) = trouble.rsplit_once("; ").unwrap_or((trouble, usual));
+    Err(Broken::Failed {
+        found: format!("values are stored and not shared with other nodes: {found}"),
+        remedy: remedy.to_owned(),
+    })
 }
 
 /// A key and a value that nobody else has.

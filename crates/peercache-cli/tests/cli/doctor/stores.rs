@@ -368,6 +368,15 @@ pub(super) const IPFS: &[Fault<Ipfs>] = &[
         mend: Hand(|machine, ipfs| machine.set("IPFS_API", ipfs.open.api())),
     },
     Fault {
+        name: "Kubo without pubsub",
+        check: "ipfs",
+        status: Fails,
+        found: "the IPFS node runs without pubsub",
+        remedy: "set Pubsub.Enabled, or unset IPFS_SYNC",
+        plant: |machine, _| machine.set("IPFS_SYNC", "pubsub"),
+        mend: Hand(|machine, _| machine.set("IPFS_SYNC", "")),
+    },
+    Fault {
         name: "Kubo asks for credentials",
         check: "ipfs",
         status: Fails,
