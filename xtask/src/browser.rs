@@ -6,13 +6,29 @@ use std::path::Path;
 
 use crate::failure::Failure;
 use crate::npm_packages;
+use crate::run::{Run, on_path};
+use crate::suite::is_ci;
 
 /// Names the folder: the version of playwright-core.
 pub(crate) const VERSION: &str = "1.65.1";
 
-/// Installs both into `dir`.
+/// The names under which the test looks for a browser.
+const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+
+/// Installs both into `dir`, and in CI a browser into the system: it needs some forty libraries.
+/// Elsewhere the test says that there is none.
 pub(crate) fn install(dir: &Path) -> Result<(), Failure> {
-    npm_packages::install("browser", &["package.json", "package-lock.json"], dir)
+    npm_packages::install("browser", &["package.json", "package-lock.json"], dir)?;
+    let is_there = BROWSERS.iter().any(|name| on_path(name).is_some());
+    if is_there || !is_ci(std::env::var("CI").ok().as_deref()) {
+        return Ok(());
+    }
+    let apt = |args: &[&str]| {
+        let next = "install Chromium in this system's own way";
+        Run::new("apt-get", next).env("DEBIAN_FRONTEND", "noninteractive").args(args).succeed()
+    };
+    apt(&["--quiet=2", "update"])?;
+    apt(&["--quiet=2", "install", "--yes", "--no-install-recommends", "chromium"])
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub(crate) fn test(tools: &Tools, offline: bool, args: &[String]) -> Result<Exit
 }
 
 /// Whether `CI` says that nobody is looking.
-fn is_ci(value: Option<&str>) -> bool {
+pub(crate) fn is_ci(value: Option<&str>) -> bool {
     matches!(value, Some("true" | "1"))
 }
 

@@ -24,7 +24,7 @@ fn browser() -> Option<(PathBuf, PathBuf)> {
         .flat_map(|dir| names.map(|name| dir.join(name)))
         .find(|file| file.is_file());
     if found.is_none() {
-        missing("there is no Chromium", "install chromium, from Debian for example");
+        missing("there is no Chromium", "install it, on Debian by `apt-get install chromium`");
     }
     Some((packages, found?))
 }
