@@ -43,7 +43,10 @@ async fn subscribe(
     if let Err(error) = shared.store.check_version(Operation::Open).await {
         return Err(Trouble::Other { status: 0, message: error.to_string() });
     }
-    // A node that was restarted has forgotten whom it was connected to.
+    // A node that was killed may have lost links that were not flushed, so what was settled is to
+    // be had again.
+    shared.settled.clear();
+    // One that was restarted has forgotten whom it was connected to.
     learn_own_identity(shared).await?;
     reconnect_all(shared).await;
     shared.asking.store(ASKING, Ordering::Release);

@@ -86,6 +86,28 @@ async fn closing_leaves_what_an_unhealthy_tier_does_not_take_to_the_journal_at_o
 }
 
 #[tokio::test(start_paused = true)]
+async fn closing_goes_on_trying_what_is_not_in_the_journal() {
+    let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
+    let shared = world.tier("shared", SHARED);
+    shared.writes(Mood::Fail(ErrorKind::Unavailable));
+    let tiers = [world.tier("memory", VOLATILE), Arc::clone(&shared)];
+    let tiers = tiers.map(|tier| (tier, TierOptions::default()));
+    let limits = WriteBehind { flush_deadline: Duration::from_secs(30), ..WriteBehind::default() };
+    // Too small for any record.
+    let journal = Journal::with_max_bytes(dir.path(), 64).unwrap();
+    let chain = world.builder_with(tiers).write_behind(limits).journal(journal).build();
+    assert!(chain.write(&name(0), world.entry(0, "value")).await.is_queued());
+    let recovery = async {
+        // After three failures in a row.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        shared.writes(Mood::Well);
+    };
+    let (closed, ()) = tokio::join!(chain.close(), recovery);
+    closed.unwrap();
+    assert_eq!(shared.held(&name(0)).unwrap().value(), "value");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_tier_whose_breaker_opens_meanwhile() {
     let (world, dir) = (World::default(), tempfile::tempdir().unwrap());
     let shared = world.tier("shared", SHARED);

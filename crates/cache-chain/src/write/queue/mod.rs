@@ -357,13 +357,14 @@ impl WriteQueue {
     /// end is in the journal: a queue closed before that would have the next process write it once
     /// more.
     ///
-    /// What the journal has is left to it as soon as the tier turns out to be away: each command
-    /// that ends meanwhile would otherwise wait for as long as it may.
+    /// Where the journal has everything, it is left to it as soon as the tier turns out to be away:
+    /// each command that ends meanwhile would otherwise wait for as long as it may.
     pub(crate) async fn drained(&self) {
         self.until(|state| {
             let at_rest = state.workers == usize::from(state.pausing);
             let is_away = || state.failures >= FAILURES || !self.tier.breaker.allow();
-            let is_done = state.backlog.is_empty() || (self.journal.is_some() && is_away());
+            let is_kept = self.journal.is_some() && self.stats.unjournalled.get() == 0;
+            let is_done = state.backlog.is_empty() || (is_kept && is_away());
             state.phase == Phase::Closed || (at_rest && is_done)
         })
         .await;
